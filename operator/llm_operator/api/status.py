@@ -1,0 +1,98 @@
+"""`status` of an LLMDeployment: what the operator found and did."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llm_operator.api.base import ApiModel
+
+ConditionType = Literal["Ready", "Reconciling", "Stalled", "Planned", "Available"]
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Amount = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Text = Annotated[str, Field(max_length=1024)]
+Message = Annotated[str, Field(max_length=32_768)]
+
+
+class Condition(ApiModel):
+    """One observation of the object, as in metav1.Condition."""
+
+    type: Annotated[str, Field(min_length=1, max_length=316)] = Field(description="Ready, Reconciling, Stalled, ...")
+    status: ConditionStatus = Field(description="True, False or Unknown.")
+    observed_generation: Annotated[int, Field(ge=0, le=2**53 - 1)] = Field(description="Generation this was seen for.")
+    last_transition_time: Annotated[str, Field(max_length=64)] = Field(
+        description="When status last changed (RFC 3339, UTC).", json_schema_extra={"format": "date-time"}
+    )
+    reason: Annotated[
+        str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    ] = Field(description="Short CamelCase reason.")
+    message: Message = Field(description="What was found, what was expected, what to do.")
+
+
+class EngineStatus(ApiModel):
+    """The engine as it is run."""
+
+    type: Text = Field(description="LMDeploy or VLLM.")
+    backend: Text | None = Field(default=None, description="LMDeploy's backend.")
+    version: Text = Field(description="Engine version that decided image and flags.")
+    image: Text = Field(description="Image of the engine's container.")
+    args: Annotated[list[Annotated[str, Field(max_length=2048)]], Field(max_length=256)] = Field(
+        default_factory=list,
+        description="Command line after the engine's own command.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class ModelStatus(ApiModel):
+    """The model as its files describe it."""
+
+    architecture: Text = Field(description="First entry of architectures in config.json.")
+    parameters: Amount = Field(description="Number of parameters.")
+    weight_bytes: Amount = Field(description="Size of the weights as served, in bytes.")
+    format: Text | None = Field(default=None, description="Format of the weights.")
+    resolved_revision: Text | None = Field(default=None, description="Commit that the revision stands for.")
+
+
+class PlanStatus(ApiModel):
+    """What will happen, in numbers; bytes and tokens are for one GPU and one replica."""
+
+    tensor: Count = Field(description="Tensor parallelism.")
+    gpus_per_replica: Count = Field(description="GPUs that one replica takes.")
+    gpu_memory_bytes: Amount | None = Field(default=None, description="Memory of one GPU, in bytes.")
+    weight_bytes_per_gpu: Amount | None = Field(default=None, description="Weights on one GPU, in bytes.")
+    kv_bytes_per_token: Amount | None = Field(default=None, description="KV cache of one token on one GPU, in bytes.")
+    kv_tokens: Amount | None = Field(default=None, description="Tokens the KV cache will likely hold.")
+    kv_tokens_low: Amount | None = Field(default=None, description="Tokens it holds at the least.")
+    max_concurrent_requests: Amount | None = Field(
+        default=None, description="Requests of the context length at a time."
+    )
+    context_length: Amount | None = Field(default=None, description="Longest prompt plus answer, in tokens.")
+    explanation: Message | None = Field(default=None, description="The formulas with their inputs.")
+
+
+class MeasuredStatus(ApiModel):
+    """What the running engine says of itself."""
+
+    kv_tokens: Amount | None = Field(default=None, description="Tokens the KV cache holds.")
+    seconds_to_ready: Count | None = Field(default=None, description="Seconds from the container's start to Ready.")
+
+
+class LLMDeploymentStatus(ApiModel):
+    """The state of an LLMDeployment."""
+
+    observed_generation: Annotated[int, Field(ge=0, le=2**53 - 1)] = Field(description="Generation last reconciled.")
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+        description="Conditions in the sense of kstatus.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    replicas: Count = Field(default=0, description="Pods that exist.")
+    ready_replicas: Count = Field(default=0, description="Pods that serve the current spec.")
+    selector: Text | None = Field(default=None, description="Label selector of the pods, for the scale subresource.")
+    endpoint: Text | None = Field(default=None, description="Base URL of the OpenAI-compatible API in the cluster.")
+    engine: EngineStatus | None = Field(default=None, description="The engine as it is run.")
+    model: ModelStatus | None = Field(default=None, description="The model as its files describe it.")
+    plan: PlanStatus | None = Field(default=None, description="The plan in numbers.")
+    measured: MeasuredStatus | None = Field(default=None, description="What the running engine says of itself.")
