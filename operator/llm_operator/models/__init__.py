@@ -1,0 +1,38 @@
+"""What config.json and the weight files tell of a model: shape, parameters, bytes. Imports nothing else of ours.
+
+Use: `parse_config(mapping) -> ModelShape` or `parse_config_text(text_or_bytes)`; both raise ModelConfigError
+(InvalidModelConfigError, MissingFieldError, UnknownArchitectureError, UnsupportedModelKindError). Weight files:
+`read_index(text_or_bytes) -> WeightIndex`, `read_header(first_bytes) -> WeightHeader`.
+"""
+
+from llm_operator.models.errors import (
+    InvalidModelConfigError,
+    MissingFieldError,
+    ModelConfigError,
+    UnknownArchitectureError,
+    UnsupportedModelKindError,
+)
+from llm_operator.models.shape import (
+    AttentionKind,
+    AttentionLayers,
+    CheckpointQuantization,
+    Experts,
+    ModelShape,
+    Role,
+    Tensor,
+)
+
+__all__ = [
+    "AttentionKind",
+    "AttentionLayers",
+    "CheckpointQuantization",
+    "Experts",
+    "InvalidModelConfigError",
+    "MissingFieldError",
+    "ModelConfigError",
+    "ModelShape",
+    "Role",
+    "Tensor",
+    "UnknownArchitectureError",
+    "UnsupportedModelKindError",
+]

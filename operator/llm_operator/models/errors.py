@@ -1,0 +1,54 @@
+"""What can be wrong with a model's description. Every error says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ModelConfigError(ValueError):
+    """A model's description cannot be used; the message is meant for the user."""
+
+
+class InvalidModelConfigError(ModelConfigError):
+    """config.json (or a weight file's header) is no readable description: truncated, not JSON, wrong type or size."""
+
+
+class MissingFieldError(InvalidModelConfigError):
+    """Fields without which the shape is unknown are absent.
+
+    fields: their names as config.json spells them.
+    """
+
+    def __init__(self, architecture: str, fields: Sequence[str]) -> None:
+        self.architecture = architecture
+        self.fields = tuple(fields)
+        names = ", ".join(self.fields)
+        super().__init__(f"config.json of a {architecture} lacks {names}: take the file of the model's own repository")
+
+
+class UnknownArchitectureError(ModelConfigError):
+    """The architecture is none that this version knows; nothing about its memory is guessed.
+
+    architecture: what config.json says.
+    """
+
+    def __init__(self, architecture: str, known: Sequence[str]) -> None:
+        self.architecture = architecture
+        near = f" (similar known ones: {', '.join(known)})" if known else ""
+        super().__init__(
+            f"architecture {architecture} is unknown{near}: its parameters and KV cache cannot be computed,"
+            " so no plan is made; planPolicy Warn serves it without one"
+        )
+
+
+class UnsupportedModelKindError(ModelConfigError):
+    """The model is no decoder that generates text: a diffusion pipeline, an encoder, an adapter.
+
+    kind: what it is instead.
+    """
+
+    def __init__(self, kind: str, found: str) -> None:
+        self.kind = kind
+        super().__init__(
+            f"this is {kind} ({found}), not a language model that generates text: LMDeploy and vLLM serve decoders"
+        )

@@ -1,0 +1,153 @@
+"""The shape of a language model: which tensors it has and what its layers keep per token.
+
+A shape is facts about a checkpoint only. Which rank holds what, and in how many bytes, is the engines' affair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a tensor is for; decides how an engine shards it."""
+
+    EMBEDDING = "Embedding"
+    HEAD = "Head"
+    QUERY = "Query"
+    KEY_VALUE = "KeyValue"
+    ATTENTION_OUTPUT = "AttentionOutput"
+    LATENT_DOWN = "LatentDown"  # MLA q_a and kv_a: one latent for all heads
+    LATENT_QUERY = "LatentQuery"  # MLA q_b, or q where no latent query is used
+    LATENT_KEY_VALUE = "LatentKeyValue"  # MLA kv_b
+    GATE_UP = "GateUp"
+    DOWN = "Down"
+    EXPERT_GATE_UP = "ExpertGateUp"
+    EXPERT_DOWN = "ExpertDown"
+    ROUTER = "Router"
+    REPLICATED = "Replicated"  # norms, sinks, biases added after the reduction
+
+
+class AttentionKind(StrEnum):
+    """What a layer keeps of the past."""
+
+    FULL = "Full"
+    SLIDING = "Sliding"
+    LATENT = "Latent"
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """`count` equal tensors of `rows` x `columns` elements each.
+
+    rows: output features (vocabulary for embeddings), columns: input features; 1 for vectors (norms, biases).
+    linear: a matrix that weight quantization may replace. bias: of a linear, sharded like its rows.
+    """
+
+    role: Role
+    rows: int
+    columns: int
+    count: int
+    linear: bool = True
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all `count` tensors."""
+        return self.rows * self.columns * self.count
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionLayers:
+    """`layers` layers with the same cache.
+
+    kv_heads: KV heads before sharding (1 for a latent). key_dim, value_dim: elements per KV head and token; for a
+    latent key_dim is kv_lora_rank + qk_rope_head_dim and value_dim is 0. window: tokens a sliding layer looks back.
+    """
+
+    kind: AttentionKind
+    layers: int
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """Mixture of experts: routed experts per layer, how many a token takes, their width, layers that have them."""
+
+    count: int
+    per_token: int
+    intermediate_size: int
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointQuantization:
+    """quantization_config of a checkpoint.
+
+    method: awq, gptq, fp8, mxfp4 or compressed-tensors. bits: per weight. group_size: weights per scale along the
+    input (None: one scale per output channel or tensor). block: rows x columns per scale of block-wise FP8.
+    symmetric: no zero points. skipped: name patterns of modules left in 16 bit. experts_only: only the experts'
+    matrices are quantized (gpt-oss). desc_act, version: as GPTQ and AWQ name them, where given.
+    """
+
+    method: str
+    bits: int
+    group_size: int | None = None
+    block: tuple[int, int] | None = None
+    symmetric: bool = True
+    experts_only: bool = False
+    desc_act: bool = False
+    version: str | None = None
+    quantizes_head: bool = False
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A decoder that generates text.
+
+    architecture: first entry of `architectures`. dtype: torch_dtype of the unquantized tensors (bfloat16, float16,
+    float32). context_length: max_position_embeddings, in tokens. rotary_dim: elements of a head that are rotated;
+    rotary_tables: distinct cos/sin tables (2 where sliding layers use another base).
+    """
+
+    architecture: str
+    family: str
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    vocabulary_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    tied_embeddings: bool
+    dtype: str
+    context_length: int
+    tensors: tuple[Tensor, ...]
+    attention: tuple[AttentionLayers, ...]
+    experts: Experts | None = None
+    quantization: CheckpointQuantization | None = None
+    rotary_dim: int = 0
+    rotary_tables: int = 1
+
+    @property
+    def parameters(self) -> int:
+        """Parameters as transformers counts them: a tied head counts once."""
+        return sum(tensor.parameters for tensor in self.tensors)
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether any layer keeps a latent (MLA)."""
+        return any(group.kind is AttentionKind.LATENT for group in self.attention)
+
+    @property
+    def has_window(self) -> bool:
+        """Whether any layer has a sliding window."""
+        return any(group.kind is AttentionKind.SLIDING for group in self.attention)
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one unquantized element."""
+        return 4 if self.dtype == "float32" else 2
