@@ -1,0 +1,114 @@
+# Everything a developer or a CI job runs. `make` alone lists the targets.
+#
+# Variables (give them on the command line: `make unit ARGS=-k\ golden`):
+#   VENV    the virtual environment, default .venv
+#   PYTHON  the interpreter that makes it, default python3 (3.11 or newer)
+#   ARGS    further arguments of the tool that a target runs (pytest, the demo, the benchmark)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV ?= .venv
+PYTHON ?= python3
+ARGS ?=
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMP := $(VENV)/.installed
+PYTEST := $(PY) -m pytest $(ARGS)
+CRD := llm-operator.dev_llmdeployments.yaml
+SOURCES := operator devcluster tests $(wildcard images)
+# In the order in which they fail fastest; `make test` runs them all and says how long each took.
+STAGES := lint unit engines cluster-tests e2e
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][-a-z0-9]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##### Environment
+
+.PHONY: venv
+venv: $(STAMP) ## Make the virtual environment from requirements-dev.lock
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make venv: $(PYTHON) is $$($(PYTHON) --version 2>&1), Python 3.11 or newer is needed: make venv PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { \
+	  echo "make venv: python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	@# The lock names every package; --no-deps keeps a resolver from having another opinion.
+	@if command -v uv >/dev/null; then \
+	  uv pip install --quiet --python $(PY) --no-deps -r requirements-dev.lock -e .; \
+	else \
+	  $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip; \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock -e .; \
+	fi
+	@touch $@
+
+##### Generated files
+
+.PHONY: generate
+generate: venv ## Write the CRD from the pydantic types, and copy it into the chart
+	$(PY) -m llm_operator.api.crd --write crds/
+	cp crds/$(CRD) helm/llm-operator/files/$(CRD)
+
+##### Checks
+
+.PHONY: lint
+lint: venv ## Style, types, layers, generated files, chart
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PY) -m llm_operator.api.crd --check crds/
+	@cmp crds/$(CRD) helm/llm-operator/files/$(CRD) || { echo "the chart's CRD is stale: make generate" >&2; exit 1; }
+
+.PHONY: unit
+unit: venv ## Tests that need no server
+	$(PYTEST) tests/unit
+
+.PHONY: engines
+engines: venv ## Rendered command lines against the engines' own argument parsers
+	$(PYTEST) tests/engines
+
+.PHONY: cluster-tests
+cluster-tests: venv ## Tests against a real API server and etcd
+	$(PYTEST) tests/cluster
+
+.PHONY: e2e
+e2e: venv ## Tests on the full node: real kubelet, real pods, real engines on the CPU
+	$(PYTEST) tests/e2e
+
+.PHONY: test
+test: venv ## All of the above, the fast ones first, with the time of each
+	@report=""; \
+	for stage in $(STAGES); do \
+	  echo "== $$stage"; start=$$SECONDS; \
+	  if $(MAKE) --no-print-directory $$stage; then verdict=passed; else verdict=FAILED; fi; \
+	  report+=$$(printf '%-14s %-7s %5d s' $$stage $$verdict $$((SECONDS - start)))$$'\n'; \
+	  if [ $$verdict = FAILED ]; then printf '\n%s' "$$report"; exit 1; fi; \
+	done; \
+	printf '\n%s%-22s %5d s\n' "$$report" all $$SECONDS
+
+##### The development cluster
+
+.PHONY: cluster
+cluster: venv ## A Kubernetes node on this machine (root; nothing else is needed)
+	$(PY) -m devcluster up $(ARGS)
+
+.PHONY: cluster-down
+cluster-down: venv ## Remove it and whatever it left behind
+	$(PY) -m devcluster down $(ARGS)
+
+.PHONY: images
+images: venv ## Build the images and bring them into the node
+	$(PY) -m devcluster images $(ARGS)
+
+.PHONY: demo
+demo: venv ## From nothing to an answer of both engines: cluster, images, chart, examples
+	$(PY) -m devcluster demo $(ARGS)
+
+.PHONY: bench
+bench: venv ## Reconcile N objects against the real API server, beside a bare client
+	$(PY) -m tests.bench.reconcile $(ARGS)
