@@ -1,0 +1,180 @@
+"""The hot path's requests: server-side apply, status, delete and list, straight through aiohttp.
+
+An apply through the `kubernetes` package costs 0.8-1.2 ms of CPU, one through aiohttp 0.2 ms (kubernetes 37.0.2,
+16 at a time): with four writes per object that is most of the operator's time. Everything else uses the package.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from llm_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from llm_operator.kube.connection import Connection
+from llm_operator.manifests.common import MANAGER
+from llm_operator.telemetry.metrics import Metrics
+
+JSON = dict[str, Any]
+
+PATHS = {
+    KIND: f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{PLURAL}",
+    "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
+    "Service": "/api/v1/namespaces/{namespace}/services",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets",
+    "Pod": "/api/v1/namespaces/{namespace}/pods",
+    "Event": "/api/v1/namespaces/{namespace}/events",
+}
+CLUSTER_PATHS = {"Node": "/api/v1/nodes"}
+LIST_CHUNK = 500
+REQUEST_TIMEOUT_SECONDS = 30
+
+
+class ApiError(Exception):
+    """The API server refused a request."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+        """Seconds that the server asks to wait."""
+
+
+class ApiClient:
+    """A few verbs of the API server over one pool of connections."""
+
+    def __init__(self, connection: Connection, metrics: Metrics, connections: int = 32) -> None:
+        self._connection = connection
+        self._metrics = metrics
+        self._limit = connections
+        self._session: aiohttp.ClientSession | None = None
+        self._counters: dict[tuple[str, int], Any] = {}
+
+    async def __aenter__(self) -> Self:
+        """Open the pool."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._connection.ssl_context(), limit=self._limit),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the pool."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def apply(self, body: JSON, *, force: bool) -> JSON:
+        """Server-side apply of one object under the operator's field manager; the stored object comes back.
+
+        Raises:
+            ApiError: refused; 409 where `force` is false and somebody else owns a field.
+        """
+        path = f"{self._path(body['kind'], body['metadata']['namespace'])}/{body['metadata']['name']}"
+        parameters = {"fieldManager": MANAGER, "force": "true" if force else "false"}
+        return await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml")
+
+    async def apply_status(self, namespace: str, name: str, status: JSON) -> JSON:
+        """Server-side apply of an LLMDeployment's status; fields left out are removed."""
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": namespace},
+            "status": status,
+        }
+        path = f"{self._path(KIND, namespace)}/{name}/status"
+        parameters = {"fieldManager": MANAGER, "force": "true"}
+        return await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml")
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Delete one object if it still is the one that was seen."""
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        try:
+            await self._request("DELETE", f"{self._path(kind, namespace)}/{name}", {}, body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def get(self, kind: str, namespace: str, name: str) -> JSON:
+        """Read one object."""
+        return await self._request("GET", f"{self._path(kind, namespace)}/{name}", {})
+
+    async def create(self, body: JSON) -> JSON:
+        """Create one object."""
+        return await self._request("POST", self._path(body["kind"], body["metadata"]["namespace"]), {}, body)
+
+    async def read_path(self, path: str) -> JSON:
+        """GET a path as it is."""
+        return await self._request("GET", path, {})
+
+    async def list(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[JSON]:
+        """All objects of a kind in a namespace, or everywhere, read in chunks.
+
+        Args:
+            kind: a key of PATHS or CLUSTER_PATHS.
+            namespace: None for all.
+            selector: label selector.
+        """
+        path = CLUSTER_PATHS.get(kind) or self._path(kind, namespace)
+        parameters = {"limit": str(LIST_CHUNK), "labelSelector": selector}
+        while True:
+            page = await self._request("GET", path, parameters)
+            for item in page["items"]:
+                item.setdefault("kind", kind)
+                yield item
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            parameters = {**parameters, "continue": token}
+
+    def _path(self, kind: str, namespace: str | None) -> str:
+        path = PATHS[kind]
+        if namespace is None:
+            return path.replace("/namespaces/{namespace}", "")
+        return path.format(namespace=namespace)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, str],
+        body: JSON | None = None,
+        content: str = "application/json",
+    ) -> JSON:
+        if self._session is None:
+            raise RuntimeError("the client is not open: use it as `async with`")
+        headers = {"Content-Type": content, "Accept": "application/json"}
+        authorization = self._connection.authorization()
+        if authorization:
+            headers["Authorization"] = authorization
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        url = self._connection.server + path
+        async with self._session.request(method, url, params=parameters, data=data, headers=headers) as response:
+            text = await response.read()
+            self._count(method, response.status)
+            if response.status >= 400:
+                raise _error(response.status, text, response.headers.get("Retry-After"))
+            answer: JSON = json.loads(text)
+            return answer
+
+    def _count(self, method: str, status: int) -> None:
+        key = (method, status)
+        if key not in self._counters:
+            self._counters[key] = self._metrics.requests.labels(code=str(status), method=method)
+        self._counters[key].inc()
+
+
+def _error(status: int, text: bytes, retry_after: str | None) -> ApiError:
+    try:
+        answer: Any = json.loads(text)
+        reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
+    except (ValueError, AttributeError):
+        reason, message = "", text.decode(errors="replace")[:500]
+    wait = float(retry_after) if retry_after and retry_after.isdigit() else None
+    return ApiError(status, reason, message, wait)

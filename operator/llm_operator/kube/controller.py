@@ -1,0 +1,229 @@
+"""The controller: takes a key, decides, applies what differs, writes the status when it changed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import aiohttp
+
+from llm_operator.api.resource import InvalidResource, LLMDeployment
+from llm_operator.api.status import Condition, LLMDeploymentStatus, MeasuredStatus
+from llm_operator.kube.cache import Cache
+from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.events import event_of
+from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.reconcile.decide import Apply, Decision, decide
+from llm_operator.reconcile.diagnose import Trouble
+from llm_operator.reconcile.invalid import invalid_status
+from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.status import Situation, status_of, transitions
+from llm_operator.telemetry import logs
+from llm_operator.telemetry.metrics import CONTROLLER, Metrics
+
+JSON = dict[str, Any]
+log = logging.getLogger("llm_operator.controller")
+
+TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
+# A refused write is tried again at this pace: a quota may be raised, a foreign object removed.
+REFUSED_RETRY_SECONDS = 30.0
+
+
+class Planner(Protocol):
+    """Says what will fit. Asks for facts in the background and adds the key again when they arrive."""
+
+    def outcome(self, key: Key, resource: LLMDeployment) -> PlanOutcome:
+        """The plan with the facts known now."""
+        ...
+
+    def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:
+        """What the running engine said of itself."""
+        ...
+
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        ...
+
+
+def utc_now() -> str:
+    """The time as the API server writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Controller:
+    """Workers over one queue and one cache."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        cache: Cache,
+        queue: WorkQueue,
+        planner: Planner,
+        metrics: Metrics,
+        now: Callable[[], str] = utc_now,
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._queue = queue
+        self._planner = planner
+        self._metrics = metrics
+        self._now = now
+        self._results = {
+            name: metrics.reconcile_total.labels(controller=CONTROLLER, result=name)
+            for name in ("success", "error", "requeue_after")
+        }
+        self._errors = metrics.reconcile_errors_total.labels(controller=CONTROLLER)
+        self._time = metrics.reconcile_time.labels(controller=CONTROLLER)
+        self._active = metrics.active_workers.labels(controller=CONTROLLER)
+
+    async def work(self) -> None:
+        """One worker; runs until it is cancelled."""
+        while True:
+            key = await self._queue.get()
+            start = time.perf_counter()
+            self._active.inc()
+            try:
+                await self._guarded(key)
+            finally:
+                self._active.dec()
+                self._time.observe(time.perf_counter() - start)
+                self._queue.done(key)
+
+    async def _guarded(self, key: Key) -> None:
+        """Reconcile one key; whatever goes wrong, the key comes back and the worker lives."""
+        body = self._cache.objects.get(key)
+        generation = body["metadata"].get("generation") if body else None
+        token = logs.context.set(
+            {"namespace": key[0], "name": key[1], "generation": generation, "reconcileID": uuid.uuid4().hex[:12]}
+        )
+        try:
+            refused = await self.reconcile(key)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            wait = error.retry_after or 0.0 if isinstance(error, ApiError) else 0.0
+            seconds = self._queue.retry(key, wait)
+            self._errors.inc()
+            self._results["error"].inc()
+            expected = isinstance(error, (ApiError, *TRANSIENT))
+            log.warning("reconcile failed, again in %.2f s: %s", seconds, error, exc_info=not expected)
+        else:
+            self._queue.forget(key)
+            self._results["requeue_after" if refused else "success"].inc()
+            if refused:
+                self._queue.add_after(key, REFUSED_RETRY_SECONDS)
+        finally:
+            logs.context.reset(token)
+
+    async def reconcile(self, key: Key) -> bool:
+        """Bring one object's children and status to what they should be.
+
+        Returns:
+            Whether the API server refused a write, so that it must be tried again.
+
+        Raises:
+            ApiError: the API server failed; the key is to be tried again.
+        """
+        body = self._cache.objects.get(key)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            if body is None:
+                self._planner.forget(key)
+            return False
+        try:
+            resource = LLMDeployment.parse(body)
+        except InvalidResource as invalid:
+            await self._write_status(key, body, invalid_status(body, str(invalid), self._now()))
+            return False
+        plan = self._planner.outcome(key, resource)
+        decision = decide(resource, self._cache.observed(key), plan)
+        blocked, decision = await self._execute(key, resource, decision)
+        observed = self._cache.observed(key)
+        situation = Situation(
+            resource, observed, decision, plan, blocked, self._planner.measured(key, resource, observed)
+        )
+        await self._write_status(key, body, status_of(situation, self._now()))
+        return blocked is not None
+
+    async def _execute(self, key: Key, resource: LLMDeployment, decision: Decision) -> tuple[Trouble | None, Decision]:
+        """Carry out a decision; what could not be written stays in it."""
+        blocked: Trouble | None = None
+        left: list[Apply] = []
+        for apply in decision.applies:
+            trouble = await self._apply(key, resource, apply)
+            if trouble is not None:
+                blocked = blocked or trouble
+                left.append(apply)
+        for delete in decision.deletes:
+            await self._client.delete(delete.kind, key[0], delete.name, delete.uid)
+            self._cache.forget(delete.kind, key, delete.name)
+        return blocked, dataclasses.replace(decision, applies=tuple(left), deletes=())
+
+    async def _apply(self, key: Key, resource: LLMDeployment, apply: Apply) -> Trouble | None:
+        kind, name = apply.body["kind"], apply.body["metadata"]["name"]
+        force = apply.force or await self._is_ours_unseen(key, resource, apply)
+        try:
+            answer = await self._client.apply(apply.body, force=force)
+        except ApiError as error:
+            if error.status == 429 or error.status >= 500:
+                raise
+            if error.status == 404 or "being terminated" in error.message:
+                return None
+            if error.status == 409 and not force:
+                text = f"{kind} {name!r} exists and belongs to somebody else: rename this object, or remove that {kind}"
+                return Trouble("NameConflict", f"{text} ({error.message})", stalled=True)
+            log.warning("%s %s was refused: %s", kind, name, error)
+            return Trouble("WriteRefused", f"{kind} {name!r} was refused: {error.message}", stalled=False)
+        self._cache.update({**answer, "kind": kind})
+        log.info("applied %s", kind)
+        return None
+
+    async def _is_ours_unseen(self, key: Key, resource: LLMDeployment, apply: Apply) -> bool:
+        """Whether a child that the watch does not show (its label was edited away, say) is nevertheless ours.
+
+        Asked only where this object had written children before: a first apply needs no read.
+        """
+        if resource.status is None or resource.status.engine is None:
+            return False
+        try:
+            live = await self._client.get(apply.body["kind"], key[0], apply.body["metadata"]["name"])
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        owners = live["metadata"].get("ownerReferences") or []
+        return any(owner["uid"] == resource.metadata.uid for owner in owners)
+
+    async def _write_status(self, key: Key, body: JSON, status: LLMDeploymentStatus) -> None:
+        """Write a status if it differs from the one that is there, and tell what changed."""
+        told = body.get("status") or {}
+        new = status.to_json()
+        if new == told:
+            return
+        try:
+            answer = await self._client.apply_status(key[0], key[1], new)
+        except ApiError as error:
+            if error.status == 404:
+                return
+            raise
+        self._cache.update({**answer, "kind": "LLMDeployment"})
+        if answer["metadata"].get("generation") != body["metadata"].get("generation"):
+            # The answer brought a newer spec into the cache; its own event will look old when it comes.
+            self._queue.add(key)
+        before = [Condition.model_validate(entry, strict=False) for entry in told.get("conditions") or ()]
+        for condition in transitions(before, status.conditions):
+            log.info("%s is %s: %s: %s", condition.type, condition.status, condition.reason, condition.message)
+            await self._tell(body, condition)
+
+    async def _tell(self, body: JSON, condition: Condition) -> None:
+        try:
+            await self._client.create(event_of(body["metadata"], condition, self._now()))
+        except (ApiError, *TRANSIENT) as error:
+            # An event is news, not state: the status says the same.
+            log.warning("event %s was not written: %s", condition.reason, error)

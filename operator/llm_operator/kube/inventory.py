@@ -1,0 +1,67 @@
+"""The GPUs that the nodes' labels tell of, read now and then."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+
+from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.planning import GpuFacts, gpus_from_node
+
+log = logging.getLogger("llm_operator.inventory")
+
+REFRESH_SECONDS = 60.0
+
+
+class Inventory:
+    """GPU kinds in the cluster. Empty where nodes may not be read or carry no labels of GPU feature discovery."""
+
+    def __init__(self, client: ApiClient, changed: Callable[[], None]) -> None:
+        self._client = client
+        self._changed = changed
+        self._warned = False
+        self.gpus: dict[tuple[str, str], GpuFacts] = {}
+        """By resource name and product; the count is the largest of any node."""
+
+    async def refresh(self, resources: frozenset[str]) -> None:
+        """Read the nodes; tell when the inventory is another than before.
+
+        Args:
+            resources: extended resources that count GPUs, such as nvidia.com/gpu.
+        """
+        found: dict[tuple[str, str], GpuFacts] = {}
+        try:
+            async for node in self._client.list("Node", None):
+                labels = node["metadata"].get("labels") or {}
+                allocatable = (node.get("status") or {}).get("allocatable") or {}
+                for resource in resources:
+                    facts = gpus_from_node(labels, allocatable, resource)
+                    if facts is None:
+                        continue
+                    known = found.get((resource, facts.product))
+                    if known is None or facts.count > known.count:
+                        found[resource, facts.product] = facts
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            if not self._warned:
+                log.warning("nodes may not be read: plans need spec.gpu.memory (%s)", error.message)
+                self._warned = True
+        if found != self.gpus:
+            self.gpus = found
+            self._changed()
+
+    def of(self, resource: str, product: str | None) -> GpuFacts | None:
+        """The GPUs a pod could get; the smallest kind where several qualify, since the scheduler may choose it."""
+        candidates = [
+            facts
+            for (name, kind), facts in self.gpus.items()
+            if name == resource and product in (None, kind)
+        ]
+        return min(candidates, key=lambda facts: (facts.memory_bytes, facts.count, facts.product), default=None)
+
+
+Refresh = Callable[[], Awaitable[None]]
+UNREADABLE = (ApiError, aiohttp.ClientError, TimeoutError, OSError)

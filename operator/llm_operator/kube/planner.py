@@ -1,0 +1,104 @@
+"""Plans for the reconciler: model facts and GPU inventory on one side, the pure planner on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Self
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.spec import LLMDeploymentSpec
+from llm_operator.api.status import MeasuredStatus
+from llm_operator.kube.client import ApiClient
+from llm_operator.kube.inventory import REFRESH_SECONDS, UNREADABLE, Inventory
+from llm_operator.kube.model_facts import ModelFacts, ModelFactsCache
+from llm_operator.kube.operator_process import Options
+from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.planning import GpuFacts, PlanRequest, PlanResult, plan
+from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.planned import gpu_given, outcome_of, request_from_spec, unknown_outcome
+from llm_operator.telemetry.metrics import Metrics
+
+log = logging.getLogger("llm_operator.planner")
+
+
+class ClusterPlanner:
+    """Plans of all objects; asks for facts in the background and requeues whom they concern."""
+
+    def __init__(self, client: ApiClient, queue: WorkQueue, options: Options) -> None:
+        self._queue = queue
+        self._options = options
+        self._facts = ModelFactsCache(self._model_known)
+        self._inventory = Inventory(client, self._inventory_changed)
+        self._waiting: dict[tuple[str, str], set[Key]] = {}
+        self._resources: dict[Key, str] = {}
+        self._results: dict[PlanRequest, PlanResult] = {}
+        self._refresher: asyncio.Task[None] | None = None
+
+    @classmethod
+    def make(cls, client: ApiClient, queue: WorkQueue, metrics: Metrics, options: Options) -> Self:  # noqa: ARG003
+        """As the process wires it."""
+        return cls(client, queue, options)
+
+    def outcome(self, key: Key, resource: LLMDeployment) -> PlanOutcome:
+        """The plan with the facts known now."""
+        spec = resource.spec
+        self._resources[key] = spec.gpu.resource_name
+        self._keep_refreshing()
+        facts = self._facts.of(spec)
+        if facts.pending:
+            self._wait(key, spec)
+            return unknown_outcome(spec, facts.reason, facts.message, pending=True)
+        if facts.shape is None:
+            return unknown_outcome(spec, facts.reason, facts.message)
+        gpu = gpu_given(spec.gpu) or self._inventory.of(spec.gpu.resource_name, spec.gpu.product)
+        if gpu is None:
+            text = "the GPU's memory is not known: set spec.gpu.memory, or label the nodes with GPU feature discovery"
+            return unknown_outcome(spec, "GPUUnknown", text, architecture=facts.shape.architecture)
+        return self._planned(spec, facts, gpu)
+
+    def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:  # noqa: ARG002
+        """What the running engine said of itself, as last read."""
+        return resource.status.measured if resource.status else None
+
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        self._resources.pop(key, None)
+        for keys in self._waiting.values():
+            keys.discard(key)
+
+    def _planned(self, spec: LLMDeploymentSpec, facts: ModelFacts, gpu: GpuFacts) -> PlanOutcome:
+        assert facts.shape is not None  # noqa: S101
+        request = request_from_spec(spec, facts.shape, gpu)
+        result = self._results.get(request)
+        if result is None:
+            result = self._results[request] = plan(request)
+        return outcome_of(spec, result, facts.shape, facts.revision)
+
+    def _wait(self, key: Key, spec: LLMDeploymentSpec) -> None:
+        source = spec.model.hugging_face
+        if source is not None:
+            self._waiting.setdefault((source.repository, source.revision or ""), set()).add(key)
+
+    def _model_known(self, model: tuple[str, str]) -> None:
+        for key in self._waiting.pop(model, set()):
+            self._queue.add(key)
+
+    def _inventory_changed(self) -> None:
+        for key in self._resources:
+            self._queue.add(key)
+
+    def _keep_refreshing(self) -> None:
+        if self._options.gpu_inventory and self._refresher is None:
+            self._refresher = asyncio.create_task(self._refresh(), name="gpu-inventory")
+
+    async def _refresh(self) -> None:
+        while True:
+            try:
+                await self._inventory.refresh(frozenset(self._resources.values()))
+            except UNREADABLE as error:
+                log.warning("the nodes could not be read, again in %.0f s: %s", REFRESH_SECONDS, error)
+            await asyncio.sleep(REFRESH_SECONDS)
+
+

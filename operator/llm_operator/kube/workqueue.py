@@ -1,0 +1,116 @@
+"""A queue of keys in the manner of client-go: a key waits once, is worked on by one worker, and comes back later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from llm_operator.telemetry.metrics import Metrics
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+BACKOFF_BASE_SECONDS = 0.05
+BACKOFF_LIMIT_SECONDS = 300.0
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: doubled each time, from 50 ms up to five minutes."""
+    return float(min(BACKOFF_BASE_SECONDS * 2 ** min(failures, 32), BACKOFF_LIMIT_SECONDS))
+
+
+class WorkQueue:
+    """Keys to work on. A key added while it is worked on is given out again afterwards, never twice at a time."""
+
+    def __init__(self, name: str, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._ready: deque[Key] = deque()
+        self._added_at: dict[Key, float] = {}
+        self._in_work: dict[Key, float] = {}
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._later: dict[Key, tuple[float, asyncio.TimerHandle]] = {}
+        self._wake = asyncio.Event()
+        self._depth = metrics.queue_depth.labels(name=name)
+        self._depth.set_function(lambda: len(self._ready))
+        self._adds = metrics.queue_adds.labels(name=name)
+        self._retries = metrics.queue_retries.labels(name=name)
+        self._wait = metrics.queue_wait.labels(name=name)
+        self._work = metrics.queue_work.labels(name=name)
+        metrics.longest_running.labels(name=name).set_function(self.oldest_in_work)
+
+    def __len__(self) -> int:
+        """Keys waiting to be worked on now."""
+        return len(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is worked on."""
+        return not self._ready and not self._in_work
+
+    def add(self, key: Key) -> None:
+        """Work on a key as soon as a worker is free."""
+        if key in self._in_work:
+            self._again.add(key)
+            return
+        if key in self._added_at:
+            return
+        self._adds.inc()
+        self._added_at[key] = self._clock()
+        self._ready.append(key)
+        self._wake.set()
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        """Work on a key after a time; of several times the earliest counts."""
+        due = self._clock() + seconds
+        known = self._later.get(key)
+        if known is not None:
+            if known[0] <= due:
+                return
+            known[1].cancel()
+        handle = asyncio.get_running_loop().call_later(seconds, self._due, key)
+        self._later[key] = (due, handle)
+
+    def retry(self, key: Key, at_least: float = 0.0) -> float:
+        """Work on a key again after its backoff; the seconds are returned."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        self._retries.inc()
+        seconds = max(backoff(failures), at_least)
+        self.add_after(key, seconds)
+        return seconds
+
+    def forget(self, key: Key) -> None:
+        """A key succeeded: its next failure starts with the shortest backoff."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> Key:
+        """The next key; the caller must call `done` afterwards."""
+        while not self._ready:
+            self._wake.clear()
+            await self._wake.wait()
+        key = self._ready.popleft()
+        now = self._clock()
+        self._wait.observe(now - self._added_at.pop(key))
+        self._in_work[key] = now
+        return key
+
+    def done(self, key: Key) -> None:
+        """A worker is finished with a key."""
+        self._work.observe(self._clock() - self._in_work.pop(key))
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def oldest_in_work(self) -> float:
+        """Seconds that the longest running key has been worked on; 0 when none is."""
+        return self._clock() - min(self._in_work.values(), default=self._clock())
+
+    def oldest_waiting(self) -> float:
+        """Seconds that the longest waiting key has waited; 0 when none does."""
+        return self._clock() - min(self._added_at.values(), default=self._clock())
+
+    def _due(self, key: Key) -> None:
+        self._later.pop(key, None)
+        self.add(key)

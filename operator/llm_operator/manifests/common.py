@@ -1,0 +1,71 @@
+"""Names, labels and ownership that every child shares."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from llm_operator.api import API_VERSION, KIND
+from llm_operator.api.resource import LLMDeployment
+
+MANAGER = "llm-operator"
+"""Field manager of every server-side apply, and value of the managed-by label."""
+
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_DEPLOYMENT = "llm-operator.dev/deployment"
+LABEL_INPUTS = "llm-operator.dev/inputs"
+ANNOTATION_TEMPLATE = "llm-operator.dev/applied-template"
+ANNOTATION_ENGINE = "llm-operator.dev/engine"
+
+JSON = dict[str, Any]
+
+
+def selector_labels(resource: LLMDeployment) -> dict[str, str]:
+    """The labels that select the pods of one LLMDeployment; they never change, as a selector cannot."""
+    return {LABEL_DEPLOYMENT: resource.metadata.name}
+
+
+def labels(resource: LLMDeployment) -> dict[str, str]:
+    """The labels of every child."""
+    return {
+        **selector_labels(resource),
+        LABEL_MANAGED_BY: MANAGER,
+        "app.kubernetes.io/name": "llm-engine",
+        "app.kubernetes.io/instance": resource.metadata.name,
+    }
+
+
+def metadata(resource: LLMDeployment) -> JSON:
+    """Name, namespace, labels and owner of a child. The owner reference lets the garbage collector delete it."""
+    return {
+        "name": resource.metadata.name,
+        "namespace": resource.metadata.namespace,
+        "labels": labels(resource),
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": resource.metadata.name,
+                "uid": resource.metadata.uid,
+                "controller": True,
+            }
+        ],
+    }
+
+
+def compact_json(value: object) -> str:
+    """The shortest JSON text of a value, with sorted keys, so that equal values have equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def inputs_hash(resource: LLMDeployment) -> str:
+    """Hash of everything the user says about a pod; ten hexadecimal digits.
+
+    Fields that do not reach a pod are left out, and fields at their default too: neither scaling, nor a new
+    operator with a new field, nor a better plan may restart a running engine.
+    """
+    said = resource.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    for field in ("replicas", "planPolicy"):
+        said.pop(field, None)
+    return hashlib.sha256(compact_json(said).encode()).hexdigest()[:10]

@@ -1,0 +1,57 @@
+"""The Deployment that runs the engine."""
+
+from __future__ import annotations
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.engines import EngineRun
+from llm_operator.manifests.common import (
+    ANNOTATION_ENGINE,
+    ANNOTATION_TEMPLATE,
+    JSON,
+    LABEL_INPUTS,
+    compact_json,
+    inputs_hash,
+    labels,
+    metadata,
+    selector_labels,
+)
+from llm_operator.manifests.pod import pod_spec
+
+# Beyond the engine's own startup budget: scheduling, pulling an image of 10 GB, attaching a volume.
+PROGRESS_MARGIN_SECONDS = 1800
+
+
+def pod_template(resource: LLMDeployment, run: EngineRun) -> JSON:
+    """The pod template for one set of inputs, named by their hash."""
+    engine = {"type": resource.spec.engine.type, "version": run.version, "backend": run.backend}
+    return {
+        "metadata": {
+            "labels": {**labels(resource), LABEL_INPUTS: inputs_hash(resource)},
+            "annotations": {ANNOTATION_ENGINE: compact_json(engine)},
+        },
+        "spec": pod_spec(resource, run),
+    }
+
+
+def deployment(resource: LLMDeployment, template: JSON) -> JSON:
+    """The Deployment around a pod template.
+
+    The template is kept in an annotation as it was applied: an operator that renders pods differently must be able to
+    keep what runs, and still to repair it after somebody else's edit.
+    """
+    meta = metadata(resource)
+    meta["annotations"] = {ANNOTATION_TEMPLATE: compact_json(template)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": meta,
+        "spec": {
+            "replicas": resource.spec.replicas,
+            "selector": {"matchLabels": selector_labels(resource)},
+            # A surge needs a free GPU that nobody may have; replacing in place always ends.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "revisionHistoryLimit": 3,
+            "progressDeadlineSeconds": resource.spec.startup_timeout_seconds + PROGRESS_MARGIN_SECONDS,
+            "template": template,
+        },
+    }

@@ -1,0 +1,117 @@
+"""The pod that holds one replica of an engine."""
+
+from __future__ import annotations
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.spec import LLMDeploymentSpec
+from llm_operator.engines import EngineRun
+from llm_operator.manifests.common import JSON, selector_labels
+
+CONTAINER = "engine"
+READINESS_PERIOD_SECONDS = 5
+LIVENESS_PERIOD_SECONDS = 10
+
+
+def pod_spec(resource: LLMDeployment, run: EngineRun) -> JSON:
+    """The pod's spec for one decided engine run."""
+    spec = resource.spec
+    optional = {
+        "nodeSelector": _node_selector(spec),
+        "priorityClassName": spec.priority_class_name,
+        "runtimeClassName": spec.runtime_class_name,
+        "serviceAccountName": spec.service_account_name,
+        "imagePullSecrets": [secret.to_json() for secret in spec.image_pull_secrets],
+    }
+    return {
+        "containers": [_container(spec, run)],
+        "volumes": _volumes(spec, run),
+        # A Service named `vllm` would inject VLLM_PORT=tcp://..., which vLLM refuses (0.33.0, vllm/envs.py).
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": spec.service_account_name is not None,
+        "terminationGracePeriodSeconds": run.termination_grace_period_seconds,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "tolerations": _tolerations(spec),
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector_labels(resource)},
+            }
+        ],
+        **{key: value for key, value in optional.items() if value},
+    }
+
+
+def _container(spec: LLMDeploymentSpec, run: EngineRun) -> JSON:
+    container: JSON = {
+        "name": CONTAINER,
+        "image": run.image,
+        "args": list(run.args),
+        "env": [dict(variable) for variable in run.env],
+        "ports": [{"name": "http", "containerPort": run.port, "protocol": "TCP"}],
+        "resources": _resources(spec, run.gpus),
+        "startupProbe": {
+            **_probe(run.startup_period_seconds, run.startup_failure_threshold),
+            "timeoutSeconds": 5,
+        },
+        "readinessProbe": {**_probe(READINESS_PERIOD_SECONDS, 3), "timeoutSeconds": 5},
+        "livenessProbe": {**_probe(LIVENESS_PERIOD_SECONDS, 6), "timeoutSeconds": 10},
+        "lifecycle": {"preStop": {"sleep": {"seconds": run.pre_stop_sleep_seconds}}},
+        # The log's last lines become the termination message: that is where an engine says why it died.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": _mounts(spec, run),
+    }
+    if run.command:
+        container["command"] = list(run.command)
+    return container
+
+
+def _probe(period_seconds: int, failure_threshold: int) -> JSON:
+    return {
+        "httpGet": {"path": "/health", "port": "http"},
+        "periodSeconds": period_seconds,
+        "failureThreshold": failure_threshold,
+    }
+
+
+def _resources(spec: LLMDeploymentSpec, gpus: int) -> JSON:
+    count = {spec.gpu.resource_name: str(gpus)}
+    return {
+        "requests": {**(spec.resources.requests or {}), **count},
+        "limits": {**(spec.resources.limits or {}), **count},
+    }
+
+
+def _volumes(spec: LLMDeploymentSpec, run: EngineRun) -> list[JSON]:
+    volumes: list[JSON] = [
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(run.shared_memory_bytes)}},
+        {"name": "cache", "emptyDir": {}},
+    ]
+    claim = spec.model.persistent_volume_claim
+    if claim is not None:
+        volumes.append({"name": "model", "persistentVolumeClaim": {"claimName": claim.claim_name, "readOnly": True}})
+    return volumes
+
+
+def _mounts(spec: LLMDeploymentSpec, run: EngineRun) -> list[JSON]:
+    mounts: list[JSON] = [
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - the path that NCCL and vLLM open
+        {"name": "cache", "mountPath": run.cache_path},
+    ]
+    if spec.model.persistent_volume_claim is not None:
+        mounts.append({"name": "model", "mountPath": run.model_mount, "readOnly": True})
+    return mounts
+
+
+def _node_selector(spec: LLMDeploymentSpec) -> dict[str, str]:
+    selector = dict(spec.node_selector)
+    if spec.gpu.product is not None:
+        selector["nvidia.com/gpu.product"] = spec.gpu.product
+    return selector
+
+
+def _tolerations(spec: LLMDeploymentSpec) -> list[JSON]:
+    gpu_taint = {"key": spec.gpu.resource_name, "operator": "Exists", "effect": "NoSchedule"}
+    return [gpu_taint, *(toleration.to_json() for toleration in spec.tolerations)]

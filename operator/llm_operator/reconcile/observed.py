@@ -1,0 +1,141 @@
+"""What the operator sees of one LLMDeployment, reduced to what it decides on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_operator.manifests.common import LABEL_INPUTS
+
+JSON = dict[str, Any]
+Kind = str
+
+CHILD_KINDS: tuple[Kind, ...] = ("Deployment", "Service", "PodDisruptionBudget")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A live child: its identity and the text of what it says, without what the API server keeps for itself."""
+
+    kind: Kind
+    uid: str
+    resource_version: str
+    generation: int
+    owner_uid: str | None
+    deleting: bool
+    text: str
+    """JSON of labels, annotations, owner references and spec."""
+    status: Mapping[str, int] = field(default_factory=dict)
+    """Integers of the child's status: replicas, readyReplicas, updatedReplicas, ..."""
+
+    def body(self) -> JSON:
+        """The child's metadata and spec."""
+        body: JSON = json.loads(self.text)
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEnd:
+    """How a container ended."""
+
+    exit_code: int
+    signal: int | None
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of the engine, reduced to what tells how it fares."""
+
+    name: str
+    uid: str
+    resource_version: str
+    inputs: str
+    """Hash of the inputs that its template was rendered from."""
+    deleting: bool
+    ready: bool
+    phase: str
+    unschedulable: str | None
+    """The scheduler's message while no node takes the pod."""
+    waiting_reason: str | None
+    waiting_message: str
+    end: ContainerEnd | None
+    """The latest end of the engine's container."""
+    running: bool
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything known of one LLMDeployment's surroundings at one moment."""
+
+    children: Mapping[Kind, Child] = field(default_factory=dict)
+    pods: tuple[Pod, ...] = ()
+
+    @property
+    def deployment(self) -> Child | None:
+        """The Deployment, where there is one."""
+        return self.children.get("Deployment")
+
+
+def child_from(raw: Mapping[str, Any]) -> Child:
+    """Reduce a live object of the API server to a Child."""
+    meta = raw["metadata"]
+    status = raw.get("status") or {}
+    said = {
+        "metadata": {
+            "labels": meta.get("labels") or {},
+            "annotations": meta.get("annotations") or {},
+            "ownerReferences": meta.get("ownerReferences") or [],
+        },
+        "spec": raw.get("spec") or {},
+    }
+    return Child(
+        kind=raw["kind"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        generation=meta.get("generation", 0),
+        owner_uid=next((owner["uid"] for owner in meta.get("ownerReferences") or [] if owner.get("controller")), None),
+        deleting="deletionTimestamp" in meta,
+        text=json.dumps(said, separators=(",", ":")),
+        status={key: value for key, value in status.items() if isinstance(value, int)},
+    )
+
+
+def pod_from(raw: Mapping[str, Any]) -> Pod:
+    """Reduce a live pod to what tells how it fares."""
+    meta = raw["metadata"]
+    status = raw.get("status") or {}
+    conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
+    scheduled = conditions.get("PodScheduled", {})
+    container: JSON = next(iter(status.get("containerStatuses") or []), {})
+    state = container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    return Pod(
+        name=meta["name"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        inputs=(meta.get("labels") or {}).get(LABEL_INPUTS, ""),
+        deleting="deletionTimestamp" in meta,
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        phase=status.get("phase", "Unknown"),
+        unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
+        waiting_reason=waiting.get("reason"),
+        waiting_message=waiting.get("message", ""),
+        end=_end(ended) if ended else None,
+        running="running" in state,
+        restarts=container.get("restartCount", 0),
+    )
+
+
+def _end(terminated: Mapping[str, Any]) -> ContainerEnd:
+    return ContainerEnd(
+        exit_code=terminated.get("exitCode", 0),
+        signal=terminated.get("signal"),
+        reason=terminated.get("reason", ""),
+        message=terminated.get("message", ""),
+    )

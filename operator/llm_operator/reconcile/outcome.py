@@ -1,0 +1,30 @@
+"""What the planner told about one LLMDeployment, in the terms of the reconciler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llm_operator.api.status import ModelStatus, PlanStatus
+from llm_operator.engines import KVAllocation
+
+Verdict = Literal["Fits", "DoesNotFit", "Unknown", "Pending"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOutcome:
+    """The plan that a new pod template is rendered from.
+
+    `Pending` means that facts are on their way and nothing should be rendered yet; `Unknown` means that there are none
+    to be had, and the engine's own defaults stand.
+    """
+
+    verdict: Verdict
+    reason: str
+    message: str
+    tensor: int
+    context_length: int | None = None
+    kv: KVAllocation = field(default_factory=KVAllocation)
+    architecture: str | None = None
+    status: PlanStatus | None = None
+    model: ModelStatus | None = None

@@ -1,0 +1,117 @@
+"""Between the resource and the planner: a spec as a plan's request, and a plan's result as the reconciler's outcome."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llm_operator.api.quantity import bytes_of
+from llm_operator.api.spec import GpuSpec, LLMDeploymentSpec
+from llm_operator.api.status import ModelStatus, PlanStatus
+from llm_operator.engines import KVAllocation, resolve
+from llm_operator.models import ModelShape
+from llm_operator.planning import (
+    Backend,
+    Engine,
+    GpuFacts,
+    KVQuantization,
+    Plan,
+    PlanRequest,
+    PlanResult,
+    Verdict,
+    plan_document,
+)
+from llm_operator.reconcile.outcome import PlanOutcome
+
+# A node has at most this many GPUs; where nothing tells how many, the planner may try up to it.
+GPUS_PER_NODE = 8
+
+
+def gpu_given(gpu: GpuSpec) -> GpuFacts | None:
+    """The GPU as spec.gpu describes it; None where it does not say its memory."""
+    if gpu.memory is None:
+        return None
+    return GpuFacts(
+        product=gpu.product or "given", memory_bytes=bytes_of(gpu.memory), count=GPUS_PER_NODE, source="spec.gpu.memory"
+    )
+
+
+def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts) -> PlanRequest:
+    """What the planner is asked for one spec."""
+    engine = resolve(spec, shape.architecture)
+    return PlanRequest(
+        shape=shape,
+        engine=Engine(spec.engine.type),
+        version=engine.version,
+        gpu=gpu,
+        backend=Backend(engine.backend) if engine.backend else Backend.TURBOMIND,
+        tensor=spec.parallelism.tensor,
+        kv_quantization=KVQuantization(spec.kv_cache.quantization),
+        memory_percent=spec.kv_cache.memory_percent,
+        kv_memory_bytes=bytes_of(spec.kv_cache.memory) if spec.kv_cache.memory else None,
+        context_length=spec.context_length,
+        max_concurrent_sequences=spec.max_concurrent_sequences,
+        prefix_caching=spec.kv_cache.prefix_caching,
+        enforce_eager="--enforce-eager" in spec.engine.extra_args,
+    )
+
+
+def unknown_outcome(
+    spec: LLMDeploymentSpec, reason: str, message: str, *, architecture: str | None = None, pending: bool = False
+) -> PlanOutcome:
+    """No plan: what the spec says is passed on, and what it leaves open stays the engine's default."""
+    percent = spec.kv_cache.memory_percent
+    return PlanOutcome(
+        verdict="Pending" if pending else "Unknown",
+        reason=reason,
+        message=message,
+        tensor=spec.parallelism.tensor or 1,
+        context_length=spec.context_length,
+        kv=KVAllocation(ratio_percent=percent if spec.engine.type == "LMDeploy" else None),
+        architecture=architecture,
+    )
+
+
+def outcome_of(spec: LLMDeploymentSpec, result: PlanResult, shape: ModelShape, revision: str | None) -> PlanOutcome:
+    """What the reconciler does with a result; `kvCache.memory` of the spec is rendered as it is said there."""
+    plan = result.plan
+    model = ModelStatus(
+        architecture=shape.architecture,
+        parameters=shape.parameters,
+        weight_bytes=shape.weight_bytes,
+        resolved_revision=revision,
+    )
+    text = "; ".join([*result.reasons, *_offers(result)]) or _summary(plan)
+    if plan is None or result.verdict is Verdict.UNKNOWN:
+        outcome = unknown_outcome(spec, "PlanUnknown", text, architecture=shape.architecture)
+        return replace(outcome, model=model)
+    settings = plan.settings
+    return PlanOutcome(
+        verdict="Fits" if result.verdict is Verdict.FITS else "DoesNotFit",
+        reason="Fits" if result.verdict is Verdict.FITS else "DoesNotFit",
+        message=text,
+        tensor=plan.tensor,
+        context_length=spec.context_length or settings.context_length,
+        kv=KVAllocation(
+            ratio_percent=settings.lmdeploy_ratio_percent,
+            memory_bytes=None if spec.kv_cache.memory else settings.vllm_kv_cache_memory_bytes,
+        ),
+        architecture=shape.architecture,
+        status=PlanStatus.model_validate(plan_document(plan), strict=False),
+        model=model,
+    )
+
+
+def _offers(result: PlanResult) -> list[str]:
+    if not result.counter_offers:
+        return []
+    changes = [", ".join(f"{path}: {value}" for path, value in offer.change.items()) for offer in result.counter_offers]
+    return [f"what fits instead: {' | '.join(changes)}"]
+
+
+def _summary(plan: Plan | None) -> str:
+    if plan is None:
+        return "no plan"
+    return (
+        f"{plan.weight_bytes_per_gpu / 2**30:.1f} GiB of weights and {plan.kv_tokens} KV tokens per replica at tensor "
+        f"parallelism {plan.tensor}: {plan.max_concurrent_requests} requests of {plan.context_length} tokens at a time"
+    )

@@ -1,0 +1,216 @@
+"""The whole status of an LLMDeployment, computed anew from what is seen. Pure: the time comes in as an argument."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    EngineStatus,
+    LLMDeploymentStatus,
+    MeasuredStatus,
+)
+from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYMENT, inputs_hash
+from llm_operator.manifests.service import endpoint
+from llm_operator.reconcile.decide import Decision
+from llm_operator.reconcile.diagnose import Trouble, trouble_of
+from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.outcome import PlanOutcome
+
+MESSAGE_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A condition before it has a time."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many replicas of what are there."""
+
+    wanted: int
+    total: int
+    ready: int
+    """Pods, of whichever spec, that answer."""
+    current: int
+    """Pods of the current spec that answer."""
+    settled: bool
+    """The Deployment controller has seen the latest template and no pod of an older one is left."""
+
+    @property
+    def complete(self) -> bool:
+        """Every wanted replica serves the current spec and nothing else runs."""
+        return self.settled and self.current == self.wanted == self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the conditions are judged from."""
+
+    resource: LLMDeployment
+    observed: Observed
+    decision: Decision
+    plan: PlanOutcome
+    blocked: Trouble | None = None
+    """A write that the API server refused."""
+    measured: MeasuredStatus | None = None
+
+
+def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
+    """The status to be shown; equal to the one before when nothing changed.
+
+    Args:
+        situation: the object, what is seen of it, and what was decided.
+        now: the time as RFC 3339 in UTC; only conditions whose status changed carry it.
+    """
+    resource, decision = situation.resource, situation.decision
+    progress = _progress(situation)
+    before = {condition.type: condition for condition in (resource.status.conditions if resource.status else ())}
+    findings = judge(situation, progress)
+    return LLMDeploymentStatus(
+        observed_generation=resource.metadata.generation,
+        conditions=[
+            _dated(finding, before.get(finding.type), resource.metadata.generation, now) for finding in findings
+        ],
+        replicas=progress.total,
+        ready_replicas=progress.ready,
+        selector=f"{LABEL_DEPLOYMENT}={resource.metadata.name}",
+        endpoint=endpoint(resource),
+        engine=_engine_status(decision.template) or (resource.status.engine if resource.status else None),
+        plan=situation.plan.status,
+        model=situation.plan.model,
+        measured=situation.measured,
+    )
+
+
+def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
+    """All conditions, each with its reason; the first visit already writes every one."""
+    trouble = _trouble(situation)
+    ready = _ready(situation, progress, trouble)
+    stalled = trouble is not None and trouble.stalled and not progress.complete
+    reconciling = not stalled and not progress.complete
+    return (
+        ready,
+        Finding("Reconciling", "True", ready.reason, ready.message)
+        if reconciling
+        else Finding("Reconciling", "False", "Stalled" if stalled else "UpToDate", ""),
+        Finding("Stalled", "True", trouble.reason, trouble.message)
+        if stalled and trouble is not None
+        else Finding("Stalled", "False", "Progressing" if reconciling else "UpToDate", ""),
+        _planned(situation.plan),
+        _available(progress),
+    )
+
+
+def _progress(situation: Situation) -> Progress:
+    resource, child = situation.resource, situation.observed.deployment
+    wanted = resource.spec.replicas
+    if child is None:
+        return Progress(wanted, 0, 0, 0, settled=False)
+    counts = child.status
+    total, updated = counts.get("replicas", 0), counts.get("updatedReplicas", 0)
+    ready = counts.get("readyReplicas", 0)
+    seen = counts.get("observedGeneration", 0) >= child.generation
+    written = not any(apply.body["kind"] == "Deployment" for apply in situation.decision.applies)
+    settled = seen and written and situation.decision.template is not None and total == updated
+    # Only when no old pod is left is every ready pod one of the current spec; before that the pods themselves tell.
+    if settled:
+        return Progress(wanted, total, ready, ready, settled=True)
+    inputs = inputs_hash(resource)
+    current = sum(pod.ready and pod.inputs == inputs for pod in situation.observed.pods)
+    return Progress(wanted, total, ready, current, settled=False)
+
+
+def _trouble(situation: Situation) -> Trouble | None:
+    decision, plan = situation.decision, situation.plan
+    if decision.refusals:
+        text = "; ".join(f"{refusal.field}: {refusal.message}" for refusal in decision.refusals)
+        return Trouble(decision.refusals[0].reason, text, stalled=True)
+    if decision.held and plan.verdict == "DoesNotFit":
+        return Trouble(plan.reason, plan.message, stalled=True)
+    if situation.blocked is not None:
+        return situation.blocked
+    inputs = inputs_hash(situation.resource)
+    current = (pod for pod in situation.observed.pods if pod.inputs == inputs)
+    return trouble_of(current, situation.resource.spec.engine.type)
+
+
+def _ready(situation: Situation, progress: Progress, trouble: Trouble | None) -> Finding:
+    if progress.complete:
+        if progress.wanted == 0:
+            return Finding("Ready", "True", "Stopped", "replicas is 0: nothing runs, as asked for")
+        return Finding("Ready", "True", "ReplicasReady", f"{progress.current}/{progress.wanted} replicas serve")
+    if trouble is not None:
+        return Finding("Ready", "False", trouble.reason, trouble.message)
+    if situation.decision.held:
+        return Finding("Ready", "Unknown", "Planning", situation.plan.message)
+    # Unknown and not False while an engine loads: health checks of GitOps tools read False as broken.
+    inputs = inputs_hash(situation.resource)
+    loading = sum(pod.running and not pod.ready and pod.inputs == inputs for pod in situation.observed.pods)
+    text = f"{progress.current}/{progress.wanted} replicas serve the current spec"
+    if loading:
+        return Finding("Ready", "Unknown", "Loading", f"{text}; {loading} loading the model")
+    return Finding("Ready", "Unknown", "Progressing", text)
+
+
+def _available(progress: Progress) -> Finding:
+    if progress.ready > 0:
+        return Finding("Available", "True", "Serving", f"{progress.ready} replicas answer")
+    if progress.wanted == 0:
+        return Finding("Available", "False", "Stopped", "replicas is 0")
+    return Finding("Available", "False", "NoReadyReplica", "no replica answers")
+
+
+def _planned(plan: PlanOutcome) -> Finding:
+    status: ConditionStatus = {"Fits": "True", "DoesNotFit": "False"}.get(plan.verdict, "Unknown")  # type: ignore[assignment]
+    return Finding("Planned", status, plan.reason, plan.message)
+
+
+def _dated(finding: Finding, before: Condition | None, generation: int, now: str) -> Condition:
+    unchanged = before is not None and before.status == finding.status
+    return Condition(
+        type=finding.type,
+        status=finding.status,
+        observed_generation=generation,
+        last_transition_time=before.last_transition_time if before is not None and unchanged else now,
+        reason=finding.reason,
+        message=finding.message[:MESSAGE_LIMIT],
+    )
+
+
+def _engine_status(template: JSON | None) -> EngineStatus | None:
+    if template is None:
+        return None
+    engine: Mapping[str, str | None] = json.loads(template["metadata"]["annotations"][ANNOTATION_ENGINE])
+    container = template["spec"]["containers"][0]
+    return EngineStatus(
+        type=str(engine["type"]),
+        backend=engine.get("backend"),
+        version=str(engine["version"]),
+        image=container["image"],
+        args=container["args"],
+    )
+
+
+def transitions(before: Iterable[Condition], after: Iterable[Condition]) -> list[Condition]:
+    """The conditions worth an event: Ready and Stalled whose status or reason changed."""
+    known = {condition.type: (condition.status, condition.reason) for condition in before}
+    return [
+        condition
+        for condition in after
+        if condition.type in ("Ready", "Stalled")
+        and known.get(condition.type) != (condition.status, condition.reason)
+        and not (condition.type == "Stalled" and condition.status == "False")
+        and not (condition.type == "Ready" and condition.reason == "Progressing" and condition.type not in known)
+    ]

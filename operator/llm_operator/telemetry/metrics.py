@@ -1,0 +1,85 @@
+"""Prometheus metrics, with the names and labels of controller-runtime so that existing dashboards work."""
+
+from __future__ import annotations
+
+from collections import Counter as Counter_
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+CONTROLLER = "llmdeployment"
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """All metrics of one operator process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        reg = self.registry
+        self.reconcile_total = Counter(
+            "controller_runtime_reconcile_total", "Reconciliations by result.", ["controller", "result"], registry=reg
+        )
+        self.reconcile_errors_total = Counter(
+            "controller_runtime_reconcile_errors_total", "Reconciliations that failed.", ["controller"], registry=reg
+        )
+        self.reconcile_time = Histogram(
+            "controller_runtime_reconcile_time_seconds",
+            "Duration of a reconciliation.",
+            ["controller"],
+            buckets=_SECONDS,
+            registry=reg,
+        )
+        self.active_workers = Gauge(
+            "controller_runtime_active_workers", "Workers that reconcile.", ["controller"], registry=reg
+        )
+        self.max_concurrent = Gauge(
+            "controller_runtime_max_concurrent_reconciles", "Workers there are.", ["controller"], registry=reg
+        )
+        self.queue_depth = Gauge("workqueue_depth", "Keys waiting.", ["name"], registry=reg)
+        self.queue_adds = Counter("workqueue_adds_total", "Keys added.", ["name"], registry=reg)
+        self.queue_retries = Counter(
+            "workqueue_retries_total", "Keys added again after a failure.", ["name"], registry=reg
+        )
+        self.queue_wait = Histogram(
+            "workqueue_queue_duration_seconds", "Time a key waits.", ["name"], buckets=_SECONDS, registry=reg
+        )
+        self.queue_work = Histogram(
+            "workqueue_work_duration_seconds", "Time a key is worked on.", ["name"], buckets=_SECONDS, registry=reg
+        )
+        self.longest_running = Gauge(
+            "workqueue_longest_running_processor_seconds", "Age of the oldest key in work.", ["name"], registry=reg
+        )
+        self.requests = Counter(
+            "rest_client_requests_total", "Requests to the API server.", ["code", "method"], registry=reg
+        )
+        self.relist_repairs = Counter(
+            "llm_operator_relist_repairs_total",
+            "Changes that a relist found and no watch had told.",
+            ["kind"],
+            registry=reg,
+        )
+        self.leader = Gauge("leader_election_master_status", "1 while this process leads.", ["name"], registry=reg)
+
+
+class ObjectsCollector(Collector):
+    """Objects and their conditions, counted once per scrape instead of once per series."""
+
+    def __init__(self, objects: Callable[[], Iterable[Iterable[tuple[str, str]]]]) -> None:
+        self._objects = objects
+
+    def collect(self) -> Iterator[Metric]:
+        """Two gauges: all objects, and objects by condition type and status."""
+        total = 0
+        counts: Counter_[tuple[str, str]] = Counter_()
+        for conditions in self._objects():
+            total += 1
+            counts.update(conditions)
+        yield GaugeMetricFamily("llmdeployment_objects", "LLMDeployments there are.", value=total)
+        family = GaugeMetricFamily("llmdeployment_condition", "LLMDeployments by condition.", labels=["type", "status"])
+        for (kind, status), count in sorted(counts.items()):
+            family.add_metric([kind, status], count)
+        yield family
