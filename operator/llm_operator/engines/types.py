@@ -1,0 +1,126 @@
+"""What goes into an engine's command line and what comes out of it. Frozen, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_operator.api.model import Backend
+from llm_operator.api.spec import LLMDeploymentSpec
+
+
+@dataclass(frozen=True, slots=True)
+class KVAllocation:
+    """How large the KV cache becomes, as the planner decided; None leaves the engine's default.
+
+    Attributes:
+        ratio_percent: LMDeploy `--cache-max-entry-count` times 100, 1..99: share of the memory that is free after the
+            weights are loaded.
+        kv_cache_memory_bytes: vLLM `--kv-cache-memory-bytes`: bytes per GPU.
+        utilization_percent: vLLM `--gpu-memory-utilization` times 100, 1..99: share of the GPU's total memory. Not
+            together with kv_cache_memory_bytes, which overrides it (vLLM 0.33.0, vllm/v1/worker/gpu_worker.py).
+    """
+
+    ratio_percent: int | None = None
+    kv_cache_memory_bytes: int | None = None
+    utilization_percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenderRequest:
+    """One object with what was decided about it.
+
+    Attributes:
+        name: metadata.name; the served name where the spec gives none.
+        namespace: metadata.namespace.
+        spec: the validated spec.
+        tensor: GPUs of one replica.
+        backend: LMDeploy's backend when the caller has resolved it; None lets spec and architecture decide.
+        context_length: longest prompt plus answer in tokens; None falls back to the spec, then to the engine's default.
+        kv: size of the KV cache.
+        architecture: first entry of `architectures` in config.json; None when it is not known.
+    """
+
+    name: str
+    namespace: str
+    spec: LLMDeploymentSpec
+    tensor: int
+    backend: Backend | None = None
+    context_length: int | None = None
+    kv: KVAllocation = field(default_factory=KVAllocation)
+    architecture: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRun:
+    """Everything about a pod that depends on the engine.
+
+    Attributes:
+        type: LMDeploy or VLLM.
+        version: engine version that decided image and flags.
+        backend: LMDeploy's backend; None for vLLM.
+        image: image reference.
+        command: the container's command; empty where the image's entrypoint is the engine.
+        args: the container's args. `$(NAME)` in them is the kubelet's to expand; every other `$` is doubled.
+        env: environment variables as JSON of core/v1 EnvVar; no two share a name.
+        port: TCP port of the OpenAI-compatible API.
+        port_name: its name in the pod.
+        health_path: answers 200 without a key once the engine serves.
+        metrics_path: Prometheus metrics on the same port.
+        metrics_need_key: whether metrics_path wants the API key as a bearer token, when there is one.
+        startup_period_seconds: between two startup probes.
+        startup_failure_threshold: failed startup probes until the container is restarted; the product is at least
+            spec.startupTimeoutSeconds.
+        pre_stop_sleep_seconds: sleep before SIGTERM, so that endpoints stop sending first.
+        termination_grace_period_seconds: bound on preStop and drain together.
+        shared_memory_bytes: size of /dev/shm.
+        gpus: GPUs of one replica.
+        served_name: name of the model in the API.
+        model_mount: where the claim of spec.model.persistentVolumeClaim is mounted read-only.
+        cache_path: where a writable volume is mounted; HOME and every cache variable point into it.
+    """
+
+    type: str
+    version: str
+    backend: Backend | None
+    image: str
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    env: tuple[dict[str, Any], ...]
+    port: int
+    port_name: str
+    health_path: str
+    metrics_path: str
+    metrics_need_key: bool
+    startup_period_seconds: int
+    startup_failure_threshold: int
+    pre_stop_sleep_seconds: int
+    termination_grace_period_seconds: int
+    shared_memory_bytes: int
+    gpus: int
+    served_name: str
+    model_mount: str
+    cache_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a spec cannot be served.
+
+    Attributes:
+        reason: CamelCase word for a condition's reason.
+        field: JSON path in the object, such as `spec.engine.version`.
+        message: what was wrong, what was expected, what to do.
+    """
+
+    reason: str
+    field: str
+    message: str
+
+
+class RefusedError(ValueError):
+    """The spec cannot be rendered; `refusals` say why, at least one."""
+
+    def __init__(self, refusals: tuple[Refusal, ...]) -> None:
+        super().__init__("; ".join(f"{refusal.field}: {refusal.message}" for refusal in refusals))
+        self.refusals = refusals
