@@ -1,17 +1,19 @@
 """The LLMDeployment resource as types, and the CRD made from them. Imports nothing else of this project."""
 
 from llm_operator.api.model import EngineSpec, EngineType, ModelSpec
+from llm_operator.api.names import (
+    API_VERSION,
+    CATEGORIES,
+    GROUP,
+    KIND,
+    PLURAL,
+    SHORT_NAMES,
+    SINGULAR,
+    VERSION,
+)
+from llm_operator.api.resource import InvalidResource, LLMDeployment, Metadata
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.status import Condition, LLMDeploymentStatus
-
-GROUP = "llm-operator.dev"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-KIND = "LLMDeployment"
-PLURAL = "llmdeployments"
-SINGULAR = "llmdeployment"
-SHORT_NAMES = ["llmdep"]
-CATEGORIES = ["llm"]
 
 __all__ = [
     "API_VERSION",
@@ -25,7 +27,10 @@ __all__ = [
     "Condition",
     "EngineSpec",
     "EngineType",
+    "InvalidResource",
+    "LLMDeployment",
     "LLMDeploymentSpec",
     "LLMDeploymentStatus",
+    "Metadata",
     "ModelSpec",
 ]

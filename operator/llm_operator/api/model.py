@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field
 
-from llm_operator.api.base import ApiModel, Name, SecretKeyReference, ShortText, cel, rules
+from llm_operator.api.base import ApiModel, DataKey, KeyedBy, Name, Rule, SecretKeyReference, ShortText
 
 EngineType = Literal["LMDeploy", "VLLM"]
 Backend = Literal["TurboMind", "PyTorch"]
@@ -18,6 +18,11 @@ Repository = Annotated[
 Revision = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/]*$")]
 
 
+# A process takes neither an argument nor a variable with a NUL; the pod would fail on the node.
+NO_NUL = r"^[^\x00]*$"
+Argument = Annotated[str, Field(min_length=1, max_length=2048, pattern=NO_NUL)]
+
+
 class HubSource(ApiModel):
     """A repository on a model hub."""
 
@@ -27,6 +32,11 @@ class HubSource(ApiModel):
     )
 
 
+def _given(*members: object) -> int:
+    """How many members of a union are present."""
+    return sum(member is not None for member in members)
+
+
 def _stays_inside(path: str) -> bool:
     return not path.startswith("/") and ".." not in path.split("/")
 
@@ -34,14 +44,13 @@ def _stays_inside(path: str) -> bool:
 class ClaimSource(ApiModel):
     """A directory on a PersistentVolumeClaim of the same namespace, mounted read-only."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel(
-                "!self.path.startsWith('/') && !self.path.split('/').exists(part, part == '..')",
-                "path must be relative to the root of the claim and must not contain '..'",
-                ".path",
-            )
-        )
+    RULES = (
+        Rule(
+            "!self.path.startsWith('/') && !self.path.split('/').exists(part, part == '..')",
+            "path must be relative to the root of the claim and must not contain '..'",
+            lambda claim: _stays_inside(claim.path),
+            ".path",
+        ),
     )
 
     claim_name: Name = Field(description="PersistentVolumeClaim in the namespace of this object.")
@@ -49,28 +58,23 @@ class ClaimSource(ApiModel):
         default="", description="Directory inside the claim that holds config.json. Default: the root of the claim."
     )
 
-    @model_validator(mode="after")
-    def _path_inside(self) -> Self:
-        if not _stays_inside(self.path):
-            raise ValueError("path must be relative to the root of the claim and must not contain '..'")
-        return self
-
 
 class ModelSpec(ApiModel):
     """Which model to serve and under which name."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel(
-                "[has(self.huggingFace), has(self.modelScope), has(self.persistentVolumeClaim)].filter(given, given).size() == 1",
-                "exactly one of huggingFace, modelScope and persistentVolumeClaim must be given",
-            ),
-            cel(
-                "!has(self.credentials) || !has(self.persistentVolumeClaim)",
-                "credentials belong to a hub; a model on a persistentVolumeClaim needs none",
-                ".credentials",
-            ),
-        )
+    RULES = (
+        Rule(
+            "[has(self.huggingFace), has(self.modelScope), has(self.persistentVolumeClaim)]"
+            ".filter(given, given).size() == 1",
+            "exactly one of huggingFace, modelScope and persistentVolumeClaim must be given",
+            lambda model: _given(model.hugging_face, model.model_scope, model.persistent_volume_claim) == 1,
+        ),
+        Rule(
+            "!has(self.credentials) || !has(self.persistentVolumeClaim)",
+            "credentials belong to a hub; a model on a persistentVolumeClaim needs none",
+            lambda model: model.credentials is None or model.persistent_volume_claim is None,
+            ".credentials",
+        ),
     )
 
     hugging_face: HubSource | None = Field(default=None, description="The model on the Hugging Face hub.")
@@ -90,81 +94,60 @@ class ModelSpec(ApiModel):
         Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/:]*$")] | None
     ) = Field(default=None, description="Name of the model in the API. Default: metadata.name.")
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        given = [source for source in (self.hugging_face, self.model_scope, self.persistent_volume_claim) if source]
-        if len(given) != 1:
-            raise ValueError("exactly one of huggingFace, modelScope and persistentVolumeClaim must be given")
-        if self.credentials is not None and self.persistent_volume_claim is not None:
-            raise ValueError("credentials belong to a hub; a model on a persistentVolumeClaim needs none")
-        return self
-
 
 class KeyReference(ApiModel):
     """A key of a Secret or ConfigMap of the same namespace, as an environment variable's value."""
 
     name: Name = Field(description="Name of the Secret or ConfigMap.")
-    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = Field(
-        description="Key in it."
-    )
+    key: DataKey = Field(description="Key in it.")
     optional: bool | None = Field(default=None, description="Start the pod also when the reference is missing.")
 
 
 class EnvironmentSource(ApiModel):
     """Where an environment variable's value comes from."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel(
-                "has(self.secretKeyRef) != has(self.configMapKeyRef)",
-                "exactly one of secretKeyRef and configMapKeyRef must be given",
-            )
-        )
+    RULES = (
+        Rule(
+            "has(self.secretKeyRef) != has(self.configMapKeyRef)",
+            "exactly one of secretKeyRef and configMapKeyRef must be given",
+            lambda source: _given(source.secret_key_ref, source.config_map_key_ref) == 1,
+        ),
     )
 
     secret_key_ref: KeyReference | None = Field(default=None, description="Key of a Secret.")
     config_map_key_ref: KeyReference | None = Field(default=None, description="Key of a ConfigMap.")
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.secret_key_ref is None) == (self.config_map_key_ref is None):
-            raise ValueError("exactly one of secretKeyRef and configMapKeyRef must be given")
-        return self
-
 
 class EnvironmentVariable(ApiModel):
     """One environment variable of the engine's container."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel("!(has(self.value) && has(self.valueFrom))", "value and valueFrom exclude each other")
-        )
+    RULES = (
+        Rule(
+            "!(has(self.value) && has(self.valueFrom))",
+            "value and valueFrom exclude each other",
+            lambda variable: variable.value is None or variable.value_from is None,
+        ),
     )
 
     name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
         description="Name of the variable."
     )
-    value: Annotated[str, Field(max_length=4096)] | None = Field(default=None, description="Literal value.")
+    value: Annotated[str, Field(max_length=4096, pattern=NO_NUL)] | None = Field(
+        default=None, description="Literal value."
+    )
     value_from: EnvironmentSource | None = Field(default=None, description="Reference to the value.")
-
-    @model_validator(mode="after")
-    def _one_value(self) -> Self:
-        if self.value is not None and self.value_from is not None:
-            raise ValueError("value and valueFrom exclude each other")
-        return self
 
 
 class EngineSpec(ApiModel):
     """The engine and what is special about its command line."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel(
-                "!has(self.backend) || self.type == 'LMDeploy'",
-                "backend is a choice of LMDeploy; vLLM has one",
-                ".backend",
-            )
-        )
+    RULES = (
+        Rule(
+            "!has(self.backend) || self.type == 'LMDeploy'",
+            "backend is a choice of LMDeploy; vLLM has one",
+            lambda engine: engine.backend is None or engine.type == "LMDeploy",
+            ".backend",
+        ),
     )
 
     type: EngineType = Field(description="LMDeploy or VLLM.")
@@ -176,31 +159,21 @@ class EngineSpec(ApiModel):
     ) = Field(
         default=None, description="Engine version: image and flags follow it. Default: the newest the operator knows."
     )
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = Field(
-        default=None, description="Image instead of the version's own; it must hold the engine in that version."
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$")] | None = (
+        Field(default=None, description="Image instead of the version's own; it must hold the engine in that version.")
     )
-    extra_args: Annotated[list[Annotated[str, Field(min_length=1, max_length=2048)]], Field(max_length=64)] = Field(
+    extra_args: Annotated[list[Argument], Field(max_length=64)] = Field(
         default_factory=list,
         description="Further arguments of the engine. Refused where a field of this spec already says it.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
-    env: Annotated[list[EnvironmentVariable], Field(max_length=64)] = Field(
+    env: Annotated[list[EnvironmentVariable], Field(max_length=64), KeyedBy("name")] = Field(
         default_factory=list,
         description="Further environment variables of the engine.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     api_key: SecretKeyReference | None = Field(
         default=None, description="Secret with the key that clients must send as a bearer token."
     )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.backend is not None and self.type != "LMDeploy":
-            raise ValueError("backend is a choice of LMDeploy; vLLM has one")
-        names = [variable.name for variable in self.env]
-        if len(set(names)) != len(names):
-            raise ValueError("env must not name a variable twice")
-        return self
 
 
 __all__ = [

@@ -11,6 +11,8 @@ _SUFFIXES = {
     **{letter: Fraction(1000**power) for power, letter in enumerate("kMGTP", start=1)},
     **{f"{letter}i": Fraction(1024**power) for power, letter in enumerate("KMGTP", start=1)},
 }
+_MOST = Fraction(2**63 - 1)
+"""Kubernetes cuts larger quantities to this (apimachinery resource.ParseQuantity)."""
 _FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)")
 
 
@@ -23,7 +25,7 @@ def parse_quantity(text: str) -> Fraction:
     match = _FORM.fullmatch(text)
     if match is None or match[2] not in _SUFFIXES:
         raise ValueError(f"{text!r} is not a quantity; expected a number with an optional suffix such as 48Gi or 500m")
-    return Fraction(match[1]) * _SUFFIXES[match[2]]
+    return min(Fraction(match[1]) * _SUFFIXES[match[2]], _MOST)
 
 
 def bytes_of(text: str) -> int:

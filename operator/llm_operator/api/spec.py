@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from llm_operator.api.base import ApiModel, Name, PositiveQuantity, Quantity, cel, rules
+from llm_operator.api.base import (
+    WHOLE,
+    ApiModel,
+    ExtendedResource,
+    KeyedBy,
+    LabelValue,
+    Name,
+    PositiveQuantity,
+    QualifiedName,
+    Quantity,
+    Rule,
+    without_nulls,
+)
 from llm_operator.api.model import EngineSpec, ModelSpec
+from llm_operator.api.quantity import parse_quantity
 
 KVQuantization = Literal["None", "Int8", "Int4", "FP8"]
 PlanPolicy = Literal["Enforce", "Warn"]
-
-QualifiedName = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=316,
-        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
-    ),
-]
-LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 
 
 class Parallelism(ApiModel):
     """How one replica is spread over GPUs."""
 
-    tensor: Annotated[int, Field(ge=1, le=64)] | None = Field(
+    tensor: Annotated[int, Field(ge=1, le=64), WHOLE] | None = Field(
         default=None, description="Tensor parallelism: GPUs per replica. Default: the smallest that fits."
     )
 
@@ -34,18 +37,17 @@ class Parallelism(ApiModel):
 class KVCache(ApiModel):
     """The KV cache: its number format and its share of the GPU memory."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel(
-                "!has(self.memory) || !has(self.memoryPercent)",
-                "memory and memoryPercent exclude each other: give a size or a share",
-                ".memory",
-            )
-        )
+    RULES = (
+        Rule(
+            "!has(self.memory) || !has(self.memoryPercent)",
+            "memory and memoryPercent exclude each other: give a size or a share",
+            lambda cache: cache.memory is None or cache.memory_percent is None,
+            ".memory",
+        ),
     )
 
     quantization: KVQuantization = Field(default="None", description="Number format of the KV cache (quant policy).")
-    memory_percent: Annotated[int, Field(ge=1, le=99)] | None = Field(
+    memory_percent: Annotated[int, Field(ge=1, le=99), WHOLE] | None = Field(
         default=None, description="KV cache in percent of the GPU memory that the weights leave free. Default: 80."
     )
     memory: PositiveQuantity | None = Field(
@@ -53,17 +55,11 @@ class KVCache(ApiModel):
     )
     prefix_caching: bool = Field(default=True, description="Keep the KV cache of common prompt prefixes.")
 
-    @model_validator(mode="after")
-    def _one_size(self) -> Self:
-        if self.memory is not None and self.memory_percent is not None:
-            raise ValueError("memory and memoryPercent exclude each other: give a size or a share")
-        return self
-
 
 class GpuSpec(ApiModel):
     """Which GPUs to use."""
 
-    resource_name: QualifiedName = Field(
+    resource_name: ExtendedResource = Field(
         default="nvidia.com/gpu", description="Extended resource that counts the GPUs."
     )
     product: LabelValue | None = Field(
@@ -77,20 +73,58 @@ class GpuSpec(ApiModel):
 class Toleration(ApiModel):
     """A node taint that the pods tolerate, as in a pod."""
 
-    key: Annotated[str, Field(max_length=316)] | None = Field(default=None, description="Key of the taint.")
+    RULES = (
+        Rule(
+            "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+            "a toleration without a key tolerates every taint; that needs operator Exists",
+            lambda toleration: toleration.key is not None or toleration.operator == "Exists",
+        ),
+        Rule(
+            "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "operator Exists looks at no value; leave value out or use Equal",
+            lambda toleration: toleration.operator != "Exists" or not toleration.value,
+            ".value",
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds needs effect NoExecute",
+            lambda toleration: toleration.toleration_seconds is None or toleration.effect == "NoExecute",
+            ".tolerationSeconds",
+        ),
+    )
+
+    key: QualifiedName | None = Field(
+        default=None, description="Key of the taint. Without it every taint, with Exists."
+    )
     operator: Literal["Exists", "Equal"] | None = Field(default=None, description="Exists or Equal.")
     value: LabelValue | None = Field(default=None, description="Value of the taint, with Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(default=None, description="Effect.")
-    toleration_seconds: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = Field(
+    toleration_seconds: Annotated[int, Field(ge=-(2**31), le=2**31 - 1), WHOLE] | None = Field(
         default=None, description="Seconds to stay on a node with a NoExecute taint."
     )
 
 
-ResourceMap = Annotated[dict[QualifiedName, Quantity], Field(max_length=16)]
+ContainerResource = Literal["cpu", "memory", "ephemeral-storage"]
+ResourceMap = Annotated[dict[ContainerResource, Quantity], Field(max_length=3), BeforeValidator(without_nulls)]
+
+
+def _within(requests: dict[str, str] | None, limits: dict[str, str] | None) -> bool:
+    limit = {name: parse_quantity(text) for name, text in (limits or {}).items()}
+    return all(name not in limit or parse_quantity(text) <= limit[name] for name, text in (requests or {}).items())
 
 
 class Resources(ApiModel):
     """CPU, memory and ephemeral storage of the engine's container. GPUs come from parallelism."""
+
+    RULES = (
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits)"
+            " || quantity(self.requests[name]).compareTo(quantity(self.limits[name])) <= 0)",
+            "requests must not exceed limits",
+            lambda resources: _within(resources.requests, resources.limits),
+            ".requests",
+        ),
+    )
 
     requests: ResourceMap | None = Field(default=None, description="Guaranteed amounts, such as cpu and memory.")
     limits: ResourceMap | None = Field(default=None, description="Upper bounds, such as memory.")
@@ -105,22 +139,25 @@ class LocalReference(ApiModel):
 class LLMDeploymentSpec(ApiModel):
     """One model, served by one engine, in some number of replicas."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel(
-                "!has(self.kvCache) || !has(self.kvCache.memory) || self.engine.type == 'VLLM'",
-                "kvCache.memory is a size that only VLLM takes; LMDeploy takes kvCache.memoryPercent",
-                ".kvCache.memory",
+    RULES = (
+        Rule(
+            "!has(self.kvCache) || !has(self.kvCache.memory) || self.engine.type == 'VLLM'",
+            "kvCache.memory is a size that only VLLM takes; LMDeploy takes kvCache.memoryPercent",
+            lambda spec: spec.kv_cache.memory is None or spec.engine.type == "VLLM",
+            ".kvCache.memory",
+        ),
+        Rule(
+            "!has(self.kvCache) || !has(self.kvCache.quantization) || self.kvCache.quantization != 'FP8'"
+            " || self.engine.type == 'VLLM' || (has(self.engine.backend) && self.engine.backend == 'PyTorch')",
+            "TurboMind takes no FP8 KV cache: use Int8 or Int4, or engine.backend PyTorch",
+            lambda spec: (
+                spec.kv_cache.quantization != "FP8" or spec.engine.type == "VLLM" or spec.engine.backend == "PyTorch"
             ),
-            cel(
-                "!has(self.kvCache) || !has(self.kvCache.quantization) || self.kvCache.quantization != 'FP8'"
-                " || self.engine.type == 'VLLM' || (has(self.engine.backend) && self.engine.backend == 'PyTorch')",
-                "TurboMind takes no FP8 KV cache: use Int8 or Int4, or engine.backend PyTorch",
-                ".kvCache.quantization",
-            ),
-        )
+            ".kvCache.quantization",
+        ),
     )
 
+    # Not WHOLE: the scale subresource refuses 3.0 here (kube-apiserver 1.36.4: "accessor error ... float64").
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1, description="Number of replicas; 0 stops serving."
     )
@@ -128,28 +165,28 @@ class LLMDeploymentSpec(ApiModel):
     engine: EngineSpec = Field(description="With which engine.")
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How one replica is spread over GPUs.")
     kv_cache: KVCache = Field(default_factory=KVCache, description="Format and share of the KV cache.")
-    context_length: Annotated[int, Field(ge=1, le=16_777_216)] | None = Field(
+    context_length: Annotated[int, Field(ge=1, le=16_777_216), WHOLE] | None = Field(
         default=None, description="Longest prompt plus answer, in tokens. Default: the model's, cut to what fits."
     )
-    max_concurrent_sequences: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
+    max_concurrent_sequences: Annotated[int, Field(ge=1, le=65_536), WHOLE] | None = Field(
         default=None, description="Most requests in one batch. Default: the engine's."
     )
     gpu: GpuSpec = Field(default_factory=GpuSpec, description="Which GPUs to use.")
     plan_policy: PlanPolicy = Field(
         default="Enforce", description="Enforce: no GPU pod for a plan that cannot work. Warn: say so and proceed."
     )
-    startup_timeout_seconds: Annotated[int, Field(ge=30, le=86_400)] = Field(
+    startup_timeout_seconds: Annotated[int, Field(ge=30, le=86_400), WHOLE] = Field(
         default=1800, description="Time an engine has to load the model, in seconds, before it is restarted."
     )
-    drain_timeout_seconds: Annotated[int, Field(ge=0, le=86_400)] = Field(
+    drain_timeout_seconds: Annotated[int, Field(ge=0, le=86_400), WHOLE] = Field(
         default=120, description="Time running requests have to finish when a pod is stopped, in seconds."
     )
     shared_memory: PositiveQuantity | None = Field(
         default=None, description="Size of /dev/shm. Default: 2Gi, 8Gi with tensor parallelism."
     )
     resources: Resources = Field(default_factory=Resources, description="CPU and memory of the engine's container.")
-    node_selector: Annotated[dict[QualifiedName, LabelValue], Field(max_length=32)] = Field(
-        default_factory=dict, description="Node labels that the pods need."
+    node_selector: Annotated[dict[QualifiedName, LabelValue], Field(max_length=32), BeforeValidator(without_nulls)] = (
+        Field(default_factory=dict, description="Node labels that the pods need.")
     )
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(
         default_factory=list,
@@ -161,20 +198,7 @@ class LLMDeploymentSpec(ApiModel):
     service_account_name: Name | None = Field(
         default=None, description="ServiceAccount of the pods. Default: the namespace's, its token not mounted."
     )
-    image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16)] = Field(
+    image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16), KeyedBy("name")] = Field(
         default_factory=list,
         description="Secrets for pulling the engine's image.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
-
-    @model_validator(mode="after")
-    def _fits_engine(self) -> Self:
-        engine = self.engine
-        if self.kv_cache.memory is not None and engine.type != "VLLM":
-            raise ValueError("kvCache.memory is a size that only VLLM takes; LMDeploy takes kvCache.memoryPercent")
-        if self.kv_cache.quantization == "FP8" and engine.type == "LMDeploy" and engine.backend != "PyTorch":
-            raise ValueError("TurboMind takes no FP8 KV cache: use Int8 or Int4, or engine.backend PyTorch")
-        names = [secret.name for secret in self.image_pull_secrets]
-        if len(set(names)) != len(names):
-            raise ValueError("imagePullSecrets must not name a Secret twice")
-        return self

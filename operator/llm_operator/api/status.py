@@ -6,13 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from llm_operator.api.base import ApiModel
+from llm_operator.api.base import WHOLE, ApiModel, KeyedBy
 
 ConditionType = Literal["Ready", "Reconciling", "Stalled", "Planned", "Available"]
 ConditionStatus = Literal["True", "False", "Unknown"]
 
+# A pattern and no `format: date-time`: metav1.Time writes whole seconds, and the API server's idea of that format
+# (leap seconds, offsets) is wider than what Python reads back.
+TIME_PATTERN = r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$"
+
+# Not WHOLE: the scale subresource refuses 3.0 in what it points at.
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Amount = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Amount = Annotated[int, Field(ge=0, le=2**53 - 1), WHOLE]
 Text = Annotated[str, Field(max_length=1024)]
 Message = Annotated[str, Field(max_length=32_768)]
 
@@ -22,9 +27,9 @@ class Condition(ApiModel):
 
     type: Annotated[str, Field(min_length=1, max_length=316)] = Field(description="Ready, Reconciling, Stalled, ...")
     status: ConditionStatus = Field(description="True, False or Unknown.")
-    observed_generation: Annotated[int, Field(ge=0, le=2**53 - 1)] = Field(description="Generation this was seen for.")
-    last_transition_time: Annotated[str, Field(max_length=64)] = Field(
-        description="When status last changed (RFC 3339, UTC).", json_schema_extra={"format": "date-time"}
+    observed_generation: Amount = Field(description="Generation this was seen for.")
+    last_transition_time: Annotated[str, Field(max_length=20, pattern=TIME_PATTERN)] = Field(
+        description="When status last changed (RFC 3339, UTC, whole seconds)."
     )
     reason: Annotated[
         str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
@@ -83,10 +88,9 @@ class MeasuredStatus(ApiModel):
 class LLMDeploymentStatus(ApiModel):
     """The state of an LLMDeployment."""
 
-    observed_generation: Annotated[int, Field(ge=0, le=2**53 - 1)] = Field(description="Generation last reconciled.")
-    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+    observed_generation: Amount = Field(description="Generation last reconciled.")
+    conditions: Annotated[list[Condition], Field(max_length=16), KeyedBy("type")] = Field(
         description="Conditions in the sense of kstatus.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     replicas: Count = Field(default=0, description="Pods that exist.")
     ready_replicas: Count = Field(default=0, description="Pods that serve the current spec.")
