@@ -5,6 +5,7 @@ Use: `parse_config(mapping) -> ModelShape` or `parse_config_text(text_or_bytes)`
 `read_index(text_or_bytes) -> WeightIndex`, `read_header(first_bytes) -> WeightHeader`.
 """
 
+from llm_operator.models.config import known_architectures, parse_config, parse_config_text
 from llm_operator.models.errors import (
     InvalidModelConfigError,
     MissingFieldError,
@@ -12,6 +13,7 @@ from llm_operator.models.errors import (
     UnknownArchitectureError,
     UnsupportedModelKindError,
 )
+from llm_operator.models.safetensors import WeightHeader, WeightIndex, header_length, read_header, read_index
 from llm_operator.models.shape import (
     AttentionKind,
     AttentionLayers,
@@ -35,4 +37,12 @@ __all__ = [
     "Tensor",
     "UnknownArchitectureError",
     "UnsupportedModelKindError",
+    "WeightHeader",
+    "WeightIndex",
+    "header_length",
+    "known_architectures",
+    "parse_config",
+    "parse_config_text",
+    "read_header",
+    "read_index",
 ]

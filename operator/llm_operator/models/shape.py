@@ -88,8 +88,8 @@ class CheckpointQuantization:
 
     method: awq, gptq, fp8, mxfp4 or compressed-tensors. bits: per weight. group_size: weights per scale along the
     input (None: one scale per output channel or tensor). block: rows x columns per scale of block-wise FP8.
-    symmetric: no zero points. skipped: name patterns of modules left in 16 bit. experts_only: only the experts'
-    matrices are quantized (gpt-oss). desc_act, version: as GPTQ and AWQ name them, where given.
+    symmetric: no zero points. skipped: roles whose matrices stay in 16 bit; where only some layers' do, the role is
+    counted as a whole, so weights are never understated. desc_act, version: as GPTQ and AWQ name them, where given.
     """
 
     method: str
@@ -97,11 +97,9 @@ class CheckpointQuantization:
     group_size: int | None = None
     block: tuple[int, int] | None = None
     symmetric: bool = True
-    experts_only: bool = False
     desc_act: bool = False
     version: str | None = None
-    quantizes_head: bool = False
-    skipped: tuple[str, ...] = ()
+    skipped: frozenset[Role] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,154 @@
+"""Typed, bounded access to config.json: a wrong type or an absurd size is an error here, never a wrong plan later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TypeAlias, cast
+
+from llm_operator.models.errors import InvalidModelConfigError, MissingFieldError
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+MAXIMUM_BYTES = 64 << 20
+
+# Highest sizes that are taken for real, well above any published model; beyond them a file is broken.
+LIMITS = {
+    "num_hidden_layers": 2048,
+    "hidden_size": 1 << 20,
+    "intermediate_size": 1 << 23,
+    "vocab_size": 1 << 24,
+    "num_attention_heads": 1 << 14,
+    "num_key_value_heads": 1 << 14,
+    "head_dim": 1 << 14,
+    "max_position_embeddings": 1 << 30,
+}
+DEFAULT_LIMIT = 1 << 24
+
+
+def load_json(content: str | bytes, what: str) -> dict[str, Json]:
+    """Read a JSON object; `what` names the file in messages.
+
+    Raises InvalidModelConfigError when it is empty, truncated, too large, not UTF-8 or not an object.
+    """
+    if len(content) > MAXIMUM_BYTES:
+        raise InvalidModelConfigError(f"{what} has {len(content)} bytes; expected at most {MAXIMUM_BYTES}")
+    if not content.strip():
+        raise InvalidModelConfigError(f"{what} is empty: download it again")
+    try:
+        value = json.loads(content)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise InvalidModelConfigError(f"{what} is no readable JSON ({type(error).__name__})") from error
+    except json.JSONDecodeError as error:
+        raise InvalidModelConfigError(
+            f"{what} is no complete JSON: {error.msg} at line {error.lineno}, column {error.colno};"
+            " it may be truncated: download it again"
+        ) from error
+    except ValueError as error:  # an integer with thousands of digits
+        raise InvalidModelConfigError(f"{what} holds a number that cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidModelConfigError(f"{what} holds a JSON {type(value).__name__}; expected an object")
+    return cast("dict[str, Json]", value)
+
+
+class Fields:
+    """Fields of one config.json, read with type and range checks; `architecture` is for messages."""
+
+    def __init__(self, values: Mapping[str, Json], architecture: str) -> None:
+        self.values = values
+        self.architecture = architecture
+
+    def nested(self, name: str) -> Fields:
+        """Return the fields of a nested object. Raises MissingFieldError, InvalidModelConfigError."""
+        value = self.values.get(name)
+        if value is None:
+            raise MissingFieldError(self.architecture, [name])
+        return Fields(self._object(name, value), self.architecture)
+
+    def optional_object(self, name: str) -> dict[str, Json]:
+        """Return a nested object, empty where it is absent or null."""
+        value = self.values.get(name)
+        return {} if value is None else self._object(name, value)
+
+    def require(self, *names: str) -> None:
+        """Raise one MissingFieldError that names every absent field."""
+        absent = [name for name in names if self.values.get(name) is None]
+        if absent:
+            raise MissingFieldError(self.architecture, absent)
+
+    def integer(self, name: str, default: int | None = None, *, least: int = 1) -> int:
+        """Return an integer between `least` and the field's limit; `default` where absent or null."""
+        value = self.values.get(name)
+        if value is None:
+            if default is None:
+                raise MissingFieldError(self.architecture, [name])
+            return default
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._invalid(name, value, "an integer")
+        most = LIMITS.get(name, DEFAULT_LIMIT)
+        if not least <= value <= most:
+            raise self._invalid(name, value, f"a value between {least} and {most}")
+        return value
+
+    def optional_integer(self, name: str, *, least: int = 1) -> int | None:
+        """Return an integer, or None where absent or null."""
+        return None if self.values.get(name) is None else self.integer(name, least=least)
+
+    def boolean(self, name: str, default: bool) -> bool:
+        """Return a boolean; `default` where absent or null."""
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self._invalid(name, value, "true or false")
+        return value
+
+    def string(self, name: str, default: str) -> str:
+        """Return a string; `default` where absent or null."""
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, str) or len(value) > 256:
+            raise self._invalid(name, value, "a string of at most 256 characters")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """Return a finite number; `default` where absent or null."""
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12:
+            raise self._invalid(name, value, "a number")
+        return float(value)
+
+    def strings(self, name: str, most: int = 4096) -> tuple[str, ...]:
+        """Return a list of strings, empty where absent or null."""
+        value = self.values.get(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or len(value) > most or not all(isinstance(item, str) for item in value):
+            raise self._invalid(name, value, f"a list of at most {most} strings")
+        return tuple(cast("list[str]", value))
+
+    def integers(self, name: str, most: int = 4096) -> tuple[int, ...]:
+        """Return a list of integers, empty where absent or null."""
+        value = self.values.get(name)
+        if value is None:
+            return ()
+        if (
+            not isinstance(value, list)
+            or len(value) > most
+            or not all(isinstance(item, int) and not isinstance(item, bool) for item in value)
+        ):
+            raise self._invalid(name, value, f"a list of at most {most} integers")
+        return tuple(cast("list[int]", value))
+
+    def _object(self, name: str, value: Json) -> dict[str, Json]:
+        if not isinstance(value, dict):
+            raise self._invalid(name, value, "an object")
+        return value
+
+    def _invalid(self, name: str, value: Json, expected: str) -> InvalidModelConfigError:
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        return InvalidModelConfigError(f"config.json: {name} is {shown}; expected {expected}")
