@@ -1,0 +1,278 @@
+"""The chart: what it renders, what it refuses, and that it asks for no more rights than are used."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from llm_operator.__main__ import parser
+from llm_operator.api import LLMDeployment
+from llm_operator.api.crd import FILE_NAME, crd_yaml
+from tests.unit.helm.rendering import CHART, EVERYTHING, JSON, NAMESPACE, ROOT, VALUE_SETS, Helm, of_kind, only
+
+READ = ["get", "list", "watch"]
+WRITE = [*READ, "create", "patch", "delete"]
+WORKLOAD_RULES = [
+    {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments"], "verbs": READ},
+    {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments/status"], "verbs": ["patch"]},
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": WRITE},
+    {"apiGroups": [""], "resources": ["services"], "verbs": WRITE},
+    {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": WRITE},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": READ},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+]
+NODE_RULES = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}]
+LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
+LEADER_RULES = [
+    {**LEASES, "resourceNames": ["llm-llm-operator"], "verbs": ["get", "update"]},
+    {**LEASES, "verbs": ["create"]},
+]
+
+
+def test_lint_is_clean(helm: Helm) -> None:
+    result = helm.run("lint", "--strict", str(CHART))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_rendering_is_the_same_twice(helm: Helm, name: str) -> None:
+    assert helm.template_text(VALUE_SETS[name]) == helm.template_text(VALUE_SETS[name])
+
+
+def test_documents_are_objects_of_the_release(helm: Helm) -> None:
+    for entry in helm.template(EVERYTHING):
+        assert entry["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm", entry["metadata"]
+        if entry["kind"] not in ("CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"):
+            assert entry["metadata"]["namespace"] == NAMESPACE
+
+
+##### The CRD
+
+
+def test_the_charts_crd_is_the_generated_one() -> None:
+    assert (CHART / "files" / FILE_NAME).read_text() == (ROOT / "crds" / FILE_NAME).read_text() == crd_yaml()
+
+
+def test_rendered_crd_equals_the_file_but_for_its_metadata(helm: Helm) -> None:
+    rendered = only(helm.template({}), "CustomResourceDefinition")
+    written = yaml.safe_load((ROOT / "crds" / FILE_NAME).read_text())
+    assert rendered["metadata"]["name"] == written["metadata"]["name"]
+    assert {**rendered, "metadata": {}} == {**written, "metadata": {}}
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(True, {"helm.sh/resource-policy": "keep"}), (False, None)])
+def test_the_crd_is_kept_unless_asked_otherwise(helm: Helm, keep: bool, expected: dict[str, str] | None) -> None:
+    rendered = only(helm.template({"crds": {"keep": keep}}), "CustomResourceDefinition")
+    assert rendered["metadata"].get("annotations") == expected
+
+
+def test_the_crd_can_be_left_to_others(helm: Helm) -> None:
+    assert of_kind(helm.template({"crds": {"install": False}}), "CustomResourceDefinition") == []
+
+
+##### Rights
+
+
+def roles(objects: list[JSON]) -> dict[tuple[str, str, str], object]:
+    return {
+        (entry["kind"], entry["metadata"].get("namespace", ""), entry["metadata"]["name"]): entry["rules"]
+        for kind in ("ClusterRole", "Role")
+        for entry in of_kind(objects, kind)
+        if not entry["metadata"]["name"].endswith((":viewer", ":editor"))
+    }
+
+
+def test_rights_in_cluster_mode_are_exactly_these(helm: Helm) -> None:
+    assert roles(helm.template({})) == {
+        ("ClusterRole", "", f"llm-llm-operator:{NAMESPACE}"): WORKLOAD_RULES,
+        ("ClusterRole", "", f"llm-llm-operator:{NAMESPACE}:gpu-inventory"): NODE_RULES,
+        ("Role", NAMESPACE, "llm-llm-operator-leader"): LEADER_RULES,
+    }
+
+
+def test_rights_in_namespaced_mode_are_exactly_these(helm: Helm) -> None:
+    name = f"llm-llm-operator:{NAMESPACE}"
+    objects = helm.template(VALUE_SETS["namespaced"])
+    assert roles(objects) == {
+        ("Role", "team-a", name): WORKLOAD_RULES,
+        ("Role", "team-b", name): WORKLOAD_RULES,
+        ("Role", NAMESPACE, "llm-llm-operator-leader"): LEADER_RULES,
+    }
+    assert of_kind(objects, "ClusterRoleBinding") == []
+
+
+def test_every_binding_names_a_rendered_role_and_the_service_account(helm: Helm) -> None:
+    for values in (EVERYTHING, VALUE_SETS["namespaced"]):
+        objects = helm.template(values)
+        known = {(kind, namespace, name) for kind, namespace, name in roles(objects)}
+        account = only(objects, "ServiceAccount")["metadata"]
+        bindings = of_kind(objects, "RoleBinding") + of_kind(objects, "ClusterRoleBinding")
+        bound = {
+            (entry["roleRef"]["kind"], entry["metadata"].get("namespace", ""), entry["roleRef"]["name"])
+            for entry in bindings
+        }
+        assert bound == known
+        for entry in bindings:
+            assert entry["subjects"] == [
+                {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
+            ]
+
+
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_no_role_has_wildcards_secrets_or_escalation(helm: Helm, name: str) -> None:
+    objects = helm.template(VALUE_SETS[name])
+    for entry in of_kind(objects, "Role") + of_kind(objects, "ClusterRole"):
+        for rule in entry["rules"]:
+            said = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
+            assert not said & {"*", "secrets", "rbac.authorization.k8s.io", "escalate", "bind", "impersonate"}
+
+
+def test_viewers_and_editors_are_aggregated(helm: Helm) -> None:
+    objects = {entry["metadata"]["name"].rsplit(":")[-1]: entry for entry in of_kind(helm.template({}), "ClusterRole")}
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    targets = {
+        name: {label.removeprefix(prefix) for label in objects[name]["metadata"]["labels"] if label.startswith(prefix)}
+        for name in ("viewer", "editor")
+    }
+    assert targets == {"viewer": {"view", "edit", "admin"}, "editor": {"edit", "admin"}}
+    assert {verb for rule in objects["viewer"]["rules"] for verb in rule["verbs"]} == set(READ)
+
+
+##### The pod
+
+
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_the_pod_is_restricted(helm: Helm, name: str) -> None:
+    pod = only(helm.template(VALUE_SETS[name]), "Deployment")["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    writable = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert writable == {"/tmp": "tmp"}
+    assert "emptyDir" in pod["volumes"][0]
+
+
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_the_operator_accepts_its_command_line(helm: Helm, name: str) -> None:
+    values = VALUE_SETS[name]
+    container = only(helm.template(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    chosen = parser().parse_args(container["args"])
+    assert chosen.namespace == values.get("watchNamespaces", [])
+    assert chosen.all_namespaces == (not chosen.namespace)
+    assert chosen.gpu_inventory == values.get("operator", {}).get("gpuInventory", True)
+    assert chosen.workers == values.get("operator", {}).get("workers", 8)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"metrics": chosen.metrics_port, "health": chosen.health_port}
+    for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+        assert container[probe]["httpGet"] == {"path": path, "port": "health"}
+
+
+def test_the_lease_of_the_command_line_is_the_one_of_the_role(helm: Helm) -> None:
+    objects = helm.template({"fullnameOverride": "other"})
+    container = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    leader = only([entry for entry in objects if entry["metadata"]["name"] == "other-leader"], "Role")
+    assert leader["rules"][0]["resourceNames"] == [parser().parse_args(container["args"]).lease_name]
+
+
+def test_the_image_is_the_charts_version_unless_given(helm: Helm) -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    images = [
+        only(helm.template(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
+        for values in ({}, EVERYTHING)
+    ]
+    assert images == [f"docker.io/llm-operator/operator:{chart['appVersion']}", "registry.example/llm/operator:1.2.3"]
+
+
+def test_labels_of_a_user_cannot_replace_those_that_the_selector_needs(helm: Helm) -> None:
+    text = helm.template_text({"podLabels": {"app.kubernetes.io/name": "other"}})
+    deployment = only([entry for entry in yaml.safe_load_all(text) if entry], "Deployment")["spec"]
+    assert deployment["selector"]["matchLabels"].items() <= deployment["template"]["metadata"]["labels"].items()
+
+
+##### Optional parts
+
+
+def test_a_disruption_budget_only_where_there_is_something_to_keep(helm: Helm) -> None:
+    budgets = {count: len(of_kind(helm.template({"replicas": count}), "PodDisruptionBudget")) for count in (0, 1, 2)}
+    assert budgets == {0: 0, 1: 0, 2: 1}
+
+
+def test_services_monitors_and_policies_select_the_pods(helm: Helm) -> None:
+    objects = helm.template(EVERYTHING)
+    wanted = only(objects, "Deployment")["spec"]["selector"]["matchLabels"]
+    assert only(objects, "Service")["spec"]["selector"] == wanted
+    assert only(objects, "PodMonitor")["spec"]["selector"]["matchLabels"] == wanted
+    assert only(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == wanted
+    assert only(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == wanted
+
+
+def test_a_network_policy_without_egress_rules_leaves_egress_alone(helm: Helm) -> None:
+    policy = only(helm.template({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]
+
+
+##### Bad values
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"replicas": "two"}, "'/replicas': got string, want integer"),
+        ({"replica": 2}, "additional properties 'replica' not allowed"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "must be one of 'IfNotPresent', 'Always', 'Never'"),
+        ({"image": {"repository": ""}}, "'/image/repository': minLength: got 0, want 1"),
+        ({"image": {"tag": "a b"}}, "'/image/tag': 'a b' does not match pattern"),
+        ({"operator": {"logLevel": "LOUD"}}, "must be one of 'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
+        ({"operator": {"workers": 0}}, "'/operator/workers': minimum: got 0, want 1"),
+        ({"watchNamespaces": "team-a"}, "'/watchNamespaces': got string, want array"),
+        ({"watchNamespaces": ["Team_A"]}, "'/watchNamespaces/0': 'Team_A' does not match pattern"),
+        ({"watchNamespaces": ["a", "a"]}, "'/watchNamespaces': items at 0 and 1 are equal"),
+        ({"metrics": {"podMonitor": {"interval": "30"}}}, "'/metrics/podMonitor/interval': '30' does not match"),
+    ],
+)
+def test_bad_values_are_refused_by_name(helm: Helm, values: JSON, said: str) -> None:
+    assert said in helm.refusal(values)
+
+
+def test_every_value_has_a_schema_and_every_schema_a_value() -> None:
+    def paths(values: object, prefix: str = "") -> set[str]:
+        if not isinstance(values, dict) or not values:
+            return {prefix}
+        return {path for key, value in values.items() for path in paths(value, f"{prefix}.{key}")}
+
+    def schema_paths(schema: JSON, prefix: str = "") -> set[str]:
+        if "properties" not in schema:
+            return {prefix}
+        return {path for key, value in schema["properties"].items() for path in schema_paths(value, f"{prefix}.{key}")}
+
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    described = {re.sub(r"^\.resources\..*", ".resources", path) for path in schema_paths(schema)} - {".global"}
+    given = {
+        re.sub(r"^\.resources\..*", ".resources", path)
+        for path in paths(yaml.safe_load((CHART / "values.yaml").read_text()))
+    }
+    assert given == described
+
+
+##### Notes
+
+
+def test_the_example_of_the_notes_is_valid(helm: Helm) -> None:
+    text = helm.run("install", "llm", str(CHART), "--dry-run=client", "--namespace", NAMESPACE).stdout
+    manifest = re.search(r"<<END\n(.*?)\n +END\n", text, re.DOTALL)
+    assert manifest, text[-2000:]
+    assert LLMDeployment.parse(yaml.safe_load(manifest[1])).metadata.name == "qwen"
+
+
+def test_the_example_of_the_package_index_is_valid() -> None:
+    annotations = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    for document in yaml.safe_load(annotations["artifacthub.io/crdsExamples"]):
+        LLMDeployment.parse(document)
