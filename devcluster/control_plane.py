@@ -1,0 +1,232 @@
+"""The bare control plane: etcd and a real API server on loopback; on demand controllers, scheduler and fake nodes.
+
+It needs no root and no namespace, takes about seven seconds, and any number run side by side on ports of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from devcluster import toolchain
+from devcluster.pki import TOKEN, make_pki, write_kubeconfig
+from devcluster.processes import Component, free_ports
+
+NAMES = ("IP:127.0.0.1", "IP:10.96.0.1", "DNS:localhost", "DNS:kubernetes", "DNS:kubernetes.default.svc")
+FAST = ("--kube-api-qps=500", "--kube-api-burst=1000")
+
+
+class ControlPlane:
+    """A running control plane. Everything it started ends with `stop`, and with this process however that ends."""
+
+    def __init__(self, folder: Path, url: str, binaries: Path) -> None:
+        self.folder = folder
+        self.url = url
+        self.token = TOKEN
+        self.binaries = binaries
+        self.kubeconfig = folder / "admin.kubeconfig"
+        self.kubectl = binaries / "kubectl"
+        self._components: list[Component] = []
+        self._tls = ssl.create_default_context(cafile=str(folder / "pki" / "ca.crt"))
+
+    @classmethod
+    def start(
+        cls, folder: Path, *, controllers: bool = False, scheduler: bool = False, kwok: bool = False
+    ) -> ControlPlane:
+        """Start one.
+
+        Args:
+            folder: empty; holds keys, data and logs.
+            controllers: run kube-controller-manager: garbage collection, Deployments, service accounts.
+            scheduler: run kube-scheduler.
+            kwok: run kwok, which plays the kubelet of nodes annotated kwok.x-k8s.io/node=fake.
+
+        Raises:
+            ComponentError: a component did not get ready.
+        """
+        names = ["etcd", "kube-apiserver", "kubectl"]
+        names += ["kube-controller-manager"] * controllers + ["kube-scheduler"] * scheduler + ["kwok"] * kwok
+        binaries = toolchain.ensure(names)
+        make_pki(folder / "pki", NAMES)
+        client, peer, secure = free_ports(3)
+        plane = cls(folder, f"https://127.0.0.1:{secure}", binaries)
+        write_kubeconfig(plane.kubeconfig, plane.url, folder / "pki" / "ca.crt")
+        try:
+            plane._start_api_server(client, peer, secure)
+            if controllers:
+                plane._start_controllers()
+            if scheduler:
+                plane._start_scheduler()
+            if kwok:
+                plane._start_kwok()
+        except BaseException:
+            plane.stop()
+            raise
+        return plane
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End everything; the folder stays."""
+        while self._components:
+            self._components.pop().stop()
+
+    def request(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
+        """One request as admin; the decoded answer.
+
+        Raises:
+            urllib.error.HTTPError: the API server refused.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content, "Accept": "application/json"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._tls)
+        )
+        with opener.open(request, timeout=30) as response:
+            return json.loads(response.read())
+
+    def run_kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run kubectl as admin; its output."""
+        command = [str(self.kubectl), "--kubeconfig", str(self.kubeconfig), *arguments]
+        done = subprocess.run(command, input=stdin, text=True, capture_output=True, check=False)
+        if check and done.returncode != 0:
+            raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout + ("" if check else done.stderr)
+
+    def install_crd(self, path: Path) -> None:
+        """Apply a CRD and wait until the API server serves it."""
+        self.run_kubectl("apply", "--server-side", "-f", str(path))
+        self.run_kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(path))
+
+    def restart_api_server(self) -> None:
+        """Kill etcd and the API server, as a crash would, and start them on the same data and ports."""
+        for component in self._components[:2]:
+            component.stop()
+        self._components[0] = Component(self._components[0].process.args, self.folder / "etcd.log")  # type: ignore[arg-type]
+        self._components[1] = Component(self._components[1].process.args, self.folder / "apiserver.log")  # type: ignore[arg-type]
+        self._components[1].wait_until(self._ready)
+
+    def fake_gpu_node(self, name: str, gpus: int = 8, product: str = "NVIDIA-H100-80GB-HBM3", memory_mib: int = 81559) -> None:
+        """A node that does not exist, with GPUs that do not exist; kwok keeps it Ready."""
+        labels = {
+            "kubernetes.io/hostname": name,
+            "type": "fake",
+            "nvidia.com/gpu.product": product,
+            "nvidia.com/gpu.memory": str(memory_mib),
+            "nvidia.com/gpu.count": str(gpus),
+            "nvidia.com/gpu.compute.major": "9",
+            "nvidia.com/gpu.compute.minor": "0",
+        }
+        node = {"metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}}}
+        self.request("POST", "/api/v1/nodes", node)
+        amounts = {"cpu": "128", "memory": "1Ti", "pods": "110", "nvidia.com/gpu": str(gpus)}
+        status = {"status": {"capacity": amounts, "allocatable": amounts}}
+        self.request("PATCH", f"/api/v1/nodes/{name}/status", status, "application/merge-patch+json")
+
+    def _launch(self, name: str, *arguments: str, log: str) -> Component:
+        component = Component([str(self.binaries / name), *arguments], self.folder / f"{log}.log")
+        self._components.append(component)
+        return component
+
+    def _start_api_server(self, client: int, peer: int, secure: int) -> None:
+        pki, etcd = self.folder / "pki", f"http://127.0.0.1:{client}"
+        self._launch(
+            "etcd",
+            f"--data-dir={self.folder / 'etcd'}",
+            f"--listen-client-urls={etcd}",
+            f"--advertise-client-urls={etcd}",
+            f"--listen-peer-urls=http://127.0.0.1:{peer}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+            log="etcd",
+        )
+        server = self._launch(
+            "kube-apiserver",
+            f"--etcd-servers={etcd}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={secure}",
+            f"--tls-cert-file={pki / 'api.crt'}",
+            f"--tls-private-key-file={pki / 'api.key'}",
+            "--advertise-address=127.0.0.1",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--service-account-key-file={pki / 'sa.key'}",
+            f"--service-account-signing-key-file={pki / 'sa.key'}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--token-auth-file={pki / 'tokens.csv'}",
+            "--authorization-mode=RBAC",
+            "--endpoint-reconciler-type=none",
+            f"--cert-dir={self.folder / 'apiserver'}",
+            # The controller that makes service accounts may not run.
+            "--disable-admission-plugins=ServiceAccount",
+            log="apiserver",
+        )
+        server.wait_until(self._ready)
+
+    def _start_controllers(self) -> None:
+        pki = self.folder / "pki"
+        (port,) = free_ports(1)
+        self._launch(
+            "kube-controller-manager",
+            f"--kubeconfig={self.kubeconfig}",
+            f"--service-account-private-key-file={pki / 'sa.key'}",
+            f"--root-ca-file={pki / 'ca.crt'}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={port}",
+            "--leader-elect=false",
+            "--use-service-account-credentials=false",
+            f"--cert-dir={self.folder / 'controllers'}",
+            "--concurrent-gc-syncs=20",
+            *FAST,
+            log="controllers",
+        )
+
+    def _start_scheduler(self) -> None:
+        (port,) = free_ports(1)
+        self._launch(
+            "kube-scheduler",
+            f"--kubeconfig={self.kubeconfig}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={port}",
+            "--leader-elect=false",
+            f"--cert-dir={self.folder / 'scheduler'}",
+            *FAST,
+            log="scheduler",
+        )
+
+    def _start_kwok(self) -> None:
+        (port,) = free_ports(1)
+        self._launch(
+            "kwok",
+            f"--kubeconfig={self.kubeconfig}",
+            "--manage-all-nodes=false",
+            "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+            "--cidr=10.89.0.0/16",
+            "--node-ip=127.0.0.1",
+            f"--server-address=127.0.0.1:{port}",
+            log="kwok",
+        )
+
+    def _ready(self) -> bool:
+        try:
+            headers = {"Authorization": f"Bearer {self.token}"}
+            request = urllib.request.Request(f"{self.url}/readyz", headers=headers)
+            opener = urllib.request.build_opener(
+                urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._tls)
+            )
+            with opener.open(request, timeout=5) as response:
+                return bool(response.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False

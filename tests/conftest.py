@@ -1,0 +1,27 @@
+"""Fixtures of a real Kubernetes: bare API server, the same with controllers, and the whole node."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devcluster.control_plane import ControlPlane
+
+CRD = Path(__file__).resolve().parents[1] / "crds" / "llm-operator.dev_llmdeployments.yaml"
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """etcd and kube-apiserver with the CRD installed."""
+    with ControlPlane.start(tmp_path_factory.mktemp("plane")) as plane:
+        plane.install_crd(CRD)
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def cluster_control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """The same with controller-manager, scheduler and kwok: Deployments make pods, the garbage collector works."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with ControlPlane.start(folder, controllers=True, scheduler=True, kwok=True) as plane:
+        plane.install_crd(CRD)
+        yield plane
