@@ -19,6 +19,7 @@ from devcluster.pki import TOKEN, make_pki, write_kubeconfig
 from devcluster.processes import Component, free_ports
 
 NAMES = ("IP:127.0.0.1", "IP:10.96.0.1", "DNS:localhost", "DNS:kubernetes", "DNS:kubernetes.default.svc")
+STAGES = Path(__file__).with_name("kwok-stages.yaml")
 FAST = ("--kube-api-qps=500", "--kube-api-burst=1000")
 
 
@@ -115,11 +116,13 @@ class ControlPlane:
         """Kill etcd and the API server, as a crash would, and start them on the same data and ports."""
         for component in self._components[:2]:
             component.stop()
-        self._components[0] = Component(self._components[0].process.args, self.folder / "etcd.log")  # type: ignore[arg-type]
-        self._components[1] = Component(self._components[1].process.args, self.folder / "apiserver.log")  # type: ignore[arg-type]
+        for index, log in enumerate(("etcd", "apiserver")):
+            self._components[index] = Component(self._components[index].command, self.folder / f"{log}.log")
         self._components[1].wait_until(self._ready)
 
-    def fake_gpu_node(self, name: str, gpus: int = 8, product: str = "NVIDIA-H100-80GB-HBM3", memory_mib: int = 81559) -> None:
+    def fake_gpu_node(
+        self, name: str, gpus: int = 8, product: str = "NVIDIA-H100-80GB-HBM3", memory_mib: int = 81559
+    ) -> None:
         """A node that does not exist, with GPUs that do not exist; kwok keeps it Ready."""
         labels = {
             "kubernetes.io/hostname": name,
@@ -211,6 +214,7 @@ class ControlPlane:
         self._launch(
             "kwok",
             f"--kubeconfig={self.kubeconfig}",
+            f"--config={STAGES}",
             "--manage-all-nodes=false",
             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
             "--cidr=10.89.0.0/16",

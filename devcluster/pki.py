@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-TOKEN = "admintoken"  # noqa: S105 - of a cluster that only this machine reaches and that lives for one run
+TOKEN = "admintoken"  # of a cluster that only this machine reaches
 DAYS = "365"
 
 

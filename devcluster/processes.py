@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+# The kernel's own promise: the child is killed when its parent ends, also when that was by SIGKILL.
+DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class ComponentError(Exception):
@@ -31,25 +29,20 @@ def free_ports(count: int) -> list[int]:
             sock.close()
 
 
-def _die_with_parent() -> None:
-    # The kernel's own promise: it holds also when the parent is killed with SIGKILL.
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class Component:
     """One running program with its log."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.name = Path(command[0]).name
+        self.command = tuple(command)
         self.log = log
         with log.open("ab") as target:
             self.process = subprocess.Popen(
-                list(command),
+                [*DIE_WITH_PARENT, *command],
                 stdout=target,
                 stderr=target,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **(environment or {})},
-                preexec_fn=_die_with_parent,
             )
 
     def wait_until(self, ready: Callable[[], bool], seconds: float = 90) -> None:

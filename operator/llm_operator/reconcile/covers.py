@@ -33,7 +33,7 @@ def covers(live: object, desired: object, *, quantity: bool = False) -> bool:
 def _covers_entry(live: dict[str, object], key: str, desired: object, quantity: bool) -> bool:
     if key not in live:
         # The API server leaves out what is empty: an environment variable's "" is stored as no value at all.
-        return desired in ("", [], {}, None, False)
+        return desired is None or desired is False or desired in ("", [], {})
     return covers(live[key], desired, quantity=quantity or key in _QUANTITY_FIELDS or key in _QUANTITY_PARENTS)
 
 

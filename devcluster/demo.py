@@ -1,0 +1,82 @@
+"""`make demo`: from nothing to an answer of both engines, out of pods that the operator made."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from devcluster import images, toolchain
+from devcluster.cache import Steps
+from devcluster.node import Node
+from devcluster.session import IMAGES, CommandError, Session, existing
+
+QUESTION = "Who are you?"
+ENGINES = ("tiny-vllm", "tiny-lmdeploy")
+READY_SECONDS = 300
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; 0 when both engines answered."""
+    line = argparse.ArgumentParser(prog="python -m devcluster demo", description=__doc__, allow_abbrev=False)
+    line.add_argument("--use-existing", action="store_true", help="run on the cluster of KUBECONFIG; nothing is built")
+    for name, reference in IMAGES.items():
+        line.add_argument(f"--{name}-image", metavar="REFERENCE", help=f"with --use-existing; default {reference}")
+    chosen = line.parse_args(argv)
+    start = time.monotonic()
+    steps = Steps("demo", 5 if chosen.use_existing else 8)
+    try:
+        session = _existing(chosen) if chosen.use_existing else _own(steps)
+        _serve(session, steps)
+    except CommandError as error:
+        print(f"\nThe demo stopped: {error}")
+        return 1
+    print(_farewell(session, time.monotonic() - start, own=not chosen.use_existing))
+    return 0
+
+
+def _existing(chosen: argparse.Namespace) -> Session:
+    given = {name: getattr(chosen, f"{name.replace('-', '_')}_image") for name in IMAGES}
+    return existing({name: reference for name, reference in given.items() if reference})
+
+
+def _own(steps: Steps) -> Session:
+    with steps.step("build the cluster's programs"):
+        binaries = toolchain.ensure()
+    with steps.step("start the node"):
+        node = Node.up()
+    with steps.step("build the images and bring them into the node"):
+        archives = images.build(list(IMAGES))
+        node.load([archive.path for archive in archives.values()])
+    return Session(node.kubeconfig, binaries, volumes=node.volumes)
+
+
+def _serve(session: Session, steps: Steps) -> None:
+    with steps.step("install the chart"):
+        session.install_chart()
+    with steps.step("make a tiny model"):
+        session.provide_tiny_model()
+    with steps.step(f"apply examples/{ENGINES[0]}.yaml and examples/{ENGINES[1]}.yaml"):
+        for name in ENGINES:
+            session.apply(session.example(name))
+    with steps.step("wait until both are Ready"):
+        for name in ENGINES:
+            session.kubectl("wait", "--for=condition=Ready", f"--timeout={READY_SECONDS}s", f"llmdep/{name}")
+    with steps.step("ask both"):
+        for name in ENGINES:
+            print(f"    {name}: {QUESTION!r} -> {session.chat('default', name, name, QUESTION)!r}")
+
+
+def _farewell(session: Session, seconds: float, *, own: bool) -> str:
+    down = "make cluster-down" if own else "kubectl delete llmdep --all; helm uninstall -n llm-operator llm-operator"
+    return f"""
+Done in {seconds:.0f} s. What to try next:
+
+  export KUBECONFIG={session.kubeconfig}
+  export PATH={session.binaries}:$PATH
+  kubectl get llmdep                       # engine, model, readiness
+  kubectl describe llmdep tiny-vllm        # conditions, plan, events
+  kubectl scale llmdep tiny-lmdeploy --replicas=2
+  kubectl get --raw /api/v1/namespaces/default/services/tiny-vllm:http/proxy/v1/models
+
+In the cluster the endpoint is status.endpoint. Take everything down with: {down}"""

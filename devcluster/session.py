@@ -1,0 +1,124 @@
+"""A cluster to work on, the images in it and the chart installed: what the demo and the e2e tests stand on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devcluster import toolchain
+from devcluster.cache import ROOT
+
+CHART = ROOT / "helm" / "llm-operator"
+EXAMPLES = ROOT / "examples"
+OPERATOR_NAMESPACE = "llm-operator"
+RELEASE = "llm-operator"
+IMAGES = {
+    "operator": "docker.io/llm-operator/operator:dev",
+    "lmdeploy-cpu-test": "docker.io/llm-operator/lmdeploy-cpu-test:dev",
+    "vllm-cpu-test": "docker.io/llm-operator/vllm-cpu-test:dev",
+}
+
+
+class CommandError(Exception):
+    """A command failed; the message holds what it said."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One cluster by its kubeconfig, with the image references that work there."""
+
+    kubeconfig: Path
+    binaries: Path
+    images: dict[str, str] = field(default_factory=lambda: dict(IMAGES))
+    volumes: Path | None = None
+    """Where the development cluster keeps volumes; None on a cluster that provides its own."""
+
+    def run(self, program: str, *arguments: str, stdin: str | None = None, seconds: float = 600) -> str:
+        """Run kubectl or helm against the cluster; its output.
+
+        Raises:
+            CommandError: it failed.
+        """
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "NO_PROXY": "*"}
+        command = [str(self.binaries / program), *arguments]
+        done = subprocess.run(
+            command, input=stdin, text=True, capture_output=True, env=environment, timeout=seconds, check=False
+        )
+        if done.returncode != 0:
+            raise CommandError(f"{program} {' '.join(arguments)}: {(done.stderr or done.stdout).strip()[-2000:]}")
+        return done.stdout
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """kubectl."""
+        return self.run("kubectl", *arguments, stdin=stdin)
+
+    def apply(self, documents: Sequence[dict[str, Any]], namespace: str = "default") -> None:
+        """Server-side apply of some documents."""
+        self.kubectl(
+            "-n",
+            namespace,
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "-f",
+            "-",
+            stdin=yaml.safe_dump_all(documents),
+        )
+
+    def install_chart(self, *settings: str) -> None:
+        """Install the chart, or upgrade what is installed, and wait for the operator."""
+        repository, _, tag = self.images["operator"].rpartition(":")
+        values = [f"image.repository={repository}", f"image.tag={tag}", *settings]
+        self.run(
+            "helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE, "--create-namespace",
+            "--wait", "--timeout", "180s", *(part for value in values for part in ("--set-string", value)),
+        )  # fmt: skip
+
+    def example(self, name: str) -> list[dict[str, Any]]:
+        """The documents of an example, with this cluster's images and volumes."""
+        text = (EXAMPLES / f"{name}.yaml").read_text()
+        for image, reference in IMAGES.items():
+            text = text.replace(reference, self.images[image])
+        documents = [document for document in yaml.safe_load_all(text) if document]
+        for document in documents:
+            if document["kind"] == "PersistentVolume" and self.volumes is not None:
+                document["spec"]["hostPath"]["path"] = str(self.volumes / document["metadata"]["name"])
+        return documents
+
+    def provide_tiny_model(self, namespace: str = "default") -> None:
+        """A claim with the tiny model on it; the Job that makes it runs once."""
+        if self.volumes is not None:
+            volume = self.example("devcluster-storage")[0]
+            volume["metadata"]["name"] = f"tiny-model-{namespace}"
+            volume["spec"]["claimRef"]["namespace"] = namespace
+            volume["spec"]["hostPath"]["path"] = str(self.volumes / f"tiny-model-{namespace}")
+            self.apply([volume])
+        documents = self.example("tiny-model")
+        for document in documents:
+            if document["kind"] == "PersistentVolumeClaim" and self.volumes is not None:
+                document["spec"] |= {"storageClassName": "", "volumeName": f"tiny-model-{namespace}"}
+        self.apply(documents, namespace)
+        self.kubectl("-n", namespace, "wait", "--for=condition=Complete", "--timeout=180s", "job/tiny-model")
+
+    def chat(self, namespace: str, service: str, model: str, question: str, tokens: int = 32) -> str:
+        """Ask an engine through the API server's proxy, which needs no route into the cluster; its answer."""
+        request = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": tokens}
+        path = f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy/v1/chat/completions"
+        answer = json.loads(self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(request)))
+        text: str = answer["choices"][0]["message"]["content"]
+        return text
+
+
+def existing(images: dict[str, str]) -> Session:
+    """The cluster that KUBECONFIG names, with images that it can pull."""
+    path = os.environ.get("KUBECONFIG")
+    if not path:
+        raise CommandError("--use-existing needs KUBECONFIG to name the cluster's kubeconfig")
+    return Session(Path(path), toolchain.ensure(["kubectl", "helm"]), {**IMAGES, **images})

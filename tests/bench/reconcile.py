@@ -1,0 +1,326 @@
+"""Reconcile N objects against a real API server, beside a bare asyncio client that writes the same bytes.
+
+    python -m tests.bench.reconcile [--sizes 100 1000 5000] [--rounds 1] [--markdown docs/benchmarks.md]
+
+Both sides of a size run one after the other against one server in one run; the ratio is what counts, because the
+server takes most of the CPU and machines are noisy. Nothing is asserted: the table is the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from llm_operator.api import API_VERSION, KIND
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.kube.client import PATHS
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.planned import unknown_outcome
+from llm_operator.reconcile.status import Situation, status_of
+
+from devcluster.control_plane import ControlPlane
+from tests.operator_process import OperatorUnderTest, Usage
+
+ROOT = Path(__file__).resolve().parents[2]
+IN_FLIGHT = 16
+CHANGES = 100
+UID = "00000000-0000-4000-8000-000000000000"
+
+
+def manifest(name: str, namespace: str) -> dict[str, Any]:
+    """A usual object; its model is on a claim, so that no hub is asked."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "model": {
+                "persistentVolumeClaim": {"claimName": "models", "path": "internlm2_5-7b-chat"},
+                "trustRemoteCode": True,
+            },
+            "engine": {"type": "LMDeploy", "backend": "TurboMind"},
+            "parallelism": {"tensor": 2},
+            "kvCache": {"quantization": "Int4", "memoryPercent": 40},
+            "contextLength": 32768,
+            "resources": {"requests": {"cpu": "8", "memory": "64Gi"}, "limits": {"memory": "64Gi"}},
+        },
+    }
+
+
+def rendered(name: str, namespace: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the operator writes for one object: children and first status, with a placeholder for the uid."""
+    raw = manifest(name, namespace)
+    raw["metadata"] |= {"uid": UID, "generation": 1, "resourceVersion": "1"}
+    resource = LLMDeployment.parse(raw)
+    text = (
+        "config.json of a model from persistentVolumeClaim is not read before the engine starts: its own defaults stand"
+    )
+    plan = unknown_outcome(resource.spec, "ModelNotInspected", text)
+    decision = decide(resource, Observed(), plan)
+    status = status_of(Situation(resource, Observed(), decision, plan), "2026-01-01T00:00:00Z")
+    return [apply.body for apply in decision.applies], status.to_json()
+
+
+class BareClient:
+    """The least that a client must do: the same requests with the same bytes, already encoded."""
+
+    def __init__(self, url: str, token: str, session: aiohttp.ClientSession) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._session = session
+
+    async def send(self, method: str, path: str, body: bytes | None = None, content: str = "application/json") -> Any:
+        """One request; its answer."""
+        headers = {**self._headers, "Content-Type": content}
+        async with self._session.request(method, self._url + path, data=body, headers=headers) as response:
+            text = await response.read()
+            if response.status >= 400:
+                raise RuntimeError(f"{method} {path}: {response.status} {text[:300]!r}")
+            return json.loads(text)
+
+    async def apply(self, path: str, body: bytes) -> Any:
+        """Server-side apply."""
+        return await self.send(
+            "PATCH", f"{path}?fieldManager=llm-operator&force=true", body, "application/apply-patch+yaml"
+        )
+
+
+async def in_flight(work: Sequence[Callable[[], Awaitable[Any]]], limit: int = IN_FLIGHT) -> None:
+    """Run everything, so many at a time."""
+    pending = iter(work)
+
+    async def worker() -> None:
+        for job in pending:
+            await job()
+
+    await asyncio.gather(*(worker() for _ in range(limit)))
+
+
+async def bare_rate(client: BareClient, namespace: str, count: int) -> float:
+    """Objects per second of the bare client: create, children, status."""
+    jobs = []
+    for index in range(count):
+        name = f"llm-{index}"
+        children, status = rendered(name, namespace)
+        bodies = [
+            (f"{PATHS[body['kind']].format(namespace=namespace)}/{name}", json.dumps(body).encode())
+            for body in children
+        ]
+        whole = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": namespace},
+            "status": status,
+        }
+        create = json.dumps(manifest(name, namespace)).encode()
+
+        async def job(
+            name: str = name,
+            bodies: list[tuple[str, bytes]] = bodies,
+            status: bytes = json.dumps(whole).encode(),
+            create: bytes = create,
+        ) -> None:
+            made = await client.send("POST", PATHS[KIND].format(namespace=namespace), create)
+            uid = made["metadata"]["uid"].encode()
+            for path, body in bodies:
+                await client.apply(path, body.replace(UID.encode(), uid))
+            await client.apply(f"{PATHS[KIND].format(namespace=namespace)}/{name}/status", status)
+
+        jobs.append(job)
+    start = time.perf_counter()
+    await in_flight(jobs)
+    return count / (time.perf_counter() - start)
+
+
+async def operator_rate(client: BareClient, namespace: str, count: int, limit_seconds: float) -> float:
+    """Objects per second from the first create until every status is written."""
+    path = PATHS[KIND].format(namespace=namespace)
+    jobs = [
+        lambda body=json.dumps(manifest(f"llm-{index}", namespace)).encode(): client.send("POST", path, body)
+        for index in range(count)
+    ]
+    start = time.perf_counter()
+    await in_flight(jobs)
+    names = {f"llm-{index}" for index in range(count)}
+    while names and time.perf_counter() - start < limit_seconds:
+        finished = {name for name in list(names)[:50] if (await client.send("GET", f"{path}/{name}")).get("status")}
+        names -= finished
+        if not finished:
+            await asyncio.sleep(0.05)
+    if names:
+        raise RuntimeError(f"{len(names)} of {count} objects have no status after {limit_seconds:.0f} s")
+    return count / (time.perf_counter() - start)
+
+
+async def change_latencies(client: BareClient, namespace: str, count: int, changes: int) -> list[float]:
+    """Seconds from a changed spec, sent, to the Deployment that carries it, one at a time among idle objects."""
+    path, deployments = PATHS[KIND].format(namespace=namespace), PATHS["Deployment"].format(namespace=namespace)
+    seconds = []
+    for change in range(changes):
+        name = f"llm-{change * 37 % count}"
+        length = str(20_000 + change)
+        patch = json.dumps({"spec": {"contextLength": int(length)}}).encode()
+        start = time.perf_counter()
+        await client.send("PATCH", f"{path}/{name}", patch, "application/merge-patch+json")
+        while True:
+            live = await client.send("GET", f"{deployments}/{name}")
+            if length in live["spec"]["template"]["spec"]["containers"][0]["args"]:
+                break
+            if time.perf_counter() - start > 30:
+                raise RuntimeError(f"the change of {name} did not arrive within 30 s")
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One size's result."""
+
+    count: int
+    bare: float
+    operator: float
+    latencies: list[float]
+    create: Usage
+    writes_per_object: float
+    restart_writes: int
+    restart_seconds: float
+
+    def cells(self) -> list[str]:
+        """The row of the table."""
+        ordered = sorted(self.latencies)
+        return [
+            f"{self.count:,}",
+            f"{self.bare:.0f}",
+            f"{self.operator:.0f}",
+            f"{self.operator / self.bare:.2f}",
+            f"{statistics.median(ordered) * 1000:.0f}",
+            f"{ordered[int(len(ordered) * 0.99) - 1] * 1000:.0f}",
+            f"{self.create.cpu_seconds / self.count * 1000:.1f}",
+            f"{self.create.peak_mib:.0f}",
+            f"{self.writes_per_object:.2f}",
+            f"{self.restart_writes}",
+            f"{self.restart_seconds:.1f}",
+        ]
+
+
+HEADINGS = [
+    "objects",
+    "bare client, objects/s",
+    "operator, objects/s",
+    "ratio",
+    "change p50, ms",
+    "change p99, ms",
+    "CPU per object, ms",
+    "peak RSS, MiB",
+    "API writes per object",
+    "writes of a restart",
+    "restart to idle, s",
+]
+
+
+async def measure(plane: ControlPlane, count: int) -> Row:
+    """Everything about one size."""
+    connector = aiohttp.TCPConnector(ssl=False, limit=64)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        client = BareClient(plane.url, plane.token, session)
+        stamp = f"{count}-{int(time.time()) % 100_000}"
+        for side in ("bare", "operator"):
+            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{side}-{stamp}"}}
+            await client.send("POST", "/api/v1/namespaces", json.dumps(body).encode())
+        print(f"{count} objects: bare client ...", flush=True)
+        bare = await bare_rate(client, f"bare-{stamp}", count)
+        print(f"{count} objects: {bare:.0f}/s; operator ...", flush=True)
+        namespace = f"operator-{stamp}"
+        with OperatorUnderTest(plane.kubeconfig, namespace) as process:
+            process.wait_ready()
+            before = process.writes()
+            rate = await operator_rate(client, namespace, count, limit_seconds=60 + count / 5)
+            await asyncio.to_thread(process.wait_idle)
+            usage, written = process.usage(), process.writes() - before
+            print(f"{count} objects: {rate:.0f}/s; {CHANGES} changes ...", flush=True)
+            latencies = await change_latencies(client, namespace, count, CHANGES)
+        start = time.perf_counter()
+        with OperatorUnderTest(plane.kubeconfig, namespace) as process:
+            process.wait_ready()
+            await asyncio.to_thread(process.wait_idle)
+            seconds = time.perf_counter() - start
+            restart_writes = process.writes()
+    return Row(count, bare, rate, latencies, usage, written / count, restart_writes, seconds)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The result as a Markdown table, with the machine's description."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        "?",
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    lines = [
+        "| " + " | ".join(HEADINGS) + " |",
+        "|" + "---:|" * len(HEADINGS),
+        *("| " + " | ".join(row.cells()) + " |" for row in rows),
+        "",
+        f"Machine: {os.cpu_count()} cores of {model}, {memory:.0f} GiB, Linux {platform.release()}, Python "
+        f"{platform.python_version()}; etcd (without fsync), API server, client and operator share them.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print, and write where asked to."""
+    line = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    line.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 5000])
+    line.add_argument("--output", type=Path, help="write the table to this file")
+    chosen = line.parse_args()
+    rows = []
+    for count in chosen.sizes:
+        with tempfile.TemporaryDirectory() as folder, ControlPlane.start(Path(folder)) as plane:
+            crd = ROOT / "crds" / "llm-operator.dev_llmdeployments.yaml"
+            subprocess.run(
+                [str(plane.kubectl), "--kubeconfig", str(plane.kubeconfig), "apply", "--server-side", "-f", str(crd)],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            subprocess.run(
+                [
+                    str(plane.kubectl),
+                    "--kubeconfig",
+                    str(plane.kubeconfig),
+                    "wait",
+                    "--for=condition=Established",
+                    "-f",
+                    str(crd),
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            yaml.safe_load(crd.read_text())
+            rows.append(asyncio.run(measure(plane, count)))
+            print(table(rows), flush=True)
+    if chosen.output:
+        chosen.output.write_text(
+            f"# Benchmark of the reconciler\n\n`python -m tests.bench.reconcile`\n\n{table(rows)}\n"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

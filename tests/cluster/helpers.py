@@ -1,0 +1,98 @@
+"""What the cluster tests share: objects, reading them, and waiting for something to become true."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.error import HTTPError
+
+from llm_operator.api import API_VERSION, KIND
+from llm_operator.kube.client import PATHS
+
+from devcluster.control_plane import ControlPlane
+
+JSON = dict[str, Any]
+T = TypeVar("T")
+
+
+def llm(name: str, **spec: Any) -> JSON:
+    """An object whose model is on a claim; fields of the spec by their JSON names replace the defaults here."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"persistentVolumeClaim": {"claimName": "models", "path": "tiny"}},
+            "engine": {"type": "VLLM"},
+            **spec,
+        },
+    }
+
+
+class Space:
+    """A namespace of its own on a control plane."""
+
+    def __init__(self, plane: ControlPlane, name: str) -> None:
+        self.plane = plane
+        self.name = name
+        plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+
+    def path(self, kind: str, name: str = "") -> str:
+        """Path of a kind, or of one object."""
+        return PATHS[kind].format(namespace=self.name) + (f"/{name}" if name else "")
+
+    def create(self, body: JSON, kind: str = KIND) -> JSON:
+        """POST."""
+        answer: JSON = self.plane.request("POST", self.path(kind), body)
+        return answer
+
+    def get(self, kind: str, name: str) -> JSON | None:
+        """GET; None where there is none."""
+        try:
+            answer: JSON = self.plane.request("GET", self.path(kind, name))
+        except HTTPError as error:
+            if error.code == 404:
+                return None
+            raise
+        return answer
+
+    def patch(self, name: str, body: JSON, kind: str = KIND) -> JSON:
+        """JSON merge patch."""
+        answer: JSON = self.plane.request("PATCH", self.path(kind, name), body, "application/merge-patch+json")
+        return answer
+
+    def delete(self, kind: str, name: str) -> None:
+        """DELETE in the background."""
+        self.plane.request("DELETE", self.path(kind, name), {"propagationPolicy": "Background"})
+
+    def names(self, kind: str) -> set[str]:
+        """Names of all objects of a kind."""
+        return {item["metadata"]["name"] for item in self.plane.request("GET", self.path(kind))["items"]}
+
+    def condition(self, name: str, kind: str) -> tuple[str, str, str] | None:
+        """Status, reason and message of a condition."""
+        body = self.get(KIND, name)
+        for entry in ((body or {}).get("status") or {}).get("conditions") or ():
+            if entry["type"] == kind:
+                return entry["status"], entry["reason"], entry["message"]
+        return None
+
+    def is_ready(self, name: str) -> bool:
+        """Whether Ready is True for the current generation."""
+        body = self.get(KIND, name)
+        status = (body or {}).get("status") or {}
+        ready = self.condition(name, "Ready")
+        return (
+            body is not None
+            and ready is not None
+            and ready[0] == "True"
+            and status["observedGeneration"] == body["metadata"]["generation"]
+        )
+
+
+def eventually(what: Callable[[], T], seconds: float = 30, why: str = "") -> T:
+    """Wait until something is true, and return it; fails with the last value after a while."""
+    deadline = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {why or what} (last: {value!r})"
+        time.sleep(0.05)
+    return value

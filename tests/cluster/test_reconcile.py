@@ -1,0 +1,290 @@
+"""The operator as a process against a real API server, controllers, scheduler and fake GPU nodes."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+from llm_operator.api import KIND
+
+from devcluster.control_plane import ControlPlane
+from tests.cluster.helpers import Space, eventually, llm
+from tests.operator_process import OperatorUnderTest
+
+pytestmark = pytest.mark.cluster
+
+CHILDREN = ("Deployment", "Service")
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def plane(cluster_control_plane: ControlPlane) -> ControlPlane:
+    cluster_control_plane.fake_gpu_node("reconcile-1", gpus=64)
+    return cluster_control_plane
+
+
+@pytest.fixture(scope="module")
+def operator(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorUnderTest]:
+    log = tmp_path_factory.mktemp("operator") / "log"
+    with OperatorUnderTest(plane.kubeconfig, log=log) as process:
+        process.wait_ready()
+        yield process
+        text = log.read_text()
+    assert "Traceback" not in text, text[-4000:]
+
+
+@pytest.fixture
+def space(plane: ControlPlane) -> Space:
+    return Space(plane, f"reconcile-{next(numbers)}")
+
+
+def ready(space: Space, name: str, **spec: object) -> None:
+    space.create(llm(name, **spec))
+    eventually(lambda: space.is_ready(name), why=f"{name} Ready: {space.condition(name, 'Ready')}")
+
+
+def args(space: Space, name: str) -> list[str]:
+    live = space.get("Deployment", name)
+    assert live is not None
+    found: list[str] = live["spec"]["template"]["spec"]["containers"][0]["args"]
+    return found
+
+
+def test_an_object_becomes_ready_with_all_conditions_and_children(operator: OperatorUnderTest, space: Space) -> None:
+    ready(space, "demo", replicas=2)
+    body = space.get(KIND, "demo")
+    assert body is not None
+    status = body["status"]
+    assert {entry["type"] for entry in status["conditions"]} == {
+        "Ready",
+        "Reconciling",
+        "Stalled",
+        "Planned",
+        "Available",
+    }
+    assert all(entry["observedGeneration"] == 1 and entry["reason"] for entry in status["conditions"])
+    assert (status["replicas"], status["readyReplicas"]) == (2, 2)
+    assert status["endpoint"] == f"http://demo.{space.name}.svc:80/v1"
+    assert status["engine"]["args"] == args(space, "demo")
+    for kind in (*CHILDREN, "PodDisruptionBudget"):
+        child = space.get(kind, "demo")
+        assert child is not None
+        assert child["metadata"]["ownerReferences"][0]["uid"] == body["metadata"]["uid"]
+    assert "finalizers" not in body["metadata"]
+
+
+def test_kubectl_wait_and_the_printed_columns(operator: OperatorUnderTest, space: Space) -> None:
+    space.create(llm("waits"))
+    space.plane.run_kubectl("-n", space.name, "wait", "--for=condition=Ready", "--timeout=30s", "llmdep/waits")
+    printed = space.plane.run_kubectl("-n", space.name, "get", "llmdep")
+    assert "waits" in printed
+    assert "VLLM" in printed
+    assert "ReplicasReady" in printed
+
+
+def test_nothing_is_written_while_nothing_changes(operator: OperatorUnderTest, space: Space) -> None:
+    ready(space, "quiet", replicas=2)
+    operator.wait_idle()
+    before = operator.writes()
+    space.patch("quiet", {"metadata": {"annotations": {"someone": "else"}}})
+    time.sleep(3)
+    assert operator.writes() == before
+
+
+def test_a_deleted_child_comes_back(operator: OperatorUnderTest, space: Space) -> None:
+    ready(space, "heals")
+    for kind in CHILDREN:
+        old = space.get(kind, "heals")
+        assert old is not None
+        space.delete(kind, "heals")
+        eventually(
+            lambda kind=kind, uid=old["metadata"]["uid"]: (
+                (new := space.get(kind, "heals")) and new["metadata"]["uid"] != uid
+            ),
+            why=f"a new {kind}",
+        )
+    eventually(lambda: space.is_ready("heals"))
+
+
+def test_an_edited_child_is_restored(operator: OperatorUnderTest, space: Space) -> None:
+    ready(space, "drifts")
+    original = args(space, "drifts")
+    hostile = [{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--enforce-eager"}]
+    space.plane.request("PATCH", space.path("Deployment", "drifts"), hostile, "application/json-patch+json")
+    eventually(lambda: args(space, "drifts") == original, why="the arguments as before")
+    space.patch("drifts", {"spec": {"selector": {"app": "elsewhere"}}}, "Service")
+    eventually(
+        lambda: (live := space.get("Service", "drifts")) and "app" not in live["spec"]["selector"], why="the selector"
+    )
+
+
+@pytest.mark.parametrize("label", ["app.kubernetes.io/managed-by", "llm-operator.dev/deployment"])
+def test_a_child_whose_labels_were_edited_is_restored_not_doubled(
+    operator: OperatorUnderTest, space: Space, label: str
+) -> None:
+    ready(space, "labels")
+    space.patch("labels", {"metadata": {"labels": {label: None}}}, "Service")
+    eventually(
+        lambda: (live := space.get("Service", "labels")) and label in live["metadata"]["labels"], why="the label"
+    )
+    space.patch("labels", {"metadata": {"labels": {label: "someone-else"}}}, "Deployment")
+    eventually(
+        lambda: (live := space.get("Deployment", "labels")) and live["metadata"]["labels"].get(label) != "someone-else",
+        why="the label's value",
+    )
+    assert space.names("Deployment") == {"labels"}
+
+
+def test_scaling_touches_no_pod_and_makes_a_budget(operator: OperatorUnderTest, space: Space) -> None:
+    ready(space, "scales")
+    pods = space.names("Pod")
+    space.plane.run_kubectl("-n", space.name, "scale", "llmdep/scales", "--replicas=3")
+    eventually(lambda: space.is_ready("scales") and len(space.names("Pod")) == 3)
+    assert pods < space.names("Pod")
+    assert space.names("PodDisruptionBudget") == {"scales"}
+    space.plane.run_kubectl("-n", space.name, "scale", "llmdep/scales", "--replicas=1")
+    eventually(lambda: space.names("PodDisruptionBudget") == set())
+    space.plane.run_kubectl("-n", space.name, "scale", "llmdep/scales", "--replicas=0")
+    eventually(lambda: (space.condition("scales", "Ready") or ("",) * 3)[1] == "Stopped")
+
+
+def test_a_changed_spec_rolls_the_pods(operator: OperatorUnderTest, space: Space) -> None:
+    ready(space, "rolls")
+    before = space.names("Pod")
+    space.patch("rolls", {"spec": {"contextLength": 4096}})
+    eventually(lambda: space.is_ready("rolls") and "4096" in args(space, "rolls"))
+    eventually(lambda: len(space.names("Pod")) == 1 and not space.names("Pod") & before)
+
+
+def test_a_refused_spec_stalls_and_leaves_what_serves(operator: OperatorUnderTest, space: Space) -> None:
+    ready(space, "refused")
+    pods, good = space.names("Pod"), args(space, "refused")
+    space.patch("refused", {"spec": {"engine": {"extraArgs": ["--max-model-len", "99"]}}})
+    eventually(lambda: (space.condition("refused", "Stalled") or ("",))[0] == "True", why="Stalled")
+    stalled = space.condition("refused", "Stalled")
+    assert stalled is not None
+    assert "--max-model-len" in stalled[2]
+    assert "contextLength" in stalled[2], "the message must name the field to use"
+    available = space.condition("refused", "Available")
+    assert available is not None
+    assert available[0] == "True"
+    assert (space.names("Pod"), args(space, "refused")) == (pods, good)
+    space.patch("refused", {"spec": {"engine": {"extraArgs": []}}})
+    eventually(lambda: space.is_ready("refused"))
+    assert space.names("Pod") == pods
+
+
+def test_an_unknown_version_stalls_and_names_the_known(operator: OperatorUnderTest, space: Space) -> None:
+    space.create(llm("future", engine={"type": "LMDeploy", "version": "9.9.9"}))
+    eventually(lambda: (space.condition("future", "Stalled") or ("",))[0] == "True")
+    stalled = space.condition("future", "Stalled")
+    assert stalled is not None
+    assert "0.18" in stalled[2]
+    assert space.names("Deployment") == set()
+
+
+def test_deletion_leaves_nothing(operator: OperatorUnderTest, space: Space) -> None:
+    ready(space, "goes", replicas=2)
+    space.delete(KIND, "goes")
+    for kind in (KIND, *CHILDREN, "PodDisruptionBudget", "Pod"):
+        eventually(lambda kind=kind: not space.names(kind), why=f"no {kind}")
+
+
+def test_a_foreign_service_of_that_name_is_not_taken(operator: OperatorUnderTest, space: Space) -> None:
+    space.create(
+        {"metadata": {"name": "taken"}, "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]}}, "Service"
+    )
+    space.create(llm("taken"))
+    eventually(lambda: (space.condition("taken", "Stalled") or ("", ""))[1] == "NameConflict", why="NameConflict")
+    live = space.get("Service", "taken")
+    assert live is not None
+    assert live["spec"]["selector"] == {"app": "x"}
+    space.delete("Service", "taken")
+    eventually(lambda: space.is_ready("taken"), seconds=45, why="taken over once the name is free")
+
+
+def test_an_unschedulable_pod_shows_in_the_condition(operator: OperatorUnderTest, space: Space) -> None:
+    space.create(llm("nowhere", nodeSelector={"no-such": "label"}))
+    eventually(lambda: (space.condition("nowhere", "Ready") or ("", ""))[1] == "Unschedulable", seconds=10)
+
+
+def test_events_tell_transitions_once(operator: OperatorUnderTest, space: Space) -> None:
+    ready(space, "news")
+    operator.wait_idle()
+    events = space.plane.request("GET", f"/api/v1/namespaces/{space.name}/events")["items"]
+    ours = [event["reason"] for event in events if event["involvedObject"]["kind"] == KIND]
+    assert ours.count("ReplicasReady") == 1
+    assert len(ours) == len(set(ours)), ours
+
+
+def test_a_restart_and_an_upgrade_write_nothing(plane: ControlPlane, tmp_path: Path) -> None:
+    space = Space(plane, f"restart-{next(numbers)}")
+    with OperatorUnderTest(plane.kubeconfig, space.name, log=tmp_path / "log") as first:
+        first.wait_ready()
+        for index in range(5):
+            space.create(llm(f"llm-{index}", replicas=2))
+        eventually(lambda: all(space.is_ready(f"llm-{index}") for index in range(5)))
+        first.wait_idle()
+    with OperatorUnderTest(plane.kubeconfig, space.name, log=tmp_path / "log") as second:
+        second.wait_ready()
+        second.wait_idle()
+        assert second.writes() == 0
+
+
+def test_what_changed_while_no_operator_ran_is_made_good(plane: ControlPlane, tmp_path: Path) -> None:
+    space = Space(plane, f"absence-{next(numbers)}")
+    with OperatorUnderTest(plane.kubeconfig, space.name) as first:
+        first.wait_ready()
+        ready(space, "absent")
+        ready(space, "removed")
+    space.delete("Service", "absent")
+    space.patch("absent", {"spec": {"contextLength": 2048}})
+    space.delete(KIND, "removed")
+    with OperatorUnderTest(plane.kubeconfig, space.name) as second:
+        second.wait_ready()
+        eventually(lambda: space.get("Service", "absent") and "2048" in args(space, "absent"))
+        eventually(lambda: space.is_ready("absent"))
+
+
+def test_only_the_leader_writes_and_another_takes_over(plane: ControlPlane, tmp_path: Path) -> None:
+    space = Space(plane, f"lease-{next(numbers)}")
+    leading = ("--lease-namespace", space.name, "--no-gpu-inventory")
+    first = OperatorUnderTest(plane.kubeconfig, space.name, arguments=leading, log=tmp_path / "first")
+    second = OperatorUnderTest(plane.kubeconfig, space.name, arguments=leading, log=tmp_path / "second")
+    with first, second:
+        first.wait_ready()
+        second.wait_ready()
+        eventually(
+            lambda: 'leader_election_master_status{name="llm-operator"} 1.0' in first.metrics() + second.metrics()
+        )
+        leader, waiting = (first, second) if "} 1.0" in _leads(first) else (second, first)
+        ready(space, "led")
+        assert waiting.writes() == 0
+        leader.kill()
+        space.patch("led", {"spec": {"contextLength": 1024}})
+        eventually(lambda: "1024" in args(space, "led"), seconds=45, why="the other leads after the lease ran out")
+
+
+def _leads(process: OperatorUnderTest) -> str:
+    return "".join(line for line in process.metrics().splitlines() if line.startswith("leader_election_master_status"))
+
+
+def test_an_api_server_restart_is_survived(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with ControlPlane.start(tmp_path_factory.mktemp("restarting")) as plane:
+        plane.install_crd(Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml")
+        space = Space(plane, "survives")
+        with OperatorUnderTest(plane.kubeconfig, log=tmp_path / "log") as process:
+            process.wait_ready()
+            space.create(llm("before"))
+            eventually(lambda: space.get("Deployment", "before"))
+            plane.restart_api_server()
+            space.create(llm("after"))
+            eventually(lambda: space.get("Deployment", "after"), seconds=60)
+
+
+def test_a_bad_object_is_refused_by_the_api_server_with_the_fix(operator: OperatorUnderTest, space: Space) -> None:
+    with pytest.raises(HTTPError) as refused:
+        space.create(llm("bad", engine={"type": "LMDeploy"}, kvCache={"quantization": "FP8"}))
+    assert "use Int8 or Int4" in refused.value.read().decode()

@@ -1,0 +1,39 @@
+"""One node, the images in it and the chart installed, for all e2e tests of a run.
+
+On a cluster of your own: LLM_OPERATOR_E2E_USE_EXISTING=1 with KUBECONFIG and images that it can pull
+(LLM_OPERATOR_IMAGE_OPERATOR, LLM_OPERATOR_IMAGE_LMDEPLOY_CPU_TEST, LLM_OPERATOR_IMAGE_VLLM_CPU_TEST).
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from devcluster import images, toolchain
+from devcluster.node import Node
+from devcluster.session import IMAGES, Session, existing
+
+NODE_NAME = "e2e"
+
+
+@pytest.fixture(scope="session")
+def session() -> Iterator[Session]:
+    if os.environ.get("LLM_OPERATOR_E2E_USE_EXISTING") == "1":
+        given = {name: os.environ.get(f"LLM_OPERATOR_IMAGE_{name.upper().replace('-', '_')}") for name in IMAGES}
+        yield existing({name: reference for name, reference in given.items() if reference})
+        return
+    binaries = toolchain.ensure()
+    node = Node.up(NODE_NAME)
+    try:
+        archives = images.build(list(IMAGES))
+        node.load([archive.path for archive in archives.values()])
+        yield Session(node.kubeconfig, binaries, volumes=node.volumes)
+    finally:
+        node.down()
+
+
+@pytest.fixture(scope="session")
+def installed(session: Session) -> Session:
+    """The chart, installed."""
+    session.install_chart()
+    return session

@@ -1,0 +1,69 @@
+import asyncio
+import time
+
+import pytest
+from llm_operator.kube.workqueue import BACKOFF_LIMIT_SECONDS, WorkQueue, backoff
+from llm_operator.telemetry.metrics import Metrics
+
+A, B = ("team", "a"), ("team", "b")
+
+
+@pytest.fixture
+def queue() -> WorkQueue:
+    return WorkQueue("test", Metrics(), time.monotonic)
+
+
+async def test_a_key_waits_once(queue: WorkQueue) -> None:
+    queue.add(A)
+    queue.add(A)
+    queue.add(B)
+    assert [await queue.get(), await queue.get()] == [A, B]
+    assert len(queue) == 0
+
+
+async def test_a_key_added_while_in_work_comes_back_after_done(queue: WorkQueue) -> None:
+    queue.add(A)
+    assert await queue.get() == A
+    queue.add(A)
+    assert len(queue) == 0, "two workers must not have the same key"
+    queue.done(A)
+    assert await queue.get() == A
+
+
+async def test_the_earliest_of_several_times_counts(queue: WorkQueue) -> None:
+    queue.add_after(A, 60)
+    queue.add_after(A, 0.01)
+    queue.add_after(A, 30)
+    assert await asyncio.wait_for(queue.get(), 2) == A
+
+
+async def test_retry_backs_off_and_forget_resets(queue: WorkQueue) -> None:
+    waits = [queue.retry(A) for _ in range(4)]
+    assert waits == [0.05, 0.1, 0.2, 0.4]
+    queue.forget(A)
+    assert queue.retry(A) == 0.05
+    assert queue.retry(A, at_least=7) == 7
+
+
+def test_backoff_is_bounded() -> None:
+    assert backoff(10_000) == BACKOFF_LIMIT_SECONDS
+
+
+async def test_get_waits_for_an_addition(queue: WorkQueue) -> None:
+    waiting = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    queue.add(A)
+    assert await asyncio.wait_for(waiting, 1) == A
+
+
+async def test_ages_tell_what_is_stuck() -> None:
+    now = 100.0
+    queue = WorkQueue("aged", Metrics(), lambda: now)
+    assert (queue.oldest_waiting(), queue.oldest_in_work()) == (0, 0)
+    queue.add(A)
+    now = 130.0
+    assert queue.oldest_waiting() == 30
+    await queue.get()
+    now = 190.0
+    assert (queue.oldest_waiting(), queue.oldest_in_work()) == (0, 60)
