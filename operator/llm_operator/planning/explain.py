@@ -1,0 +1,140 @@
+"""An estimate as a plan: every number with the formula it comes from and the formula's inputs."""
+
+from __future__ import annotations
+
+from llm_operator.planning.cache import LMDEPLOY_BLOCK, VLLM_BLOCK, slab_bytes
+from llm_operator.planning.estimate import Estimate
+from llm_operator.planning.types import Backend, Engine, EngineSettings, Plan, Term
+
+MODEL = "config.json, tensors of the architecture"
+
+
+def as_plan(found: Estimate) -> Plan:
+    """Return the plan with settings and explanation."""
+    request = found.request
+    profile = found.profile or (*found.runtime.before, *found.runtime.after)
+    return Plan(
+        tensor=found.tensor,
+        gpus_per_replica=found.tensor,
+        gpu_memory_bytes=request.gpu.memory_bytes,
+        weight_bytes_per_gpu=found.weights.total,
+        kv_bytes_per_gpu=found.budget,
+        kv_bytes_per_token=found.per_token,
+        kv_tokens=found.likely.tokens,
+        kv_tokens_low=min(found.low.tokens, found.likely.tokens),
+        max_concurrent_requests=found.requests,
+        context_length=found.context,
+        memory_percent=found.percent,
+        settings=_settings(found),
+        terms=(_weights(found), _free(found), _cache(found), _per_token(found), _tokens(found), _requests(found)),
+        overheads=tuple(part for part in profile if part.high),
+    )
+
+
+def _settings(found: Estimate) -> EngineSettings:
+    vllm = found.request.engine is Engine.VLLM
+    share = found.request.gpu_memory_utilization
+    return EngineSettings(
+        tensor=found.tensor,
+        context_length=found.context,
+        max_sequences=found.batch.sequences,
+        max_batched_tokens=found.batch.tokens,
+        lmdeploy_ratio_percent=None if vllm else found.percent,
+        vllm_kv_cache_memory_bytes=found.budget if vllm and share is None else None,
+        vllm_gpu_memory_utilization=share,
+    )
+
+
+def _weights(found: Estimate) -> Term:
+    shape = found.request.shape
+    inputs: dict[str, int | float | str] = {
+        "parameters": shape.parameters,
+        "tensor": found.tensor,
+        "dtype": shape.dtype,
+        "tensors": found.weights.tensors,
+        "extra": found.weights.extra,
+    }
+    formula = "sum over tensors of rank's rows * columns * bytes + engine's extra"
+    return Term("weightBytesPerGpu", found.weights.total, "bytes", formula, inputs, MODEL)
+
+
+def _free(found: Estimate) -> Term:
+    inputs: dict[str, int | float | str] = {
+        "total": found.request.gpu.memory_bytes,
+        "weights": found.weights.total,
+        "overheads": found.runtime.before_likely,
+    }
+    return Term("freeBytes", found.free, "bytes", "total - weights - overheads before the cache", inputs, "likely")
+
+
+def _cache(found: Estimate) -> Term:
+    request = found.request
+    name, unit = "kvBytesPerGpu", "bytes"
+    if request.gpu_memory_utilization is not None:
+        inputs: dict[str, int | float | str] = {
+            "total": request.gpu.memory_bytes,
+            "utilization": request.gpu_memory_utilization,
+            "weights": found.weights.total,
+            "profile": sum(part.likely for part in found.profile),
+        }
+        formula = "ceil(utilization * total) - weights - profile"
+        return Term(name, found.budget, unit, formula, inputs, "vLLM v1/worker/gpu_worker.py")
+    if request.kv_memory_bytes is not None:
+        return Term(name, found.budget, unit, "as given", {"kvCache.memory": request.kv_memory_bytes})
+    inputs = {"memoryPercent": found.percent or 0, "free": found.free, "mustStayFree": found.reserve}
+    if found.set_aside:
+        inputs["setAside"] = found.set_aside
+        return Term(
+            name,
+            found.budget,
+            unit,
+            "memoryPercent / 100 * (free - setAside)",
+            inputs,
+            "LMDeploy pytorch/engine/executor",
+        )
+    source = "vLLM --kv-cache-memory-bytes" if request.engine is Engine.VLLM else "LMDeploy turbomind.cc"
+    return Term(name, found.budget, unit, "memoryPercent / 100 * free", inputs, source)
+
+
+def _per_token(found: Estimate) -> Term:
+    request = found.request
+    inputs: dict[str, int | float | str] = {
+        "layers": request.shape.layers,
+        "kvHeads": request.shape.attention[0].kv_heads,
+        "headDim": request.shape.attention[0].key_dim,
+        "kvQuantization": request.kv_quantization.value,
+        "tensor": found.tensor,
+    }
+    formula = "sum over layers of KV heads on a rank * (bytes of K + bytes of V); a latent once"
+    return Term("kvBytesPerToken", found.per_token, "bytes", formula, inputs)
+
+
+def _tokens(found: Estimate) -> Term:
+    request = found.request
+    inputs: dict[str, int | float | str] = {
+        "kvBytes": found.budget,
+        "blocks": found.likely.blocks,
+        "blockBytes": found.likely.block_bytes,
+    }
+    if request.engine is Engine.VLLM:
+        inputs["blockTokens"] = VLLM_BLOCK
+        inputs["context"] = found.context
+        formula = "blocks / blocks of one request of the context * context"
+        return Term("kvTokens", found.likely.tokens, "tokens", formula, inputs, "vLLM v1/core/kv_cache_utils.py")
+    inputs["blockTokens"] = LMDEPLOY_BLOCK
+    if request.backend is Backend.TURBOMIND:
+        inputs["slabBytes"] = slab_bytes(found.likely.block_bytes)
+        formula = "whole slabs in kvBytes * whole blocks in a slab * blockTokens"
+        return Term("kvTokens", found.likely.tokens, "tokens", formula, inputs, "LMDeploy src/turbomind/memory")
+    formula = "whole blocks in kvBytes * blockTokens"
+    return Term("kvTokens", found.likely.tokens, "tokens", formula, inputs, "LMDeploy pytorch/engine/executor")
+
+
+def _requests(found: Estimate) -> Term:
+    inputs: dict[str, int | float | str] = {
+        "blocks": found.likely.blocks,
+        "context": found.context,
+        "maxSequences": found.batch.sequences,
+    }
+    formula = "min(blocks / blocks of one request of the context, maxSequences)"
+    return Term("maxConcurrentRequests", found.requests, "requests", formula, inputs)

@@ -1,0 +1,66 @@
+"""Which tensor parallelism an engine accepts for a model, and why not the others.
+
+Sources: LMDeploy 0.18.0 pytorch/config.py and turbomind.cc; vLLM 0.33.0 config/parallel.py, layers/linear.py. Counted
+are the text model's heads, never a vision tower's.
+"""
+
+from __future__ import annotations
+
+from llm_operator.planning.types import Backend, Engine, PlanRequest
+from llm_operator.planning.weights import ROW_PARALLEL, VOCABULARY_PADDING, padded, quantization_in_force
+
+MOST_RANKS = 64
+
+
+def objections(request: PlanRequest, tensor: int) -> tuple[str, ...]:
+    """Return why the engine refuses `tensor` ranks for this model; empty where it accepts them."""
+    if tensor == 1:
+        return ()
+    shape = request.shape
+    found = []
+    if shape.heads % tensor:
+        found.append(f"tensor parallelism {tensor} does not divide the {shape.heads} attention heads")
+    if not shape.is_latent and shape.kv_heads % tensor and tensor % shape.kv_heads:
+        found.append(
+            f"tensor parallelism {tensor} neither divides the {shape.kv_heads} KV heads nor is a multiple of them"
+        )
+    if _pads_widths(request):
+        if shape.hidden_size % tensor:
+            found.append(f"tensor parallelism {tensor} does not divide hidden_size {shape.hidden_size}")
+    else:
+        found += _width_objections(request, tensor)
+    vocabulary = padded(shape.vocabulary_size, VOCABULARY_PADDING)
+    if request.engine is Engine.VLLM and vocabulary % tensor:
+        found.append(f"tensor parallelism {tensor} does not divide the padded vocabulary {vocabulary}")
+    return tuple(found)
+
+
+def accepted(request: PlanRequest, most: int) -> tuple[int, ...]:
+    """Return the numbers of ranks from 1 to `most` that the engine accepts, ascending."""
+    return tuple(tensor for tensor in range(1, min(most, MOST_RANKS) + 1) if not objections(request, tensor))
+
+
+def _pads_widths(request: PlanRequest) -> bool:
+    return request.engine is Engine.LMDEPLOY and request.backend is Backend.TURBOMIND
+
+
+def _width_objections(request: PlanRequest, tensor: int) -> list[str]:
+    found = []
+    quantization = quantization_in_force(request)
+    for piece in request.shape.tensors:
+        if piece.role not in ROW_PARALLEL or not piece.linear:
+            continue
+        if piece.columns % tensor:
+            found.append(
+                f"tensor parallelism {tensor} does not divide the {piece.columns} inputs of {piece.role.value}"
+            )
+            continue
+        group = None
+        if quantization is not None and piece.role not in quantization.skipped and quantization.method != "mxfp4":
+            group = quantization.block[1] if quantization.block else quantization.group_size
+        if group and piece.columns // tensor % group:
+            found.append(
+                f"tensor parallelism {tensor} leaves {piece.columns // tensor} inputs of {piece.role.value} a rank,"
+                f" no multiple of the quantization group {group}"
+            )
+    return list(dict.fromkeys(found))

@@ -1,0 +1,26 @@
+"""The planner's front door: a request in; verdict, numbers and counter-offers out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llm_operator.planning.decide import check, decide
+from llm_operator.planning.offers import counter_offers
+from llm_operator.planning.types import PlanRequest, PlanResult, Verdict
+
+
+def plan(request: PlanRequest, *, offers: bool = True) -> PlanResult:
+    """Say whether `request` fits, with which numbers, and what would fit instead.
+
+    offers: compute counter-offers where it does not fit. Raises PlanInputError for a request that makes no sense.
+    """
+    check(request)
+    result = decide(request)
+    if offers and result.verdict is Verdict.DOES_NOT_FIT:
+        return replace(result, counter_offers=counter_offers(request))
+    return result
+
+
+def unknown(reason: str) -> PlanResult:
+    """Return the verdict on something about which nothing can be computed; it blocks nobody."""
+    return PlanResult(Verdict.UNKNOWN, (reason,))

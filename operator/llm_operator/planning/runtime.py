@@ -1,0 +1,225 @@
+"""Memory that is neither weights nor KV cache: what an engine takes before it sizes the cache, and after.
+
+None of this is exact. Each part has a likely amount, from the engine's arithmetic where it is known and from starts
+measured on an H200 otherwise, and a bound. Formulas marked "measured" hold for vLLM 0.26.0 and LMDeploy 0.18.0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llm_operator.models import ModelShape, Role
+from llm_operator.planning.types import GIB, MIB, Backend, Engine, Overhead, PlanRequest
+from llm_operator.planning.weights import holds_wide_zeros, quantization_in_force, weight_bytes
+
+LMDEPLOY_PREFILL = 8192
+LARGE_CARD = 70 * GIB
+LARGEST_CARD = 160 * GIB
+
+MEASURED_LMDEPLOY = "measured, LMDeploy 0.18.0 on an H200"
+MEASURED_VLLM = "measured, vLLM 0.26.0 on an H200"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """sequences: most requests in one step; tokens: prefill tokens of one step."""
+
+    sequences: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Overheads of one rank: `before` is gone when the cache is sized, `after` must find room beside the cache."""
+
+    before: tuple[Overhead, ...]
+    after: tuple[Overhead, ...]
+
+    @property
+    def before_likely(self) -> int:
+        """Likely bytes gone before the cache is sized."""
+        return sum(part.likely for part in self.before)
+
+    @property
+    def before_high(self) -> int:
+        """Bound of the bytes gone before the cache is sized."""
+        return sum(part.high for part in self.before)
+
+    @property
+    def after_likely(self) -> int:
+        """Likely bytes needed beside the cache."""
+        return sum(part.likely for part in self.after)
+
+    @property
+    def after_high(self) -> int:
+        """Bound of the bytes needed beside the cache."""
+        return sum(part.high for part in self.after)
+
+
+def small_batch(request: PlanRequest) -> Batch:
+    """Return vLLM's limits for cards below 70 GiB, or the request's own."""
+    return Batch(request.max_concurrent_sequences or 256, request.max_batched_tokens or 2048)
+
+
+def default_batch(request: PlanRequest) -> Batch:
+    """Return the batch limits: the request's, else the engine's defaults for this card.
+
+    LMDeploy: lmdeploy/utils.py get_max_batch_size, by product name. vLLM: engine/arg_utils.py, by memory.
+    """
+    memory, product = request.gpu.memory_bytes, request.gpu.product.upper()
+    if request.engine is Engine.LMDEPLOY:
+        large = any(name in product for name in ("H100", "H800", "H200", "L20Y"))
+        medium = any(name in product for name in ("A100", "A800"))
+        batch = Batch(1024 if large else 384 if medium else 128, LMDEPLOY_PREFILL)
+    elif memory < LARGE_CARD or "A100" in product:
+        batch = Batch(256, 2048)
+    else:
+        batch = Batch(1024, 16384 if memory >= LARGEST_CARD else 8192)
+    return Batch(request.max_concurrent_sequences or batch.sequences, request.max_batched_tokens or batch.tokens)
+
+
+def runtime(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
+    """Return the overheads of one rank."""
+    if request.engine is Engine.VLLM:
+        return _vllm(request, tensor, batch)
+    if request.backend is Backend.TURBOMIND:
+        return _turbomind(request, tensor, batch)
+    return _pytorch(request, tensor)
+
+
+def pytorch_reserve(request: PlanRequest, batch: Batch) -> int:
+    """Return what LMDeploy's pytorch backend sets aside before its ratio (pytorch/engine/executor/base.py).
+
+    Logits of the prefill and two batches in 16 bit. Where 16 blocks do not fit beside them the engine halves the
+    prefill; a plan does not count on that, as a little more memory would then mean fewer tokens.
+    """
+    return (batch.tokens + 2 * batch.sequences) * request.shape.vocabulary_size * 2
+
+
+def vllm_profile(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
+    """Return what vLLM subtracts from its share of the total beside the weights, for a server sized by utilization."""
+    batch = default_batch(request)
+    older = uses_older_runner(request)
+    peak = _vllm_activation(request, tensor, batch, older=older)
+    # Compiling from scratch, as in a fresh pod, raises the profiled peak by 60 to 78 MiB over a warm start.
+    parts = [
+        Overhead(
+            "activation peak", peak, _vllm_activation(request, tensor, batch, older=True) + 640 * MIB, MEASURED_VLLM
+        ),
+        Overhead("libraries", 230 * MIB, 312 * MIB + _communication(tensor, 1024), MEASURED_VLLM),
+    ]
+    if older and not request.enforce_eager:
+        parts.append(Overhead("CUDA graph estimate", 650 * MIB, 1024 * MIB, MEASURED_VLLM))
+    return tuple(parts)
+
+
+def uses_older_runner(request: PlanRequest) -> bool:
+    """Return whether vLLM's older model runner is likely used: before 0.26, and since for experts without latents."""
+    if request.older_runner is not None:
+        return request.older_runner
+    shape = request.shape
+    version = tuple(int(part) for part in request.version.split(".")[:2])
+    return version < (0, 26) or (shape.experts is not None and not shape.is_latent)
+
+
+def _communication(tensor: int, mebibytes: int) -> int:
+    return mebibytes * MIB if tensor > 1 else 0
+
+
+def _nccl(tensor: int) -> Overhead:
+    return Overhead("NCCL", _communication(tensor, 320), _communication(tensor, 640), "estimate: 0.2 to 0.4 GiB a rank")
+
+
+def _width(shape: ModelShape) -> int:
+    """Return the widest intermediate a token passes: dense, or all its experts together."""
+    dense = max((piece.rows for piece in shape.tensors if piece.role is Role.GATE_UP and piece.columns > 1), default=0)
+    experts = shape.experts
+    return max(dense, experts.per_token * experts.intermediate_size if experts else 0)
+
+
+def _turbomind(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
+    shape = request.shape
+    before = [Overhead("context and libraries", 980 * MIB, 1236 * MIB, MEASURED_LMDEPLOY), _nccl(tensor)]
+    if quantization_in_force(request) is not None:
+        # 7B W4A16: 1,170 to 1,330 MiB beyond the 4.25 bits per weight; the cause was not traced.
+        before.append(Overhead("quantized kernels", 1200 * MIB, 1800 * MIB, MEASURED_LMDEPLOY))
+    # Warm-up runs the prefill and one batch of 1024; gate and up in one buffer, hidden states in two, 16 bit.
+    tokens = batch.tokens + 1024
+    buffers = tokens * 2 * (2 * -(-_width(shape) // tensor) + 2 * shape.hidden_size) + 362 * MIB
+    after = (
+        Overhead("runtime buffers", buffers, buffers + 128 * MIB, MEASURED_LMDEPLOY),
+        Overhead("growth under load", 172 * MIB, 600 * MIB, MEASURED_LMDEPLOY),
+    )
+    return Runtime(tuple(before), after)
+
+
+def _pytorch(request: PlanRequest, tensor: int) -> Runtime:
+    before = [Overhead("context and libraries", 700 * MIB, 956 * MIB, MEASURED_LMDEPLOY), _nccl(tensor)]
+    if quantization_in_force(request) is not None:
+        # On compute capability 9.0 the bundled GEMM holds the codes again in a layout of its own (7B: 4.2 GiB more).
+        again = weight_bytes(request, tensor).tensors
+        hopper = request.gpu.compute_capability is not None and request.gpu.compute_capability[0] == 9
+        likely = int(again * 0.75) + 600 * MIB if hopper else 512 * MIB
+        before.append(Overhead("quantized kernels", likely, again + 1024 * MIB, MEASURED_LMDEPLOY + ", one model"))
+    after = (
+        Overhead("CUDA graphs and start", 450 * MIB, 830 * MIB, MEASURED_LMDEPLOY),
+        Overhead("growth under load", 1550 * MIB, 1800 * MIB, MEASURED_LMDEPLOY),
+    )
+    return Runtime(tuple(before), after)
+
+
+def _vllm(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
+    shape = request.shape
+    before = (
+        Overhead("context", 522 * MIB, 640 * MIB, MEASURED_VLLM),
+        Overhead("libraries", 230 * MIB, 312 * MIB, MEASURED_VLLM),
+        _nccl(tensor),
+    )
+    older = uses_older_runner(request)
+    peak = _vllm_activation(request, tensor, batch, older=older)
+    # The sampler's warm-up sorts all logits: about 24 bytes per sequence and vocabulary entry, kept by the allocator
+    # and used again by activations.
+    sampler = 24 * batch.sequences * shape.vocabulary_size
+    after = (
+        Overhead("activations or sampler", max(peak, sampler), max(peak, sampler) + 512 * MIB, MEASURED_VLLM),
+        Overhead(
+            "CUDA graphs", 0 if request.enforce_eager else _graphs(batch), _graphs(batch) + 256 * MIB, MEASURED_VLLM
+        ),
+    )
+    return Runtime(before, after)
+
+
+def _graphs(batch: Batch) -> int:
+    """Return bytes of captured graphs: about 12 MiB for each size, sizes in steps of 8 and, above 256, of 16."""
+    largest = min(2 * batch.sequences, 1024)
+    sizes = 3 + min(largest, 256) // 8 + max(largest - 256, 0) // 16
+    return (12 * sizes + 70) * MIB
+
+
+def _vllm_activation(request: PlanRequest, tensor: int, batch: Batch, *, older: bool) -> int:
+    """Return the torch peak of vLLM's profile run.
+
+    The feed-forward network of a full prefill holds its input and gate, up and product at once: tokens * 3 *
+    (intermediate + hidden) * 2 bytes. A copy of the embedding is the floor at small batches. MLA also makes room for
+    keys and values of 65,536 tokens of context; the older runner for sorting all logits, 14 bytes each.
+    """
+    shape = request.shape
+    width = -(-_dense_width(shape) // tensor)
+    feed_forward = batch.tokens * 6 * (width + shape.hidden_size)
+    embedding = shape.vocabulary_size * shape.hidden_size * 2 // tensor
+    peaks = [feed_forward, embedding]
+    if shape.experts is not None:
+        routed = batch.tokens * shape.experts.per_token * 2
+        inner = -(-shape.experts.intermediate_size // tensor)
+        peaks.append(routed * (max(2 * inner, shape.hidden_size) + inner) + batch.tokens * 4 * shape.hidden_size)
+    if shape.is_latent:
+        value = sum(piece.rows for piece in shape.tensors if piece.role is Role.LATENT_KEY_VALUE)
+        peaks.append(2 * 2 * 65_536 * value // tensor)
+    if older:
+        peaks.append(14 * batch.sequences * shape.vocabulary_size)
+    quantized = holds_wide_zeros(request) and quantization_in_force(request) is not None
+    return max(peaks) + (0 if quantized else 32 * MIB)
+
+
+def _dense_width(shape: ModelShape) -> int:
+    return max((piece.rows for piece in shape.tensors if piece.role is Role.GATE_UP and piece.columns > 1), default=0)
