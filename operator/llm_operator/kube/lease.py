@@ -35,6 +35,20 @@ class PatientLock(LeaseLock):
         except _UNREACHABLE as error:
             return False, ApiException(status=0, reason=str(error))
 
+    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
+        """Make the lease where there never was one.
+
+        One that this process has seen and that is gone was deleted with the release, or to force a new election: a
+        leader that made it again would outlive either.
+        """
+        if self.lease_reference is not None:
+            return False
+        try:
+            return bool(await super().create(name, namespace, election_record))
+        except _UNREACHABLE as error:
+            log.warning("the lease could not be made: %s", error)
+            return False
+
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
         """Write the lease; False where that failed."""
         try:

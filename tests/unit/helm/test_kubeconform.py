@@ -17,6 +17,7 @@ KINDS = {
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): "customresourcedefinition-apiextensions-v1",
     ("apps/v1", "Deployment"): "deployment-apps-v1",
     ("batch/v1", "Job"): "job-batch-v1",
+    ("coordination.k8s.io/v1", "Lease"): "lease-coordination-v1",
     ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicy-networking-v1",
     ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudget-policy-v1",
     ("rbac.authorization.k8s.io/v1", "ClusterRole"): "clusterrole-rbac-v1",
