@@ -16,6 +16,18 @@ KV cache gets. LMDeploy takes it as its ratio; for vLLM it becomes --kv-cache-me
 exactly, where its own utilization is a share of the total and is exceeded by graphs and sampler.
 """
 
+from llm_operator.planning.compare import ComparedPlan, compare
+from llm_operator.planning.document import document, plan_document, result_document
+from llm_operator.planning.gpus import (
+    UnknownGpuError,
+    gpu_by_name,
+    gpus_from_node,
+    known_gpus,
+    parse_gpu,
+    parse_gpu_memory,
+    parse_quantity,
+)
+from llm_operator.planning.planner import plan, unknown
 from llm_operator.planning.types import (
     DEFAULT_MEMORY_PERCENT,
     Backend,
@@ -34,22 +46,10 @@ from llm_operator.planning.types import (
     WeightQuantization,
 )
 
-# To come, with these signatures:
-#   plan(request: PlanRequest) -> PlanResult
-#   unknown(reason: str) -> PlanResult                       a model or GPU about which nothing is known
-#   compare(request, tensors=None, kv_quantizations=None, weight_quantizations=None) -> tuple[ComparedPlan, ...]
-#       ComparedPlan(tensor: int, kv_quantization, weight_quantization, result: PlanResult, best: bool)
-#   document(results: Mapping[str, PlanResult]) -> dict      the JSON schema of `kubectl llm plan`
-#   plan_document(plan: Plan) -> dict                        status.plan's fields in camelCase, explanation included
-#   gpu_by_name(name: str, count: int = 1) -> GpuFacts       UnknownGpuError(.nearest: tuple[str, ...])
-#   known_gpus() -> tuple[GpuFacts, ...]
-#   parse_gpu("NVIDIA-RTX-A6000:2") -> GpuFacts              UnknownGpuError, PlanInputError
-#   parse_gpu_memory("48Gi:2" | "51527024640:2", compute_capability: str | None) -> GpuFacts
-#   gpus_from_node(labels, allocatable, resource="nvidia.com/gpu") -> GpuFacts | None
-
 __all__ = [
     "DEFAULT_MEMORY_PERCENT",
     "Backend",
+    "ComparedPlan",
     "CounterOffer",
     "Engine",
     "EngineSettings",
@@ -61,6 +61,19 @@ __all__ = [
     "PlanRequest",
     "PlanResult",
     "Term",
+    "UnknownGpuError",
     "Verdict",
     "WeightQuantization",
+    "compare",
+    "document",
+    "gpu_by_name",
+    "gpus_from_node",
+    "known_gpus",
+    "parse_gpu",
+    "parse_gpu_memory",
+    "parse_quantity",
+    "plan",
+    "plan_document",
+    "result_document",
+    "unknown",
 ]

@@ -217,8 +217,8 @@ def _pytorch_share(rank: _Rank) -> _Budget:
     set_aside = pytorch_reserve(rank.request, rank.batch)
     usable = rank.free - set_aside
     if usable < 16 * block:
-        problem = f"of {rank.free} free bytes LMDeploy's pytorch backend sets {set_aside} aside for logits"
-        return _Budget(0, 0, set_aside, problem=problem)
+        full = f"of {rank.free} free bytes LMDeploy's pytorch backend sets {set_aside} aside for logits"
+        return _Budget(0, 0, set_aside, problem=full)
     # What is set aside holds the logits only; everything else that grows must find room beside the share.
     budget = _share(rank, usable, rank.free_low - set_aside)
     problem = budget.problem

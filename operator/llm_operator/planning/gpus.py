@@ -1,0 +1,189 @@
+"""Which GPUs there are: a catalogue by name, node labels of GPU feature discovery, and sizes given by hand."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import cache
+from importlib import resources
+
+from llm_operator.planning.types import MIB, GpuFacts, PlanInputError
+
+DEFAULT_RESOURCE = "nvidia.com/gpu"
+MIG_RESOURCE = "nvidia.com/mig-"
+# What a driver keeps of the memory that NVML and the node label report (H200: 615 MiB).
+KEPT_MEBIBYTES = 640
+KEPT_TENTHS_OF_PERMILLE = 45
+MOST_GPUS = 1024
+
+UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15} | {
+    f"{unit}i": 1 << (10 * power) for power, unit in enumerate("KMGTP", start=1)
+}
+QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?)([kKMGTP]i?|)")
+CAPABILITY = re.compile(r"([0-9]{1,2})\.([0-9])")
+
+
+class UnknownGpuError(PlanInputError):
+    """A GPU name that the catalogue lacks. nearest: similar names it has."""
+
+    def __init__(self, name: str, nearest: tuple[str, ...]) -> None:
+        self.name = name
+        self.nearest = nearest
+        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+        super().__init__(
+            f"GPU {name!r} is not in the catalogue{hint} Otherwise give its memory in bytes (such as 48Gi)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    gpu: GpuFacts
+    nvml_mebibytes: int
+
+
+@cache
+def _catalogue() -> Mapping[str, _Entry]:
+    """Return the entries by simplified name; the file is part of the package."""
+    content = json.loads(resources.files("llm_operator.planning").joinpath("gpus.json").read_text("utf-8"))
+    entries = {}
+    for row in content["gpus"]:
+        gpu = GpuFacts(
+            row["product"], row["cudaMebibytes"] * MIB, _capability(row["computeCapability"]), source=row["source"]
+        )
+        for name in (row["product"], *row["aliases"]):
+            entries[_simplified(name)] = _Entry(gpu, row["nvmlMebibytes"])
+    return entries
+
+
+def known_gpus() -> tuple[GpuFacts, ...]:
+    """Return every GPU of the catalogue once, by name, with count 1."""
+    unique = {entry.gpu.product: entry.gpu for entry in _catalogue().values()}
+    return tuple(unique[name] for name in sorted(unique))
+
+
+def gpu_by_name(name: str, count: int = 1) -> GpuFacts:
+    """Return the GPU of that product name, spelled as the node label or nearly so.
+
+    Case, spaces and the maker's name do not matter. Raises UnknownGpuError with the nearest names.
+    """
+    entries = _catalogue()
+    simple = _simplified(name)
+    entry = entries.get(simple)
+    if entry is None:
+        close = difflib.get_close_matches(simple, entries, n=5, cutoff=0.5)
+        inside = [key for key in entries if simple and (simple in key or key in simple)]
+        nearest = dict.fromkeys(entries[key].gpu.product for key in (*inside, *close))
+        raise UnknownGpuError(name[:120], tuple(nearest)[:5])
+    return replace(entry.gpu, count=checked_count(count))
+
+
+def parse_gpu(text: str) -> GpuFacts:
+    """Return the GPUs that PRODUCT or PRODUCT:COUNT names. Raises UnknownGpuError, PlanInputError."""
+    name, count = _with_count(text)
+    return gpu_by_name(name, count)
+
+
+def parse_gpu_memory(text: str, compute_capability: str | None = None) -> GpuFacts:
+    """Return GPUs of MEMORY or MEMORY:COUNT, memory as a Kubernetes quantity (48Gi, 51527024640); of any make.
+
+    compute_capability: "9.0"; None: unknown. Raises PlanInputError.
+    """
+    size, count = _with_count(text)
+    memory = parse_quantity(size)
+    capability = None if compute_capability is None else _capability(compute_capability)
+    return GpuFacts(f"GPU of {size}", memory, capability, count, "given by hand")
+
+
+def gpus_from_node(
+    labels: Mapping[str, str], allocatable: Mapping[str, str], resource: str = DEFAULT_RESOURCE
+) -> GpuFacts | None:
+    """Return the GPUs that `resource` counts on a node; None where its labels do not tell their memory.
+
+    Labels are those of NVIDIA's GPU feature discovery; a MIG resource has labels of its own, and no two MIG instances
+    can serve one replica, so their count is 1. The catalogue's total is used where it knows the product and agrees
+    with the label; otherwise the label's less what a driver keeps.
+    """
+    mig = resource.startswith(MIG_RESOURCE)
+    prefix = resource if mig else DEFAULT_RESOURCE
+    product = labels.get(f"{prefix}.product", "")
+    label = labels.get(f"{prefix}.memory", "")
+    memory = int(label) if label.isascii() and label.isdigit() and len(label) < 12 else 0
+    entry = _catalogue().get(_simplified(product))
+    if memory <= 0:
+        if entry is None:
+            return None
+        total, source = entry.gpu.memory_bytes, entry.gpu.source
+    elif entry is not None and abs(memory - entry.nvml_mebibytes) <= KEPT_MEBIBYTES:
+        total, source = entry.gpu.memory_bytes, entry.gpu.source
+    else:
+        kept = max(KEPT_MEBIBYTES, memory * KEPT_TENTHS_OF_PERMILLE // 10_000) if not mig else memory // 50
+        total, source = (memory - kept) * MIB, f"node label {prefix}.memory less {kept} MiB that drivers keep"
+    if total <= 0:
+        return None
+    one_instance = mig or "-MIG-" in product
+    count = 1 if one_instance else _count(labels, allocatable, resource)
+    if count < 1:
+        return None
+    capability = _label_capability(labels) or (entry.gpu.compute_capability if entry else None)
+    return GpuFacts(product or "GPU", total, capability, count, source)
+
+
+def parse_quantity(text: str) -> int:
+    """Return a Kubernetes quantity in bytes, rounded up. Raises PlanInputError when it is none."""
+    match = QUANTITY.fullmatch(text.strip())
+    if match is None or match[2] not in UNITS:
+        raise PlanInputError(f"memory {text[:60]!r} is no size; expected bytes or a quantity such as 48Gi or 24576Mi")
+    value = Decimal(match[1]) * UNITS[match[2]]
+    return int(value.to_integral_value(rounding="ROUND_CEILING"))
+
+
+def checked_count(count: int) -> int:
+    """Return `count`. Raises PlanInputError when it is no number of GPUs of a node."""
+    if not 1 <= count <= MOST_GPUS:
+        raise PlanInputError(f"GPU count is {count}; expected 1 to {MOST_GPUS}")
+    return count
+
+
+def _with_count(text: str) -> tuple[str, int]:
+    name, colon, number = text.strip().rpartition(":")
+    if not colon:
+        return number, 1
+    if not (number.isascii() and number.isdigit() and len(number) < 6):
+        raise PlanInputError(f"GPU count {number[:20]!r} in {text[:60]!r} is no number; expected such as NVIDIA-L4:2")
+    return name, checked_count(int(number))
+
+
+def _count(labels: Mapping[str, str], allocatable: Mapping[str, str], resource: str) -> int:
+    """Return physical GPUs that can be had: allocatable, or the label's where GPUs are shared in time."""
+    value = allocatable.get(resource, "0")
+    count = int(value) if value.isascii() and value.isdigit() and len(value) < 6 else 0
+    physical = labels.get(f"{DEFAULT_RESOURCE}.count", "")
+    replicas = labels.get(f"{DEFAULT_RESOURCE}.replicas", "1")
+    if replicas not in ("", "1") and physical.isascii() and physical.isdigit():
+        return min(count, int(physical))
+    return count
+
+
+def _label_capability(labels: Mapping[str, str]) -> tuple[int, int] | None:
+    major = labels.get(f"{DEFAULT_RESOURCE}.compute.major", "")
+    minor = labels.get(f"{DEFAULT_RESOURCE}.compute.minor", "")
+    try:
+        return _capability(f"{major}.{minor}")
+    except PlanInputError:
+        return None
+
+
+def _capability(text: str) -> tuple[int, int]:
+    match = CAPABILITY.fullmatch(text)
+    if match is None:
+        raise PlanInputError(f"compute capability {text[:20]!r} is none; expected such as 9.0")
+    return int(match[1]), int(match[2])
+
+
+def _simplified(name: str) -> str:
+    parts = re.split(r"[^a-z0-9]+", name.lower())
+    return "-".join(part for part in parts if part and part not in ("nvidia", "geforce", "tesla", "shared"))
