@@ -1,0 +1,1 @@
+"""`kubectl llm`: what the operator knows, without a cluster."""

@@ -109,9 +109,15 @@ class ApiClient:
         """Create one object."""
         return await self._request("POST", self._path(body["kind"], body["metadata"]["namespace"]), {}, body)
 
-    async def read_path(self, path: str) -> JSON:
-        """GET a path as it is."""
-        return await self._request("GET", path, {})
+    async def read_log(self, namespace: str, pod: str, container: str, limit_bytes: int) -> str:
+        """The beginning of a container's log.
+
+        Raises:
+            ApiError: refused, or the kubelet cannot be reached.
+        """
+        parameters = {"container": container, "limitBytes": str(limit_bytes)}
+        text = await self._send("GET", f"{self._path('Pod', namespace)}/{pod}/log", parameters)
+        return text.decode(errors="replace")
 
     async def list(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[JSON]:
         """All objects of a kind in a namespace, or everywhere, read in chunks.
@@ -147,6 +153,17 @@ class ApiClient:
         body: JSON | None = None,
         content: str = "application/json",
     ) -> JSON:
+        answer: JSON = json.loads(await self._send(method, path, parameters, body, content))
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, str],
+        body: JSON | None = None,
+        content: str = "application/json",
+    ) -> bytes:
         if self._session is None:
             raise RuntimeError("the client is not open: use it as `async with`")
         headers = {"Content-Type": content, "Accept": "application/json"}
@@ -160,8 +177,7 @@ class ApiClient:
             self._count(method, response.status)
             if response.status >= 400:
                 raise _error(response.status, text, response.headers.get("Retry-After"))
-            answer: JSON = json.loads(text)
-            return answer
+            return text
 
     def _count(self, method: str, status: int) -> None:
         key = (method, status)

@@ -56,9 +56,7 @@ class Inventory:
     def of(self, resource: str, product: str | None) -> GpuFacts | None:
         """The GPUs a pod could get; the smallest kind where several qualify, since the scheduler may choose it."""
         candidates = [
-            facts
-            for (name, kind), facts in self.gpus.items()
-            if name == resource and product in (None, kind)
+            facts for (name, kind), facts in self.gpus.items() if name == resource and product in (None, kind)
         ]
         return min(candidates, key=lambda facts: (facts.memory_bytes, facts.count, facts.product), default=None)
 

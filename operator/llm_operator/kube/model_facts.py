@@ -92,8 +92,8 @@ def fetch_facts(repository: str, revision: str | None) -> ModelFacts:
         commit = model_info(repository, revision=revision, timeout=FETCH_TIMEOUT_SECONDS).sha
         with tempfile.TemporaryDirectory(prefix="llm-operator-") as folder:
             path = hf_hub_download(repository, "config.json", revision=commit or revision, local_dir=folder)
-            text = Path(path).read_bytes()
-        return ModelFacts(shape=parse_config_text(text), revision=commit)
+            config = Path(path).read_bytes()
+        return ModelFacts(shape=parse_config_text(config), revision=commit)
     except GatedRepoError:
         text = f"{repository} is gated: the operator reads no token, so the engine finds out; the plan stays Unknown"
         return ModelFacts(reason="ModelGated", message=text)

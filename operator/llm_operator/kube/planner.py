@@ -11,6 +11,7 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.status import MeasuredStatus
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.inventory import REFRESH_SECONDS, UNREADABLE, Inventory
+from llm_operator.kube.measurements import Measurements
 from llm_operator.kube.model_facts import ModelFacts, ModelFactsCache
 from llm_operator.kube.operator_process import Options
 from llm_operator.kube.workqueue import Key, WorkQueue
@@ -31,6 +32,7 @@ class ClusterPlanner:
         self._options = options
         self._facts = ModelFactsCache(self._model_known)
         self._inventory = Inventory(client, self._inventory_changed)
+        self._measurements = Measurements(client, queue)
         self._waiting: dict[tuple[str, str], set[Key]] = {}
         self._resources: dict[Key, str] = {}
         self._results: dict[PlanRequest, PlanResult] = {}
@@ -58,13 +60,16 @@ class ClusterPlanner:
             return unknown_outcome(spec, "GPUUnknown", text, architecture=facts.shape.architecture)
         return self._planned(spec, facts, gpu)
 
-    def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:  # noqa: ARG002
-        """What the running engine said of itself, as last read."""
-        return resource.status.measured if resource.status else None
+    def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:
+        """What the running engine said of itself, as far as it was read."""
+        planned = resource.status.plan if resource.status else None
+        bytes_per_token = planned.kv_bytes_per_token if planned else None
+        return self._measurements.of(key, resource, observed, bytes_per_token)
 
     def forget(self, key: Key) -> None:
         """The object is gone."""
         self._resources.pop(key, None)
+        self._measurements.forget(key)
         for keys in self._waiting.values():
             keys.discard(key)
 
@@ -100,5 +105,3 @@ class ClusterPlanner:
             except UNREADABLE as error:
                 log.warning("the nodes could not be read, again in %.0f s: %s", REFRESH_SECONDS, error)
             await asyncio.sleep(REFRESH_SECONDS)
-
-

@@ -66,6 +66,10 @@ class Pod:
     """The latest end of the engine's container."""
     running: bool
     restarts: int
+    started_at: str | None = None
+    """When the running container started (RFC 3339)."""
+    ready_at: str | None = None
+    """When the pod became Ready (RFC 3339)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,8 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
         end=_end(ended) if ended else None,
         running="running" in state,
         restarts=container.get("restartCount", 0),
+        started_at=(state.get("running") or {}).get("startedAt"),
+        ready_at=conditions.get("Ready", {}).get("lastTransitionTime"),
     )
 
 

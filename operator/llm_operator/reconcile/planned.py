@@ -93,7 +93,7 @@ def outcome_of(spec: LLMDeploymentSpec, result: PlanResult, shape: ModelShape, r
         context_length=spec.context_length or settings.context_length,
         kv=KVAllocation(
             ratio_percent=settings.lmdeploy_ratio_percent,
-            memory_bytes=None if spec.kv_cache.memory else settings.vllm_kv_cache_memory_bytes,
+            kv_cache_memory_bytes=None if spec.kv_cache.memory else settings.vllm_kv_cache_memory_bytes,
         ),
         architecture=shape.architecture,
         status=PlanStatus.model_validate(plan_document(plan), strict=False),

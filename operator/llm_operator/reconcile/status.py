@@ -19,6 +19,7 @@ from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYM
 from llm_operator.manifests.service import endpoint
 from llm_operator.reconcile.decide import Decision
 from llm_operator.reconcile.diagnose import Trouble, trouble_of
+from llm_operator.reconcile.measured import deviation
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 
@@ -108,7 +109,7 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
         Finding("Stalled", "True", trouble.reason, trouble.message)
         if stalled and trouble is not None
         else Finding("Stalled", "False", "Progressing" if reconciling else "UpToDate", ""),
-        _planned(situation.plan),
+        _planned(situation),
         _available(progress),
     )
 
@@ -172,9 +173,12 @@ def _available(progress: Progress) -> Finding:
     return Finding("Available", "False", "NoReadyReplica", "no replica answers")
 
 
-def _planned(plan: PlanOutcome) -> Finding:
-    status: ConditionStatus = {"Fits": "True", "DoesNotFit": "False"}.get(plan.verdict, "Unknown")  # type: ignore[assignment]
-    return Finding("Planned", status, plan.reason, plan.message)
+def _planned(situation: Situation) -> Finding:
+    plan = situation.plan
+    verdicts: dict[str, ConditionStatus] = {"Fits": "True", "DoesNotFit": "False"}
+    told = deviation(plan.status, situation.measured)
+    message = f"{plan.message}; {told}" if told else plan.message
+    return Finding("Planned", verdicts.get(plan.verdict, "Unknown"), plan.reason, message)
 
 
 def _dated(finding: Finding, before: Condition | None, generation: int, now: str) -> Condition:

@@ -1,0 +1,205 @@
+"""`kubectl llm plan`: what will fit, before a GPU is asked for; the operator's own answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from llm_operator.api import API_VERSION, KIND
+from llm_operator.api.resource import InvalidResource, LLMDeployment
+from llm_operator.cli.errors import BadInputError
+from llm_operator.cli.inputs import GpuArguments, gpu_of, read_manifests, read_shape
+from llm_operator.engines import check
+from llm_operator.planning import (
+    ComparedPlan,
+    PlanInputError,
+    PlanRequest,
+    PlanResult,
+    Verdict,
+    compare,
+    plan,
+    result_document,
+    unknown,
+)
+from llm_operator.reconcile.planned import request_from_spec
+
+EXIT_FITS = 0
+EXIT_DOES_NOT_FIT = 1
+
+_DESCRIPTION = """Say in numbers what will fit. Exit code: 0 all fit, or nothing is known against them; 1 something does
+not fit; 2 bad input."""
+
+
+def add_to(commands: Any) -> None:
+    """Declare the command."""
+    line = commands.add_parser("plan", help="what will fit, in numbers", description=_DESCRIPTION, allow_abbrev=False)
+    line.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="manifests; - is stdin")
+    line.add_argument("--config", metavar="PATH|REPOSITORY", help="config.json, its folder, or a repository of the hub")
+    line.add_argument("--gpu", metavar="NAME[:COUNT]", help='GPU from the catalogue, such as "NVIDIA-RTX-A6000:2"')
+    line.add_argument("--gpu-memory", metavar="BYTES[:COUNT]", help="any GPU by its memory, such as 48Gi:2")
+    line.add_argument("--compute-capability", metavar="X.Y", help="with --gpu-memory, such as 9.0")
+    line.add_argument("--engine", choices=["LMDeploy", "VLLM"], help="without -f: the engine (default LMDeploy)")
+    line.add_argument("--backend", choices=["TurboMind", "PyTorch"], help="without -f: LMDeploy's backend")
+    line.add_argument("--engine-version", metavar="VERSION", help="without -f: engine version (default newest)")
+    line.add_argument("--tensor", type=int, metavar="N", help="without -f: tensor parallelism")
+    line.add_argument("--kv", choices=["None", "Int8", "Int4", "FP8"], help="without -f: KV cache format")
+    line.add_argument("--memory-percent", type=int, metavar="P", help="without -f: KV cache share of the free memory")
+    line.add_argument("--context-length", type=int, metavar="TOKENS", help="without -f: longest prompt plus answer")
+    line.add_argument("--compare", action="store_true", help="a grid of TP x KV cache x weight format, the best marked")
+    line.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Plan everything that was given and print it.
+
+    Raises:
+        BadInputError: input that makes no sense.
+    """
+    resources = read_manifests(chosen.filename) if chosen.filename else [_from_flags(chosen)]
+    gpus = GpuArguments(chosen.gpu, chosen.gpu_memory, chosen.compute_capability)
+    results: dict[str, PlanResult] = {}
+    grids: dict[str, tuple[ComparedPlan, ...]] = {}
+    problems: list[str] = []
+    for resource in resources:
+        name = _unique(resource.metadata.name, results)
+        try:
+            request = _request(resource, chosen.config, gpus)
+            results[name] = unknown(request) if isinstance(request, str) else plan(request)
+            if chosen.compare and not isinstance(request, str):
+                grids[name] = compare(request)
+        except BadInputError as error:
+            problems += [f"{name}: {problem}" for problem in error.problems]
+        except PlanInputError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise BadInputError(problems)
+    _print(chosen.output, results, grids)
+    refused = any(result.verdict is Verdict.DOES_NOT_FIT for result in results.values())
+    return EXIT_DOES_NOT_FIT if refused else EXIT_FITS
+
+
+def _request(resource: LLMDeployment, config: str | None, gpus: GpuArguments) -> PlanRequest | str:
+    """What to plan; a text where too little is known."""
+    refusals = check(resource.spec)
+    if refusals:
+        raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refusals])
+    gpu = gpu_of(gpus, resource)
+    shape = read_shape(config, resource)
+    if isinstance(shape, str):
+        return shape
+    if isinstance(gpu, str):
+        return gpu
+    return request_from_spec(resource.spec, shape, gpu)
+
+
+def _from_flags(chosen: argparse.Namespace) -> LLMDeployment:
+    if chosen.config is None:
+        raise BadInputError(["nothing to plan: give manifests with -f, or a model with --config"])
+    engine = {"type": chosen.engine or "LMDeploy", "backend": chosen.backend, "version": chosen.engine_version}
+    spec = {
+        "model": {"huggingFace": {"repository": "given/by-flag"}},
+        "engine": {key: value for key, value in engine.items() if value is not None},
+        "parallelism": {"tensor": chosen.tensor} if chosen.tensor is not None else {},
+        "kvCache": {
+            key: value
+            for key, value in (("quantization", chosen.kv), ("memoryPercent", chosen.memory_percent))
+            if value is not None
+        },
+        **({"contextLength": chosen.context_length} if chosen.context_length is not None else {}),
+    }
+    try:
+        return LLMDeployment.parse(
+            {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "plan"}, "spec": spec}
+        )
+    except InvalidResource as invalid:
+        raise BadInputError([f"{field}: {message}" for field, message in invalid.errors]) from invalid
+
+
+def _unique(name: str, known: dict[str, PlanResult]) -> str:
+    number, unique = 2, name
+    while unique in known:
+        unique, number = f"{name}-{number}", number + 1
+    return unique
+
+
+def _print(form: str, results: dict[str, PlanResult], grids: dict[str, tuple[ComparedPlan, ...]]) -> None:
+    if form == "table":
+        print(table(results))
+        for name, grid in grids.items():
+            print(f"\n{name}, compared:\n{grid_table(grid)}")
+        return
+    items = [result_document(name, result) for name, result in results.items()]
+    for item in items:
+        grid = grids.get(str(item["name"]))
+        if grid is not None:
+            item["compare"] = [_grid_item(entry) for entry in grid]
+    body = {"items": items}
+    print(json.dumps(body, indent=2) if form == "json" else yaml.safe_dump(body, sort_keys=False), end="\n")
+
+
+def _grid_item(entry: ComparedPlan) -> dict[str, Any]:
+    item = result_document("", entry.result)
+    del item["name"], item["counterOffers"]
+    return {
+        "tensor": entry.tensor,
+        "kvQuantization": str(entry.kv_quantization),
+        "weights": _weights(entry),
+        "best": entry.best,
+        **item,
+    }
+
+
+def table(results: dict[str, PlanResult]) -> str:
+    """One line per object, then what speaks against it and what would fit."""
+    rows = [["NAME", "VERDICT", "TP", "WEIGHTS/GPU", "KV TOKENS", "AT LEAST", "REQUESTS", "CONTEXT"]]
+    notes: list[str] = []
+    for name, result in results.items():
+        rows.append([name, str(result.verdict), *_numbers(result)])
+        notes += [f"{name}: {reason}" for reason in result.reasons]
+        for offer in result.counter_offers:
+            changes = ", ".join(f"{path}: {value}" for path, value in offer.change.items())
+            notes.append(
+                f"{name}: would fit with {changes}: {offer.plan.kv_tokens:,} KV tokens at TP {offer.plan.tensor}"
+            )
+    return "\n".join([_aligned(rows), *([""] if notes else []), *notes])
+
+
+def grid_table(grid: Sequence[ComparedPlan]) -> str:
+    """The compared plans, one a line, the best marked with a star."""
+    rows = [["", "TP", "KV", "WEIGHTS", "VERDICT", "WEIGHTS/GPU", "KV TOKENS", "AT LEAST", "REQUESTS"]]
+    for entry in grid:
+        numbers = _numbers(entry.result)
+        mark = "*" if entry.best else ""
+        start = [mark, str(entry.tensor), str(entry.kv_quantization), _weights(entry)]
+        rows.append([*start, str(entry.result.verdict), *numbers[1:5]])
+    return _aligned(rows)
+
+
+def _weights(entry: ComparedPlan) -> str:
+    recipe = entry.weight_quantization
+    return "as they are" if recipe is None else f"{recipe.method} {recipe.bits}-bit"
+
+
+def _numbers(result: PlanResult) -> list[str]:
+    found = result.plan
+    if found is None:
+        return ["-"] * 6
+    return [
+        str(found.tensor),
+        f"{found.weight_bytes_per_gpu / 2**30:.2f} GiB",
+        f"{found.kv_tokens:,}",
+        f"{found.kv_tokens_low:,}",
+        f"{found.max_concurrent_requests:,}",
+        f"{found.context_length:,}",
+    ]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

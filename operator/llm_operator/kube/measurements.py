@@ -1,0 +1,75 @@
+"""Reads what running engines say of themselves: once per pod, from the beginning of its log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.status import MeasuredStatus
+from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.inventory import UNREADABLE
+from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.manifests.common import inputs_hash
+from llm_operator.manifests.pod import CONTAINER
+from llm_operator.reconcile.measured import LOG_BYTES, kv_tokens, pod_to_measure, seconds_to_ready
+from llm_operator.reconcile.observed import Observed, Pod
+
+log = logging.getLogger("llm_operator.measurements")
+
+
+class Measurements:
+    """What was read, by object and pod."""
+
+    def __init__(self, client: ApiClient, queue: WorkQueue) -> None:
+        self._client = client
+        self._queue = queue
+        self._asked: dict[Key, tuple[str, str | None]] = {}
+        self._read: dict[Key, MeasuredStatus | None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def of(
+        self, key: Key, resource: LLMDeployment, observed: Observed, bytes_per_token: int | None
+    ) -> MeasuredStatus | None:
+        """What is known now; a pod that was not asked yet is asked beside the reconciler.
+
+        Args:
+            key: the object.
+            resource: the object.
+            observed: its pods.
+            bytes_per_token: KV cache of one token on one GPU, from the plan.
+        """
+        before = resource.status.measured if resource.status else None
+        pod = pod_to_measure(observed.pods, inputs_hash(resource))
+        if pod is None:
+            return before
+        # A restarted container tells anew.
+        identity = (pod.uid, pod.started_at)
+        if self._asked.get(key) == identity:
+            return self._read.get(key, before)
+        if before is not None and key not in self._asked and before.seconds_to_ready == seconds_to_ready(pod):
+            # Told by an earlier process of this operator, of this very pod.
+            self._asked[key], self._read[key] = identity, before
+            return before
+        self._asked[key] = identity
+        task = asyncio.create_task(self._ask(key, resource, pod, bytes_per_token), name=f"measure-{key[1]}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return before
+
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        self._asked.pop(key, None)
+        self._read.pop(key, None)
+
+    async def _ask(self, key: Key, resource: LLMDeployment, pod: Pod, bytes_per_token: int | None) -> None:
+        try:
+            text = await self._client.read_log(key[0], pod.name, CONTAINER, LOG_BYTES)
+        except UNREADABLE as error:
+            level = logging.DEBUG if isinstance(error, ApiError) and error.status == 404 else logging.INFO
+            log.log(level, "the log of %s could not be read, its capacity stays unknown: %s", pod.name, error)
+            text = ""
+        tokens = kv_tokens(resource.spec.engine.type, text, bytes_per_token)
+        measured = MeasuredStatus(kv_tokens=tokens, seconds_to_ready=seconds_to_ready(pod))
+        self._read[key] = measured
+        self._queue.add(key)
