@@ -30,7 +30,7 @@ def compare(
     kv_quantizations: Sequence[KVQuantization] | None = None,
     weight_quantizations: Sequence[WeightQuantization | None] | None = None,
 ) -> tuple[ComparedPlan, ...]:
-    """Plan every combination; absent: tensor parallelisms the engine accepts on a node, every KV policy, 16 bit and AWQ.
+    """Plan every combination; absent: accepted tensor parallelisms, every KV policy, weights as they are and AWQ.
 
     The best fits, takes the fewest GPUs, and of those serves most requests at a time without touching weights or
     cache more than it must: 16-bit weights before AWQ and the mildest KV policy break ties. Raises PlanInputError.

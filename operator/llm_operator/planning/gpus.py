@@ -33,10 +33,8 @@ class UnknownGpuError(PlanInputError):
     def __init__(self, name: str, nearest: tuple[str, ...]) -> None:
         self.name = name
         self.nearest = nearest
-        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
-        super().__init__(
-            f"GPU {name!r} is not in the catalogue{hint} Otherwise give its memory in bytes (such as 48Gi)"
-        )
+        hint = f"; similar names: {', '.join(nearest)}" if nearest else ""
+        super().__init__(f"GPU {name!r} is not in the catalogue{hint}; for any other GPU give its memory, such as 48Gi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +49,7 @@ def _catalogue() -> Mapping[str, _Entry]:
     content = json.loads(resources.files("llm_operator.planning").joinpath("gpus.json").read_text("utf-8"))
     entries = {}
     for row in content["gpus"]:
-        gpu = GpuFacts(
-            row["product"], row["cudaMebibytes"] * MIB, _capability(row["computeCapability"]), source=row["source"]
-        )
+        gpu = GpuFacts(row["product"], row["cudaBytes"], _capability(row["computeCapability"]), source=row["source"])
         for name in (row["product"], *row["aliases"]):
             entries[_simplified(name)] = _Entry(gpu, row["nvmlMebibytes"])
     return entries

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 from llm_operator.models import ModelShape, Role
 from llm_operator.planning.types import GIB, MIB, Backend, Engine, Overhead, PlanRequest
-from llm_operator.planning.weights import holds_wide_zeros, quantization_in_force, weight_bytes
+from llm_operator.planning.weights import (
+    holds_wide_zeros,
+    quantization_in_force,
+    second_copy_of_tied_head,
+    weight_bytes,
+)
 
 LMDEPLOY_PREFILL = 8192
 LARGE_CARD = 70 * GIB
@@ -140,6 +145,9 @@ def _width(shape: ModelShape) -> int:
 def _turbomind(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
     shape = request.shape
     before = [Overhead("context and libraries", 980 * MIB, 1236 * MIB, MEASURED_LMDEPLOY), _nccl(tensor)]
+    copy = second_copy_of_tied_head(request, tensor)
+    if copy:
+        before.append(Overhead("second copy of the tied embedding", copy, copy, "LMDeploy turbomind/deploy"))
     if quantization_in_force(request) is not None:
         # 7B W4A16: 1,170 to 1,330 MiB beyond the 4.25 bits per weight; the cause was not traced.
         before.append(Overhead("quantized kernels", 1200 * MIB, 1800 * MIB, MEASURED_LMDEPLOY))

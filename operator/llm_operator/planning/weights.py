@@ -85,7 +85,6 @@ def weight_bytes(request: PlanRequest, tensor: int) -> WeightBytes:
             size = codes = rows * columns * shape.element_bytes
         local.append(_Local(piece, rows, columns, size, codes, quantized))
     total = int(sum(piece.bytes_each * piece.tensor.count for piece in local))
-    total += _second_copy_of_tied_head(request, tensor)
     extra = _vllm_extra(request, tensor, local) if request.engine is Engine.VLLM else 0
     return WeightBytes(total, extra)
 
@@ -133,7 +132,8 @@ def _head_size(rows: int, columns: int, request: PlanRequest, tensor: int) -> tu
     return rows, columns
 
 
-def _second_copy_of_tied_head(request: PlanRequest, tensor: int) -> int:
+def second_copy_of_tied_head(request: PlanRequest, tensor: int) -> int:
+    """Return the bytes of the copy that TurboMind makes of a tied embedding, which it shards in two ways; else 0."""
     shape = request.shape
     if not shape.tied_embeddings or request.engine is Engine.VLLM or request.backend is not Backend.TURBOMIND:
         return 0

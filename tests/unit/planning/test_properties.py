@@ -1,0 +1,142 @@
+"""What holds for every request: monotone in memory and in the cache's format, deterministic, offers that hold."""
+
+from __future__ import annotations
+
+import builtins
+import socket
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from helpers import CONFIGS, ENGINES, VERSIONS, card, shape
+
+from llm_operator.models import ModelShape
+from llm_operator.planning import (
+    Backend,
+    Engine,
+    KVQuantization,
+    PlanRequest,
+    Verdict,
+    WeightQuantization,
+    compare,
+    plan,
+)
+from llm_operator.planning.parallel import objections
+
+SHAPES: dict[str, ModelShape] = {path.stem: shape(path.stem) for path in sorted(CONFIGS.glob("*.json"))}
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> PlanRequest:
+    engine, backend = draw(st.sampled_from(ENGINES))
+    count = draw(st.sampled_from([1, 2, 3, 4, 6, 8]))
+    return PlanRequest(
+        shape=SHAPES[draw(st.sampled_from(sorted(SHAPES)))],
+        engine=engine,
+        backend=backend,
+        version=VERSIONS[engine],
+        gpu=card(
+            draw(st.integers(4, 200)), count, draw(st.sampled_from([(7, 0), (8, 0), (8, 6), (8, 9), (9, 0), None]))
+        ),
+        tensor=draw(st.none() | st.integers(1, 8)),
+        kv_quantization=draw(st.sampled_from(list(KVQuantization))),
+        memory_percent=draw(st.none() | st.integers(1, 99)),
+        context_length=draw(st.none() | st.sampled_from([2048, 5000, 8192, 32768])),
+        max_concurrent_sequences=draw(st.none() | st.integers(1, 512)),
+        weight_quantization=draw(st.sampled_from([None, None, WeightQuantization()])),
+    )
+
+
+@given(requests(), st.integers(1, 120))
+def test_more_memory_never_means_fewer_tokens(request: PlanRequest, more: int) -> None:
+    first = plan(request, offers=False)
+    assume(first.verdict is Verdict.FITS and first.plan is not None)
+    assert first.plan is not None
+    larger = replace(request.gpu, memory_bytes=request.gpu.memory_bytes + (more << 30))
+    second = plan(replace(request, gpu=larger, tensor=first.plan.tensor), offers=False)
+    assert second.verdict is Verdict.FITS
+    assert second.plan is not None
+    assert second.plan.kv_tokens >= first.plan.kv_tokens
+    assert second.plan.kv_tokens_low >= first.plan.kv_tokens_low
+
+
+@given(requests())
+def test_a_tighter_cache_never_means_fewer_tokens(request: PlanRequest) -> None:
+    ordered = [KVQuantization.NONE, KVQuantization.INT8, KVQuantization.INT4]
+    found = [plan(replace(request, kv_quantization=how), offers=False) for how in ordered]
+    tokens = [result.plan.kv_tokens for result in found if result.verdict is Verdict.FITS and result.plan is not None]
+    tensors = {result.plan.tensor for result in found if result.plan is not None}
+    assume(len(tensors) == 1)
+    assert tokens == sorted(tokens)
+
+
+@given(requests())
+def test_what_is_planned_divides_the_model(request: PlanRequest) -> None:
+    result = plan(request, offers=False)
+    if result.verdict is Verdict.FITS:
+        assert result.plan is not None
+        assert not objections(request, result.plan.tensor)
+        assert request.shape.heads % result.plan.tensor == 0
+        assert result.plan.tensor <= request.gpu.count
+
+
+@given(requests())
+def test_every_counter_offer_fits_when_it_is_planned(request: PlanRequest) -> None:
+    result = plan(request)
+    assert result.verdict is Verdict.DOES_NOT_FIT or not result.counter_offers
+    for offer in result.counter_offers:
+        assert offer.change
+        again = plan(offer.request)
+        assert again.verdict is Verdict.FITS
+        assert again.plan == offer.plan
+
+
+@given(requests())
+def test_a_plan_stays_inside_the_card_and_its_numbers_agree(request: PlanRequest) -> None:
+    result = plan(request, offers=False)
+    assume(result.verdict is Verdict.FITS and result.plan is not None)
+    got = result.plan
+    assert got is not None
+    assert got.weight_bytes_per_gpu + got.kv_bytes_per_gpu < got.gpu_memory_bytes
+    assert 0 <= got.kv_tokens_low <= got.kv_tokens
+    assert got.max_concurrent_requests >= 1
+    assert got.context_length <= (request.context_length or request.shape.context_length)
+    assert request.tensor is None or got.tensor == request.tensor
+
+
+@given(requests())
+def test_planning_twice_gives_the_same(request: PlanRequest) -> None:
+    assert plan(request) == plan(request)
+
+
+def test_planning_reads_no_clock_no_network_and_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = PlanRequest(SHAPES["qwq-32b"], Engine.VLLM, "0.33.0", card(24, 2), Backend.TURBOMIND)
+    expected = plan(request)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the planner reached outside")
+
+    with monkeypatch.context() as patched:
+        for name in ("time", "monotonic", "perf_counter", "time_ns"):
+            patched.setattr(time, name, refuse)
+        patched.setattr(socket, "socket", refuse)
+        patched.setattr(builtins, "open", refuse)
+        again = plan(request)
+    assert again == expected
+
+
+@given(requests())
+def test_the_best_of_a_comparison_fits_on_the_fewest_gpus(request: PlanRequest) -> None:
+    cells = compare(replace(request, weight_quantization=None, tensor=None))
+    best = [cell for cell in cells if cell.best]
+    fitting = [cell for cell in cells if cell.result.verdict is Verdict.FITS]
+    assert len(best) == (1 if fitting else 0)
+    assert all(cell.tensor >= best[0].tensor for cell in fitting)
