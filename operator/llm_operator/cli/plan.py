@@ -13,7 +13,7 @@ from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.cli.errors import BadInputError
 from llm_operator.cli.inputs import GpuArguments, gpu_of, read_manifests, read_shape
-from llm_operator.engines import check
+from llm_operator.engines import RefusedError, check
 from llm_operator.planning import (
     ComparedPlan,
     PlanInputError,
@@ -93,7 +93,10 @@ def _request(resource: LLMDeployment, config: str | None, gpus: GpuArguments) ->
         return shape
     if isinstance(gpu, str):
         return gpu
-    return request_from_spec(resource.spec, shape, gpu)
+    try:
+        return request_from_spec(resource.spec, shape, gpu)
+    except RefusedError as refused:
+        raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refused.refusals]) from refused
 
 
 def _from_flags(chosen: argparse.Namespace) -> LLMDeployment:
@@ -134,9 +137,8 @@ def _print(form: str, results: dict[str, PlanResult], grids: dict[str, tuple[Com
         return
     items = [result_document(name, result) for name, result in results.items()]
     for item in items:
-        grid = grids.get(str(item["name"]))
-        if grid is not None:
-            item["compare"] = [_grid_item(entry) for entry in grid]
+        if item["name"] in grids:
+            item["compare"] = [_grid_item(entry) for entry in grids[str(item["name"])]]
     body = {"items": items}
     print(json.dumps(body, indent=2) if form == "json" else yaml.safe_dump(body, sort_keys=False), end="\n")
 

@@ -9,6 +9,7 @@ from typing import Self
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.status import MeasuredStatus
+from llm_operator.engines import RefusedError
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.inventory import REFRESH_SECONDS, UNREADABLE, Inventory
 from llm_operator.kube.measurements import Measurements
@@ -75,11 +76,15 @@ class ClusterPlanner:
 
     def _planned(self, spec: LLMDeploymentSpec, facts: ModelFacts, gpu: GpuFacts) -> PlanOutcome:
         assert facts.shape is not None  # noqa: S101
-        request = request_from_spec(spec, facts.shape, gpu)
+        try:
+            request = request_from_spec(spec, facts.shape, gpu)
+        except RefusedError as refused:
+            # The reconciler's own check says the same and stalls the object.
+            return unknown_outcome(spec, "SpecRefused", str(refused), architecture=facts.shape.architecture)
         result = self._results.get(request)
         if result is None:
             result = self._results[request] = plan(request)
-        return outcome_of(spec, result, facts.shape, facts.revision)
+        return outcome_of(spec, request, result, facts.revision)
 
     def _wait(self, key: Key, spec: LLMDeploymentSpec) -> None:
         source = spec.model.hugging_face

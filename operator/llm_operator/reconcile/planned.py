@@ -20,6 +20,7 @@ from llm_operator.planning import (
     Verdict,
     plan_document,
 )
+from llm_operator.planning.weights import weight_bytes
 from llm_operator.reconcile.outcome import PlanOutcome
 
 # A node has at most this many GPUs; where nothing tells how many, the planner may try up to it.
@@ -36,14 +37,18 @@ def gpu_given(gpu: GpuSpec) -> GpuFacts | None:
 
 
 def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts) -> PlanRequest:
-    """What the planner is asked for one spec."""
-    engine = resolve(spec, shape.architecture)
+    """What the planner is asked for one spec.
+
+    Raises:
+        RefusedError: the engine version is not known, or the backend does not support the architecture.
+    """
+    version, backend = resolve(spec, shape.architecture)
     return PlanRequest(
         shape=shape,
         engine=Engine(spec.engine.type),
-        version=engine.version,
+        version=version,
         gpu=gpu,
-        backend=Backend(engine.backend) if engine.backend else Backend.TURBOMIND,
+        backend=Backend(backend) if backend else Backend.TURBOMIND,
         tensor=spec.parallelism.tensor,
         kv_quantization=KVQuantization(spec.kv_cache.quantization),
         memory_percent=spec.kv_cache.memory_percent,
@@ -71,13 +76,15 @@ def unknown_outcome(
     )
 
 
-def outcome_of(spec: LLMDeploymentSpec, result: PlanResult, shape: ModelShape, revision: str | None) -> PlanOutcome:
+def outcome_of(
+    spec: LLMDeploymentSpec, request: PlanRequest, result: PlanResult, revision: str | None = None
+) -> PlanOutcome:
     """What the reconciler does with a result; `kvCache.memory` of the spec is rendered as it is said there."""
-    plan = result.plan
+    plan, shape = result.plan, request.shape
     model = ModelStatus(
         architecture=shape.architecture,
         parameters=shape.parameters,
-        weight_bytes=shape.weight_bytes,
+        weight_bytes=weight_bytes(request, 1).tensors,
         resolved_revision=revision,
     )
     text = "; ".join([*result.reasons, *_offers(result)]) or _summary(plan)

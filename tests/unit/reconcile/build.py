@@ -1,0 +1,79 @@
+"""Objects, children and pods for the tests of the pure core."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from llm_operator.api import API_VERSION, KIND
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.manifests.common import JSON, inputs_hash
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.observed import Child, Observed, Pod, child_from
+from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.planned import unknown_outcome
+
+UID = "11111111-1111-4111-8111-111111111111"
+NOW = "2026-01-01T00:00:00Z"
+
+
+def resource(**spec: Any) -> LLMDeployment:
+    body = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": "demo", "namespace": "team", "uid": UID, "generation": 1},
+        "spec": {
+            "model": {"persistentVolumeClaim": {"claimName": "models"}},
+            "engine": {"type": "VLLM"},
+            **spec,
+        },
+    }
+    return LLMDeployment.parse(body)
+
+
+def plan(of: LLMDeployment) -> PlanOutcome:
+    return unknown_outcome(of.spec, "ModelNotInspected", "not inspected")
+
+
+def live(body: JSON, **status: int) -> Child:
+    """A child as the API server would return what was applied."""
+    text: JSON = json.loads(json.dumps(body))
+    text["metadata"] |= {"uid": f"uid-{body['kind']}", "resourceVersion": "1", "generation": 1}
+    text["status"] = status
+    return child_from(text)
+
+
+def applied(of: LLMDeployment, **status: int) -> Observed:
+    """Everything in place."""
+    decision = decide(of, Observed(), plan(of))
+    return Observed(
+        children={
+            apply.body["kind"]: live(apply.body, **(status if apply.body["kind"] == "Deployment" else {}))
+            for apply in decision.applies
+        }
+    )
+
+
+def serving(of: LLMDeployment) -> Observed:
+    """Everything in place and every replica serving."""
+    count = of.spec.replicas
+    counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), count)
+    return applied(of, observedGeneration=1, **counts)
+
+
+def pod(of: LLMDeployment, **fields: Any) -> Pod:
+    base = Pod(
+        name="demo-1",
+        uid="pod-1",
+        resource_version="1",
+        inputs=inputs_hash(of),
+        deleting=False,
+        ready=False,
+        phase="Pending",
+        unschedulable=None,
+        waiting_reason=None,
+        waiting_message="",
+        end=None,
+        running=False,
+        restarts=0,
+    )
+    return replace(base, **fields)

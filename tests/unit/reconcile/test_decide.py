@@ -1,0 +1,133 @@
+import json
+from dataclasses import replace
+
+import pytest
+from llm_operator.manifests import deployment as deployment_module
+from llm_operator.manifests.common import ANNOTATION_TEMPLATE
+from llm_operator.reconcile import decide as decide_module
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.observed import Observed
+
+from tests.unit.reconcile.build import UID, applied, live, plan, resource, serving
+
+
+def kinds(decision: decide_module.Decision) -> list[str]:
+    return [apply.body["kind"] for apply in decision.applies]
+
+
+def test_the_first_visit_writes_deployment_and_service_without_force() -> None:
+    decision = decide(resource(), Observed(), plan(resource()))
+    assert kinds(decision) == ["Deployment", "Service"]
+    assert not any(apply.force for apply in decision.applies)
+
+
+def test_nothing_to_write_when_all_is_there() -> None:
+    of = resource(replicas=2)
+    decision = decide(of, applied(of), plan(of))
+    assert (decision.applies, decision.deletes) == ((), ())
+
+
+@pytest.mark.parametrize(("replicas", "expected"), [(0, False), (1, False), (2, True), (5, True)])
+def test_a_budget_only_for_several_replicas(replicas: int, expected: bool) -> None:
+    of = resource(replicas=replicas)
+    assert ("PodDisruptionBudget" in kinds(decide(of, Observed(), plan(of)))) is expected
+
+
+def test_a_budget_goes_when_one_replica_is_left() -> None:
+    of = resource(replicas=1)
+    decision = decide(of, applied(resource(replicas=2)), plan(of))
+    assert [delete.kind for delete in decision.deletes] == ["PodDisruptionBudget"]
+    assert kinds(decision) == ["Deployment"]
+
+
+def test_scaling_keeps_the_template() -> None:
+    before, after = resource(replicas=1), resource(replicas=3)
+    one, three = decide(before, Observed(), plan(before)).template, decide(after, applied(before), plan(after)).template
+    assert one == three
+
+
+def test_a_newer_operator_that_renders_differently_restarts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = resource()
+    before = serving(of)
+    original = deployment_module.pod_spec
+    monkeypatch.setattr(deployment_module, "pod_spec", lambda *a: {**original(*a), "hostname": "new"})
+    decision = decide(of, before, plan(of))
+    assert decision.applies == ()
+    assert decision.template is not None
+    assert "hostname" not in decision.template["spec"]
+    changed = resource(contextLength=4096)
+    again = decide(changed, before, plan(changed)).template
+    assert again is not None
+    assert again["spec"]["hostname"] == "new"
+
+
+def test_a_better_plan_restarts_nothing() -> None:
+    of = resource()
+    better = replace(plan(of), verdict="Fits", tensor=4)
+    assert decide(of, serving(of), better).applies == ()
+
+
+def test_drift_is_repaired_with_the_template_that_ran() -> None:
+    of = resource()
+    seen = applied(of)
+    body = seen.children["Deployment"].body()
+    body["spec"]["template"]["spec"]["containers"][0]["args"].append("--hostile")
+    broken = replace(seen.children["Deployment"], text=json.dumps(body))
+    decision = decide(of, Observed(children={**seen.children, "Deployment": broken}), plan(of))
+    assert kinds(decision) == ["Deployment"]
+    assert decision.applies[0].force
+    assert "--hostile" not in decision.applies[0].body["spec"]["template"]["spec"]["containers"][0]["args"]
+
+
+@pytest.mark.parametrize("annotation", ["", "{", "[]", "{}", '{"metadata": {"labels": {}}}', "null"])
+def test_a_spoilt_annotation_is_rendered_anew(annotation: str) -> None:
+    of = resource()
+    seen = applied(of)
+    body = seen.children["Deployment"].body()
+    body["metadata"]["annotations"][ANNOTATION_TEMPLATE] = annotation
+    broken = replace(seen.children["Deployment"], text=json.dumps(body))
+    decision = decide(of, Observed(children={**seen.children, "Deployment": broken}), plan(of))
+    assert kinds(decision) == ["Deployment"]
+
+
+def test_a_refused_spec_writes_nothing_and_says_why() -> None:
+    before, after = resource(), resource(engine={"type": "VLLM", "extraArgs": ["--tensor-parallel-size", "2"]})
+    decision = decide(after, serving(before), plan(after))
+    assert (decision.applies, decision.deletes, decision.template) == ((), (), None)
+    assert "parallelism.tensor" in decision.refusals[0].message
+
+
+@pytest.mark.parametrize(("policy", "held"), [("Enforce", True), ("Warn", False)])
+def test_a_plan_that_does_not_fit_holds_only_under_enforce(policy: str, held: bool) -> None:
+    of = resource(planPolicy=policy)
+    decision = decide(of, Observed(), replace(plan(of), verdict="DoesNotFit"))
+    assert decision.held is held
+    assert bool(decision.applies) is not held
+
+
+def test_nothing_is_rendered_while_facts_are_on_their_way() -> None:
+    of = resource()
+    assert decide(of, Observed(), replace(plan(of), verdict="Pending")).held
+
+
+def test_somebody_elses_children_are_neither_deleted_nor_kept() -> None:
+    of = resource()
+    foreign = applied(resource(replicas=2))
+    budget = replace(foreign.children["PodDisruptionBudget"], owner_uid="someone")
+    decision = decide(of, Observed(children={"PodDisruptionBudget": budget}), plan(of))
+    assert decision.deletes == ()
+
+
+def test_a_child_that_is_going_is_waited_for() -> None:
+    of = resource()
+    seen = applied(of)
+    going = replace(seen.children["Service"], deleting=True, text='{"metadata": {}, "spec": {}}')
+    assert decide(of, Observed(children={**seen.children, "Service": going}), plan(of)).applies == ()
+
+
+def test_children_are_owned_and_named_after_the_object() -> None:
+    for apply in decide(resource(replicas=2), Observed(), plan(resource())).applies:
+        meta = apply.body["metadata"]
+        assert (meta["name"], meta["namespace"]) == ("demo", "team")
+        assert meta["ownerReferences"][0]["uid"] == UID
+        assert live(apply.body).owner_uid == UID
