@@ -19,11 +19,16 @@ class KVAllocation:
         kv_cache_memory_bytes: vLLM `--kv-cache-memory-bytes`: bytes per GPU.
         utilization_percent: vLLM `--gpu-memory-utilization` times 100, 1..99: share of the GPU's total memory. Not
             together with kv_cache_memory_bytes, which overrides it (vLLM 0.33.0, vllm/v1/worker/gpu_worker.py).
+        max_sequences: vLLM `--max-num-seqs` on which the plan counts, where it is less than the engine's default for
+            the card: buffers and graphs grow with it and would take the room beside the cache.
+        max_batched_tokens: vLLM `--max-num-batched-tokens`, likewise.
     """
 
     ratio_percent: int | None = None
     kv_cache_memory_bytes: int | None = None
     utilization_percent: int | None = None
+    max_sequences: int | None = None
+    max_batched_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llm_operator.planning.cache import LMDEPLOY_BLOCK, VLLM_BLOCK, slab_bytes
 from llm_operator.planning.estimate import Estimate
+from llm_operator.planning.runtime import default_batch
 from llm_operator.planning.types import Backend, Engine, EngineSettings, Plan, Term
 
 MODEL = "config.json, tensors of the architecture"
@@ -37,12 +38,16 @@ def _settings(found: Estimate) -> EngineSettings:
     return EngineSettings(
         tensor=found.tensor,
         context_length=found.context,
-        max_sequences=found.batch.sequences,
-        max_batched_tokens=found.batch.tokens,
+        vllm_max_sequences=_lowered(found.batch.sequences, default_batch(found.request).sequences),
+        vllm_max_batched_tokens=_lowered(found.batch.tokens, default_batch(found.request).tokens),
         lmdeploy_ratio_percent=None if vllm else found.percent,
         vllm_kv_cache_memory_bytes=found.budget if vllm and share is None else None,
         vllm_gpu_memory_utilization=share,
     )
+
+
+def _lowered(planned: int, default: int) -> int | None:
+    return planned if planned != default else None
 
 
 def _weights(found: Estimate) -> Term:

@@ -63,7 +63,8 @@ class Runtime:
 
 def small_batch(request: PlanRequest) -> Batch:
     """Return vLLM's limits for cards below 70 GiB, or the request's own."""
-    return Batch(request.max_concurrent_sequences or 256, request.max_batched_tokens or 2048)
+    sequences = request.max_concurrent_sequences or 256
+    return Batch(sequences, request.max_batched_tokens or max(2048, sequences))
 
 
 def default_batch(request: PlanRequest) -> Batch:

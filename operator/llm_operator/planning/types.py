@@ -139,14 +139,15 @@ class EngineSettings:
     """What the command line must carry so that the plan becomes true; None: leave the flag out.
 
     lmdeploy_ratio_percent: --cache-max-entry-count times 100. vllm_kv_cache_memory_bytes: --kv-cache-memory-bytes.
-    context_length: --session-len or --max-model-len. max_sequences: --max-batch-size or --max-num-seqs.
-    max_batched_tokens: --max-prefill-token-num or --max-num-batched-tokens.
+    context_length: --session-len or --max-model-len. vllm_max_sequences, vllm_max_batched_tokens: --max-num-seqs and
+    --max-num-batched-tokens where the plan counts on less than vLLM's default for the card; None where the request's
+    own or the default is meant.
     """
 
     tensor: int
     context_length: int
-    max_sequences: int
-    max_batched_tokens: int
+    vllm_max_sequences: int | None = None
+    vllm_max_batched_tokens: int | None = None
     lmdeploy_ratio_percent: int | None = None
     vllm_kv_cache_memory_bytes: int | None = None
     vllm_gpu_memory_utilization: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import GpuSpec, LLMDeploymentSpec
@@ -55,9 +56,20 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         kv_memory_bytes=bytes_of(spec.kv_cache.memory) if spec.kv_cache.memory else None,
         context_length=spec.context_length,
         max_concurrent_sequences=spec.max_concurrent_sequences,
+        max_batched_tokens=_batched_tokens(spec),
         prefix_caching=spec.kv_cache.prefix_caching,
         enforce_eager="--enforce-eager" in spec.engine.extra_args,
     )
+
+
+def _batched_tokens(spec: LLMDeploymentSpec) -> int | None:
+    """Prefill tokens of one step where extraArgs says them in digits; the buffers of a plan grow with them."""
+    names = ("--max-num-batched-tokens", "--max-prefill-token-num")
+    words = [part for word in spec.engine.extra_args for part in word.split("=", 1)]
+    for name, value in pairwise(words):
+        if name in names and value.isascii() and value.isdigit() and int(value) > 0:
+            return int(value)
+    return None
 
 
 def unknown_outcome(
@@ -101,6 +113,8 @@ def outcome_of(
         kv=KVAllocation(
             ratio_percent=settings.lmdeploy_ratio_percent,
             kv_cache_memory_bytes=None if spec.kv_cache.memory else settings.vllm_kv_cache_memory_bytes,
+            max_sequences=settings.vllm_max_sequences,
+            max_batched_tokens=settings.vllm_max_batched_tokens,
         ),
         architecture=shape.architecture,
         status=PlanStatus.model_validate(plan_document(plan), strict=False),

@@ -248,3 +248,27 @@ def test_comparison_covers_the_grid_and_marks_one() -> None:
     (best,) = [cell for cell in cells if cell.best]
     assert best.tensor == 1
     assert best.weight_quantization is not None
+
+
+def test_vllm_is_told_the_batch_a_plan_counts_on_where_it_is_not_the_default() -> None:
+    roomy = plan(request(engine=Engine.VLLM, gpu=gpu_by_name("NVIDIA-H200"))).plan
+    assert roomy is not None
+    assert (roomy.settings.vllm_max_sequences, roomy.settings.vllm_max_batched_tokens) == (None, None)
+    tight = plan(request("qwq-32b", Engine.VLLM, gpu=gpu_by_name("NVIDIA-H100-80GB-HBM3"))).plan
+    assert tight is not None
+    assert (tight.settings.vllm_max_sequences, tight.settings.vllm_max_batched_tokens) == (256, 2048)
+    own = plan(
+        request("qwq-32b", Engine.VLLM, gpu=gpu_by_name("NVIDIA-H100-80GB-HBM3"), max_concurrent_sequences=64)
+    ).plan
+    assert own is not None
+    assert own.settings.vllm_max_sequences is None
+
+
+@pytest.mark.parametrize("model", ["gemma-3-27b-it", "qwq-32b", "internlm2_5-7b-chat"])
+def test_tokens_do_not_drop_where_vllms_defaults_jump_with_the_card(model: str) -> None:
+    tokens = []
+    for gibibytes in (66, 69.9, 70.1, 80, 159.9, 160.1):
+        result = plan(request(model, Engine.VLLM, gpu=card(gibibytes), tensor=1))
+        tokens.append(result.plan.kv_tokens if result.verdict is Verdict.FITS and result.plan else 0)
+    assert tokens == sorted(tokens)
+    assert tokens[-1] > 0
