@@ -9,7 +9,7 @@ from llm_operator.planning.capability import refusals, version_tuple
 from llm_operator.planning.estimate import Estimate, estimate
 from llm_operator.planning.explain import as_plan
 from llm_operator.planning.parallel import accepted, objections
-from llm_operator.planning.types import Engine, Plan, PlanInputError, PlanRequest, PlanResult, Verdict
+from llm_operator.planning.types import Engine, PlanInputError, PlanRequest, PlanResult, Verdict
 
 LARGEST_GPU = 1 << 50
 
@@ -28,7 +28,7 @@ def decide(request: PlanRequest) -> PlanResult:
             return _fits(tried)
     if tried is None or tried.problem is None:
         return PlanResult(Verdict.DOES_NOT_FIT, (f"no tensor parallelism up to {request.gpu.count} is accepted",))
-    return PlanResult(Verdict.DOES_NOT_FIT, (_on(tried, tried.problem),), _plan_or_none(tried))
+    return PlanResult(Verdict.DOES_NOT_FIT, (_on(tried, tried.problem),), as_plan(tried))
 
 
 def check(request: PlanRequest) -> None:
@@ -77,7 +77,7 @@ def _given(request: PlanRequest, tensor: int) -> PlanResult:
     tried = estimate(request, tensor)
     if tried.problem is None:
         return _fits(tried)
-    return PlanResult(Verdict.DOES_NOT_FIT, (_on(tried, tried.problem),), _plan_or_none(tried))
+    return PlanResult(Verdict.DOES_NOT_FIT, (_on(tried, tried.problem),), as_plan(tried))
 
 
 def _on(tried: Estimate, problem: str) -> str:
@@ -91,7 +91,3 @@ def _fits(tried: Estimate) -> PlanResult:
     if tried.low.tokens < tried.context:
         reasons.append(f"the KV cache may hold as few as {tried.low.tokens} tokens, less than one whole context")
     return PlanResult(Verdict.FITS, tuple(reasons), as_plan(tried))
-
-
-def _plan_or_none(tried: Estimate) -> Plan | None:
-    return as_plan(tried) if tried.free > 0 else None

@@ -6,6 +6,7 @@ from llm_operator.planning.cache import LMDEPLOY_BLOCK, VLLM_BLOCK, slab_bytes
 from llm_operator.planning.estimate import Estimate
 from llm_operator.planning.runtime import default_batch
 from llm_operator.planning.types import Backend, Engine, EngineSettings, Plan, Term
+from llm_operator.planning.weights import weight_groups
 
 MODEL = "config.json, tensors of the architecture"
 
@@ -37,11 +38,11 @@ def _settings(found: Estimate) -> EngineSettings:
     share = found.request.gpu_memory_utilization
     return EngineSettings(
         tensor=found.tensor,
-        context_length=found.context,
+        context_length=found.context or None,
         vllm_max_sequences=_lowered(found.batch.sequences, default_batch(found.request).sequences),
         vllm_max_batched_tokens=_lowered(found.batch.tokens, default_batch(found.request).tokens),
-        lmdeploy_ratio_percent=None if vllm else found.percent,
-        vllm_kv_cache_memory_bytes=found.budget if vllm and share is None else None,
+        lmdeploy_ratio_percent=None if vllm else found.percent or None,
+        vllm_kv_cache_memory_bytes=(found.budget or None) if vllm and share is None else None,
         vllm_gpu_memory_utilization=share,
     )
 
@@ -56,10 +57,10 @@ def _weights(found: Estimate) -> Term:
         "parameters": shape.parameters,
         "tensor": found.tensor,
         "dtype": shape.dtype,
-        "tensors": found.weights.tensors,
+        **weight_groups(found.request, found.tensor),
         "extra": found.weights.extra,
     }
-    formula = "sum over tensors of rank's rows * columns * bytes + engine's extra"
+    formula = "sum over the rank's tensors of rows * columns * bytes, by group, + what the engine adds"
     return Term("weightBytesPerGpu", found.weights.total, "bytes", formula, inputs, MODEL)
 
 

@@ -145,7 +145,7 @@ class EngineSettings:
     """
 
     tensor: int
-    context_length: int
+    context_length: int | None
     vllm_max_sequences: int | None = None
     vllm_max_batched_tokens: int | None = None
     lmdeploy_ratio_percent: int | None = None

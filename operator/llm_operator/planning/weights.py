@@ -13,6 +13,16 @@ from llm_operator.planning.types import MIB, Backend, Engine, KVQuantization, Pl
 
 COLUMN_PARALLEL = frozenset({Role.QUERY, Role.GATE_UP, Role.EXPERT_GATE_UP, Role.LATENT_QUERY, Role.LATENT_KEY_VALUE})
 ROW_PARALLEL = frozenset({Role.ATTENTION_OUTPUT, Role.DOWN, Role.EXPERT_DOWN})
+GROUPS = {
+    Role.EMBEDDING: "embedding",
+    Role.HEAD: "head",
+    Role.GATE_UP: "feedForward",
+    Role.DOWN: "feedForward",
+    Role.EXPERT_GATE_UP: "experts",
+    Role.EXPERT_DOWN: "experts",
+    Role.ROUTER: "replicated",
+    Role.REPLICATED: "replicated",
+}
 VOCABULARY_PADDING = 64
 MXFP4_PADDING = 128
 
@@ -71,6 +81,22 @@ def kv_heads_per_rank(kv_heads: int, tensor: int) -> int:
 
 def weight_bytes(request: PlanRequest, tensor: int) -> WeightBytes:
     """Return the bytes of the served weights on one of `tensor` ranks."""
+    local = _on_rank(request, tensor)
+    total = int(sum(piece.bytes_each * piece.tensor.count for piece in local))
+    extra = _vllm_extra(request, tensor, local) if request.engine is Engine.VLLM else 0
+    return WeightBytes(total, extra)
+
+
+def weight_groups(request: PlanRequest, tensor: int) -> dict[str, int]:
+    """Return the bytes on one of `tensor` ranks by what the tensors are for."""
+    groups: dict[str, int] = {}
+    for piece in _on_rank(request, tensor):
+        name = GROUPS.get(piece.tensor.role, "attention")
+        groups[name] = groups.get(name, 0) + int(piece.bytes_each * piece.tensor.count)
+    return groups
+
+
+def _on_rank(request: PlanRequest, tensor: int) -> list[_Local]:
     shape = request.shape
     quantization = quantization_in_force(request)
     wide_zeros = holds_wide_zeros(request)
@@ -84,9 +110,7 @@ def weight_bytes(request: PlanRequest, tensor: int) -> WeightBytes:
         else:
             size = codes = rows * columns * shape.element_bytes
         local.append(_Local(piece, rows, columns, size, codes, quantized))
-    total = int(sum(piece.bytes_each * piece.tensor.count for piece in local))
-    extra = _vllm_extra(request, tensor, local) if request.engine is Engine.VLLM else 0
-    return WeightBytes(total, extra)
+    return local
 
 
 def holds_wide_zeros(request: PlanRequest) -> bool:

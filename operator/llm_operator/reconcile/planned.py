@@ -102,6 +102,8 @@ def outcome_of(
     text = "; ".join([*result.reasons, *_offers(result)]) or _summary(plan)
     if plan is None or result.verdict is Verdict.UNKNOWN:
         outcome = unknown_outcome(spec, "PlanUnknown", text, architecture=shape.architecture)
+        if result.verdict is Verdict.DOES_NOT_FIT:  # the engine cannot do it at all, so there are no numbers
+            outcome = replace(outcome, verdict="DoesNotFit", reason="DoesNotFit")
         return replace(outcome, model=model)
     settings = plan.settings
     return PlanOutcome(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_operator.models import (
@@ -177,6 +177,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from([path.stem for path in CONFIGS]), st.data())
 def test_any_damage_ends_in_a_shape_or_a_typed_error(name: str, data: st.DataObject) -> None:
     values = config(name)

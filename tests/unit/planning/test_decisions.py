@@ -272,3 +272,19 @@ def test_tokens_do_not_drop_where_vllms_defaults_jump_with_the_card(model: str) 
         tokens.append(result.plan.kv_tokens if result.verdict is Verdict.FITS and result.plan else 0)
     assert tokens == sorted(tokens)
     assert tokens[-1] > 0
+
+
+@pytest.mark.parametrize(("engine", "backend"), ENGINES)
+def test_what_does_not_fit_still_tells_its_weights_and_sets_no_impossible_flag(
+    engine: Engine, backend: Backend
+) -> None:
+    got = plan(request("qwq-32b", engine, backend, card(24))).plan
+    assert got is not None
+    assert got.weight_bytes_per_gpu > 60 * GIB
+    assert (got.kv_tokens, got.max_concurrent_requests) == (0, 0)
+    settings = got.settings
+    assert (settings.context_length, settings.lmdeploy_ratio_percent, settings.vllm_kv_cache_memory_bytes) == (
+        None,
+        None,
+        None,
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -55,6 +55,7 @@ def requests(draw: st.DrawFn) -> PlanRequest:
     )
 
 
+@settings(deadline=None)
 @given(requests(), st.integers(1, 120))
 def test_more_memory_never_means_fewer_tokens(request: PlanRequest, more: int) -> None:
     first = plan(request, offers=False)
@@ -68,6 +69,7 @@ def test_more_memory_never_means_fewer_tokens(request: PlanRequest, more: int) -
     assert second.plan.kv_tokens_low >= first.plan.kv_tokens_low
 
 
+@settings(deadline=None)
 @given(requests())
 def test_a_tighter_cache_never_means_fewer_tokens(request: PlanRequest) -> None:
     ordered = [KVQuantization.NONE, KVQuantization.INT8, KVQuantization.INT4]
@@ -78,6 +80,7 @@ def test_a_tighter_cache_never_means_fewer_tokens(request: PlanRequest) -> None:
     assert tokens == sorted(tokens)
 
 
+@settings(deadline=None)
 @given(requests())
 def test_what_is_planned_divides_the_model(request: PlanRequest) -> None:
     result = plan(request, offers=False)
@@ -88,6 +91,7 @@ def test_what_is_planned_divides_the_model(request: PlanRequest) -> None:
         assert result.plan.tensor <= request.gpu.count
 
 
+@settings(deadline=None)
 @given(requests())
 def test_every_counter_offer_fits_when_it_is_planned(request: PlanRequest) -> None:
     result = plan(request)
@@ -99,6 +103,7 @@ def test_every_counter_offer_fits_when_it_is_planned(request: PlanRequest) -> No
         assert again.plan == offer.plan
 
 
+@settings(deadline=None)
 @given(requests())
 def test_a_plan_stays_inside_the_card_and_its_numbers_agree(request: PlanRequest) -> None:
     result = plan(request, offers=False)
@@ -112,6 +117,7 @@ def test_a_plan_stays_inside_the_card_and_its_numbers_agree(request: PlanRequest
     assert request.tensor is None or got.tensor == request.tensor
 
 
+@settings(deadline=None)
 @given(requests())
 def test_planning_twice_gives_the_same(request: PlanRequest) -> None:
     assert plan(request) == plan(request)
@@ -133,6 +139,7 @@ def test_planning_reads_no_clock_no_network_and_no_file(monkeypatch: pytest.Monk
     assert again == expected
 
 
+@settings(deadline=None)
 @given(requests())
 def test_the_best_of_a_comparison_fits_on_the_fewest_gpus(request: PlanRequest) -> None:
     cells = compare(replace(request, weight_quantization=None, tensor=None))
