@@ -144,8 +144,3 @@ class ModelShape:
     def has_window(self) -> bool:
         """Whether any layer has a sliding window."""
         return any(group.kind is AttentionKind.SLIDING for group in self.attention)
-
-    @property
-    def element_bytes(self) -> int:
-        """Bytes of one unquantized element."""
-        return 4 if self.dtype == "float32" else 2

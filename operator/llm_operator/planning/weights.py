@@ -23,7 +23,10 @@ GROUPS = {
     Role.ROUTER: "replicated",
     Role.REPLICATED: "replicated",
 }
+# Unquantized weights are served in 16 bit, also those of a float32 checkpoint (`--dtype auto` of both engines).
+SERVED_BYTES = 2
 VOCABULARY_PADDING = 64
+# vLLM's kernels take experts in multiples of this (layers/quantization/mxfp4.py); gpt-oss is 2880 wide.
 MXFP4_PADDING = 128
 
 # The CUDA caching allocator of torch 2.x: up to 1 MiB from segments of 2 MiB, below 10 MiB from segments of 20 MiB,
@@ -105,10 +108,12 @@ def _on_rank(request: PlanRequest, tensor: int) -> list[_Local]:
         rows, columns = _local_size(piece, request, tensor)
         quantized = quantization is not None and piece.linear and piece.role not in quantization.skipped
         if quantized and quantization is not None:
+            if quantization.method == "mxfp4" and request.engine is Engine.VLLM:
+                rows, columns = padded(rows, MXFP4_PADDING), padded(columns, MXFP4_PADDING)
             size = _quantized_bytes(rows, columns, quantization, wide_zeros=wide_zeros)
             codes = rows * columns * quantization.bits / 8
         else:
-            size = codes = rows * columns * shape.element_bytes
+            size = codes = rows * columns * SERVED_BYTES
         local.append(_Local(piece, rows, columns, size, codes, quantized))
     return local
 
@@ -161,12 +166,11 @@ def second_copy_of_tied_head(request: PlanRequest, tensor: int) -> int:
     shape = request.shape
     if not shape.tied_embeddings or request.engine is Engine.VLLM or request.backend is not Backend.TURBOMIND:
         return 0
-    return padded(shape.vocabulary_size, 8 * tensor) // tensor * shape.hidden_size * shape.element_bytes
+    return padded(shape.vocabulary_size, 8 * tensor) // tensor * shape.hidden_size * SERVED_BYTES
 
 
 def _quantized_bytes(rows: int, columns: int, how: CheckpointQuantization, *, wide_zeros: bool) -> float:
     if how.method == "mxfp4":
-        rows, columns = padded(rows, MXFP4_PADDING), padded(columns, MXFP4_PADDING)
         return rows * columns / 2 + rows * columns / 32
     if how.block is not None:
         blocks = -(-rows // how.block[0]) * -(-columns // how.block[1])
@@ -181,9 +185,9 @@ def _quantized_bytes(rows: int, columns: int, how: CheckpointQuantization, *, wi
 def _vllm_extra(request: PlanRequest, tensor: int, local: list[_Local]) -> int:
     """Return what vLLM counts as weights beside the tensors: rope tables, absorbed latents, kernels, allocator gaps."""
     shape = request.shape
-    rope = shape.context_length * shape.rotary_dim * shape.element_bytes * shape.rotary_tables
+    rope = shape.context_length * shape.rotary_dim * SERVED_BYTES * shape.rotary_tables
     absorbed = sum(
-        piece.rows * piece.columns * piece.tensor.count * shape.element_bytes
+        piece.rows * piece.columns * piece.tensor.count * SERVED_BYTES
         for piece in local
         if piece.tensor.role is Role.LATENT_KEY_VALUE
     )

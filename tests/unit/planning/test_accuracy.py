@@ -155,6 +155,15 @@ def test_weights_per_rank(model: str, awq: bool, tensor: int, turbomind: float, 
         assert weight_bytes(vllm, tensor).tensors / GIB == pytest.approx(turbomind, abs=0.0015)
 
 
+@pytest.mark.parametrize(
+    ("model", "file_bytes"),
+    [("gpt-oss-20b", 13_761_264_768), ("gpt-oss-120b", 65_248_815_744)],
+)
+def test_weights_of_published_quantized_checkpoints_equal_their_index(model: str, file_bytes: int) -> None:
+    given = request(model, backend=Backend.PYTORCH)
+    assert weight_bytes(given, 1).total == file_bytes
+
+
 def test_int4_kv_holds_3_76_times_the_tokens_in_the_same_bytes() -> None:
     gpu = gpu_by_name("NVIDIA-H200")
     full = plan(request(gpu=gpu, kv_quantization=KVQuantization.NONE)).plan
