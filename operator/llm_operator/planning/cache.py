@@ -6,7 +6,7 @@ pytorch/engine/executor/base.py; vLLM v1/core/kv_cache_utils.py and v1/kv_cache_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm_operator.models import AttentionKind, AttentionLayers
 from llm_operator.planning.types import GIB, MIB, Backend, Engine, KVQuantization, PlanRequest
@@ -81,7 +81,7 @@ def blocks_per_request(request: PlanRequest, context: int, batched_tokens: int) 
     """Return the blocks that a request of `context` tokens holds at its longest."""
     if request.engine is Engine.LMDEPLOY:
         return -(-context // LMDEPLOY_BLOCK)
-    _, groups = _vllm_groups(request.shape.attention)
+    _, groups = _vllm_groups(_kept(request))
     need = 0
     for layers, number in groups:
         if layers.window is None:
@@ -126,6 +126,15 @@ def _turbomind_slabs(request: PlanRequest, tensor: int, budget: int) -> Allocati
     return Allocation(blocks, block, blocks * LMDEPLOY_BLOCK)
 
 
+def _kept(request: PlanRequest) -> tuple[AttentionLayers, ...]:
+    """Return the layers by what vLLM keeps for them: without the hybrid manager every layer keeps every token."""
+    attention = request.shape.attention
+    if request.hybrid_cache or not request.shape.has_window:
+        return attention
+    layers = sum(group.layers for group in attention)
+    return (replace(attention[0], kind=AttentionKind.FULL, layers=layers, window=None),)
+
+
 def _vllm_groups(attention: tuple[AttentionLayers, ...]) -> tuple[int, list[tuple[AttentionLayers, int]]]:
     """Return layers per group, and for each kind of layer how many such groups it fills (the last one padded)."""
     counts = [group.layers for group in attention]
@@ -134,7 +143,7 @@ def _vllm_groups(attention: tuple[AttentionLayers, ...]) -> tuple[int, list[tupl
 
 
 def _vllm_pages(request: PlanRequest, tensor: int, budget: int, context: int, batched_tokens: int) -> Allocation:
-    attention = request.shape.attention
+    attention = _kept(request)
     size, _ = _vllm_groups(attention)
     page = VLLM_BLOCK * max(layer_bytes_per_token(group, request, tensor) for group in attention)
     blocks = max(budget, 0) // (page * size)

@@ -87,6 +87,7 @@ class PlanRequest:
     own flag, a share of the total, for servers started by hand and for comparing with measurements.
     context_length: tokens of prompt and answer; None: the model's, cut to what fits. max_batched_tokens: prefill
     tokens of one step (LMDeploy --max-prefill-token-num). weight_quantization: None serves the checkpoint as it is.
+    hybrid_cache (vLLM): window layers keep their window only; False with --disable-hybrid-kv-cache-manager.
     older_runner (vLLM): the older model runner; None: as the version chooses for this architecture.
     """
 
@@ -106,6 +107,7 @@ class PlanRequest:
     weight_quantization: WeightQuantization | None = None
     prefix_caching: bool = True
     enforce_eager: bool = False
+    hybrid_cache: bool = True
     older_runner: bool | None = None
 
 

@@ -59,6 +59,7 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         max_batched_tokens=_batched_tokens(spec),
         prefix_caching=spec.kv_cache.prefix_caching,
         enforce_eager="--enforce-eager" in spec.engine.extra_args,
+        hybrid_cache="--disable-hybrid-kv-cache-manager" not in spec.engine.extra_args,
     )
 
 

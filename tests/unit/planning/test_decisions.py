@@ -288,3 +288,13 @@ def test_what_does_not_fit_still_tells_its_weights_and_sets_no_impossible_flag(
         None,
         None,
     )
+
+
+def test_without_the_hybrid_manager_every_layer_keeps_every_token() -> None:
+    given = request("gemma-3-1b-it", Engine.VLLM, gpu=gpu_by_name("NVIDIA-H200"), kv_memory_bytes=26 << 30)
+    hybrid, whole = plan(given).plan, plan(replace(given, hybrid_cache=False)).plan
+    assert hybrid is not None
+    assert whole is not None
+    # 26 layers of 1 KV head of 256: 1024 bytes each, 2048 blocks of 16 tokens for the whole context.
+    assert whole.kv_tokens == (26 << 30) // (16 * 1024 * 26) * 32768 // 2048
+    assert hybrid.kv_tokens > whole.kv_tokens
