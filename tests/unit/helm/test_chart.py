@@ -21,6 +21,7 @@ WORKLOAD_RULES = [
     {"apiGroups": [""], "resources": ["services"], "verbs": WRITE},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": WRITE},
     {"apiGroups": [""], "resources": ["pods"], "verbs": READ},
+    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
 NODE_RULES = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}]
@@ -101,6 +102,11 @@ def test_rights_in_namespaced_mode_are_exactly_these(helm: Helm) -> None:
         ("Role", NAMESPACE, "llm-llm-operator-leader"): LEADER_RULES,
     }
     assert of_kind(objects, "ClusterRoleBinding") == []
+
+
+def test_rights_on_logs_can_be_left_out(helm: Helm) -> None:
+    rules = roles(helm.template({"rbac": {"podLogs": False}}))["ClusterRole", "", f"llm-llm-operator:{NAMESPACE}"]
+    assert rules == [rule for rule in WORKLOAD_RULES if rule["resources"] != ["pods/log"]]
 
 
 def test_every_binding_names_a_rendered_role_and_the_service_account(helm: Helm) -> None:
