@@ -93,7 +93,7 @@ def estimate(request: PlanRequest, tensor: int) -> Estimate:
     low = allocate(request, tensor, budget.low, wanted, batch.tokens)
     context = wanted
     if request.context_length is None:
-        context = _longest(request, low.blocks or likely.blocks, wanted, batch)
+        context = _cut(request, likely, low, wanted, batch)
         if context != wanted:
             likely = allocate(request, tensor, budget.likely, max(context, 1), batch.tokens)
             low = allocate(request, tensor, budget.low, max(context, 1), batch.tokens)
@@ -242,6 +242,18 @@ def _by_utilization(rank: _Rank, share: float) -> _Budget:
             f" {likely - room} bytes more than the card has"
         )
     return _Budget(max(likely, 0), max(low, 0), problem=problem)
+
+
+def _cut(request: PlanRequest, likely: Allocation, low: Allocation, wanted: int, batch: Batch) -> int:
+    """Return the context for a request that names none: what surely fits, where that is of use, else what likely does.
+
+    vLLM is given its cache in bytes, so there the likely blocks are the sure ones.
+    """
+    if request.engine is Engine.LMDEPLOY:
+        sure = _longest(request, low.blocks, wanted, batch)
+        if sure >= min(wanted, LEAST_CONTEXT):
+            return sure
+    return _longest(request, likely.blocks, wanted, batch)
 
 
 def _longest(request: PlanRequest, blocks: int, wanted: int, batch: Batch) -> int:

@@ -298,3 +298,14 @@ def test_without_the_hybrid_manager_every_layer_keeps_every_token() -> None:
     # 26 layers of 1 KV head of 256: 1024 bytes each, 2048 blocks of 16 tokens for the whole context.
     assert whole.kv_tokens == (26 << 30) // (16 * 1024 * 26) * 32768 // 2048
     assert hybrid.kv_tokens > whole.kv_tokens
+
+
+@pytest.mark.parametrize(("engine", "backend"), ENGINES)
+def test_a_little_more_memory_does_not_turn_a_fit_into_a_refusal(engine: Engine, backend: Backend) -> None:
+    # Found by the property test: the context was cut to the low estimate as soon as that held one block.
+    given = request("phi-3-mini-4k", engine, backend, card(4, 4, (8, 0)), tensor=4)
+    fits = [
+        plan(replace(given, gpu=card(4 + step / 8, 4, (8, 0))), offers=False).verdict is Verdict.FITS
+        for step in range(33)
+    ]
+    assert fits == sorted(fits)
