@@ -55,8 +55,8 @@ class OperatorUnderTest:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        target = self._log.open("ab") if self._log else subprocess.DEVNULL
-        self.process = subprocess.Popen(self._command, env=self._environment, stdout=target, stderr=target)
+        with (self._log or Path(os.devnull)).open("ab") as target:
+            self.process = subprocess.Popen(self._command, env=self._environment, stdout=target, stderr=target)
         return self
 
     def __exit__(

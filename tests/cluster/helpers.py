@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 def llm(name: str, **spec: Any) -> JSON:
-    """An object whose model is on a claim; fields of the spec by their JSON names replace the defaults here."""
+    """An object whose model is on a hub that cannot be reached, so that nothing is planned; fields of the spec by their JSON names replace the defaults here."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": {"name": name},
         "spec": {
-            "model": {"persistentVolumeClaim": {"claimName": "models", "path": "tiny"}},
+            "model": {"huggingFace": {"repository": "tiny/model"}},
             "engine": {"type": "VLLM"},
             **spec,
         },

@@ -15,6 +15,7 @@ from tests.operator_process import OperatorUnderTest
 
 pytestmark = pytest.mark.cluster
 
+CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"
 CHILDREN = ("Deployment", "Service")
 numbers = itertools.count()
 
@@ -33,6 +34,16 @@ def operator(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> I
         yield process
         text = log.read_text()
     assert "Traceback" not in text, text[-4000:]
+
+
+@pytest.fixture(scope="module")
+def empty_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A cluster that no operator serves yet."""
+    folder = tmp_path_factory.mktemp("empty")
+    with ControlPlane.start(folder, controllers=True, scheduler=True, kwok=True) as started:
+        started.install_crd(CRD)
+        started.fake_gpu_node("empty-1", gpus=64)
+        yield started
 
 
 @pytest.fixture
@@ -219,40 +230,40 @@ def test_events_tell_transitions_once(operator: OperatorUnderTest, space: Space)
     assert len(ours) == len(set(ours)), ours
 
 
-def test_a_restart_and_an_upgrade_write_nothing(plane: ControlPlane, tmp_path: Path) -> None:
-    space = Space(plane, f"restart-{next(numbers)}")
-    with OperatorUnderTest(plane.kubeconfig, space.name, log=tmp_path / "log") as first:
+def test_a_restart_and_an_upgrade_write_nothing(empty_plane: ControlPlane, tmp_path: Path) -> None:
+    space = Space(empty_plane, f"restart-{next(numbers)}")
+    with OperatorUnderTest(empty_plane.kubeconfig, space.name, log=tmp_path / "log") as first:
         first.wait_ready()
         for index in range(5):
             space.create(llm(f"llm-{index}", replicas=2))
         eventually(lambda: all(space.is_ready(f"llm-{index}") for index in range(5)))
         first.wait_idle()
-    with OperatorUnderTest(plane.kubeconfig, space.name, log=tmp_path / "log") as second:
+    with OperatorUnderTest(empty_plane.kubeconfig, space.name, log=tmp_path / "log") as second:
         second.wait_ready()
         second.wait_idle()
         assert second.writes() == 0
 
 
-def test_what_changed_while_no_operator_ran_is_made_good(plane: ControlPlane, tmp_path: Path) -> None:
-    space = Space(plane, f"absence-{next(numbers)}")
-    with OperatorUnderTest(plane.kubeconfig, space.name) as first:
+def test_what_changed_while_no_operator_ran_is_made_good(empty_plane: ControlPlane, tmp_path: Path) -> None:
+    space = Space(empty_plane, f"absence-{next(numbers)}")
+    with OperatorUnderTest(empty_plane.kubeconfig, space.name) as first:
         first.wait_ready()
         ready(space, "absent")
         ready(space, "removed")
     space.delete("Service", "absent")
     space.patch("absent", {"spec": {"contextLength": 2048}})
     space.delete(KIND, "removed")
-    with OperatorUnderTest(plane.kubeconfig, space.name) as second:
+    with OperatorUnderTest(empty_plane.kubeconfig, space.name) as second:
         second.wait_ready()
         eventually(lambda: space.get("Service", "absent") and "2048" in args(space, "absent"))
         eventually(lambda: space.is_ready("absent"))
 
 
-def test_only_the_leader_writes_and_another_takes_over(plane: ControlPlane, tmp_path: Path) -> None:
-    space = Space(plane, f"lease-{next(numbers)}")
+def test_only_the_leader_writes_and_another_takes_over(empty_plane: ControlPlane, tmp_path: Path) -> None:
+    space = Space(empty_plane, f"lease-{next(numbers)}")
     leading = ("--lease-namespace", space.name, "--no-gpu-inventory")
-    first = OperatorUnderTest(plane.kubeconfig, space.name, arguments=leading, log=tmp_path / "first")
-    second = OperatorUnderTest(plane.kubeconfig, space.name, arguments=leading, log=tmp_path / "second")
+    first = OperatorUnderTest(empty_plane.kubeconfig, space.name, arguments=leading, log=tmp_path / "first")
+    second = OperatorUnderTest(empty_plane.kubeconfig, space.name, arguments=leading, log=tmp_path / "second")
     with first, second:
         first.wait_ready()
         second.wait_ready()
@@ -273,7 +284,7 @@ def _leads(process: OperatorUnderTest) -> str:
 
 def test_an_api_server_restart_is_survived(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     with ControlPlane.start(tmp_path_factory.mktemp("restarting")) as plane:
-        plane.install_crd(Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml")
+        plane.install_crd(CRD)
         space = Space(plane, "survives")
         with OperatorUnderTest(plane.kubeconfig, log=tmp_path / "log") as process:
             process.wait_ready()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_operator.api import KIND
+from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.common import LABEL_DEPLOYMENT
 from llm_operator.reconcile.observed import CHILD_KINDS, Child, Observed, Pod, child_from, pod_from
@@ -21,7 +21,13 @@ def _newer(version: str, than: str) -> bool:
 def _trimmed(raw: Mapping[str, Any]) -> JSON:
     """An LLMDeployment without what the API server keeps for itself."""
     meta = {key: value for key, value in raw["metadata"].items() if key not in ("managedFields", "annotations")}
-    return {"metadata": meta, "spec": raw.get("spec"), "status": raw.get("status")}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": meta,
+        "spec": raw.get("spec"),
+        "status": raw.get("status"),
+    }
 
 
 class Cache:
@@ -40,7 +46,8 @@ class Cache:
     def key_of(self, raw: Mapping[str, Any]) -> Key | None:
         """The LLMDeployment that an object belongs to; None where it says none."""
         meta = raw["metadata"]
-        name = meta["name"] if raw["kind"] == KIND else (meta.get("labels") or {}).get(LABEL_DEPLOYMENT)
+        # Children are named after their object: whatever happens to their labels, they are found.
+        name = (meta.get("labels") or {}).get(LABEL_DEPLOYMENT) if raw["kind"] == "Pod" else meta["name"]
         return (meta["namespace"], name) if name else None
 
     def update(self, raw: Mapping[str, Any]) -> Key | None:
@@ -56,7 +63,7 @@ class Cache:
             self.objects[key] = _trimmed(raw)
         elif kind == "Pod":
             self._pods.setdefault(key, {})[raw["metadata"]["name"]] = pod_from(raw)
-        elif raw["metadata"]["name"] == key[1]:
+        else:
             self._children.setdefault(key, {})[kind] = child_from(raw)
         return key
 

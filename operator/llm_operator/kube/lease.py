@@ -6,7 +6,7 @@ import logging
 
 import aiohttp
 from kubernetes.aio.client import ApiClient as PackageClient
-from kubernetes.aio.client import Configuration
+from kubernetes.aio.client import Configuration, V1Lease, V1ObjectMeta
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import load_config
 from kubernetes.aio.leaderelection.electionconfig import Config
@@ -36,18 +36,22 @@ class PatientLock(LeaseLock):
             return False, ApiException(status=0, reason=str(error))
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
-        """Make the lease where there never was one.
+        """Make the lease where there is none; False where somebody else was faster.
 
-        One that this process has seen and that is gone was deleted with the release, or to force a new election: a
-        leader that made it again would outlive either.
+        One that this process held and that is gone was deleted with the release, or to force a new election: a leader
+        that made it again would outlive either. kubernetes 37.0.2 passes `pretty=True` in its own version, which its
+        own models refuse.
         """
-        if self.lease_reference is not None:
+        held = self.lease_reference.spec if self.lease_reference is not None else None
+        if held is not None and held.holder_identity == self.identity:
             return False
+        body = V1Lease(metadata=V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
-            return bool(await super().create(name, namespace, election_record))
-        except _UNREACHABLE as error:
+            await self.api_instance.create_namespaced_lease(namespace, body)
+        except (ApiException, *_UNREACHABLE) as error:
             log.warning("the lease could not be made: %s", error)
             return False
+        return True
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
         """Write the lease; False where that failed."""

@@ -6,6 +6,8 @@ from llm_operator.api.quantity import parse_quantity
 
 # Where the API server rewrites what it was given: it stores quantities in their canonical form.
 _QUANTITY_PARENTS = frozenset({"requests", "limits"})
+# Maps that the API server merges as a whole: one more label in a selector selects nothing.
+_EXACT = frozenset({"selector", "matchLabels", "nodeSelector"})
 _QUANTITY_FIELDS = frozenset({"sizeLimit"})
 
 
@@ -34,6 +36,8 @@ def _covers_entry(live: dict[str, object], key: str, desired: object, quantity: 
     if key not in live:
         # The API server leaves out what is empty: an environment variable's "" is stored as no value at all.
         return desired is None or desired is False or desired in ("", [], {})
+    if key in _EXACT:
+        return live[key] == desired
     return covers(live[key], desired, quantity=quantity or key in _QUANTITY_FIELDS or key in _QUANTITY_PARENTS)
 
 

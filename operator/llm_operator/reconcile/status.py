@@ -77,6 +77,7 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
     """
     resource, decision = situation.resource, situation.decision
     progress = _progress(situation)
+    known = _known_plan(situation)
     before = {condition.type: condition for condition in (resource.status.conditions if resource.status else ())}
     findings = judge(situation, progress)
     return LLMDeploymentStatus(
@@ -89,8 +90,8 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
         selector=f"{LABEL_DEPLOYMENT}={resource.metadata.name}",
         endpoint=endpoint(resource),
         engine=_engine_status(decision.template) or (resource.status.engine if resource.status else None),
-        plan=situation.plan.status,
-        model=situation.plan.model,
+        plan=known.plan if known else situation.plan.status,
+        model=known.model if known else situation.plan.model,
         measured=situation.measured,
     )
 
@@ -173,8 +174,20 @@ def _available(progress: Progress) -> Finding:
     return Finding("Available", "False", "NoReadyReplica", "no replica answers")
 
 
+def _known_plan(situation: Situation) -> LLMDeploymentStatus | None:
+    """The status that tells this generation's plan, while a restarted operator still gathers the facts for it."""
+    status, meta = situation.resource.status, situation.resource.metadata
+    if situation.plan.verdict != "Pending" or status is None or status.observed_generation != meta.generation:
+        return None
+    return status if any(entry.type == "Planned" for entry in status.conditions) else None
+
+
 def _planned(situation: Situation) -> Finding:
     plan = situation.plan
+    known = _known_plan(situation)
+    if known is not None:
+        before = next(entry for entry in known.conditions if entry.type == "Planned")
+        return Finding("Planned", before.status, before.reason, before.message)
     verdicts: dict[str, ConditionStatus] = {"Fits": "True", "DoesNotFit": "False"}
     told = deviation(plan.status, situation.measured)
     message = f"{plan.message}; {told}" if told else plan.message

@@ -46,10 +46,9 @@ def test_an_object_without_our_label_belongs_to_nobody() -> None:
     assert list(cache.entries("Pod")) == []
 
 
-def test_a_child_of_another_name_is_not_a_child() -> None:
+def test_a_child_is_found_whatever_its_labels_say() -> None:
     cache = Cache()
-    cache.update(thing("Service", 1, name="demo-extra"))
-    assert cache.observed(KEY).children == {}
+    assert cache.update(thing("Service", 1, labels={LABEL_DEPLOYMENT: "someone-else"})) == KEY
 
 
 def test_pods_are_told_apart_and_sorted() -> None:

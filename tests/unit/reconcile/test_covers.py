@@ -45,3 +45,7 @@ def test_what_is_empty_may_be_left_out() -> None:
     assert covers({"name": "A"}, {"name": "A", "value": ""})
     assert not covers({"name": "A"}, {"name": "A", "value": "x"})
     assert not covers({}, {"replicas": 0})
+
+
+def test_one_more_label_in_a_selector_is_drift() -> None:
+    assert not covers({"selector": {"a": "1", "b": "2"}}, {"selector": {"a": "1"}})
