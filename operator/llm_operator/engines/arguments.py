@@ -1,0 +1,180 @@
+"""spec.engine.extraArgs: each is an exact option of the engine's version, with values it takes, owned by no field."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from llm_operator.engines.table import Capabilities, Option
+from llm_operator.engines.types import Refusal
+
+FIELD = "spec.engine.extraArgs"
+# argparse takes `-1` as a value, but vLLM reads `-0.5` as a dotted option (vLLM 0.33.0, vllm/utils/argparse_utils.py).
+_NEGATIVE = re.compile(r"-[0-9]+")
+_NUMBER = re.compile(r"[0-9]+|[0-9]+(\.[0-9]+)?[kmgt]|[0-9]+[KMGT]")
+
+_READERS: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+    "json": (json.loads, "JSON"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an engine's module says about its options.
+
+    Attributes:
+        owned: option names that the operator renders itself, each with the field that says it.
+        refused: option names that cannot work in a pod of the operator, each with the reason and what to do.
+        catalogues: option names whose value must be in a catalogue of the version (see Capabilities.names).
+        needs: option names that the engine takes only beside another one.
+    """
+
+    owned: Mapping[str, str]
+    refused: Mapping[str, str]
+    catalogues: Mapping[str, str]
+    needs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One option as the user wrote it."""
+
+    name: str
+    option: Option
+    values: tuple[str, ...]
+
+
+def check_arguments(engine: str, table: Capabilities, rules: Rules, words: Sequence[str]) -> tuple[Refusal, ...]:
+    """Everything that is wrong with the extra arguments; nothing where the engine will take them."""
+    refusals: list[Refusal] = []
+    given: list[Given] = []
+    seen: set[tuple[str, ...]] = set()
+    for item in _split(engine, table, rules, words):
+        if isinstance(item, Refusal):
+            refusals.append(item)
+            continue
+        given.append(item)
+        if item.option.names in seen:
+            text = f"{item.name} is given twice and only the last one counts: give it once"
+            refusals.append(Refusal("DuplicateArgument", FIELD, text))
+        seen.add(item.option.names)
+        refusals += _judge(engine, table, rules, item)
+    names = {name for item in given for name in item.option.names}
+    for item in given:
+        needed = rules.needs.get(item.name)
+        if needed is not None and needed not in names:
+            text = f"{item.name} works only together with {needed}: add {needed} or remove {item.name}"
+            refusals.append(Refusal("IncompleteArguments", FIELD, text))
+    return tuple(refusals)
+
+
+def _split(engine: str, table: Capabilities, rules: Rules, words: Sequence[str]) -> Iterator[Given | Refusal]:
+    """Options with their values as argparse takes them apart, without its abbreviations."""
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if not word.startswith("-") or word in ("-", "--"):
+            text = f"{word!r} belongs to no option: expected --option, --option=value, or the two as separate entries"
+            yield Refusal("UnexpectedArgument", FIELD, text)
+            continue
+        option = table.options.get(name)
+        if option is None:
+            yield _unknown(engine, table, rules, name)
+            while rest and not rest[0].startswith("-"):  # its values, which would only repeat the complaint
+                rest.pop(0)
+            continue
+        values = [value] if equals else []
+        if not equals and option.takes != "0":
+            most = {"1": 1, "?": 1}.get(option.takes, len(rest))
+            while rest and len(values) < most and _is_value(rest[0]):
+                values.append(rest.pop(0))
+        yield Given(name, option, tuple(values))
+
+
+def _is_value(word: str) -> bool:
+    return not word.startswith("-") or word == "-" or _NEGATIVE.fullmatch(word) is not None
+
+
+def _unknown(engine: str, table: Capabilities, rules: Rules, name: str) -> Refusal:
+    known = sorted(table.options)
+    # Both parsers take unique prefixes, and vLLM's takes underscores too: whoever used one meant that option.
+    plain = name.replace("_", "-")
+    meant = [plain] if plain in table.options else [option for option in known if option.startswith(plain)]
+    meant = meant or [option for option in rules.owned if option.startswith(plain)]
+    dotted = name.split(".", 1)[0]
+    if "." in name and dotted in table.options:
+        text = f"{name}: dotted options are not supported; give {dotted} a JSON object instead"
+        return Refusal("UnsupportedArgument", FIELD, text)
+    if len(plain) > 3 and len(meant) == 1 and meant[0] in rules.owned:
+        return _owned(meant[0], rules.owned[meant[0]], name)
+    close = (meant or difflib.get_close_matches(name, known, n=3))[:3]
+    hint = f"did you mean {' or '.join(close)}?" if close else "remove it"
+    text = f"{engine} {table.version} has no option {name}: {hint}"
+    return Refusal("UnknownArgument", FIELD, text)
+
+
+def _owned(name: str, field: str, written: str | None = None) -> Refusal:
+    shown = name if written in (None, name) else f"{written} (for {name})"
+    if field.startswith("spec."):
+        return Refusal("ConflictingArgument", FIELD, f"{shown} is what {field} says: remove it and set {field}")
+    return Refusal("ConflictingArgument", FIELD, f"{shown} is set by the operator ({field}): remove it")
+
+
+def _judge(engine: str, table: Capabilities, rules: Rules, item: Given) -> list[Refusal]:
+    for name in item.option.names:
+        if name in rules.owned:
+            return [_owned(name, rules.owned[name], item.name)]
+        if name in rules.refused:
+            return [Refusal("UnsupportedArgument", FIELD, f"{item.name} {rules.refused[name]}")]
+    return [*_arity(item), *_values(engine, table, rules, item)]
+
+
+def _arity(item: Given) -> list[Refusal]:
+    count = len(item.values)
+    fits = {"0": count == 0, "1": count == 1, "?": count <= 1, "*": True, "+": count >= 1}
+    if fits.get(item.option.takes, True):
+        return []
+    expected = {"0": "no value", "1": "one value", "+": "at least one value"}.get(item.option.takes, "fewer values")
+    text = f"{item.name} takes {expected}, {count} given; a value that begins with - is written {item.name}=VALUE"
+    return [Refusal("InvalidArgument", FIELD, text)]
+
+
+def _values(engine: str, table: Capabilities, rules: Rules, item: Given) -> list[Refusal]:
+    refusals = []
+    for value in item.values if item.option.takes != "0" else ():
+        problem = _value_problem(item.option, value)
+        if problem is not None:
+            text = f"{item.name}: {value!r} {problem}"
+            refusals.append(Refusal("InvalidArgument", FIELD, text))
+    catalogue = rules.catalogues.get(item.name)
+    if catalogue is not None and item.values and not refusals:
+        known = table.names[catalogue]
+        # A chat template may also be a file; only the pod sees whether it exists.
+        is_file = catalogue == "chat_templates" and ("/" in item.values[0] or "." in item.values[0])
+        if known and item.values[0] not in known and not is_file:
+            text = (
+                f"{engine} {table.version} knows no {item.name} {item.values[0]!r} and would stop at start; "
+                f"expected one of {', '.join(sorted(known))}"
+            )
+            refusals.append(Refusal("InvalidArgument", FIELD, text))
+    return refusals
+
+
+def _value_problem(option: Option, value: str) -> str | None:
+    if option.choices:
+        return None if value in option.choices else f"is not allowed; expected one of {', '.join(option.choices)}"
+    if option.type == "number" and _NUMBER.fullmatch(value) is None:
+        return "is not a number that the engine reads; expected such as 4096, 4k or 4G (not 4Gi)"
+    reader = _READERS.get(option.type)
+    if reader is not None:
+        try:
+            reader[0](value)
+        except ValueError:
+            return f"is not {reader[1]}"
+    return None

@@ -1,0 +1,128 @@
+"""What both engines' pods share: paths, caches, time budgets, references to Secrets, escaping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llm_operator.api.base import SecretKeyReference
+from llm_operator.api.model import ModelSpec
+from llm_operator.api.quantity import bytes_of
+from llm_operator.api.spec import LLMDeploymentSpec
+from llm_operator.engines.types import Refusal
+
+MODEL_MOUNT = "/models"
+CACHE_PATH = "/cache"
+PORT_NAME = "http"
+HEALTH_PATH = "/health"
+METRICS_PATH = "/metrics"
+API_KEY_VARIABLE = "LLM_API_KEY"
+
+STARTUP_PERIOD_SECONDS = 10
+PRE_STOP_SLEEP_SECONDS = 5
+"""Time for endpoints to forget the pod before the engine refuses connections."""
+_GIB = 1 << 30
+
+CACHE_VARIABLES: Mapping[str, str] = {
+    "HOME": CACHE_PATH,
+    "XDG_CACHE_HOME": f"{CACHE_PATH}/xdg",
+    "HF_HOME": f"{CACHE_PATH}/huggingface",
+    "MODELSCOPE_CACHE": f"{CACHE_PATH}/modelscope",
+    "TRITON_CACHE_DIR": f"{CACHE_PATH}/triton",
+    "TORCHINDUCTOR_CACHE_DIR": f"{CACHE_PATH}/torchinductor",
+}
+"""Everything an engine writes goes into the one writable volume, so that the image's own user does not matter."""
+
+# What the device plugin hands to the container; another value would take GPUs that the scheduler gave to somebody else.
+DEVICE_VARIABLES: Mapping[str, str] = dict.fromkeys(
+    ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    "the device plugin says which GPUs the pod has; choose them with spec.gpu and spec.nodeSelector",
+)
+
+
+def literal(text: str) -> str:
+    """Text that the kubelet hands on as it is: it expands `$(NAME)` in args and env, and `$$` is a dollar sign."""
+    return text.replace("$", "$$")
+
+
+def model_path(model: ModelSpec) -> str:
+    """What the engine is told to load: a directory of the mounted claim, or a repository."""
+    claim = model.persistent_volume_claim
+    if claim is not None:
+        inside = "/".join(part for part in claim.path.split("/") if part not in ("", "."))
+        return f"{MODEL_MOUNT}/{inside}" if inside else MODEL_MOUNT
+    hub = model.hugging_face or model.model_scope
+    if hub is None:
+        raise ValueError("spec.model names no source; the resource's own rules should have refused it")
+    return hub.repository
+
+
+def revision(model: ModelSpec) -> str | None:
+    """Branch, tag or commit on the hub; None for the hub's default and for a claim."""
+    hub = model.hugging_face or model.model_scope
+    return None if hub is None else hub.revision
+
+
+def given(spec: LLMDeploymentSpec, name: str) -> bool:
+    """Whether the user's extra arguments have this option."""
+    return any(word.partition("=")[0] == name for word in spec.engine.extra_args)
+
+
+def secret_variable(name: str, reference: SecretKeyReference) -> dict[str, Any]:
+    """An environment variable whose value the kubelet reads from a Secret."""
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": reference.name, "key": reference.key}}}
+
+
+def model_variables(model: ModelSpec, modelscope_switch: str) -> list[dict[str, Any]]:
+    """Variables that follow from where the model comes from."""
+    variables: list[dict[str, Any]] = []
+    if model.persistent_volume_claim is not None:
+        # The files are all there; without this every start asks the hub for them first.
+        variables.append({"name": "HF_HUB_OFFLINE", "value": "1"})
+    if model.model_scope is not None:
+        variables.append({"name": modelscope_switch, "value": "True"})
+    if model.credentials is not None:
+        # MODELSCOPE_API_TOKEN: modelscope 1.x, modelscope/hub.
+        name = "HF_TOKEN" if model.hugging_face is not None else "MODELSCOPE_API_TOKEN"
+        variables.append(secret_variable(name, model.credentials))
+    return variables
+
+
+def environment(spec: LLMDeploymentSpec, own: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """The operator's variables, then the user's; a user's one replaces the operator's of that name."""
+    variables: dict[str, dict[str, Any]] = {
+        name: {"name": name, "value": value} for name, value in CACHE_VARIABLES.items()
+    }
+    variables.update({variable["name"]: dict(variable) for variable in own})
+    for given in spec.engine.env:
+        variable = given.to_json()
+        if "value" in variable:
+            variable["value"] = literal(variable["value"])
+        variables[given.name] = variable
+    return tuple(variables.values())
+
+
+def check_environment(spec: LLMDeploymentSpec, owned: Mapping[str, str]) -> tuple[Refusal, ...]:
+    """Variables of the user that a field owns or that would break the pod."""
+    taken = {**DEVICE_VARIABLES, **owned}
+    if spec.model.credentials is not None:
+        name = "HF_TOKEN" if spec.model.hugging_face is not None else "MODELSCOPE_API_TOKEN"
+        taken[name] = "spec.model.credentials says it"
+    return tuple(
+        Refusal("ConflictingVariable", "spec.engine.env", f"{variable.name}: {taken[variable.name]}; remove it")
+        for variable in spec.engine.env
+        if variable.name in taken
+    )
+
+
+def startup_failure_threshold(spec: LLMDeploymentSpec) -> int:
+    """Failed startup probes until the time to load is over."""
+    return math.ceil(spec.startup_timeout_seconds / STARTUP_PERIOD_SECONDS)
+
+
+def shared_memory_bytes(spec: LLMDeploymentSpec, tensor: int) -> int:
+    """Size of /dev/shm: NCCL and the workers' queues live there, and the container's default of 64 MiB kills them."""
+    if spec.shared_memory is not None:
+        return bytes_of(spec.shared_memory)
+    return (8 if tensor > 1 else 2) * _GIB

@@ -1,0 +1,130 @@
+"""What each engine version's command line takes, as its own parser told it; tests/engines/tables.py writes the data."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+_VERSION = re.compile(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?(?:\.post([0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of an engine's command line.
+
+    Attributes:
+        names: exact option strings, the longest first.
+        takes: values it takes: `0`, `1`, `?`, `*` or `+`.
+        type: `flag`, `int`, `float`, `str`, `json`, `number` (with a suffix such as 4G) or `other`.
+        choices: allowed values; empty where the parser does not limit them.
+    """
+
+    names: tuple[str, ...]
+    takes: str
+    type: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What one engine version can do.
+
+    Attributes:
+        version: the version asked for; it names the image.
+        measured: the version whose parser the options come from.
+        options: every option by each of its names.
+        names: catalogues of names that the parser does not check, such as `tool_parsers`.
+    """
+
+    version: str
+    measured: str
+    options: Mapping[str, Option]
+    names: Mapping[str, frozenset[str]]
+
+    @property
+    def release(self) -> tuple[int, int, int, int]:
+        """The version as numbers, for comparisons."""
+        return release(self.version)
+
+
+def release(version: str) -> tuple[int, int, int, int]:
+    """A version as (major, minor, patch, post); what is left out is 0.
+
+    Raises:
+        ValueError: not a version.
+    """
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        raise ValueError(f"{version!r} is not a version; expected such as 0.18.0 or 0.9.2.post1")
+    major, minor, patch, post = (int(part or 0) for part in match.groups())
+    return major, minor, patch, post
+
+
+@functools.cache
+def _data(engine: str) -> dict[str, Any]:
+    text = resources.files("llm_operator.engines").joinpath("data", f"{engine.lower()}.json").read_text()
+    data: dict[str, Any] = json.loads(text)
+    return data
+
+
+def known_versions(engine: str) -> tuple[str, ...]:
+    """Versions whose parser was measured, oldest first."""
+    return tuple(_data(engine)["versions"])
+
+
+def newest_version(engine: str) -> str:
+    """The version that a spec without one gets."""
+    return known_versions(engine)[-1]
+
+
+def nearest_versions(engine: str, version: str) -> tuple[str, ...]:
+    """The known versions next below and next above a version, oldest first."""
+    asked = release(version)
+    below = [known for known in known_versions(engine) if release(known) < asked]
+    above = [known for known in known_versions(engine) if release(known) > asked]
+    return (*below[-1:], *above[:1])
+
+
+@functools.cache
+def capabilities(engine: str, version: str | None) -> Capabilities | None:
+    """What a version can do; None where the operator does not know it.
+
+    `0.18` means the newest known 0.18. A patch release that was never measured has the options of the newest known one
+    of its minor release, unless it is older than all of them.
+    """
+    versions = known_versions(engine)
+    if version is None:
+        version = versions[-1]
+    if version in versions:
+        return _of(engine, version, version)
+    asked = release(version)
+    same_minor = [known for known in versions if release(known)[:2] == asked[:2]]
+    if not same_minor:
+        return None
+    if version.count(".") == 1:
+        return _of(engine, same_minor[-1], same_minor[-1])
+    if asked < release(same_minor[0]):
+        return None
+    return _of(engine, version, same_minor[-1])
+
+
+def _of(engine: str, version: str, measured: str) -> Capabilities:
+    data = _data(engine)
+    order = data["versions"]
+    place = order.index(measured)
+
+    def entries(key: str) -> list[Any]:
+        return [span["entry"] for span in data[key] if order.index(span["first"]) <= place <= order.index(span["last"])]
+
+    options: dict[str, Option] = {}
+    for entry in entries("options"):
+        option = Option(tuple(entry["names"]), entry["takes"], entry["type"], tuple(entry["choices"] or ()))
+        options.update(dict.fromkeys(option.names, option))
+    names = {key: frozenset(entries(key)) for key in data if key not in ("versions", "options")}
+    return Capabilities(version, measured, MappingProxyType(options), MappingProxyType(names))

@@ -1,0 +1,219 @@
+"""vLLM: arguments for an image whose entrypoint is `vllm serve`.
+
+Facts are of vLLM 0.33.0 unless a version is named; paths are inside its wheel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_operator.api.quantity import bytes_of
+from llm_operator.api.spec import LLMDeploymentSpec
+from llm_operator.engines import common
+from llm_operator.engines.arguments import Rules, check_arguments
+from llm_operator.engines.table import Capabilities
+from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderRequest
+
+NAME = "VLLM"
+PORT = 8000
+
+EXIT_MARGIN_SECONDS = 20
+"""With --shutdown-timeout 30 a stream ended after 20.4 s and the process after 29.2 s (0.32.0 for CPU)."""
+
+KV_CACHE_DTYPE = {"None": "auto", "Int8": "int8_per_token_head", "Int4": "int4_per_token_head", "FP8": "fp8"}
+"""There is no plain int8 or int4 (vllm/config/cache.py)."""
+QUANTIZATION = {"AWQ": "awq", "GPTQ": "gptq", "CompressedTensors": "compressed-tensors", "FP8": "fp8", "MXFP4": "mxfp4"}
+
+_OTHER_PODS = (
+    "--pipeline-parallel-size",
+    "--prefill-context-parallel-size",
+    "--nnodes",
+    "--node-rank",
+    "--headless",
+    "--master-addr",
+    "--master-port",
+    "--data-parallel-size",
+    "--data-parallel-rank",
+    "--data-parallel-start-rank",
+    "--data-parallel-size-local",
+    "--data-parallel-address",
+    "--data-parallel-rpc-port",
+    "--data-parallel-backend",
+    "--data-parallel-hybrid-lb",
+    "--data-parallel-external-lb",
+    "--data-parallel-multi-port-external-lb",
+    "--data-parallel-supervisor-port",
+)
+_TLS = (
+    "--ssl-keyfile",
+    "--ssl-certfile",
+    "--ssl-ca-certs",
+    "--ssl-cert-reqs",
+    "--ssl-ciphers",
+    "--enable-ssl-refresh",
+)
+RULES = Rules(
+    owned={
+        "--model": "spec.model",
+        "--host": "the pod's address",
+        "--port": "the pod's port",
+        "--download-dir": "the pod's cache volume",
+        "--shutdown-timeout": "spec.drainTimeoutSeconds",
+        "--tensor-parallel-size": "spec.parallelism.tensor",
+        "--max-model-len": "spec.contextLength",
+        "--max-num-seqs": "spec.maxConcurrentSequences",
+        "--gpu-memory-utilization": "spec.kvCache.memoryPercent",
+        "--kv-cache-memory-bytes": "spec.kvCache.memory",
+        "--num-gpu-blocks-override": "spec.kvCache.memory",
+        "--kv-cache-dtype": "spec.kvCache.quantization",
+        "--enable-prefix-caching": "spec.kvCache.prefixCaching",
+        "--quantization": "spec.model.format",
+        "--served-model-name": "spec.model.servedName",
+        "--revision": "spec.model.huggingFace.revision",
+        "--trust-remote-code": "spec.model.trustRemoteCode",
+        "--api-key": "spec.engine.apiKey",
+    },
+    refused={
+        "--config": "would set options out of the operator's sight: give them in extraArgs",
+        "--uds": "replaces the port that the Service and the probes use: remove it",
+        "--device-ids": "chooses GPUs that the device plugin has chosen already: remove it",
+        **dict.fromkeys(_OTHER_PODS, "spreads one replica over more GPUs or nodes than its pod has: use spec.replicas"),
+        **dict.fromkeys(_TLS, "makes the pod's probes fail, which speak plain HTTP: end TLS in front of the Service"),
+    },
+    catalogues={
+        "--tool-call-parser": "tool_parsers",
+        "--reasoning-parser": "reasoning_parsers",
+        "--load-format": "load_formats",
+    },
+    # vllm/entrypoints/common/cli_args.py, validate_parsed_serve_args
+    needs={"--enable-auto-tool-choice": "--tool-call-parser", "--enable-log-outputs": "--enable-log-requests"},
+)
+
+OWNED_VARIABLES: Mapping[str, str] = {
+    "VLLM_API_KEY": "spec.engine.apiKey says it",
+    "VLLM_USE_MODELSCOPE": "spec.model.modelScope says it",
+    "VLLM_PORT": "it is no port of the API but of the workers, and vLLM chooses it",
+}
+
+
+def default_image(version: str) -> str:
+    """The project's published image of a version."""
+    return f"vllm/vllm-openai:v{version}"
+
+
+def check(spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Refusal, ...]:
+    """What vLLM of this version would refuse or do differently."""
+    return (
+        *_check_kv_cache(spec, table),
+        *common.check_environment(spec, OWNED_VARIABLES),
+        *check_arguments(NAME, table, RULES, spec.engine.extra_args),
+    )
+
+
+def _check_kv_cache(spec: LLMDeploymentSpec, table: Capabilities) -> list[Refusal]:
+    wanted = KV_CACHE_DTYPE[spec.kv_cache.quantization]
+    if wanted in table.names["kv_cache_dtypes"]:
+        return []
+    possible = [word for word, dtype in KV_CACHE_DTYPE.items() if dtype in table.names["kv_cache_dtypes"]]
+    text = (
+        f"vLLM {table.version} has no KV cache of type {wanted}; expected one of {', '.join(possible)}, "
+        "or a newer engine.version"
+    )
+    return [Refusal("UnsupportedKVQuantization", "spec.kvCache.quantization", text)]
+
+
+def _check_share(request: RenderRequest) -> list[Refusal]:
+    kv, cache = request.kv, request.spec.kv_cache
+    if cache.memory_percent is None or cache.memory is not None:
+        return []
+    if kv.kv_cache_memory_bytes is not None or kv.utilization_percent is not None:
+        return []
+    text = (
+        "memoryPercent is a share of what the weights leave free, which vLLM has no option for; the operator computes "
+        "bytes from it, but knows too little of the model or the GPU: give gpu.memory, or a size in kvCache.memory"
+    )
+    return [Refusal("MemoryShareUnknown", "spec.kvCache.memoryPercent", text)]
+
+
+def render(request: RenderRequest, table: Capabilities) -> EngineRun:
+    """The pod's part of vLLM.
+
+    Raises:
+        RefusedError: see check(); and a memoryPercent that nobody has turned into bytes.
+    """
+    spec = request.spec
+    refusals = (*check(spec, table), *_check_share(request))
+    if refusals:
+        raise RefusedError(refusals)
+    served_name = spec.model.served_name or request.name
+    return EngineRun(
+        type=NAME,
+        version=table.version,
+        backend=None,
+        image=spec.engine.image or default_image(table.version),
+        command=(),
+        args=(
+            common.model_path(spec.model),
+            *_options(request, table, served_name),
+            *map(common.literal, spec.engine.extra_args),
+        ),
+        env=common.environment(spec, _variables(spec)),
+        port=PORT,
+        port_name=common.PORT_NAME,
+        health_path=common.HEALTH_PATH,
+        metrics_path=common.METRICS_PATH,
+        metrics_need_key=False,
+        startup_period_seconds=common.STARTUP_PERIOD_SECONDS,
+        startup_failure_threshold=common.startup_failure_threshold(spec),
+        pre_stop_sleep_seconds=common.PRE_STOP_SLEEP_SECONDS,
+        termination_grace_period_seconds=common.PRE_STOP_SLEEP_SECONDS
+        + spec.drain_timeout_seconds
+        + EXIT_MARGIN_SECONDS,
+        shared_memory_bytes=common.shared_memory_bytes(spec, request.tensor),
+        gpus=request.tensor,
+        served_name=served_name,
+        model_mount=common.MODEL_MOUNT,
+        cache_path=common.CACHE_PATH,
+    )
+
+
+def _options(request: RenderRequest, table: Capabilities, served_name: str) -> list[str]:
+    spec = request.spec
+    size = request.kv.kv_cache_memory_bytes
+    if size is None and spec.kv_cache.memory is not None:
+        size = bytes_of(spec.kv_cache.memory)
+    share = request.kv.utilization_percent if size is None else None
+    wanted: dict[str, str | int | None] = {
+        "--host": "0.0.0.0",  # noqa: S104 - the pod's own network
+        "--port": PORT,
+        "--served-model-name": served_name,
+        "--tensor-parallel-size": request.tensor,
+        "--max-model-len": request.context_length or spec.context_length,
+        "--max-num-seqs": spec.max_concurrent_sequences or request.kv.max_sequences,
+        "--max-num-batched-tokens": None
+        if common.given(spec, "--max-num-batched-tokens")
+        else request.kv.max_batched_tokens,
+        "--kv-cache-dtype": KV_CACHE_DTYPE[spec.kv_cache.quantization],
+        "--kv-cache-memory-bytes": size,
+        "--gpu-memory-utilization": None if share is None else f"{share / 100:.2f}",
+        "--quantization": QUANTIZATION.get(spec.model.format),
+        "--revision": common.revision(spec.model),
+        # Without it SIGTERM cuts running streams (0.32.0: after 0.02 s).
+        "--shutdown-timeout": spec.drain_timeout_seconds if "--shutdown-timeout" in table.options else None,
+    }
+    words = [word for name, value in wanted.items() if value is not None for word in (name, str(value))]
+    words.append("--enable-prefix-caching" if spec.kv_cache.prefix_caching else "--no-enable-prefix-caching")
+    if spec.model.trust_remote_code:
+        words.append("--trust-remote-code")
+    return words
+
+
+def _variables(spec: LLMDeploymentSpec) -> list[dict[str, Any]]:
+    variables = common.model_variables(spec.model, "VLLM_USE_MODELSCOPE")
+    # The key as a variable stays out of the process list.
+    if spec.engine.api_key is not None:
+        variables.append(common.secret_variable("VLLM_API_KEY", spec.engine.api_key))
+    # Usage statistics would leave the cluster without anybody having asked for it.
+    variables.append({"name": "VLLM_NO_USAGE_STATS", "value": "1"})
+    return variables

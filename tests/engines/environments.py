@@ -1,0 +1,169 @@
+"""The engines' own packages, each in an environment of its own in the cache, made from scratch where it is missing.
+
+    python -m tests.engines.environments            # the versions that the tests use
+    python -m tests.engines.environments --all      # every version of the flag tables
+
+LMDeploy needs a few small packages: its worker stubs the rest. vLLM needs torch: the CPU build from the folder that
+LLM_OPERATOR_WHEELS names (a wheel, or a `rebuild DIRECTORY` script that makes one), else PyPI's, which is larger.
+Sources of further versions lie beside the environments, without their compiled libraries, and go on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+TABLES = REPOSITORY / "operator" / "llm_operator" / "engines" / "data"
+TORCH = "2.13.0"
+VLLM_INSTALLED = "0.33.0"
+TESTED = {
+    "lmdeploy": ("0.9.2.post1", "0.10.2", "0.12.3", "0.14.0", "0.18.0"),
+    "vllm": ("0.20.2", "0.26.0", VLLM_INSTALLED),
+}
+"""Versions whose parsers the tests run: the first, the last, and those between at which a rule of ours changes."""
+INSTALL_TIMEOUT_SECONDS = 1800
+
+
+def cache_root() -> Path:
+    """Folder of everything that is made once and kept outside of the tree."""
+    named = os.environ.get("LLM_OPERATOR_CACHE")
+    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-operator"
+    return base / "engines"
+
+
+def known_versions(engine: str) -> tuple[str, ...]:
+    """Every version in the engine's flag table, oldest first."""
+    return tuple(json.loads((TABLES / f"{engine}.json").read_text())["versions"])
+
+
+def interpreter(engine: str) -> Path:
+    """The Python of the engine's environment; makes the environment where it is missing."""
+    requirements = (HERE / "requirements" / f"{engine}.txt").read_text()
+    extra = f"torch {TORCH} vllm {VLLM_INSTALLED}" if engine == "vllm" else ""
+    key = _key(requirements, extra, sys.version)
+    with _made_once(cache_root() / f"{engine}-env-{key}") as target:
+        if target is not None:
+            python = _virtual_environment(target)
+            if engine == "vllm":
+                _install(python, "--find-links", str(_wheels()), _torch_requirement())
+            _install(python, "--no-deps", "-r", str(HERE / "requirements" / f"{engine}.txt"))
+            if engine == "vllm":
+                _install(python, "--no-deps", f"vllm=={VLLM_INSTALLED}")
+    return cache_root() / f"{engine}-env-{key}" / "bin" / "python"
+
+
+def sources(engine: str, version: str) -> Path | None:
+    """Folder for PYTHONPATH that holds this version of the engine; None where the environment itself has it."""
+    if engine == "vllm" and version == VLLM_INSTALLED:
+        return None
+    python = interpreter(engine)
+    folder = cache_root() / "sources" / f"{engine}-{version}"
+    with _made_once(folder) as target:
+        if target is not None:
+            _install(python, "--no-deps", "--target", str(target), f"{engine}=={version}", cached=False)
+            # Parsers need no kernels, and these are nine tenths of the size.
+            for library in target.rglob("*.so*"):
+                library.unlink()
+    return folder
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _made_once(folder: Path) -> Iterator[Path | None]:
+    """Yield a folder to fill, or None where it is complete; other processes wait for the one that fills it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    complete = folder / ".complete"
+    if complete.exists():
+        yield None
+        return
+    with open(folder.parent / f"{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if complete.exists():
+            yield None
+            return
+        print(f"{folder.name}: making it in {folder.parent} ...", file=sys.stderr, flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        started = time.monotonic()
+        yield folder
+        complete.touch()
+        print(f"{folder.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _virtual_environment(folder: Path) -> Path:
+    if shutil.which("uv"):
+        subprocess.run(["uv", "venv", "--quiet", "--allow-existing", "--python", sys.executable, folder], check=True)
+    else:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    return folder / "bin" / "python"
+
+
+def _install(python: Path, *arguments: str, cached: bool = True) -> None:
+    if shutil.which("uv"):
+        tool = ["uv", "pip", "install", "--quiet", "--python", str(python), *([] if cached else ["--no-cache"])]
+    else:
+        tool = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        tool += [] if cached else ["--no-cache-dir"]
+    done = subprocess.run(
+        [*tool, *arguments], check=False, timeout=INSTALL_TIMEOUT_SECONDS, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join([*tool, *arguments])} failed:\n{done.stderr[-2000:]}")
+
+
+def _wheel_folder() -> Path | None:
+    named = os.environ.get("LLM_OPERATOR_WHEELS")
+    if named:
+        if not Path(named).is_dir():
+            raise RuntimeError(f"LLM_OPERATOR_WHEELS names {named}, which is no directory: correct it or unset it")
+        return Path(named)
+    beside = REPOSITORY.parent / "shared" / "wheels"
+    return beside if beside.is_dir() else None
+
+
+def _wheels() -> Path:
+    """A folder with torch's CPU wheel where one can be had; else an empty one, and PyPI's torch is taken."""
+    given = _wheel_folder()
+    made = cache_root() / "wheels"
+    made.mkdir(parents=True, exist_ok=True)
+    if given is not None and list(given.glob(f"torch-{TORCH}*.whl")):
+        return given
+    if given is not None and os.access(given / "rebuild", os.X_OK) and not list(made.glob(f"torch-{TORCH}*.whl")):
+        subprocess.run([given / "rebuild", made], check=True, timeout=INSTALL_TIMEOUT_SECONDS)
+    return made
+
+
+def _torch_requirement() -> str:
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    local = [wheel for wheel in _wheels().glob(f"torch-{TORCH}*.whl") if f"-{tag}-" in wheel.name]
+    return str(local[0]) if local else f"torch=={TORCH}"
+
+
+def main() -> None:
+    """Make the environments and say where they are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", action="store_true", help="every version of the flag tables, not only the tested ones")
+    arguments = parser.parse_args()
+    for engine, tested in TESTED.items():
+        print(engine, interpreter(engine))
+        for version in known_versions(engine) if arguments.all else tested:
+            print(" ", version, sources(engine, version) or "(in the environment)")
+
+
+if __name__ == "__main__":
+    main()
