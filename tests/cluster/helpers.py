@@ -5,17 +5,19 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.error import HTTPError
 
+from devcluster.control_plane import ControlPlane
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.client import PATHS
-
-from devcluster.control_plane import ControlPlane
 
 JSON = dict[str, Any]
 T = TypeVar("T")
 
 
 def llm(name: str, **spec: Any) -> JSON:
-    """An object whose model is on a hub that cannot be reached, so that nothing is planned; fields of the spec by their JSON names replace the defaults here."""
+    """An object whose model is on a hub that cannot be reached, so that nothing is planned.
+
+    Fields of the spec, by their JSON names, replace the defaults here.
+    """
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
-from llm_operator.api import KIND
 
 from devcluster.control_plane import ControlPlane
+from llm_operator.api import KIND
 from tests.cluster.helpers import Space, eventually, llm
 from tests.operator_process import OperatorUnderTest
 

@@ -15,8 +15,9 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 # (leap seconds, offsets) is wider than what Python reads back.
 TIME_PATTERN = r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$"
 
+Count = Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
 # Not WHOLE: the scale subresource refuses 3.0 in what it points at.
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+ScaledCount = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Amount = Annotated[int, Field(ge=0, le=2**53 - 1), WHOLE]
 Text = Annotated[str, Field(max_length=1024)]
 Message = Annotated[str, Field(max_length=32_768)]
@@ -92,7 +93,7 @@ class LLMDeploymentStatus(ApiModel):
     conditions: Annotated[list[Condition], Field(max_length=16), KeyedBy("type")] = Field(
         description="Conditions in the sense of kstatus.",
     )
-    replicas: Count = Field(default=0, description="Pods that exist.")
+    replicas: ScaledCount = Field(default=0, description="Pods that exist.")
     ready_replicas: Count = Field(default=0, description="Pods that serve the current spec.")
     selector: Text | None = Field(default=None, description="Label selector of the pods, for the scale subresource.")
     endpoint: Text | None = Field(default=None, description="Base URL of the OpenAI-compatible API in the cluster.")
