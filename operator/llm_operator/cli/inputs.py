@@ -1,25 +1,31 @@
-"""Manifests, model configurations and GPUs as a command line gives them."""
+"""Models and GPUs as a command line gives them."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from llm_operator.api import API_VERSION, KIND
-from llm_operator.api.resource import InvalidResource, LLMDeployment
+from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.errors import BadInputError
-from llm_operator.kube.model_facts import fetch_facts
-from llm_operator.models import ModelConfigError, ModelShape, parse_config_text
+from llm_operator.kube.model_facts import CONFIG, INDEX, SINGLE, fetch_facts
+from llm_operator.models import (
+    ModelConfigError,
+    ModelShape,
+    UnknownArchitectureError,
+    contradiction,
+    header_length,
+    parse_config_text,
+    read_header,
+    read_index,
+)
 from llm_operator.planning import GpuFacts, PlanInputError, UnknownGpuError, gpu_by_name, parse_gpu, parse_gpu_memory
-from llm_operator.reconcile.planned import gpu_given
+from llm_operator.reconcile.planned import GPUS_PER_NODE, gpu_given
 
 # A configuration is a few kilobytes; more is some other file.
 CONFIG_LIMIT_BYTES = 4 << 20
+# What was read and is no mistake of the caller; what is one, also where a manifest and no flag named the model.
+UNKNOWN_MODEL = ("ModelUnknown", "WeightsContradictConfig")
+WRONG_MODEL = ("ModelUnsupported", "ModelNotFound", "RevisionNotFound")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,60 +35,6 @@ class GpuArguments:
     gpu: str | None
     memory: str | None
     compute_capability: str | None
-
-    @property
-    def given(self) -> bool:
-        """Whether any of them says which GPU."""
-        return self.gpu is not None or self.memory is not None
-
-
-def read_manifests(names: Sequence[str]) -> list[LLMDeployment]:
-    """All LLMDeployments of some files; other kinds are passed over.
-
-    Args:
-        names: paths; `-` is standard input.
-
-    Raises:
-        BadInputError: every file that cannot be read and every field that is wrong.
-    """
-    problems: list[str] = []
-    found: list[LLMDeployment] = []
-    for name in names:
-        try:
-            text = sys.stdin.read() if name == "-" else Path(name).read_text()
-            documents = [document for document in yaml.safe_load_all(text) if document is not None]
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{name}: cannot be read: {error}")
-            continue
-        except yaml.YAMLError as error:
-            problems.append(f"{name}: is no YAML: {' '.join(str(error).split())}")
-            continue
-        for number, document in enumerate(documents, start=1):
-            _take(document, f"{name}[{number}]", found, problems)
-    if not found and not problems:
-        problems.append(f"no {KIND} of {API_VERSION} in {', '.join(names)}")
-    if problems:
-        raise BadInputError(problems)
-    return found
-
-
-def _take(document: Any, where: str, found: list[LLMDeployment], problems: list[str]) -> None:
-    if not isinstance(document, dict):
-        problems.append(f"{where}: is a {type(document).__name__}, expected an object with apiVersion and kind")
-        return
-    if document.get("kind") == "List" and isinstance(document.get("items"), list):
-        for index, item in enumerate(document["items"]):
-            _take(item, f"{where}.items[{index}]", found, problems)
-        return
-    if document.get("kind") != KIND:
-        return
-    if document.get("apiVersion") != API_VERSION:
-        problems.append(f"{where}: apiVersion is {document.get('apiVersion')!r}, expected {API_VERSION!r}")
-        return
-    try:
-        found.append(LLMDeployment.parse(document))
-    except InvalidResource as invalid:
-        problems += [f"{where}: {field}: {message}" for field, message in invalid.errors]
 
 
 def read_shape(config: str | None, resource: LLMDeployment) -> ModelShape | str:
@@ -95,51 +47,101 @@ def read_shape(config: str | None, resource: LLMDeployment) -> ModelShape | str:
     Raises:
         BadInputError: a configuration that was named cannot be used.
     """
-    if config is not None and (Path(config).exists() or config.endswith(".json")):
+    if config is not None and _is_path(config):
         return _shape_of_file(Path(config))
     source = resource.spec.model.hugging_face
-    repository, revision = (
-        (config, None) if config else (source.repository, source.revision) if source else (None, None)
-    )
-    if repository is None:
+    if config:
+        facts = fetch_facts(config, None)
+    elif source is not None:
+        facts = fetch_facts(source.repository, source.revision)
+    else:
         return "the model is on a volume or another hub: give its config.json with --config"
-    facts = fetch_facts(repository, revision)
     if facts.shape is not None:
         return facts.shape
-    if config is not None or facts.reason in ("ModelUnknown", "ModelNotFound", "RevisionNotFound"):
+    if facts.reason in UNKNOWN_MODEL:
+        return facts.message
+    if config:
+        raise BadInputError([f"there is no file or folder {config!r} here, and as a repository: {facts.message}"])
+    if facts.reason in WRONG_MODEL:
         raise BadInputError([facts.message])
     return facts.message
 
 
-def _shape_of_file(path: Path) -> ModelShape:
-    path = path / "config.json" if path.is_dir() else path
+def _is_path(config: str) -> bool:
+    """Whether --config means a file or folder; else it is a repository. "org/model" may be both: what is there wins."""
     try:
-        if path.stat().st_size > CONFIG_LIMIT_BYTES:
-            raise BadInputError([f"{path}: has {path.stat().st_size} bytes, a config.json has some thousand"])
-        return parse_config_text(path.read_bytes())
+        return Path(config).exists() or config.endswith(".json") or config.startswith((".", "/", "~")) or not config
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _shape_of_file(path: Path) -> ModelShape | str:
+    path = path / CONFIG if path.is_dir() else path
+    try:
+        with path.open("rb") as file:
+            content = file.read(CONFIG_LIMIT_BYTES + 1)
+        if len(content) > CONFIG_LIMIT_BYTES:
+            raise BadInputError([f"{path}: is larger than {CONFIG_LIMIT_BYTES} bytes, a config.json has some thousand"])
+        shape = parse_config_text(content)
+        stored = _weights_beside(path)
     except OSError as error:
-        raise BadInputError([f"{path}: cannot be read: {error.strerror}"]) from error
+        raise BadInputError([f"{path}: cannot be read: {error.strerror or error}"]) from error
+    except UnknownArchitectureError as error:
+        return f"{path}: {error}"
     except ModelConfigError as error:
         raise BadInputError([f"{path}: {error}"]) from error
+    told = contradiction(shape, stored) if stored is not None else None
+    return shape if told is None else f"{path.parent}: {told}"
 
 
-def gpu_of(arguments: GpuArguments, resource: LLMDeployment) -> GpuFacts | str:
-    """The GPU to plan for: from the command line, else from spec.gpu; a text where neither says.
+def _weights_beside(config: Path) -> int | None:
+    """Bytes of the weights in config.json's folder by their index or header; None where there are none."""
+    index, single = config.with_name(INDEX), config.with_name(SINGLE)
+    if config.name != CONFIG:
+        return None
+    if index.exists():
+        return read_index(index.read_bytes()).total_bytes
+    if not single.exists():
+        return None
+    with single.open("rb") as file:
+        start = file.read(8)
+        return read_header(start + file.read(header_length(start) - 8)).total_bytes
+
+
+def given_gpu(arguments: GpuArguments) -> GpuFacts | None:
+    """The GPU of the command line; None where it gives none.
 
     Raises:
-        BadInputError: an unknown name (the nearest are offered), or a size that is none.
+        BadInputError: an unknown name (the nearest are offered), a size that is none, or two GPUs at once.
     """
+    problems: list[str] = []
+    if arguments.memory is not None and arguments.gpu is not None:
+        problems.append("--gpu and --gpu-memory exclude each other: name a GPU or give its memory")
+    if arguments.compute_capability is not None and arguments.memory is None:
+        problems.append("--compute-capability belongs to --gpu-memory; a GPU of the catalogue has its own")
+    if problems:
+        raise BadInputError(problems)
     try:
         if arguments.memory is not None:
             return parse_gpu_memory(arguments.memory, arguments.compute_capability)
-        if arguments.gpu is not None:
-            return parse_gpu(arguments.gpu)
-        given = gpu_given(resource.spec.gpu)
-        if given is not None:
-            return given
-        product = resource.spec.gpu.product
-        if product is not None:
-            return gpu_by_name(product, count=8)
+        return parse_gpu(arguments.gpu) if arguments.gpu is not None else None
     except (UnknownGpuError, PlanInputError) as error:
         raise BadInputError([str(error)]) from error
-    return "which GPU is not known: give --gpu or --gpu-memory, or set spec.gpu.product"
+
+
+def gpu_of(resource: LLMDeployment) -> GpuFacts | str:
+    """The GPU that spec.gpu describes; a text where it does not say.
+
+    Raises:
+        BadInputError: a product that the catalogue lacks (the nearest are offered).
+    """
+    given = gpu_given(resource.spec.gpu)
+    if given is not None:
+        return given
+    product = resource.spec.gpu.product
+    if product is None:
+        return "which GPU is not known: give --gpu or --gpu-memory, or set spec.gpu.product"
+    try:
+        return gpu_by_name(product, count=GPUS_PER_NODE)
+    except UnknownGpuError as error:
+        raise BadInputError([f"spec.gpu.product: {error}"]) from error

@@ -12,10 +12,12 @@ import yaml
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.cli.errors import BadInputError
-from llm_operator.cli.inputs import GpuArguments, gpu_of, read_manifests, read_shape
+from llm_operator.cli.inputs import GpuArguments, given_gpu, gpu_of, read_shape
+from llm_operator.cli.manifests import read_manifests
 from llm_operator.engines import RefusedError, check
 from llm_operator.planning import (
     ComparedPlan,
+    GpuFacts,
     PlanInputError,
     PlanRequest,
     PlanResult,
@@ -29,6 +31,9 @@ from llm_operator.reconcile.planned import request_from_spec
 
 EXIT_FITS = 0
 EXIT_DOES_NOT_FIT = 1
+
+# Flags for what is otherwise in a manifest.
+SPEC_FLAGS = ("engine", "backend", "engine_version", "tensor", "kv", "memory_percent", "context_length")
 
 _DESCRIPTION = """Say in numbers what will fit. Exit code: 0 all fit, or nothing is known against them; 1 something does
 not fit; 2 bad input."""
@@ -59,15 +64,25 @@ def run(chosen: argparse.Namespace) -> int:
     Raises:
         BadInputError: input that makes no sense.
     """
-    resources = read_manifests(chosen.filename) if chosen.filename else [_from_flags(chosen)]
-    gpus = GpuArguments(chosen.gpu, chosen.gpu_memory, chosen.compute_capability)
+    problems: list[str] = []
+    gpu: GpuFacts | None = None
+    resources: list[LLMDeployment] = []
+    try:
+        gpu = given_gpu(GpuArguments(chosen.gpu, chosen.gpu_memory, chosen.compute_capability))
+    except BadInputError as error:
+        problems += error.problems
+    try:
+        resources = _from_files(chosen) if chosen.filename else [_from_flags(chosen)]
+    except BadInputError as error:
+        problems += error.problems
+    if problems:
+        raise BadInputError(problems)
     results: dict[str, PlanResult] = {}
     grids: dict[str, tuple[ComparedPlan, ...]] = {}
-    problems: list[str] = []
     for resource in resources:
         name = _unique(resource.metadata.name, results)
         try:
-            request = _request(resource, chosen.config, gpus)
+            request = _request(resource, chosen.config, gpu)
             results[name] = unknown(request) if isinstance(request, str) else plan(request)
             if chosen.compare and not isinstance(request, str):
                 grids[name] = compare(request)
@@ -82,21 +97,35 @@ def run(chosen: argparse.Namespace) -> int:
     return EXIT_DOES_NOT_FIT if refused else EXIT_FITS
 
 
-def _request(resource: LLMDeployment, config: str | None, gpus: GpuArguments) -> PlanRequest | str:
+def _request(resource: LLMDeployment, config: str | None, gpu: GpuFacts | None) -> PlanRequest | str:
     """What to plan; a text where too little is known."""
     refusals = check(resource.spec)
     if refusals:
         raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refusals])
-    gpu = gpu_of(gpus, resource)
+    card = gpu or gpu_of(resource)
     shape = read_shape(config, resource)
     if isinstance(shape, str):
         return shape
-    if isinstance(gpu, str):
-        return gpu
+    if isinstance(card, str):
+        return card
     try:
-        return request_from_spec(resource.spec, shape, gpu)
+        return request_from_spec(resource.spec, shape, card)
     except RefusedError as refused:
         raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refused.refusals]) from refused
+
+
+def _from_files(chosen: argparse.Namespace) -> list[LLMDeployment]:
+    """The manifests; a flag that says what a manifest says is refused, not passed over."""
+    both = [name for name in SPEC_FLAGS if getattr(chosen, name) is not None]
+    problems = [f"--{name.replace('_', '-')} and -f exclude each other: the manifest says it" for name in both]
+    try:
+        found = read_manifests(chosen.filename)
+    except BadInputError as error:
+        problems += error.problems
+        found = []
+    if problems:
+        raise BadInputError(problems)
+    return found
 
 
 def _from_flags(chosen: argparse.Namespace) -> LLMDeployment:
@@ -163,10 +192,9 @@ def table(results: dict[str, PlanResult]) -> str:
         rows.append([name, str(result.verdict), *_numbers(result)])
         notes += [f"{name}: {reason}" for reason in result.reasons]
         for offer in result.counter_offers:
-            changes = ", ".join(f"{path}: {value}" for path, value in offer.change.items())
-            notes.append(
-                f"{name}: would fit with {changes}: {offer.plan.kv_tokens:,} KV tokens at TP {offer.plan.tensor}"
-            )
+            changes = ", ".join(f"{path}: {json.dumps(value)}" for path, value in offer.change.items())
+            numbers = f"{offer.plan.kv_tokens:,} KV tokens at TP {offer.plan.tensor}"
+            notes.append(f"{name}: would fit with {changes} ({numbers})")
     return "\n".join([_aligned(rows), *([""] if notes else []), *notes])
 
 

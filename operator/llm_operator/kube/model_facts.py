@@ -1,4 +1,4 @@
-"""A model's config.json from its hub, fetched once per repository and revision, beside the reconciler."""
+"""What a model's hub tells of it, config.json and the size of the weights: asked once, beside the reconciler."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, model_info
+from huggingface_hub import hf_hub_download, model_info, parse_safetensors_file_metadata
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -21,12 +22,22 @@ from huggingface_hub.errors import (
 )
 
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.models import ModelConfigError, ModelShape, parse_config_text
+from llm_operator.models import (
+    ModelConfigError,
+    ModelShape,
+    UnknownArchitectureError,
+    contradiction,
+    parse_config_text,
+    read_index,
+)
 
 log = logging.getLogger("llm_operator.models")
 
 FETCH_TIMEOUT_SECONDS = 20.0
 RETRY_SECONDS = 300.0
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,36 +94,67 @@ class ModelFactsCache:
 
 
 def fetch_facts(repository: str, revision: str | None) -> ModelFacts:
-    """Read config.json from the hub; blocking. Never raises: what went wrong is in the facts.
+    """Read config.json and the size of the weights from the hub; blocking. Never raises: the facts say what went wrong.
 
     The hub's endpoint, a proxy and the offline mode are huggingface_hub's own settings (HF_ENDPOINT, HTTPS_PROXY,
     HF_HUB_OFFLINE). Gated repositories cannot be read, because the operator reads no Secrets.
     """
     try:
-        commit = model_info(repository, revision=revision, timeout=FETCH_TIMEOUT_SECONDS).sha
-        with tempfile.TemporaryDirectory(prefix="llm-operator-") as folder:
-            path = hf_hub_download(repository, "config.json", revision=commit or revision, local_dir=folder)
-            config = Path(path).read_bytes()
-        return ModelFacts(shape=parse_config_text(config), revision=commit)
-    except GatedRepoError:
-        text = f"{repository} is gated: the operator reads no token, so the engine finds out; the plan stays Unknown"
-        return ModelFacts(reason="ModelGated", message=text)
-    except RepositoryNotFoundError:
-        text = f"{repository} does not exist on the hub, or is private: check spec.model and its credentials"
-        return ModelFacts(reason="ModelNotFound", message=text)
-    except RevisionNotFoundError:
-        return ModelFacts(reason="RevisionNotFound", message=f"{repository} has no revision {revision!r}")
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        return ModelFacts(reason="HubUnreachable", message=f"the hub cannot be reached: {_first_line(error)}")
-    except EntryNotFoundError:
-        return ModelFacts(reason="ModelUnknown", message=f"{repository} has no config.json")
-    except ModelConfigError as error:
+        return _read(repository, revision)
+    except UnknownArchitectureError as error:
         return ModelFacts(reason="ModelUnknown", message=f"config.json of {repository}: {error}")
-    except HfHubHTTPError as error:
-        return ModelFacts(reason="HubError", message=f"the hub refused: {_first_line(error)}")
+    except ModelConfigError as error:
+        return ModelFacts(reason="ModelUnsupported", message=f"{repository}: {error}")
     except Exception as error:  # the client raises its transport's own errors for a hub that is away
-        log.info("hub unreachable", exc_info=True)
-        return ModelFacts(reason="HubUnreachable", message=f"the hub cannot be reached: {_first_line(error)}")
+        log.info("%s could not be read from the hub", repository, exc_info=True)
+        reason, text = next((told for kind, *told in _FAILURES if isinstance(error, kind)), _UNREACHABLE)
+        return ModelFacts(
+            reason=reason, message=text.format(repository=repository, revision=revision, said=_first_line(error))
+        )
+
+
+_UNREACHABLE = ("HubUnreachable", "the hub cannot be reached: {said}")
+# The first that an error is an instance of; the client's errors are subclasses of each other.
+_FAILURES = (
+    (HFValidationError, "ModelNotFound", "{repository!r} is no name of a repository: expected such as org/model"),
+    (
+        GatedRepoError,
+        "ModelGated",
+        "{repository} is gated: the operator reads no token, so the engine finds out; the plan stays Unknown",
+    ),
+    (
+        RepositoryNotFoundError,
+        "ModelNotFound",
+        "{repository} does not exist on the hub, or is private: check spec.model and its credentials",
+    ),
+    (RevisionNotFoundError, "RevisionNotFound", "{repository} has no revision {revision!r}"),
+    ((LocalEntryNotFoundError, OfflineModeIsEnabled), *_UNREACHABLE),
+    (EntryNotFoundError, "ModelUnsupported", "{repository} has no config.json"),
+    (HfHubHTTPError, "HubError", "the hub refused: {said}"),
+)
+
+
+def _read(repository: str, revision: str | None) -> ModelFacts:
+    """The facts of one repository. Raises the hub client's errors, and ModelConfigError."""
+    info = model_info(repository, revision=revision, timeout=FETCH_TIMEOUT_SECONDS)
+    files = frozenset(sibling.rfilename for sibling in info.siblings or ())
+    commit = info.sha or revision
+    with tempfile.TemporaryDirectory(prefix="llm-operator-") as folder:
+        shape = parse_config_text(_download(repository, CONFIG, commit, folder))
+        stored: int | None = None
+        if INDEX in files:
+            stored = read_index(_download(repository, INDEX, commit, folder)).total_bytes
+        elif SINGLE in files:
+            header = parse_safetensors_file_metadata(repository, SINGLE, revision=commit, timeout=FETCH_TIMEOUT_SECONDS)
+            stored = max((tensor.data_offsets[1] for tensor in header.tensors.values()), default=None)
+    told = contradiction(shape, stored) if stored is not None else None
+    if told is not None:
+        return ModelFacts(reason="WeightsContradictConfig", message=f"{repository}: {told}", revision=info.sha)
+    return ModelFacts(shape=shape, revision=info.sha)
+
+
+def _download(repository: str, name: str, revision: str | None, folder: str) -> bytes:
+    return Path(hf_hub_download(repository, name, revision=revision, local_dir=folder)).read_bytes()
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,9 +2,11 @@
 
 Use: `parse_config(mapping) -> ModelShape` or `parse_config_text(text_or_bytes)`; both raise ModelConfigError
 (InvalidModelConfigError, MissingFieldError, UnknownArchitectureError, UnsupportedModelKindError). Weight files:
-`read_index(text_or_bytes) -> WeightIndex`, `read_header(first_bytes) -> WeightHeader`.
+`read_index(text_or_bytes) -> WeightIndex`, `read_header(first_bytes) -> WeightHeader`, and
+`contradiction(shape, stored_bytes)`: whether they hold the model that config.json describes.
 """
 
+from llm_operator.models.checkpoint import contradiction, expected_bytes
 from llm_operator.models.config import known_architectures, parse_config, parse_config_text
 from llm_operator.models.errors import (
     InvalidModelConfigError,
@@ -39,6 +41,8 @@ __all__ = [
     "UnsupportedModelKindError",
     "WeightHeader",
     "WeightIndex",
+    "contradiction",
+    "expected_bytes",
     "header_length",
     "known_architectures",
     "parse_config",

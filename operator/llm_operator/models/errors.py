@@ -37,7 +37,7 @@ class UnknownArchitectureError(ModelConfigError):
         near = f" (similar known ones: {', '.join(known)})" if known else ""
         super().__init__(
             f"architecture {architecture} is unknown{near}: its parameters and KV cache cannot be computed,"
-            " so no plan is made; planPolicy Warn serves it without one"
+            " so no plan is made, and nothing is held back"
         )
 
 

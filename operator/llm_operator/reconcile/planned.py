@@ -18,7 +18,9 @@ from llm_operator.planning import (
     Plan,
     PlanRequest,
     PlanResult,
+    UnknownGpuError,
     Verdict,
+    gpu_by_name,
     plan_document,
 )
 from llm_operator.planning.weights import weight_bytes
@@ -33,8 +35,20 @@ def gpu_given(gpu: GpuSpec) -> GpuFacts | None:
     if gpu.memory is None:
         return None
     return GpuFacts(
-        product=gpu.product or "given", memory_bytes=bytes_of(gpu.memory), count=GPUS_PER_NODE, source="spec.gpu.memory"
+        product=gpu.product or "given",
+        memory_bytes=bytes_of(gpu.memory),
+        compute_capability=_capability(gpu.product),
+        count=GPUS_PER_NODE,
+        source="spec.gpu.memory",
     )
+
+
+def _capability(product: str | None) -> tuple[int, int] | None:
+    """The catalogue's, for a product that it has."""
+    try:
+        return gpu_by_name(product).compute_capability if product is not None else None
+    except UnknownGpuError:
+        return None
 
 
 def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts) -> PlanRequest:

@@ -1,0 +1,107 @@
+"""Manifests as a command line names them: files, standard input, several documents, Lists."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llm_operator.api import API_VERSION, KIND
+from llm_operator.api.resource import InvalidResource, LLMDeployment
+from llm_operator.cli.errors import BadInputError
+
+# As much as the API server takes in one request.
+MANIFEST_LIMIT_BYTES = 3 << 20
+# Values of one document. Aliases let a short text stand for a value that grows without end.
+MOST_VALUES = 200_000
+SHOWN_CHARACTERS = 200
+
+
+def read_manifests(names: Sequence[str]) -> list[LLMDeployment]:
+    """All LLMDeployments of some files; other kinds are passed over.
+
+    Args:
+        names: paths; `-` is standard input.
+
+    Raises:
+        BadInputError: every file that cannot be read and every field that is wrong.
+    """
+    problems: list[str] = []
+    found: list[LLMDeployment] = []
+    for name in names:
+        documents, problem = _documents(name)
+        problems += [problem] if problem else []
+        for number, document in enumerate(documents, start=1):
+            if document is not None:
+                _take(document, f"{name}[{number}]", found, problems)
+    if not found and not problems:
+        problems.append(f"no {KIND} of {API_VERSION} in {', '.join(names)}")
+    if problems:
+        raise BadInputError(problems)
+    return found
+
+
+def _documents(name: str) -> tuple[list[Any], str | None]:
+    """The documents of a file; else none, and why."""
+    try:
+        return list(yaml.safe_load_all(_text(name))), None
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+    except UnicodeDecodeError:
+        problem = "is no text in UTF-8"
+    except RecursionError:
+        problem = "is nested too deeply for a manifest"
+    except BadInputError as error:
+        problem = str(error)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that cannot be
+        problem = f"is no YAML: {' '.join(str(error).split())[:SHOWN_CHARACTERS]}"
+    return [], f"{name}: {problem}"
+
+
+def _text(name: str) -> str:
+    if name == "-":
+        content = sys.stdin.buffer.read(MANIFEST_LIMIT_BYTES + 1)
+    else:
+        with Path(name).open("rb") as file:
+            content = file.read(MANIFEST_LIMIT_BYTES + 1)
+    if len(content) > MANIFEST_LIMIT_BYTES:
+        raise BadInputError([f"is larger than {MANIFEST_LIMIT_BYTES} bytes, more than an API server takes"])
+    return content.decode()
+
+
+def _values(document: Any) -> Iterator[None]:
+    """One for each value that writing the document out would write; without end where it contains itself."""
+    stack = [document]
+    while stack:
+        value = stack.pop()
+        yield
+        if isinstance(value, dict):
+            stack += value.values()
+        elif isinstance(value, list | tuple | set):
+            stack += value
+
+
+def _take(document: Any, where: str, found: list[LLMDeployment], problems: list[str]) -> None:
+    if sum(1 for _ in islice(_values(document), MOST_VALUES)) == MOST_VALUES:
+        problems.append(f"{where}: holds {MOST_VALUES} values or more, or contains itself: that is no manifest")
+        return
+    if not isinstance(document, dict):
+        problems.append(f"{where}: is a {type(document).__name__}, expected an object with apiVersion and kind")
+        return
+    if document.get("kind") == "List" and isinstance(document.get("items"), list):
+        for index, item in enumerate(document["items"]):
+            _take(item, f"{where}.items[{index}]", found, problems)
+        return
+    if document.get("kind") != KIND:
+        return
+    if document.get("apiVersion") != API_VERSION:
+        problems.append(f"{where}: apiVersion is {str(document.get('apiVersion'))[:60]!r}, expected {API_VERSION!r}")
+        return
+    try:
+        found.append(LLMDeployment.parse(document))
+    except InvalidResource as invalid:
+        problems += [f"{where}: {field}: {message}" for field, message in invalid.errors]

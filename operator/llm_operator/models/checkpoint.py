@@ -1,0 +1,52 @@
+"""Whether the weight files hold the model that config.json describes. Compares; corrects nothing."""
+
+from __future__ import annotations
+
+from llm_operator.models.shape import CheckpointQuantization, ModelShape, Tensor
+
+STORED_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# Layers for speculative decoding, which no config.json counts: 4 % of GLM-4.7-Flash, 2.6 % of DeepSeek-V3.
+TOLERANCE_PERCENT = 10
+# Zero points, indices and packed scales differ between the tools that quantize, and so does what they leave as it is.
+QUANTIZED_TOLERANCE_PERCENT = 15
+
+
+def expected_bytes(shape: ModelShape) -> int:
+    """Return the bytes of all tensors of the checkpoint as its files hold them, by config.json alone."""
+    wide = STORED_BYTES[shape.dtype]
+    return int(sum(_bytes_of(piece, shape.quantization, wide) * piece.parameters for piece in shape.tensors))
+
+
+def contradiction(shape: ModelShape, stored_bytes: int) -> str | None:
+    """Return what to say where weight files of `stored_bytes` cannot be the model of `shape`; None where they can.
+
+    Unquantized weights may be stored in 16 or 32 bit whatever config.json says: engines serve them in 16. A tied
+    head may be stored once or twice.
+    """
+    expected = expected_bytes(shape)
+    head = shape.vocabulary_size * shape.hidden_size if shape.tied_embeddings else 0
+    if shape.quantization is None:
+        accepted = [width * (shape.parameters + copy) for width in (2, 4) for copy in (0, head)]
+        tolerance = TOLERANCE_PERCENT
+    else:
+        accepted = [expected, expected + STORED_BYTES[shape.dtype] * head]
+        tolerance = QUANTIZED_TOLERANCE_PERCENT
+    if any(abs(stored_bytes - size) * 100 <= tolerance * size for size in accepted):
+        return None
+    how = "unquantized" if shape.quantization is None else f"quantized by {shape.quantization.method}"
+    return (
+        f"the weight files hold {stored_bytes} bytes, but config.json describes {shape.parameters} parameters, {how},"
+        f" about {expected} bytes: one of them belongs to another model or leaves out its quantization, so no plan is"
+        " made"
+    )
+
+
+def _bytes_of(piece: Tensor, quantization: CheckpointQuantization | None, wide: int) -> float:
+    """Return bytes of one parameter with its share of scales and zero points."""
+    if quantization is None or not piece.linear or piece.role in quantization.skipped:
+        return wide
+    bits: float = quantization.bits
+    if quantization.group_size is not None:
+        scale = 8 if quantization.method == "mxfp4" else 16 + (0 if quantization.symmetric else quantization.bits)
+        bits += scale / quantization.group_size
+    return bits / 8

@@ -1,0 +1,413 @@
+"""`kubectl llm plan` in all its forms: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import constants
+
+from llm_operator.cli.main import run
+from llm_operator.models import parse_config_text
+from llm_operator.planning import Engine, PlanRequest, gpu_by_name, plan, result_document
+from tests.hub_stub import StubHub
+
+CONFIGS = Path(__file__).parents[1] / "models" / "configs"
+LLAMA = str(CONFIGS / "llama-3.1-8b.json")
+LARGE = str(CONFIGS / "llama-3.3-70b.json")
+ITEM = {"name", "verdict", "reasons", "plan", "counterOffers"}
+# Eight lists of nine references to the one before.
+BILLION = b"a: &a [x]\n" + b"".join(b"%c: &%c [%s]\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 9)) for n in b"bcdefghi")
+PLAN_INTEGERS = {
+    "tensor",
+    "gpusPerReplica",
+    "gpuMemoryBytes",
+    "weightBytesPerGpu",
+    "kvBytesPerToken",
+    "kvTokens",
+    "kvTokensLow",
+    "maxConcurrentRequests",
+    "contextLength",
+}
+
+
+def manifest(name: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "llm-operator.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": name},
+        "spec": {"model": {"huggingFace": {"repository": "org/model"}}, "engine": {"type": "LMDeploy"}, **spec},
+    }
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., str]:
+    """Writes documents to a file and gives its path."""
+
+    def write(*documents: object, name: str = "manifests.yaml") -> str:
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump_all(documents))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def stub_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
+    """A stub on loopback in the place of the hub."""
+    with StubHub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", hub.url, raising=False)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        yield hub
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    try:
+        code = run(["plan", *arguments])
+    except SystemExit as left:  # argparse
+        code = int(str(left.code))
+    output, errors = capsys.readouterr()
+    assert "Traceback" not in output + errors
+    return code, output, errors
+
+
+def items(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> list[dict[str, Any]]:
+    """The items of `-o json`."""
+    found, output, errors = ran(capsys, *arguments, "-o", "json")
+    assert found == code, errors
+    body = json.loads(output)
+    assert set(body) == {"items"}
+    entries: list[dict[str, Any]] = body["items"]
+    return entries
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    """The lines of standard error of a command that ends with 2 and prints nothing else."""
+    code, output, errors = ran(capsys, *arguments)
+    assert (code, output) == (2, ""), errors
+    return errors.splitlines()
+
+
+def check_plan(body: dict[str, Any]) -> None:
+    assert set(body) == PLAN_INTEGERS | {"explanation"}
+    assert all(type(body[name]) is int and body[name] >= 0 for name in PLAN_INTEGERS)
+    assert isinstance(body["explanation"], str)
+
+
+def test_what_fits_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    (item,) = items(capsys, "--config", LLAMA, "--gpu", "NVIDIA-RTX-A6000:2")
+    assert set(item) == ITEM
+    assert item["verdict"] == "Fits"
+    assert item["counterOffers"] == []
+    check_plan(item["plan"])
+    assert item["plan"]["tensor"] == item["plan"]["gpusPerReplica"] == 1
+    assert item["plan"]["weightBytesPerGpu"] == 8030261248 * 2
+
+
+def test_what_does_not_fit_ends_with_1_and_offers_what_does(capsys: pytest.CaptureFixture[str]) -> None:
+    (item,) = items(capsys, "--config", LARGE, "--gpu", "NVIDIA-RTX-A6000:2", code=1)
+    assert item["verdict"] == "DoesNotFit"
+    assert item["reasons"]
+    assert item["counterOffers"]
+    check_plan(item["plan"])
+    for offer in item["counterOffers"]:
+        assert set(offer) == {"change", "plan"}
+        check_plan(offer["plan"])
+        assert offer["plan"]["kvTokens"] > 0
+    changed = {path for offer in item["counterOffers"] for path in offer["change"]}
+    assert {"parallelism.tensor", "gpu.memory"} <= changed
+
+
+def test_the_answer_is_the_planners_own(capsys: pytest.CaptureFixture[str]) -> None:
+    (item,) = items(capsys, "--config", LLAMA, "--gpu", "NVIDIA-L4", "--engine", "VLLM", "--engine-version", "0.26.0")
+    shape = parse_config_text(Path(LLAMA).read_bytes())
+    request = PlanRequest(shape, Engine.VLLM, "0.26.0", gpu_by_name("NVIDIA-L4"))
+    assert item == json.loads(json.dumps(result_document("plan", plan(request))))
+
+
+def test_yaml_says_what_json_says(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--config", LARGE, "--gpu", "NVIDIA-RTX-A6000:2")
+    expected = items(capsys, *arguments, code=1)
+    code, output, _ = ran(capsys, *arguments, "-o", "yaml")
+    assert code == 1
+    assert yaml.safe_load(output) == {"items": expected}
+
+
+def test_the_table_has_a_line_for_each_and_the_offers(
+    capsys: pytest.CaptureFixture[str], written: Callable[..., str]
+) -> None:
+    file = written(manifest("small"), manifest("wide", parallelism={"tensor": 3}))
+    code, output, _ = ran(capsys, "-f", file, "--config", LLAMA, "--gpu", "NVIDIA-RTX-A6000:4")
+    assert code == 1
+    lines = output.splitlines()
+    assert lines[0].split()[:3] == ["NAME", "VERDICT", "TP"]
+    assert lines[1].split()[:2] == ["small", "Fits"]
+    assert lines[2].split()[:2] == ["wide", "DoesNotFit"]
+    assert any(line.startswith("wide: would fit with parallelism.tensor: ") for line in lines)
+
+
+def test_several_documents_files_and_lists(capsys: pytest.CaptureFixture[str], written: Callable[..., str]) -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "other"}}
+    one = written(manifest("a"), service, None, manifest("b"), name="one.yaml")
+    two = written({"apiVersion": "v1", "kind": "List", "items": [manifest("c"), manifest("a")]}, name="two.yaml")
+    found = items(capsys, "-f", one, "-f", two, "--config", LLAMA, "--gpu", "NVIDIA-L4")
+    assert [item["name"] for item in found] == ["a", "b", "c", "a-2"]
+
+
+def test_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    text = yaml.safe_dump_all([manifest("a"), manifest("b", engine={"type": "VLLM"})])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    found = items(capsys, "-f", "-", "--config", LLAMA, "--gpu", "NVIDIA-L4")
+    assert [(item["name"], item["verdict"]) for item in found] == [("a", "Fits"), ("b", "Fits")]
+    assert found[0]["plan"]["kvTokens"] != found[1]["plan"]["kvTokens"]
+
+
+def test_the_manifest_says_what_is_planned(capsys: pytest.CaptureFixture[str], written: Callable[..., str]) -> None:
+    spec = {
+        "parallelism": {"tensor": 2},
+        "kvCache": {"quantization": "Int8", "memoryPercent": 40},
+        "contextLength": 4096,
+        "gpu": {"product": "NVIDIA-RTX-A6000"},
+    }
+    (item,) = items(capsys, "-f", written(manifest("a", **spec)), "--config", LLAMA)
+    (flags,) = items(
+        capsys, "--config", LLAMA, "--gpu", "NVIDIA-RTX-A6000:8", "--tensor", "2", "--kv", "Int8",
+        "--memory-percent", "40", "--context-length", "4096",
+    )  # fmt: skip
+    assert item["plan"] == flags["plan"]
+    assert (item["plan"]["tensor"], item["plan"]["contextLength"]) == (2, 4096)
+
+
+def test_any_card_by_its_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    (two,) = items(capsys, "--config", LLAMA, "--gpu-memory", "12Gi:2")
+    assert two["plan"]["tensor"] == 2
+    (bytes_,) = items(capsys, "--config", LLAMA, "--gpu-memory", str(12 << 30) + ":2")
+    assert {**two["plan"], "explanation": ""} == {**bytes_["plan"], "explanation": ""}
+    (item,) = items(capsys, "--config", LLAMA, "--gpu-memory", "48Gi", "--compute-capability", "6.1", code=1)
+    assert "7.0" in " ".join(item["reasons"])
+
+
+def test_spec_gpu_memory_stands_where_no_flag_does(
+    capsys: pytest.CaptureFixture[str], written: Callable[..., str]
+) -> None:
+    file = written(manifest("a", gpu={"memory": "20Gi"}))
+    (item,) = items(capsys, "-f", file, "--config", LLAMA)
+    assert item["plan"]["gpuMemoryBytes"] == 20 << 30
+    (item,) = items(capsys, "-f", file, "--config", LLAMA, "--gpu-memory", "40Gi")
+    assert item["plan"]["gpuMemoryBytes"] == 40 << 30
+
+
+def test_without_a_gpu_nothing_is_said(capsys: pytest.CaptureFixture[str], written: Callable[..., str]) -> None:
+    (item,) = items(capsys, "-f", written(manifest("a")), "--config", LLAMA)
+    assert (item["verdict"], item["plan"], item["counterOffers"]) == ("Unknown", None, [])
+    assert "--gpu" in item["reasons"][0]
+
+
+def test_compare_marks_one_best_of_all_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--config", LLAMA, "--gpu", "NVIDIA-L4:2", "--compare")
+    (item,) = items(capsys, *arguments)
+    grid = item.pop("compare")
+    assert set(item) == ITEM
+    cells = {(cell["tensor"], cell["kvQuantization"], cell["weights"]) for cell in grid}
+    policies = ("None", "Int8", "Int4", "FP8")
+    assert cells == {(tp, kv, weights) for tp in (1, 2) for kv in policies for weights in ("as they are", "AWQ 4-bit")}
+    (best,) = [cell for cell in grid if cell["best"]]
+    assert best["verdict"] == "Fits"
+    rivals = [cell for cell in grid if cell["verdict"] == "Fits" and cell["tensor"] == best["tensor"]]
+    assert best["plan"]["maxConcurrentRequests"] == max(cell["plan"]["maxConcurrentRequests"] for cell in rivals)
+    code, output, _ = ran(capsys, *arguments)
+    assert code == 0
+    lines = output.splitlines()
+    assert len([line for line in lines if line.startswith("*  ")]) == 1
+    assert len([line for line in lines if line.startswith(("*  ", "   1", "   2"))]) == 16
+
+
+def test_a_repository_of_the_hub(capsys: pytest.CaptureFixture[str], stub_hub: StubHub) -> None:
+    stub_hub.add("org/model", Path(LLAMA).read_bytes())
+    (item,) = items(capsys, "--config", "org/model", "--gpu", "NVIDIA-L4")
+    (local,) = items(capsys, "--config", LLAMA, "--gpu", "NVIDIA-L4")
+    assert item == local
+    assert not [line for line in stub_hub.requests if line.endswith(".safetensors")]
+
+
+def test_the_model_that_a_manifest_names(
+    capsys: pytest.CaptureFixture[str], written: Callable[..., str], stub_hub: StubHub
+) -> None:
+    stub_hub.add("org/model", Path(LLAMA).read_bytes())
+    file = written(manifest("a"))
+    (item,) = items(capsys, "-f", file, "--gpu", "NVIDIA-L4")
+    assert item["verdict"] == "Fits"
+    del stub_hub.repositories["org/model"]
+    assert "org/model does not exist on the hub" in refused(capsys, "-f", file, "--gpu", "NVIDIA-L4")[0]
+    stub_hub.errors["org/model"] = 403
+    (item,) = items(capsys, "-f", file, "--gpu", "NVIDIA-L4")
+    assert (item["verdict"], "gated" in item["reasons"][0]) == ("Unknown", True)
+    stub_hub.errors["org/model"] = 500
+    (item,) = items(capsys, "-f", file, "--gpu", "NVIDIA-L4")
+    assert item["verdict"] == "Unknown"
+
+
+def test_weights_that_are_another_models_are_no_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(Path(LLAMA).read_bytes())
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 16060522496}, "weight_map": {"a": "b"}}))
+    (item,) = items(capsys, "--config", str(tmp_path), "--gpu", "NVIDIA-L4")
+    assert item["verdict"] == "Fits"
+    index.write_text(json.dumps({"metadata": {"total_size": 5700000000}, "weight_map": {"a": "b"}}))
+    (item,) = items(capsys, "--config", str(tmp_path), "--gpu", "NVIDIA-L4")
+    assert item["verdict"] == "Unknown"
+    assert "5700000000" in item["reasons"][0]
+
+
+def test_an_unknown_architecture_is_unknown_not_guessed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"architectures": ["MambaForCausalLM"], "hidden_size": 64}))
+    (item,) = items(capsys, "--config", str(config), "--gpu", "NVIDIA-L4")
+    assert (item["verdict"], item["plan"]) == ("Unknown", None)
+    assert "MambaForCausalLM" in item["reasons"][0]
+
+
+def test_an_unknown_gpu_offers_the_nearest_names(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = refused(capsys, "--config", LLAMA, "--gpu", "NVIDIA-A600")
+    assert "NVIDIA-RTX-A6000" in line
+    assert "such as 48Gi" in line
+
+
+def test_every_mistake_of_a_manifest_is_told_at_once(
+    capsys: pytest.CaptureFixture[str], written: Callable[..., str], tmp_path: Path
+) -> None:
+    bad = manifest("BAD", engine={"type": "Triton"}, replicas=-1, contextLength=0)
+    file = written(bad, {**manifest("old"), "apiVersion": "llm-operator.dev/v1"}, [1])
+    missing = str(tmp_path / "missing.yaml")
+    lines = refused(capsys, "-f", file, "-f", missing, "--tensor", "2", "--gpu", "NVIDIA-A600")
+    for told in (
+        "metadata.name", "spec.engine.type", "spec.replicas", "spec.contextLength", "[2]: apiVersion", "[3]: is a list",
+        "missing.yaml: cannot be read", "--tensor and -f", "NVIDIA-A600",
+    ):  # fmt: skip
+        assert [told for line in lines if told in line] == [told], told
+    assert all(line.startswith("kubectl llm plan: ") for line in lines)
+
+
+def test_an_engine_that_refuses_the_spec_is_bad_input(
+    capsys: pytest.CaptureFixture[str], written: Callable[..., str]
+) -> None:
+    file = written(manifest("a", engine={"type": "VLLM", "version": "9.9.9", "extraArgs": ["--max-model-len", "1"]}))
+    lines = refused(capsys, "-f", file, "--config", LLAMA, "--gpu", "NVIDIA-L4")
+    assert any("9.9.9" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "empty"),
+        (Path(LLAMA).read_bytes()[:200], "truncated"),
+        (b"\xff\xfe\x00", "no readable JSON"),
+        (b"[1]", "expected an object"),
+        (b"[" * 100_000, "no readable JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "number"),
+        (b" " * (4 << 20) + b"{}", "larger than"),
+        (b"{}", "architectures"),
+        (b'{"_class_name": "FluxPipeline", "_diffusers_version": "0.30"}', "diffusion"),
+        (b'{"architectures": ["BertModel"]}', "encoder"),
+        (b'{"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": true}', "encoder-decoder"),
+        (b'{"architectures": ["LlamaForCausalLM"]}', "lacks"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_configurations_that_are_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes, told: str
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    (line,) = refused(capsys, "--config", str(path), "--gpu", "NVIDIA-L4")
+    assert told in line
+    assert str(path) in line
+
+
+@pytest.mark.parametrize("field", ["hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads"])
+@pytest.mark.parametrize("value", [-1, 0, 1 << 40, 1.5, "4096", True, [], 10**30])
+def test_negative_and_absurd_sizes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, field: str, value: object
+) -> None:
+    config = json.loads(Path(LLAMA).read_text())
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**config, field: value}))
+    (line,) = refused(capsys, "--config", str(path), "--gpu", "NVIDIA-L4")
+    assert field in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "nothing to plan"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4:0"), "count is 0"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4:x"), "no number"),
+        (("--config", LLAMA, "--gpu", ""), "not in the catalogue"),
+        (("--config", LLAMA, "--gpu-memory", "-5"), "no size"),
+        (("--config", LLAMA, "--gpu-memory", "0"), "expected 268435456"),
+        (("--config", LLAMA, "--gpu-memory", "9P"), "expected 268435456"),
+        (("--config", LLAMA, "--gpu-memory", "48Gi:2000"), "count is 2000"),
+        (("--config", LLAMA, "--gpu-memory", "48Gi", "--compute-capability", "nine"), "such as 9.0"),
+        (("--config", LLAMA, "--compute-capability", "9.0"), "belongs to --gpu-memory"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--gpu-memory", "48Gi"), "exclude each other"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--tensor", "-3"), "tensor"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--context-length", "99999999999999999999"), "contextLength"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--memory-percent", "100"), "memoryPercent"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--engine", "VLLM", "--backend", "PyTorch"), "backend"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--kv", "FP8"), "Int8"),
+        (("--config", "/nowhere/config.json", "--gpu", "NVIDIA-L4"), "cannot be read"),
+        (("--config", "no such model", "--gpu", "NVIDIA-L4"), "no name of a repository"),
+    ],
+)
+def test_arguments_that_make_no_sense(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
+) -> None:
+    (line,) = refused(capsys, *arguments)
+    assert told in line
+
+
+@pytest.mark.parametrize("arguments", [("--tensor", "two"), ("--kv", "fp4"), ("--output", "xml"), ("--no-such",)])
+def test_arguments_that_do_not_parse(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    code, output, errors = ran(capsys, "--config", LLAMA, *arguments)
+    assert (code, output) == (2, "")
+    assert "error:" in errors
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xff\xfe\x00", "no text in UTF-8"),
+        (b"a: [", "no YAML"),
+        (b"a: 2024-99-99", "no YAML"),
+        (b"? [a]\n: b", "no YAML"),
+        (b"[" * 20_000, "nested too deeply"),
+        (b"&a [*a]", "contains itself"),
+        (
+            b"a: &a [x]\n"
+            + b"".join(b"%c: &%c [%s]\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 9)) for n in b"bcdefgh"),
+            "200000",
+        ),
+        (b"#" * (3 << 20) + b"#", "larger than"),
+        (b"", "no LLMDeployment"),
+        (b"kind: Service\napiVersion: v1", "no LLMDeployment"),
+        (b"kind: List\nitems: [3]", "is a int"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_files_that_are_no_manifests(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes, told: str
+) -> None:
+    path = tmp_path / "manifest.yaml"
+    path.write_bytes(content)
+    (line,) = refused(capsys, "-f", str(path))
+    assert told in line
