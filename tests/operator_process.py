@@ -40,7 +40,12 @@ class OperatorUnderTest:
     """`llm-operator` against one kubeconfig, from start to SIGTERM."""
 
     def __init__(
-        self, kubeconfig: Path, *namespaces: str, arguments: tuple[str, ...] = (), log: Path | None = None
+        self,
+        kubeconfig: Path,
+        *namespaces: str,
+        arguments: tuple[str, ...] = (),
+        log: Path | None = None,
+        hub: str | None = None,
     ) -> None:
         self._health, self._metrics = free_port(), free_port()
         where = [part for name in namespaces for part in ("--namespace", name)] or ["--all-namespaces"]
@@ -49,7 +54,8 @@ class OperatorUnderTest:
             "--health-port", str(self._health), "--metrics-port", str(self._metrics), "--bind-address", "127.0.0.1",
             *(arguments or ("--no-leader-elect", "--no-gpu-inventory")),
         ]  # fmt: skip
-        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "HF_HUB_OFFLINE": "1", "NO_PROXY": "*"}
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "NO_PROXY": "*"}
+        self._environment |= {"HF_HUB_OFFLINE": "1"} if hub is None else {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub}
         self._environment.pop("KUBERNETES_SERVICE_HOST", None)
         self._log = log
         self.process: subprocess.Popen[bytes] | None = None

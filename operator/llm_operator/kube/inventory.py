@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import aiohttp
 
@@ -24,6 +24,8 @@ class Inventory:
         self._warned = False
         self.gpus: dict[tuple[str, str], GpuFacts] = {}
         """By resource name and product; the count is the largest of any node."""
+        self.asked: frozenset[str] = frozenset()
+        """Resource names that the nodes were looked at for; what is not among them is not known to be absent."""
 
     async def refresh(self, resources: frozenset[str]) -> None:
         """Read the nodes; tell when the inventory is another than before.
@@ -49,8 +51,15 @@ class Inventory:
             if not self._warned:
                 log.warning("nodes may not be read: plans need spec.gpu.memory (%s)", error.message)
                 self._warned = True
-        if found != self.gpus:
-            self.gpus = found
+        changed = found != self.gpus or not resources <= self.asked
+        self.gpus, self.asked = found, self.asked | resources
+        if changed:
+            self._changed()
+
+    def give_up(self, resources: frozenset[str]) -> None:
+        """The nodes cannot be read now: nobody is to wait for what they would tell."""
+        if not resources <= self.asked:
+            self.asked |= resources
             self._changed()
 
     def of(self, resource: str, product: str | None) -> GpuFacts | None:
@@ -61,5 +70,4 @@ class Inventory:
         return min(candidates, key=lambda facts: (facts.memory_bytes, facts.count, facts.product), default=None)
 
 
-Refresh = Callable[[], Awaitable[None]]
 UNREADABLE = (ApiError, aiohttp.ClientError, TimeoutError, OSError)

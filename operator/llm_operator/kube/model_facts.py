@@ -35,6 +35,8 @@ log = logging.getLogger("llm_operator.models")
 
 FETCH_TIMEOUT_SECONDS = 20.0
 RETRY_SECONDS = 300.0
+RETRIED = ("HubUnreachable", "HubError")
+"""Reasons of facts that may be there later."""
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -89,8 +91,12 @@ class ModelFactsCache:
             )
         self._facts[key] = facts
         self._changed(key)
-        if facts.reason in ("HubUnreachable", "HubError"):
-            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._facts.pop, key, None)
+        if facts.reason in RETRIED:
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._forget, key)
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        self._facts.pop(key, None)
+        self._changed(key)
 
 
 def fetch_facts(repository: str, revision: str | None) -> ModelFacts:

@@ -24,7 +24,7 @@ from llm_operator.kube.lease import Leadership, leadership
 from llm_operator.kube.relist import Relist
 from llm_operator.kube.web import WebServer
 from llm_operator.kube.workqueue import WorkQueue
-from llm_operator.telemetry.metrics import CONTROLLER, Metrics, ObjectsCollector
+from llm_operator.telemetry.metrics import CONTROLLER, DeviationCollector, Metrics, ObjectsCollector
 
 log = logging.getLogger("llm_operator")
 
@@ -81,6 +81,7 @@ class OperatorProcess:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
         self._metrics.registry.register(ObjectsCollector(self._conditions))
+        self._metrics.registry.register(DeviationCollector(self._deviations))
         web = WebServer(self._metrics, self._healthy, self._ready, self._options.host)
         await web.start(self._options.metrics_port, self._options.health_port)
         election: Leadership | None = None
@@ -191,3 +192,11 @@ class OperatorProcess:
         for body in self._cache.objects.values():
             entries = (body.get("status") or {}).get("conditions") or ()
             yield [(entry["type"], entry["status"]) for entry in entries]
+
+    def _deviations(self) -> Iterable[tuple[str, str, float]]:
+        for (namespace, name), body in self._cache.objects.items():
+            status = body.get("status") or {}
+            planned = (status.get("plan") or {}).get("kvTokens")
+            measured = (status.get("measured") or {}).get("kvTokens")
+            if planned and measured is not None:
+                yield namespace, name, measured / planned - 1

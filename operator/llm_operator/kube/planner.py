@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Self
 
@@ -13,7 +14,7 @@ from llm_operator.engines import RefusedError
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.inventory import REFRESH_SECONDS, UNREADABLE, Inventory
 from llm_operator.kube.measurements import Measurements
-from llm_operator.kube.model_facts import ModelFacts, ModelFactsCache
+from llm_operator.kube.model_facts import RETRIED, ModelFacts, ModelFactsCache
 from llm_operator.kube.operator_process import Options
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.planning import GpuFacts, PlanRequest, PlanResult, plan
@@ -23,6 +24,9 @@ from llm_operator.reconcile.planned import gpu_given, outcome_of, request_from_s
 from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.planner")
+
+# Results kept, so that the next look at an object costs nothing; a few kilobytes each.
+MOST_RESULTS = 4096
 
 
 class ClusterPlanner:
@@ -36,11 +40,12 @@ class ClusterPlanner:
         self._measurements = Measurements(client, queue)
         self._waiting: dict[tuple[str, str], set[Key]] = {}
         self._resources: dict[Key, str] = {}
+        self._look = asyncio.Event()
         self._results: dict[PlanRequest, PlanResult] = {}
         self._refresher: asyncio.Task[None] | None = None
 
     @classmethod
-    def make(cls, client: ApiClient, queue: WorkQueue, metrics: Metrics, options: Options) -> Self:  # noqa: ARG003
+    def make(cls, client: ApiClient, queue: WorkQueue, _: Metrics, options: Options) -> Self:
         """As the process wires it."""
         return cls(client, queue, options)
 
@@ -54,8 +59,13 @@ class ClusterPlanner:
             self._wait(key, spec)
             return unknown_outcome(spec, facts.reason, facts.message, pending=True)
         if facts.shape is None:
+            if facts.reason in RETRIED:
+                self._wait(key, spec)
             return unknown_outcome(spec, facts.reason, facts.message)
         gpu = gpu_given(spec.gpu) or self._inventory.of(spec.gpu.resource_name, spec.gpu.product)
+        if gpu is None and self._options.gpu_inventory and spec.gpu.resource_name not in self._inventory.asked:
+            self._look.set()
+            return unknown_outcome(spec, "ReadingNodes", "reading the nodes' GPUs", pending=True)
         if gpu is None:
             text = "the GPU's memory is not known: set spec.gpu.memory, or label the nodes with GPU feature discovery"
             return unknown_outcome(spec, "GPUUnknown", text, architecture=facts.shape.architecture)
@@ -83,6 +93,8 @@ class ClusterPlanner:
             return unknown_outcome(spec, "SpecRefused", str(refused), architecture=facts.shape.architecture)
         result = self._results.get(request)
         if result is None:
+            if len(self._results) >= MOST_RESULTS:
+                self._results.clear()
             result = self._results[request] = plan(request)
         return outcome_of(spec, request, result, facts.revision)
 
@@ -105,8 +117,12 @@ class ClusterPlanner:
 
     async def _refresh(self) -> None:
         while True:
+            self._look.clear()
+            resources = frozenset(self._resources.values())
             try:
-                await self._inventory.refresh(frozenset(self._resources.values()))
+                await self._inventory.refresh(resources)
             except UNREADABLE as error:
                 log.warning("the nodes could not be read, again in %.0f s: %s", REFRESH_SECONDS, error)
-            await asyncio.sleep(REFRESH_SECONDS)
+                self._inventory.give_up(resources)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), REFRESH_SECONDS)

@@ -114,7 +114,8 @@ def outcome_of(
         weight_bytes=weight_bytes(request, 1).tensors,
         resolved_revision=revision,
     )
-    text = "; ".join([*result.reasons, *_offers(result)]) or _summary(plan)
+    numbers = [_summary(plan)] if plan is not None and result.verdict is Verdict.FITS else []
+    text = "; ".join([*result.reasons, *numbers, *_offers(result)])
     if plan is None or result.verdict is Verdict.UNKNOWN:
         outcome = unknown_outcome(spec, "PlanUnknown", text, architecture=shape.architecture)
         if result.verdict is Verdict.DOES_NOT_FIT:  # the engine cannot do it at all, so there are no numbers
@@ -146,9 +147,7 @@ def _offers(result: PlanResult) -> list[str]:
     return [f"what fits instead: {' | '.join(changes)}"]
 
 
-def _summary(plan: Plan | None) -> str:
-    if plan is None:
-        return "no plan"
+def _summary(plan: Plan) -> str:
     return (
         f"{plan.weight_bytes_per_gpu / 2**30:.1f} GiB of weights and {plan.kv_tokens} KV tokens per replica at tensor "
         f"parallelism {plan.tensor}: {plan.max_concurrent_requests} requests of {plan.context_length} tokens at a time"

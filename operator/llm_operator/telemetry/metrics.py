@@ -83,3 +83,21 @@ class ObjectsCollector(Collector):
         for (kind, status), count in sorted(counts.items()):
             family.add_metric([kind, status], count)
         yield family
+
+
+class DeviationCollector(Collector):
+    """How far the running engines' KV caches are from their plans, of the objects where both are known."""
+
+    def __init__(self, deviations: Callable[[], Iterable[tuple[str, str, float]]]) -> None:
+        self._deviations = deviations
+
+    def collect(self) -> Iterator[Metric]:
+        """One gauge: measured less planned tokens, as a share of the planned ones."""
+        family = GaugeMetricFamily(
+            "llmdeployment_kv_tokens_deviation_ratio",
+            "KV tokens that the engine holds less those planned, as a share of those planned.",
+            labels=["namespace", "name"],
+        )
+        for namespace, name, share in self._deviations():
+            family.add_metric([namespace, name], share)
+        yield family

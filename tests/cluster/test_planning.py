@@ -1,0 +1,381 @@
+"""Plans in the operator: a real API server and the real operator process; nodes' labels, hub and kubelet are fakes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devcluster.control_plane import ControlPlane
+from llm_operator.api import KIND
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.engines import resolve
+from llm_operator.models import parse_config_text
+from llm_operator.planning import Backend, Engine, GpuFacts, PlanRequest, gpu_by_name, plan, plan_document
+from tests.cluster.helpers import JSON, Space, eventually, llm
+from tests.hub_stub import COMMIT, StubHub
+from tests.kubelet_stub import StubKubelet
+from tests.operator_process import OperatorUnderTest, free_port
+
+pytestmark = pytest.mark.cluster
+
+CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"
+CONFIGS = Path(__file__).resolve().parents[1] / "unit" / "models" / "configs"
+SMALL = (CONFIGS / "llama-3.1-8b.json").read_bytes()
+LARGE = (CONFIGS / "llama-3.3-70b.json").read_bytes()
+PLANNING = ("--no-leader-elect",)
+A6000, L4 = "NVIDIA-RTX-A6000", "NVIDIA-L4"
+numbers = itertools.count()
+
+
+def labelled_node(plane: ControlPlane, name: str, count: int, labels: dict[str, str], resource: str) -> None:
+    """A node that is nothing but labels and allocatable, as GPU feature discovery and the device plugin write them."""
+    plane.request("POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": labels}})
+    amounts = {resource: str(count), "cpu": "64", "memory": "512Gi", "pods": "110"}
+    status = {"status": {"capacity": amounts, "allocatable": amounts}}
+    plane.request("PATCH", f"/api/v1/nodes/{name}/status", status, "application/merge-patch+json")
+
+
+def gpu_labels(product: str, memory_mib: int, count: int, major: int, minor: int) -> dict[str, str]:
+    return {
+        "nvidia.com/gpu.product": product,
+        "nvidia.com/gpu.memory": str(memory_mib),
+        "nvidia.com/gpu.count": str(count),
+        "nvidia.com/gpu.compute.major": str(major),
+        "nvidia.com/gpu.compute.minor": str(minor),
+    }
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane.start(tmp_path_factory.mktemp("planning")) as started:
+        started.install_crd(CRD)
+        labelled_node(started, "two-a6000", 2, gpu_labels(A6000, 49140, 2, 8, 6), "nvidia.com/gpu")
+        labelled_node(started, "one-l4", 1, gpu_labels(L4, 23034, 1, 8, 9), "nvidia.com/gpu")
+        yield started
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[StubHub]:
+    with StubHub() as stub:
+        stub.add("org/small", SMALL)
+        stub.add("org/large", LARGE)
+        stub.add("org/unknown", json.dumps({"architectures": ["MambaForCausalLM"]}).encode())
+        index = {"metadata": {"total_size": 5_700_000_000}, "weight_map": {"a": "b"}}
+        stub.add("org/disagrees", SMALL, model__safetensors__index__json=json.dumps(index).encode())
+        stub.errors |= {"org/gated": 403, "org/broken": 500}
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def operator(
+    plane: ControlPlane, hub: StubHub, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorUnderTest]:
+    log = tmp_path_factory.mktemp("operator") / "log"
+    spaces = [f"planning-{number}" for number in range(30)]
+    with OperatorUnderTest(plane.kubeconfig, *spaces, arguments=PLANNING, log=log, hub=hub.url) as process:
+        process.wait_ready()
+        yield process
+        lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert [line for line in lines if line["level"] == "error" or "failed" in line["msg"]] == []
+
+
+@pytest.fixture
+def space(plane: ControlPlane) -> Space:
+    return Space(plane, f"planning-{next(numbers)}")
+
+
+def serve(space: Space, name: str, repository: str = "org/small", **spec: Any) -> None:
+    space.create(llm(name, model={"huggingFace": {"repository": repository}}, **spec))
+
+
+def planned(space: Space, name: str, reason: str) -> str:
+    """Waits until Planned has a reason; its message."""
+    eventually(
+        lambda: (space.condition(name, "Planned") or ("", ""))[1] == reason,
+        why=f"{reason}, but {space.condition(name, 'Planned')}",
+    )
+    found = space.condition(name, "Planned")
+    assert found is not None
+    return found[2]
+
+
+def status(space: Space, name: str) -> JSON:
+    body = space.get(KIND, name)
+    assert body is not None
+    found: JSON = body["status"]
+    return found
+
+
+def deployed(space: Space, name: str) -> JSON:
+    """The Deployment, once it is there."""
+    found: JSON | None = eventually(lambda: space.get("Deployment", name), why=f"a Deployment for {name}")
+    assert found is not None
+    return found
+
+
+def arguments(deployment: JSON) -> list[str]:
+    found: list[str] = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    return found
+
+
+def expected(config: bytes, gpu: GpuFacts, engine: str = "VLLM", **request: Any) -> JSON:
+    """What the planner itself says."""
+    shape = parse_config_text(config)
+    spec = LLMDeployment.parse(llm("a", engine={"type": engine})).spec
+    version, backend = resolve(spec, shape.architecture)
+    result = plan(
+        PlanRequest(shape, Engine(engine), version, gpu, Backend(backend) if backend else Backend.TURBOMIND, **request)
+    )
+    assert result.plan is not None
+    return plan_document(result.plan)
+
+
+def test_a_plan_that_fits_is_shown_and_carried_out(operator: OperatorUnderTest, space: Space) -> None:
+    serve(space, "fits", gpu={"product": A6000}, parallelism={"tensor": 2})
+    message = planned(space, "fits", "Fits")
+    assert (space.condition("fits", "Planned") or ("",))[0] == "True"
+    found = status(space, "fits")
+    want = expected(SMALL, gpu_by_name(A6000, 2), tensor=2)
+    assert {**found["plan"], "explanation": ""} == {**want, "explanation": ""}
+    assert "kvTokens" in found["plan"]["explanation"]
+    assert f"{want['kvTokens']} KV tokens" in message
+    assert found["model"]["parameters"] == 8030261248
+    assert found["model"]["resolvedRevision"] == COMMIT
+    deployment = deployed(space, "fits")
+    given = arguments(deployment)
+    assert given[given.index("--tensor-parallel-size") + 1] == "2"
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
+
+
+def test_only_config_and_index_are_read(operator: OperatorUnderTest, hub: StubHub, space: Space) -> None:
+    serve(space, "reads", gpu={"product": A6000})
+    planned(space, "reads", "Fits")
+    files = {line.split("/resolve/", 1)[1].split("/", 1)[1] for line in hub.requests if "/resolve/" in line}
+    assert files <= {"config.json", "model.safetensors.index.json"}, files
+
+
+def test_what_cannot_work_is_held_back_with_counter_offers(operator: OperatorUnderTest, space: Space) -> None:
+    serve(space, "large", "org/large", gpu={"product": A6000})
+    message = planned(space, "large", "DoesNotFit")
+    assert (space.condition("large", "Planned") or ("",))[0] == "False"
+    assert "the weights take" in message
+    assert "what fits instead" in message
+    assert "parallelism.tensor: 4, gpu.count: 4" in message
+    for kind in ("Ready", "Stalled"):
+        found = space.condition("large", kind)
+        assert found is not None
+        assert (found[0], found[1]) == ({"Ready": "False", "Stalled": "True"}[kind], "DoesNotFit")
+        assert found[2] == message
+    assert status(space, "large")["plan"]["kvTokens"] == 0
+    operator.wait_idle()
+    assert space.names("Deployment") == set()
+    offered = re.search(r"gpu\.memory: (\d+Gi)", message)
+    assert offered is not None
+    space.patch("large", {"spec": {"gpu": {"product": None, "memory": offered[1]}}})
+    planned(space, "large", "Fits")
+    deployed(space, "large")
+
+
+def test_warn_says_so_and_proceeds(operator: OperatorUnderTest, space: Space) -> None:
+    serve(space, "warned", "org/large", gpu={"product": A6000}, planPolicy="Warn")
+    message = planned(space, "warned", "DoesNotFit")
+    assert "what fits instead" in message
+    deployed(space, "warned")
+    assert (space.condition("warned", "Stalled") or ("",))[0] == "False"
+
+
+def test_the_smallest_gpu_of_the_nodes_is_planned_for(operator: OperatorUnderTest, space: Space) -> None:
+    serve(space, "any", contextLength=4096)
+    planned(space, "any", "Fits")
+    assert status(space, "any")["plan"]["gpuMemoryBytes"] == gpu_by_name(L4).memory_bytes
+    serve(space, "given", contextLength=4096, gpu={"memory": "40Gi"})
+    planned(space, "given", "Fits")
+    assert status(space, "given")["plan"]["gpuMemoryBytes"] == 40 << 30
+
+
+def test_the_compute_capability_of_the_labels_counts(operator: OperatorUnderTest, space: Space) -> None:
+    quantized = {"contextLength": 4096, "kvCache": {"quantization": "FP8"}}
+    serve(space, "ada", gpu={"product": L4}, **quantized)
+    planned(space, "ada", "Fits")
+    serve(space, "ampere", gpu={"product": A6000}, **quantized)
+    assert "8.9" in planned(space, "ampere", "DoesNotFit")
+
+
+def test_a_resource_nobody_asked_for_before_is_looked_up_first(
+    operator: OperatorUnderTest, plane: ControlPlane, space: Space
+) -> None:
+    resource = "nvidia.com/mig-3g.40gb"
+    labels = {
+        **gpu_labels("NVIDIA-H100-80GB-HBM3", 81559, 1, 9, 0),
+        f"{resource}.product": "NVIDIA-H100-80GB-HBM3-MIG-3g.40gb",
+        f"{resource}.memory": "40192",
+        f"{resource}.count": "2",
+    }
+    labelled_node(plane, "mig", 2, labels, resource)
+    serve(space, "sliced", gpu={"resourceName": resource})
+    planned(space, "sliced", "Fits")
+    found = status(space, "sliced")["plan"]
+    assert 39 << 30 > found["gpuMemoryBytes"] > 36 << 30
+    assert found["tensor"] == 1
+    assert "--kv-cache-memory-bytes" in arguments(deployed(space, "sliced")), "planned before it was rendered"
+    serve(space, "elsewhere", gpu={"resourceName": "example.com/gpu"})
+    planned(space, "elsewhere", "GPUUnknown")
+    deployed(space, "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("repository", "reason", "told"),
+    [
+        ("org/gated", "ModelGated", "gated"),
+        ("org/broken", "HubError", "500"),
+        ("org/missing", "ModelNotFound", "does not exist"),
+        ("org/unknown", "ModelUnknown", "MambaForCausalLM"),
+        ("org/disagrees", "WeightsContradictConfig", "5700000000"),
+    ],
+)
+def test_what_is_not_known_blocks_nothing(
+    operator: OperatorUnderTest, space: Space, repository: str, reason: str, told: str
+) -> None:
+    serve(space, "unknown", repository, gpu={"product": A6000})
+    assert told in planned(space, "unknown", reason)
+    assert (space.condition("unknown", "Planned") or ("",))[0] == "Unknown"
+    assert "plan" not in status(space, "unknown")
+    deployed(space, "unknown")
+
+
+def test_a_hub_that_is_away_blocks_nothing(plane: ControlPlane, tmp_path: Path) -> None:
+    space = Space(plane, f"away-{next(numbers)}")
+    away = f"http://127.0.0.1:{free_port()}"
+    with OperatorUnderTest(plane.kubeconfig, space.name, arguments=PLANNING, hub=away, log=tmp_path / "log") as process:
+        process.wait_ready()
+        serve(space, "away", gpu={"product": A6000})
+        planned(space, "away", "HubUnreachable")
+        assert (space.condition("away", "Planned") or ("",))[0] == "Unknown"
+        deployed(space, "away")
+        assert (space.condition("away", "Stalled") or ("",))[0] == "False"
+
+
+def test_another_plan_restarts_no_engine(plane: ControlPlane, hub: StubHub, tmp_path: Path) -> None:
+    """Between two runs of the operator the nodes' GPUs become other ones, and then too small."""
+    space = Space(plane, f"replanned-{next(numbers)}")
+    product = "NVIDIA-TEST-CARD"
+    labelled_node(plane, "changing", 1, gpu_labels(product, 49140, 1, 8, 6), "nvidia.com/gpu")
+    before: JSON = {}
+    tokens: list[int] = []
+    for memory, reason in ((49140, "Fits"), (40960, "Fits"), (15360, "DoesNotFit")):
+        labels = {"metadata": {"labels": {"nvidia.com/gpu.memory": str(memory)}}}
+        plane.request("PATCH", "/api/v1/nodes/changing", labels, "application/merge-patch+json")
+        with OperatorUnderTest(
+            plane.kubeconfig, space.name, arguments=PLANNING, hub=hub.url, log=tmp_path / "log"
+        ) as process:
+            process.wait_ready()
+            if not before:
+                serve(space, "steady", gpu={"product": product}, contextLength=4096)
+                before = deployed(space, "steady")
+            planned(space, "steady", reason)
+            process.wait_idle()
+        tokens.append(status(space, "steady")["plan"]["kvTokens"])
+        after = deployed(space, "steady")
+        assert after["metadata"]["generation"] == before["metadata"]["generation"]
+        assert after["spec"] == before["spec"]
+    assert tokens[0] > tokens[1] > tokens[2]
+
+
+def running_pod(plane: ControlPlane, space: Space, name: str, kubelet: StubKubelet) -> None:
+    """The pod that the Deployment's controller would make, on a node whose kubelet is the stub."""
+    node = f"stub-{name}"
+    plane.request("POST", "/api/v1/nodes", {"metadata": {"name": node}})
+    where = {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
+    }
+    plane.request("PATCH", f"/api/v1/nodes/{node}/status", {"status": where}, "application/merge-patch+json")
+    template = deployed(space, name)["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    pod = {"metadata": {"name": f"{name}-1", "labels": labels}, "spec": {**template["spec"], "nodeName": node}}
+    space.create(pod, "Pod")
+    container = template["spec"]["containers"][0]
+    state = {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:02:03Z"}],
+        "containerStatuses": [
+            {
+                "name": container["name"], "image": container["image"], "imageID": "", "ready": True, "restartCount": 0,
+                "state": {"running": {"startedAt": "2026-01-01T00:00:03Z"}},
+            }
+        ],
+    }  # fmt: skip
+    path = space.path("Pod", f"{name}-1") + "/status"
+    plane.request("PATCH", path, {"status": state}, "application/merge-patch+json")
+
+
+def vllm_log(tokens: int) -> str:
+    """As vLLM 0.26.0 and 0.33.0 write it."""
+    return f"INFO 01-01 00:00:59 [kv_cache_utils.py:1716] GPU KV cache size: {tokens:,} tokens\n"
+
+
+def turbomind_log(tokens: int, bytes_per_token: int) -> str:
+    """As LMDeploy 0.18.0 writes it."""
+    budget = tokens * bytes_per_token / 2**20
+    return f"[TM][INFO] Object cache budget: {budget:.2f} MB from free {budget / 0.8:.2f} MB and ratio 0.80\n"
+
+
+@pytest.mark.parametrize("engine", ["VLLM", "LMDeploy"])
+@pytest.mark.parametrize(("percent", "told"), [(120, True), (80, True), (103, False)])
+def test_what_the_engine_has_is_held_against_the_plan(
+    operator: OperatorUnderTest, plane: ControlPlane, space: Space, engine: str, percent: int, told: bool
+) -> None:
+    name = f"measured-{engine.lower()}-{percent}"
+    serve(space, name, gpu={"product": A6000}, engine={"type": engine})
+    before = planned(space, name, "Fits")
+    document = status(space, name)["plan"]
+    tokens = document["kvTokens"] * percent // 100
+    text = vllm_log(tokens) if engine == "VLLM" else turbomind_log(tokens, document["kvBytesPerToken"])
+    pki = plane.folder / "pki"
+    with StubKubelet(pki / "api.crt", pki / "api.key") as kubelet:
+        kubelet.logs[space.name, f"{name}-1"] = "starting\n" + text
+        running_pod(plane, space, name, kubelet)
+        eventually(lambda: "measured" in status(space, name), why="status.measured")
+        operator.wait_idle()
+        assert len(kubelet.asked) == 1, "read once per pod"
+    measured = status(space, name)["measured"]
+    assert measured["secondsToReady"] == 120
+    assert measured["kvTokens"] == pytest.approx(tokens, rel=1e-4)
+    message = planned(space, name, "Fits")
+    assert message.startswith(before)
+    assert (message != before) is told
+    if told:
+        assert f"{percent - 100:+d} % of the {document['kvTokens']} planned" in message
+    line = f'llmdeployment_kv_tokens_deviation_ratio{{name="{name}",namespace="{space.name}"}} '
+    (value,) = [row.removeprefix(line) for row in operator.metrics().splitlines() if row.startswith(line)]
+    assert float(value) == pytest.approx(percent / 100 - 1, abs=1e-3)
+
+
+def test_a_log_that_cannot_be_read_leaves_the_capacity_unknown(
+    operator: OperatorUnderTest, plane: ControlPlane, space: Space
+) -> None:
+    serve(space, "silent", gpu={"product": A6000})
+    planned(space, "silent", "Fits")
+    pki = plane.folder / "pki"
+    with StubKubelet(pki / "api.crt", pki / "api.key") as kubelet:
+        running_pod(plane, space, "silent", kubelet)
+        eventually(lambda: "measured" in status(space, "silent"), why="status.measured")
+    assert status(space, "silent")["measured"] == {"secondsToReady": 120}
+
+
+def test_nothing_is_written_while_nothing_changes(operator: OperatorUnderTest, space: Space) -> None:
+    serve(space, "quiet", gpu={"product": A6000})
+    planned(space, "quiet", "Fits")
+    operator.wait_idle()
+    before = operator.writes()
+    space.patch("quiet", {"metadata": {"annotations": {"someone": "else"}}})
+    time.sleep(2)
+    assert operator.writes() == before
