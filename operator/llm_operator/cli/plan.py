@@ -42,7 +42,9 @@ not fit; 2 bad input."""
 def add_to(commands: Any) -> None:
     """Declare the command."""
     line = commands.add_parser("plan", help="what will fit, in numbers", description=_DESCRIPTION, allow_abbrev=False)
-    line.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="manifests; - is stdin")
+    line.add_argument(
+        "-f", "--filename", action="extend", nargs="+", default=[], metavar="FILE", help="manifests; - is stdin"
+    )
     line.add_argument("--config", metavar="PATH|REPOSITORY", help="config.json, its folder, or a repository of the hub")
     line.add_argument("--gpu", metavar="NAME[:COUNT]", help='GPU from the catalogue, such as "NVIDIA-RTX-A6000:2"')
     line.add_argument("--gpu-memory", metavar="BYTES[:COUNT]", help="any GPU by its memory, such as 48Gi:2")

@@ -162,6 +162,7 @@ def test_several_documents_files_and_lists(capsys: pytest.CaptureFixture[str], w
     two = written({"apiVersion": "v1", "kind": "List", "items": [manifest("c"), manifest("a")]}, name="two.yaml")
     found = items(capsys, "-f", one, "-f", two, "--config", LLAMA, "--gpu", "NVIDIA-L4")
     assert [item["name"] for item in found] == ["a", "b", "c", "a-2"]
+    assert items(capsys, "--config", LLAMA, "--gpu", "NVIDIA-L4", "-f", one, two) == found
 
 
 def test_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,61 @@
+"""Model facts beside the event loop: asked once, told to whom they concern, asked again where the hub was away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.kube import model_facts
+from llm_operator.kube.model_facts import ModelFacts, ModelFactsCache
+from llm_operator.models import parse_config_text
+from tests.cluster.helpers import llm
+
+CONFIG = Path(__file__).parents[1] / "models" / "configs" / "llama-3.1-8b.json"
+SPEC = LLMDeployment.parse(llm("a")).spec
+KEY = ("tiny/model", "")
+
+
+async def test_a_hub_that_was_away_is_asked_again_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [
+        ModelFacts(reason="HubUnreachable", message="away"),
+        ModelFacts(shape=parse_config_text(CONFIG.read_bytes())),
+    ]
+    monkeypatch.setattr(model_facts, "fetch_facts", lambda *_: answers.pop(0))
+    monkeypatch.setattr(model_facts, "RETRY_SECONDS", 0.05)
+    told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    cache = ModelFactsCache(told.put_nowait)
+    assert cache.of(SPEC).pending
+    async with asyncio.timeout(5):
+        assert await told.get() == KEY
+        assert cache.of(SPEC).reason == "HubUnreachable"
+        assert await told.get() == KEY
+        assert cache.of(SPEC).pending
+        assert await told.get() == KEY
+    assert cache.of(SPEC).shape is not None
+    await asyncio.sleep(0.2)
+    assert (told.empty(), answers) == (True, [])
+
+
+async def test_a_hub_that_does_not_answer_holds_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(*_: object) -> ModelFacts:
+        time.sleep(0.5)
+        return ModelFacts()
+
+    monkeypatch.setattr(model_facts, "fetch_facts", hangs)
+    monkeypatch.setattr(model_facts, "FETCH_TIMEOUT_SECONDS", 0.05)
+    told = asyncio.Event()
+    cache = ModelFactsCache(lambda _: told.set())
+    started = time.monotonic()
+    assert cache.of(SPEC).pending
+    await told.wait()
+    assert time.monotonic() - started < 0.4
+    assert cache.of(SPEC).reason == "HubUnreachable"
+
+
+def test_what_is_on_a_volume_is_not_asked_for() -> None:
+    spec = LLMDeployment.parse(llm("a", model={"persistentVolumeClaim": {"claimName": "models"}})).spec
+    assert ModelFactsCache(lambda _: None).of(spec).reason == "ModelNotInspected"
