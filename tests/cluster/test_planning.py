@@ -348,7 +348,7 @@ def test_what_the_engine_has_is_held_against_the_plan(
         assert len(kubelet.asked) == 1, "read once per pod"
     measured = status(space, name)["measured"]
     assert measured["secondsToReady"] == 120
-    assert measured["kvTokens"] == pytest.approx(tokens, rel=1e-4)
+    assert measured["kvTokens"] == pytest.approx(tokens, rel=2e-3), "TurboMind's whole slabs are 256 tokens here"
     message = planned(space, name, "Fits")
     assert message.startswith(before)
     assert (message != before) is told
@@ -356,7 +356,7 @@ def test_what_the_engine_has_is_held_against_the_plan(
         assert f"{percent - 100:+d} % of the {document['kvTokens']} planned" in message
     line = f'llmdeployment_kv_tokens_deviation_ratio{{name="{name}",namespace="{space.name}"}} '
     (value,) = [row.removeprefix(line) for row in operator.metrics().splitlines() if row.startswith(line)]
-    assert float(value) == pytest.approx(percent / 100 - 1, abs=1e-3)
+    assert float(value) == pytest.approx(percent / 100 - 1, abs=2e-3)
 
 
 def test_a_log_that_cannot_be_read_leaves_the_capacity_unknown(

@@ -71,7 +71,7 @@ def allocate(request: PlanRequest, tensor: int, budget: int, context: int, batch
     if request.engine is Engine.VLLM:
         return _vllm_pages(request, tensor, budget, context, batched_tokens)
     if request.backend is Backend.TURBOMIND:
-        return _turbomind_slabs(request, tensor, budget)
+        return turbomind_slabs(bytes_per_token(request, tensor), budget)
     block = pytorch_block_bytes(request, tensor)
     blocks = max(budget, 0) // block
     return Allocation(blocks, block, blocks * LMDEPLOY_BLOCK)
@@ -119,8 +119,9 @@ def slab_bytes(block: int) -> int:
     return slab
 
 
-def _turbomind_slabs(request: PlanRequest, tensor: int, budget: int) -> Allocation:
-    block = bytes_per_token(request, tensor) * LMDEPLOY_BLOCK
+def turbomind_slabs(token_bytes: int, budget: int) -> Allocation:
+    """Return what TurboMind makes of `budget` bytes on one rank, where a token takes `token_bytes` there."""
+    block = token_bytes * LMDEPLOY_BLOCK
     slab = slab_bytes(block)
     blocks = max(budget, 0) // SLAB_UNIT // (slab // SLAB_UNIT) * (slab // block)
     return Allocation(blocks, block, blocks * LMDEPLOY_BLOCK)

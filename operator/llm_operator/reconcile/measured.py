@@ -8,6 +8,7 @@ from datetime import datetime
 
 from llm_operator.api import EngineType
 from llm_operator.api.status import MeasuredStatus, PlanStatus
+from llm_operator.planning.cache import turbomind_slabs
 from llm_operator.reconcile.observed import Pod
 
 LOG_BYTES = 1 << 20
@@ -27,7 +28,7 @@ def kv_tokens(engine: EngineType, log: str, kv_bytes_per_token: int | None) -> i
     Args:
         engine: whose log it is.
         log: the log's beginning.
-        kv_bytes_per_token: of one GPU, from the plan; TurboMind tells bytes, not tokens.
+        kv_bytes_per_token: of one GPU, from the plan; TurboMind tells bytes, of which whole slabs become tokens.
     """
     if engine == "VLLM":
         told = [int(text.replace(",", "")) for text in _VLLM_TOKENS.findall(log)]
@@ -35,7 +36,7 @@ def kv_tokens(engine: EngineType, log: str, kv_bytes_per_token: int | None) -> i
     budgets = [float(budget) * 2**20 for budget, _, _ in _TURBOMIND_BUDGET.findall(log)]
     if not budgets or not kv_bytes_per_token:
         return None
-    return int(min(budgets) // kv_bytes_per_token)
+    return turbomind_slabs(kv_bytes_per_token, int(min(budgets))).tokens
 
 
 def seconds_to_ready(pod: Pod) -> int | None:
