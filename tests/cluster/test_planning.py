@@ -82,7 +82,9 @@ def operator(
     with OperatorUnderTest(plane.kubeconfig, *spaces, arguments=PLANNING, log=log, hub=hub.url) as process:
         process.wait_ready()
         yield process
-        lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+        text = log.read_text()
+    assert "Traceback" not in text, text[-4000:]
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     assert [line for line in lines if line["level"] == "error" or "failed" in line["msg"]] == []
 
 

@@ -112,11 +112,10 @@ def fetch_facts(repository: str, revision: str | None) -> ModelFacts:
     except ModelConfigError as error:
         return ModelFacts(reason="ModelUnsupported", message=f"{repository}: {error}")
     except Exception as error:  # the client raises its transport's own errors for a hub that is away
-        log.info("%s could not be read from the hub", repository, exc_info=True)
+        log.debug("%s could not be read from the hub", repository, exc_info=True)
         reason, text = next((told for kind, *told in _FAILURES if isinstance(error, kind)), _UNREACHABLE)
-        return ModelFacts(
-            reason=reason, message=text.format(repository=repository, revision=revision, said=_first_line(error))
-        )
+        message = text.format(repository=repository, revision=revision, said=_first_line(error))
+        return ModelFacts(reason=reason, message=message)
 
 
 _UNREACHABLE = ("HubUnreachable", "the hub cannot be reached: {said}")
