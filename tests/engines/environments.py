@@ -13,15 +13,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from devcluster.cache import Steps, cache_dir
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -33,14 +35,15 @@ TESTED = {
     "vllm": ("0.20.2", "0.26.0", VLLM_INSTALLED),
 }
 """Versions whose parsers the tests run: the first, the last, and those between at which a rule of ours changes."""
+ALL_VERSIONS_VARIABLE = "LLM_OPERATOR_ENGINE_VERSIONS"
+"""`all` makes the tests run every version of the flag tables: about 7 GB are downloaded once."""
 INSTALL_TIMEOUT_SECONDS = 1800
+COMPLETE = ".complete"
 
 
 def cache_root() -> Path:
     """Folder of everything that is made once and kept outside of the tree."""
-    named = os.environ.get("LLM_OPERATOR_CACHE")
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-operator"
-    return base / "engines"
+    return cache_dir() / "engines"
 
 
 def known_versions(engine: str) -> tuple[str, ...]:
@@ -48,28 +51,64 @@ def known_versions(engine: str) -> tuple[str, ...]:
     return tuple(json.loads((TABLES / f"{engine}.json").read_text())["versions"])
 
 
+def tested_versions(engine: str) -> tuple[str, ...]:
+    """The versions whose parsers the tests run.
+
+    Raises:
+        ValueError: the variable says something else than `all`.
+    """
+    asked = os.environ.get(ALL_VERSIONS_VARIABLE, "")
+    if asked not in ("", "all"):
+        raise ValueError(f"{ALL_VERSIONS_VARIABLE}={asked}: expected `all`, or the variable unset")
+    return known_versions(engine) if asked else TESTED[engine]
+
+
+def prepare() -> None:
+    """Make whatever the tests need and is missing, saying which step of how many runs and how long each took."""
+    wanted: list[tuple[str, Callable[[], object]]] = []
+    for engine in TESTED:
+        wanted.append((f"{engine}: environment", functools.partial(interpreter, engine)))
+        wanted += [
+            (f"{engine} {version}", functools.partial(sources, engine, version)) for version in tested_versions(engine)
+        ]
+    steps = Steps("engines", len(wanted))
+    for name, make in wanted:
+        with steps.step(name):
+            make()
+
+
+def prepared() -> bool:
+    """Whether nothing is missing, so that there is no progress to show."""
+    folders = [_environment(engine) for engine in TESTED]
+    folders += [
+        folder
+        for engine in TESTED
+        for version in tested_versions(engine)
+        if (folder := _sources(engine, version)) is not None
+    ]
+    return all((folder / COMPLETE).exists() for folder in folders)
+
+
 def interpreter(engine: str) -> Path:
     """The Python of the engine's environment; makes the environment where it is missing."""
-    requirements = (HERE / "requirements" / f"{engine}.txt").read_text()
-    extra = f"torch {TORCH} vllm {VLLM_INSTALLED}" if engine == "vllm" else ""
-    key = _key(requirements, extra, sys.version)
-    with _made_once(cache_root() / f"{engine}-env-{key}") as target:
+    folder = _environment(engine)
+    with _made_once(folder) as target:
         if target is not None:
             python = _virtual_environment(target)
             if engine == "vllm":
                 _install(python, "--find-links", str(_wheels()), _torch_requirement())
-            _install(python, "--no-deps", "-r", str(HERE / "requirements" / f"{engine}.txt"))
+            _install(python, "--no-deps", "-r", str(_requirements(engine)))
             if engine == "vllm":
                 _install(python, "--no-deps", f"vllm=={VLLM_INSTALLED}")
-    return cache_root() / f"{engine}-env-{key}" / "bin" / "python"
+    return folder / "bin" / "python"
 
 
 def sources(engine: str, version: str) -> Path | None:
     """Folder for PYTHONPATH that holds this version of the engine; None where the environment itself has it."""
-    if engine == "vllm" and version == VLLM_INSTALLED:
+    folder = _sources(engine, version)
+    if folder is None:
         return None
     python = interpreter(engine)
-    folder = cache_root() / "sources" / f"{engine}-{version}"
     with _made_once(folder) as target:
         if target is not None:
             _install(python, "--no-deps", "--target", str(target), f"{engine}=={version}", cached=False)
@@ -77,6 +116,21 @@ def sources(engine: str, version: str) -> Path | None:
             for library in target.rglob("*.so*"):
                 library.unlink()
     return folder
+
+
+def _requirements(engine: str) -> Path:
+    return HERE / "requirements" / f"{engine}.txt"
+
+
+def _environment(engine: str) -> Path:
+    extra = f"torch {TORCH} vllm {VLLM_INSTALLED}" if engine == "vllm" else ""
+    return cache_root() / f"{engine}-env-{_key(_requirements(engine).read_text(), extra, sys.version)}"
+
+
+def _sources(engine: str, version: str) -> Path | None:
+    if engine == "vllm" and version == VLLM_INSTALLED:
+        return None
+    return cache_root() / "sources" / f"{engine}-{version}"
 
 
 def _key(*parts: str) -> str:
@@ -87,7 +141,7 @@ def _key(*parts: str) -> str:
 def _made_once(folder: Path) -> Iterator[Path | None]:
     """Yield a folder to fill, or None where it is complete; other processes wait for the one that fills it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    complete = folder / ".complete"
+    complete = folder / COMPLETE
     if complete.exists():
         yield None
         return
@@ -96,13 +150,10 @@ def _made_once(folder: Path) -> Iterator[Path | None]:
         if complete.exists():
             yield None
             return
-        print(f"{folder.name}: making it in {folder.parent} ...", file=sys.stderr, flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        started = time.monotonic()
         yield folder
         complete.touch()
-        print(f"{folder.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
 def _virtual_environment(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import common
 from llm_operator.engines.arguments import Rules, check_arguments
-from llm_operator.engines.table import Capabilities
+from llm_operator.engines.table import Capabilities, release
 from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderRequest
 
 NAME = "VLLM"
@@ -24,6 +24,10 @@ EXIT_MARGIN_SECONDS = 20
 KV_CACHE_DTYPE = {"None": "auto", "Int8": "int8_per_token_head", "Int4": "int4_per_token_head", "FP8": "fp8"}
 """There is no plain int8 or int4 (vllm/config/cache.py)."""
 QUANTIZATION = {"AWQ": "awq", "GPTQ": "gptq", "CompressedTensors": "compressed-tensors", "FP8": "fp8", "MXFP4": "mxfp4"}
+
+FORCES_SLOW_KERNEL_UNTIL = {"GPTQ": release("0.22.0"), "AWQ": release("0.24.0")}
+"""Before these releases `--quantization gptq` or `awq` keeps vLLM from its Marlin kernel, which it takes when
+config.json alone says the format; gptq then refuses bfloat16 (0.20.2, model_executor/layers/quantization)."""
 
 _OTHER_PODS = (
     "--pipeline-parallel-size",
@@ -197,16 +201,28 @@ def _options(request: RenderRequest, table: Capabilities, served_name: str) -> l
         "--kv-cache-dtype": KV_CACHE_DTYPE[spec.kv_cache.quantization],
         "--kv-cache-memory-bytes": size,
         "--gpu-memory-utilization": None if share is None else f"{share / 100:.2f}",
-        "--quantization": QUANTIZATION.get(spec.model.format),
+        "--quantization": _quantization(spec, table),
         "--revision": common.revision(spec.model),
         # Without it SIGTERM cuts running streams (0.32.0: after 0.02 s).
         "--shutdown-timeout": spec.drain_timeout_seconds if "--shutdown-timeout" in table.options else None,
     }
     words = [word for name, value in wanted.items() if value is not None for word in (name, str(value))]
-    words.append("--enable-prefix-caching" if spec.kv_cache.prefix_caching else "--no-enable-prefix-caching")
+    words.append("--enable-prefix-caching" if spec.kv_cache.prefix_caching else _no_prefix_caching(table))
     if spec.model.trust_remote_code:
         words.append("--trust-remote-code")
     return words
+
+
+def _no_prefix_caching(table: Capabilities) -> str:
+    # 0.33.0 still reads the old word, but only as a rewritten one (vllm/utils/argparse_utils.py).
+    return "--disable-prefix-caching" if "--disable-prefix-caching" in table.options else "--no-enable-prefix-caching"
+
+
+def _quantization(spec: LLMDeploymentSpec, table: Capabilities) -> str | None:
+    forced_until = FORCES_SLOW_KERNEL_UNTIL.get(spec.model.format)
+    if forced_until is not None and table.release < forced_until:
+        return None
+    return QUANTIZATION.get(spec.model.format)
 
 
 def _variables(spec: LLMDeploymentSpec) -> list[dict[str, Any]]:

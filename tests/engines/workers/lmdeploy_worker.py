@@ -4,6 +4,7 @@
 is lmdeploy/cli and lmdeploy/messages.py, which is all that judges a command line before a GPU is touched.
 """
 
+import ast
 import importlib.util
 import re
 import sys
@@ -55,7 +56,6 @@ ROOT = Path(_SPEC.submodule_search_locations[0])
 _bare_package("lmdeploy", _SPEC.submodule_search_locations[0])
 _bare_package("lmdeploy.cli", _SPEC.submodule_search_locations[0] + "/cli")
 
-from lmdeploy import messages  # noqa: E402
 from lmdeploy.cli.cli import CLI  # noqa: E402
 from lmdeploy.cli.serve import SubCliServe  # noqa: E402
 
@@ -63,21 +63,6 @@ CLI.add_parsers()
 SubCliServe.add_parsers()
 COMMAND = ["serve", "api_server"]
 PARSER = CLI.parser._subparsers._group_actions[0].choices["serve"]._subparsers._group_actions[0].choices["api_server"]
-
-SHARED = (
-    "tp",
-    "dp",
-    "ep",
-    "session_len",
-    "max_batch_size",
-    "cache_max_entry_count",
-    "quant_policy",
-    "enable_prefix_caching",
-    "model_format",
-    "max_prefill_token_num",
-    "dtype",
-    "distributed_executor_backend",
-)
 
 
 def _namespace(argv: Sequence[str]) -> Any:
@@ -99,18 +84,59 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     return {"values": plain, "inexact": inexact(PARSER, argv)}
 
 
-def configure(argv: Sequence[str]) -> str:
-    """Build the engine's dataclass from the fields that the namespace shares with it; its validation is the test."""
-    values = vars(_namespace(argv))
-    backend = values["backend"]
-    config = messages.PytorchEngineConfig if backend == "pytorch" else messages.TurbomindEngineConfig
-    fields = getattr(config, "__dataclass_fields__")  # noqa: B009 - pydantic's dataclass hides it from type checkers
-    shared = {name: values[name] for name in SHARED if name in fields and values.get(name) is not None}
+def _server_module(name: str, **members: Any) -> None:
+    module = types.ModuleType(name)
+    vars(module).update(members)
+    sys.modules[name] = module
+
+
+def _template_lists() -> dict[str, list[str]]:
+    """Names of chat templates that 0.10 to 0.17 take as another one, or refuse."""
+    lists: dict[str, list[str]] = {
+        name: [] for name in ("DEPRECATED_CHAT_TEMPLATE_NAMES", "REMOVED_CHAT_TEMPLATE_NAMES")
+    }
+    for node in ast.parse((ROOT / "model.py").read_text()).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id.endswith("_CHAT_TEMPLATE_NAMES"):
+            lists[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+    return lists
+
+
+def configure(argv: Sequence[str]) -> dict[str, Any]:
+    """Let the real command run up to the server's start: it builds and checks the engine's configuration on the way.
+
+    Put in its place is only what needs a GPU or the model: the choice of the backend (by the architecture), the
+    registry of chat templates (filled with the names that the sources register) and the server itself.
+    """
+    namespace = _namespace(argv)
+    started: dict[str, Any] = {}
+    registry = types.SimpleNamespace(module_dict=dict.fromkeys(catalogue([])["chat_templates"]))
+    _server_module("lmdeploy.archs", autoget_backend=lambda *_args, **_kwargs: namespace.backend)
+    _server_module("lmdeploy.model", MODELS=registry, ChatTemplateConfig=MagicMock(), **_template_lists())
+    _server_module("lmdeploy.serve.openai.api_server", serve=lambda _model, **given: started.update(given))
+    _server_module("lmdeploy.serve.openai.launch_server", launch_server=None)
+    for package in ("lmdeploy.serve", "lmdeploy.serve.openai"):
+        if package not in sys.modules:
+            _bare_package(package, str(ROOT.parent.joinpath(*package.split("."))))
     try:
-        config(**shared)
-    except (AssertionError, ValueError) as error:
+        SubCliServe.api_server(namespace)
+    except (AssertionError, ValueError, TypeError) as error:
         raise RefusedError(f"{type(error).__name__}: {error}") from error
-    return str(config.__name__)
+    config = started["backend_config"]
+    return {
+        "config": type(config).__name__,
+        "tensor": config.tp,
+        "session_len": config.session_len,
+        "max_batch_size": config.max_batch_size,
+        "ratio": config.cache_max_entry_count,
+        "quant_policy": int(config.quant_policy),
+        "prefix_caching": config.enable_prefix_caching,
+        "model_format": config.model_format,
+        "metrics": getattr(config, "enable_metrics", None),
+        "model_name": started["model_name"],
+        "port": started["server_port"],
+        "api_keys": started["api_keys"],
+    }
 
 
 _REGISTERED = {

@@ -1,0 +1,160 @@
+"""Every command line that the operator renders is one that the real engine takes, and means what the spec says."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from llm_operator.engines import EngineRun, KVAllocation, RefusedError, RenderRequest, render
+from llm_operator.engines.lmdeploy import QUANT_POLICY
+from llm_operator.engines.vllm import KV_CACHE_DTYPE
+from tests.engines.specs import request_of, requests, spec_of
+from tests.engines.worker import Reply, Worker
+
+EXAMPLES = {"lmdeploy": 300, "vllm": 300}
+THOROUGH = settings(
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
+# What a refusal to configure may be about on a machine without a GPU, or for a model that the test does not have.
+_GPU_ONLY = re.compile(
+    r"on the CPU backend is not compatible|not supported for quantization method|larger than the number of available"
+)
+
+
+def words_of(run: EngineRun, model: str | None = None) -> list[str]:
+    """The args as the kubelet hands them on: `$$` is a dollar sign, `$(NAME)` a value."""
+    words = [re.sub(r"\$\$|\$\(LLM_API_KEY\)", lambda m: "$" if m[0] == "$$" else "secret", word) for word in run.args]
+    return [model or words[0], *words[1:]]
+
+
+def accepted(worker: Worker, words: Sequence[str]) -> dict[str, Any]:
+    """What the parser made of it; nothing in it may be an abbreviation."""
+    reply = worker.ask("parse", words)
+    assert reply.error is None, (words, reply.error)
+    assert reply.result["inexact"] == [], words
+    values: dict[str, Any] = reply.result["values"]
+    return values
+
+
+def configured(worker: Worker, words: Sequence[str]) -> Reply:
+    """The engine's own configuration step."""
+    return worker.ask("configure", words)
+
+
+def _means(worker: Worker, request: RenderRequest, run: EngineRun, values: dict[str, Any]) -> None:
+    spec, context = request.spec, request.context_length or request.spec.context_length
+    kv = spec.kv_cache
+    if worker.engine == "lmdeploy":
+        ratio = request.kv.ratio_percent or kv.memory_percent
+        expected: dict[str, Any] = {
+            "backend": str(run.backend).lower(),
+            "server_port": run.port,
+            "model_name": run.served_name,
+            "tp": run.gpus,
+            "session_len": context,
+            "quant_policy": QUANT_POLICY[kv.quantization],
+            "enable_prefix_caching": kv.prefix_caching,
+            "api_keys": ["secret"] if spec.engine.api_key else None,
+            "cache_max_entry_count": 0.8 if ratio is None else ratio / 100,
+        }
+    else:
+        expected = {
+            "port": run.port,
+            "served_model_name": [run.served_name],
+            "tensor_parallel_size": run.gpus,
+            "max_model_len": context,
+            "kv_cache_dtype": KV_CACHE_DTYPE[kv.quantization],
+            "enable_prefix_caching": kv.prefix_caching,
+            "shutdown_timeout": spec.drain_timeout_seconds,
+            "max_num_seqs": spec.max_concurrent_sequences or request.kv.max_sequences,
+        }
+    assert {name: values[name] for name in expected} == expected
+
+
+def test_every_spec_is_refused_or_accepted_by_the_parser(worker: Worker) -> None:
+    outcomes: Counter[str] = Counter()
+
+    @settings(THOROUGH, max_examples=EXAMPLES[worker.engine])
+    @given(requests(worker.engine, worker.version))
+    def judge(request: RenderRequest) -> None:
+        try:
+            run = render(request)
+        except RefusedError as refused:
+            outcomes["refused"] += bool(refused.refusals)
+            return
+        words = words_of(run)
+        _means(worker, request, run, accepted(worker, words))
+        outcomes["accepted"] += 1
+
+    judge()
+    assert outcomes["accepted"] >= EXAMPLES[worker.engine] * 0.2, outcomes
+
+
+def test_every_spec_without_extra_arguments_passes_the_configuration_step(
+    worker: Worker, models: dict[str, str]
+) -> None:
+    outcomes: Counter[str] = Counter()
+
+    @settings(THOROUGH, max_examples=150)
+    @given(requests(worker.engine, worker.version).filter(lambda request: not request.spec.engine.extra_args))
+    def judge(request: RenderRequest) -> None:
+        try:
+            run = render(request)
+        except RefusedError:
+            return
+        kind = request.spec.model.format
+        words = words_of(run, models["HF" if kind == "Auto" else kind])
+        reply = configured(worker, words)
+        if reply.error is not None and _GPU_ONLY.search(reply.error):
+            outcomes["gpu only"] += 1
+        elif reply.error is not None and "attention heads" in reply.error:
+            assert 64 % run.gpus, reply.error  # the planner's to refuse: it reads config.json
+        else:
+            assert reply.error is None, (words, reply.error)
+            assert reply.result["tensor"] == run.gpus
+            outcomes["configured"] += 1
+
+    judge()
+    assert outcomes["configured"] >= 20, outcomes
+
+
+FIELDS: list[dict[str, Any]] = [
+    {},
+    {"parallelism": {"tensor": 2}},
+    {"contextLength": 4096},
+    {"maxConcurrentSequences": 16},
+    {"kvCache": {"quantization": "Int8"}},
+    {"kvCache": {"prefixCaching": False}},
+    {"model": {"servedName": "org/name:1"}},
+    {"model": {"format": "AWQ"}},
+    {"model": {"format": "FP8"}},
+    {"engine": {"apiKey": {"name": "keys", "key": "api"}}},
+    {"drainTimeoutSeconds": 0},
+]
+
+
+@pytest.mark.parametrize("backend", ["TurboMind", "PyTorch"])
+@pytest.mark.parametrize("parts", FIELDS, ids=str)
+def test_each_field_alone(worker: Worker, models: dict[str, str], parts: dict[str, Any], backend: str) -> None:
+    """Named one by one, so that a broken field is a named failure."""
+    if worker.engine == "vllm":
+        spec = spec_of(worker.engine, worker.version, **parts)
+    else:
+        engine = {**parts.get("engine", {}), "backend": backend}
+        spec = spec_of(worker.engine, worker.version, **{**parts, "engine": engine})
+    share = KVAllocation(ratio_percent=50) if worker.engine == "lmdeploy" else KVAllocation(kv_cache_memory_bytes=2**30)
+    request = request_of(spec, kv=share)
+    run = render(request)
+    words = words_of(run, models.get(spec.model.format, models["HF"]))
+    _means(worker, request, run, accepted(worker, words))
+    reply = configured(worker, words)
+    assert reply.error is None or _GPU_ONLY.search(reply.error), reply.error
