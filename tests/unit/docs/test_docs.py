@@ -1,0 +1,78 @@
+"""What the documentation names is there: files, make targets, condition reasons, flags."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llm_operator.api import LLMDeployment
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PACKAGE = ROOT / "operator" / "llm_operator"
+# The position of the reason in a call, where it is not given by name.
+REASON_POSITION = {"Trouble": 0, "Finding": 2, "Refusal": 0, "Diagnosis": 0, "unknown_outcome": 1, "_sign": 1}
+# The ends of reasons that are put together: SecretMissing, ConfigMapKeyMissing.
+PARTS = {"Missing", "KeyMissing"}
+REASON = re.compile(r"([A-Z]+[a-z0-9]+)+[A-Z]*s?")
+
+
+def page_id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    missing = [name for name in targets if "://" not in name and not (page.parent / name).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_make_targets_exist(page: Path) -> None:
+    known = set(re.findall(r"^([a-z][-a-z0-9]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [
+        word
+        for code in re.findall(r"```.*?```|`[^`]+`", page.read_text(), re.DOTALL)
+        for line in re.findall(r"(?:^|`|\$ )make ((?:[a-z][-a-z0-9]*\s?)+)", code, re.MULTILINE)
+        for word in line.split()
+    ]
+    assert [name for name in named if name not in known] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_manifests_in_pages_are_valid(page: Path) -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+        for document in yaml.safe_load_all(block):
+            if isinstance(document, dict) and document.get("kind") == "LLMDeployment":
+                LLMDeployment.parse(document)
+
+
+def reasons() -> Iterator[tuple[str, str]]:
+    """Every reason that the code writes as a constant, with its file."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            said = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
+            position = REASON_POSITION.get(name)
+            if position is not None and len(node.args) > position:
+                said.append(node.args[position])
+            for expression in said:
+                for part in ast.walk(expression):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str) and REASON.fullmatch(part.value):
+                        yield part.value, page_id(path)
+
+
+def test_every_reason_is_documented() -> None:
+    documented = set(re.findall(r"`([A-Za-z0-9]+)`", (ROOT / "docs" / "status.md").read_text()))
+    found = set(reasons())
+    assert len(found) > 20, "the search finds the reasons of the code"
+    assert sorted(entry for entry in found if entry[0] not in documented | PARTS) == []
