@@ -31,7 +31,7 @@ def table_of(engine: str, version: str) -> Capabilities:
     return table
 
 
-def spec_of(engine: str, version: str, **parts: Any) -> LLMDeploymentSpec:
+def spec_of(engine: str, version: str, /, **parts: Any) -> LLMDeploymentSpec:
     """A small valid spec: keywords are its further members; `engine` members go beside type and version."""
     members = {
         "model": {"persistentVolumeClaim": {"claimName": "models"}, "trustRemoteCode": True, **parts.pop("model", {})},

@@ -16,6 +16,9 @@ FIELD = "spec.engine.extraArgs"
 _NEGATIVE = re.compile(r"-[0-9]+")
 _NUMBER = re.compile(r"[0-9]+|[0-9]+(\.[0-9]+)?[kmgt]|[0-9]+[KMGT]")
 
+# Options that vLLM reads into structures of its own; what is inside them is the engine's to judge.
+_STRUCTURED = ("-config", "-buckets", "-loras", "-kwargs", "-op-priority")
+
 _READERS: Mapping[str, tuple[Callable[[str], object], str]] = {
     "int": (int, "a whole number"),
     "float": (float, "a number"),
@@ -166,11 +169,21 @@ def _values(engine: str, table: Capabilities, rules: Rules, item: Given) -> list
     return refusals
 
 
+def _is_json(name: str, value: str) -> bool:
+    try:
+        content = json.loads(value)
+    except ValueError:
+        return False
+    return isinstance(content, dict) or not name.endswith("-config")
+
+
 def _value_problem(option: Option, value: str) -> str | None:
     if option.choices:
         return None if value in option.choices else f"is not allowed; expected one of {', '.join(option.choices)}"
     if option.type == "number" and _NUMBER.fullmatch(value) is None:
         return "is not a number that the engine reads; expected such as 4096, 4k or 4G (not 4Gi)"
+    if option.type == "other" and option.names[0].endswith(_STRUCTURED) and not _is_json(option.names[0], value):
+        return "is not a JSON object" if option.names[0].endswith("-config") else "is not JSON"
     reader = _READERS.get(option.type)
     if reader is not None:
         try:

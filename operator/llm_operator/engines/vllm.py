@@ -25,6 +25,9 @@ KV_CACHE_DTYPE = {"None": "auto", "Int8": "int8_per_token_head", "Int4": "int4_p
 """There is no plain int8 or int4 (vllm/config/cache.py)."""
 QUANTIZATION = {"AWQ": "awq", "GPTQ": "gptq", "CompressedTensors": "compressed-tensors", "FP8": "fp8", "MXFP4": "mxfp4"}
 
+LEAST_DEFAULT_BATCHED_TOKENS = 2048
+"""Default of --max-num-batched-tokens on cards below 70 GiB (vllm/engine/arg_utils.py)."""
+
 FORCES_SLOW_KERNEL_UNTIL = {"GPTQ": release("0.22.0"), "AWQ": release("0.24.0")}
 """Before these releases `--quantization gptq` or `awq` keeps vLLM from its Marlin kernel, which it takes when
 config.json alone says the format; gptq then refuses bfloat16 (0.20.2, model_executor/layers/quantization)."""
@@ -195,9 +198,7 @@ def _options(request: RenderRequest, table: Capabilities, served_name: str) -> l
         "--tensor-parallel-size": request.tensor,
         "--max-model-len": request.context_length or spec.context_length,
         "--max-num-seqs": spec.max_concurrent_sequences or request.kv.max_sequences,
-        "--max-num-batched-tokens": None
-        if common.given(spec, "--max-num-batched-tokens")
-        else request.kv.max_batched_tokens,
+        "--max-num-batched-tokens": _batched_tokens(request),
         "--kv-cache-dtype": KV_CACHE_DTYPE[spec.kv_cache.quantization],
         "--kv-cache-memory-bytes": size,
         "--gpu-memory-utilization": None if share is None else f"{share / 100:.2f}",
@@ -211,6 +212,17 @@ def _options(request: RenderRequest, table: Capabilities, served_name: str) -> l
     if spec.model.trust_remote_code:
         words.append("--trust-remote-code")
     return words
+
+
+def _batched_tokens(request: RenderRequest) -> int | None:
+    """vLLM refuses fewer tokens than sequences in a batch (vllm/config/scheduler.py)."""
+    if common.given(request.spec, "--max-num-batched-tokens"):
+        return None
+    sequences = request.spec.max_concurrent_sequences or request.kv.max_sequences or 0
+    planned = request.kv.max_batched_tokens
+    if planned is None:
+        return sequences if sequences > LEAST_DEFAULT_BATCHED_TOKENS else None
+    return max(planned, sequences)
 
 
 def _no_prefix_caching(table: Capabilities) -> str:

@@ -46,6 +46,10 @@ def _namespace(argv: Sequence[str]) -> Any:
             validate_parsed_serve_args(namespace)
         except (TypeError, ValueError) as error:
             raise RefusedError(f"{type(error).__name__}: {error}") from error
+        except Exception as error:
+            if not type(error).__module__.startswith("vllm."):
+                raise
+            raise RefusedError(f"{type(error).__name__}: {error}") from error
     return namespace
 
 
