@@ -17,7 +17,7 @@ _NEGATIVE = re.compile(r"-[0-9]+")
 _NUMBER = re.compile(r"[0-9]+|[0-9]+(\.[0-9]+)?[kmgt]|[0-9]+[KMGT]")
 
 # Options that vLLM reads into structures of its own; what is inside them is the engine's to judge.
-_STRUCTURED = ("-config", "-buckets", "-loras", "-kwargs", "-op-priority")
+_STRUCTURED = ("-config", "-buckets", "-loras", "-kwargs", "-op-priority", "-overrides")
 
 _READERS: Mapping[str, tuple[Callable[[str], object], str]] = {
     "int": (int, "a whole number"),
@@ -179,7 +179,9 @@ def _is_json(name: str, value: str) -> bool:
 
 def _value_problem(option: Option, value: str) -> str | None:
     if option.choices:
-        return None if value in option.choices else f"is not allowed; expected one of {', '.join(option.choices)}"
+        # `None` among the choices is Python's, for leaving the option out; no text equals it.
+        possible = [choice for choice in option.choices if choice != "None"]
+        return None if value in possible else f"is not allowed; expected one of {', '.join(possible)}"
     if option.type == "number" and _NUMBER.fullmatch(value) is None:
         return "is not a number that the engine reads; expected such as 4096, 4k or 4G (not 4Gi)"
     if option.type == "other" and option.names[0].endswith(_STRUCTURED) and not _is_json(option.names[0], value):
