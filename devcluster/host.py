@@ -80,7 +80,7 @@ def kill_processes(state: NodeState) -> None:
 
 
 def make_link(state: NodeState, init: int) -> None:
-    """Connect the host with the node and route to its pods and Services. All of it vanishes with the node's namespace."""
+    """Connect the host with the node and route to its pods and Services. It vanishes with the node's namespace."""
     _ip("link", "add", state.link, "type", "veth", "peer", "name", "eth0", "netns", str(init))
     _ip("addr", "add", f"{state.host_ip}/30", "dev", state.link)
     _ip("link", "set", state.link, "up")

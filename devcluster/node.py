@@ -190,7 +190,8 @@ class Node:
     def _unshare(self) -> int:
         """Start the first process; its process id on the host."""
         command = [
-            "unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "--propagation", "private",
+            "unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "--propagation",
+            "private",
             sys.executable, "-I", str(Path(__file__).with_name("node_inside.py")), str(self.state.spec_file),
         ]  # fmt: skip
         with (self.state.path / "logs" / "node.log").open("ab") as log:

@@ -77,8 +77,9 @@ class Session:
         repository, _, tag = self.images["operator"].rpartition(":")
         values = [f"image.repository={repository}", f"image.tag={tag}", *settings]
         self.run(
-            "helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE, "--create-namespace",
-            "--wait", "--timeout", "180s", *(part for value in values for part in ("--set-string", value)),
+            "helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE,
+            "--create-namespace", "--wait", "--timeout", "180s",
+            *(part for value in values for part in ("--set-string", value)),
         )  # fmt: skip
 
     def example(self, name: str) -> list[dict[str, Any]]:

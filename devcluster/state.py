@@ -1,6 +1,6 @@
 """What is known about a node outside of its namespaces: its name, its addresses, where its files are, who may touch it.
 
-The record is written before anything is done on the host, and everything that has to be undone follows from it. So `down`
+The record is written before anything is done on the host, and everything to undo follows from it. So `down`
 can undo a node whose tool, or whose first process, was killed at any moment.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from devcluster.cache import cache_dir
 
 MAX_NODES = 30
-"""Nodes at a time on one machine. 30 keeps the pod, service and link networks (10.100-129, 10.200-229, 10.231) apart."""
+"""Nodes at a time on one machine. 30 keeps the pod, service and link networks apart (10.100-129, 200-229, 231)."""
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?")
 
@@ -194,7 +194,7 @@ def free_index(taken: Iterable[int], routes: Iterable[str], preferred: int = 0) 
         ):
             return index
     raise ClusterError(
-        f"no free network: all {MAX_NODES} candidates overlap a route of this machine (see `ip route`) or a running node; "
+        f"no free network: all {MAX_NODES} candidates overlap a route (see `ip route`) or a running node; "
         "take a node down with `python -m devcluster down --name NAME`"
     )
 
