@@ -107,11 +107,15 @@ def test_a_deleted_child_comes_back(space: Session, lmdeploy: str) -> None:
 
 def test_a_killed_engine_recovers(space: Session, lmdeploy: str) -> None:
     (name,) = pods(space, lmdeploy)
-    # By SIGKILL from inside: an init process of its own PID namespace is deaf to it, its children are not.
-    script = "import os, signal; [os.kill(int(p), signal.SIGKILL) for p in os.listdir('/proc') if p.isdigit() and p != str(os.getpid())]"
+    # The first process of a PID namespace hears no SIGKILL from within, but the SIGTERM that it has a handler for.
+    script = (
+        "import os, signal\n"
+        "for entry in os.listdir('/proc'):\n"
+        "    if entry.isdigit() and int(entry) != os.getpid(): os.kill(int(entry), signal.SIGTERM)\n"
+    )
     subprocess.run(
         [str(space.binaries / "kubectl"), "--kubeconfig", str(space.kubeconfig), "-n", NAMESPACE, "exec", name, "--",
-         "python3", "-c", script.replace("SIGKILL", "SIGTERM")],
+         "python3", "-c", script],
         capture_output=True, timeout=60, check=False,
     )  # fmt: skip
 

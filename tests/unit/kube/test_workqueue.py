@@ -2,6 +2,7 @@ import asyncio
 import time
 
 import pytest
+
 from llm_operator.kube.workqueue import BACKOFF_LIMIT_SECONDS, WorkQueue, backoff
 from llm_operator.telemetry.metrics import Metrics
 

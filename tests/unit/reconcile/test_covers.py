@@ -2,6 +2,7 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llm_operator.reconcile.covers import covers
 
 SCALAR = st.none() | st.booleans() | st.integers() | st.text(max_size=5)

@@ -2,12 +2,12 @@ import json
 from dataclasses import replace
 
 import pytest
+
 from llm_operator.manifests import deployment as deployment_module
 from llm_operator.manifests.common import ANNOTATION_TEMPLATE
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
-
 from tests.unit.reconcile.build import UID, applied, live, plan, resource, serving
 
 
