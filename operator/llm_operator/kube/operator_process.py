@@ -129,6 +129,8 @@ class OperatorProcess:
         registry = kopf.OperatorRegistry()
         register(registry, self._connection, self._cache, self._queue)
         await kopf.operator(
+            # Without one, kopf asks for the name of the user, and a pod's user id has no entry in /etc/passwd.
+            identity=socket.gethostname(),  # type: ignore[arg-type,unused-ignore]
             registry=registry,
             settings=settings(),
             clusterwide=not self._options.namespaces,
