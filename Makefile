@@ -78,7 +78,7 @@ cluster-tests: venv ## Tests against a real API server and etcd
 
 .PHONY: e2e
 e2e: venv ## Tests on the full node: real kubelet, real pods, real engines on the CPU
-	$(PYTEST) tests/e2e
+	$(PYTEST) --capture=no --verbose tests/e2e
 
 .PHONY: test
 test: venv ## All of the above, the fast ones first, with the time of each

@@ -1,0 +1,106 @@
+"""Taking a node down leaves the machine as it was, also after the node or the tool itself was killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devcluster import host
+from devcluster.cache import ROOT
+from devcluster.node import Node, down
+from devcluster.state import NodeState, read
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(
+        os.environ.get("LLM_OPERATOR_E2E_USE_EXISTING") == "1", reason="runs on a cluster that is not ours to take down"
+    ),
+]
+
+NAME = "e2e-down"
+SYSCTLS = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables", "kernel/panic", "kernel/panic_on_oops",
+           "vm/overcommit_memory", "net/netfilter/nf_conntrack_max")  # fmt: skip
+
+
+def machine() -> dict[str, object]:
+    """What a node could leave behind. Other nodes may run beside it: theirs carry other names and do not change."""
+
+    def command(*line: str) -> list[str]:
+        return sorted(subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines())
+
+    sysctls = {name: path.read_text() for name in SYSCTLS if (path := Path("/proc/sys") / name).exists()}
+    # A conntrack table that another node's kube-proxy sizes is not this node's doing, but here none starts or stops.
+    return {
+        "links": sorted(line.split(": ")[1].split("@")[0] for line in command("ip", "-o", "link")),
+        "routes": [line.replace(" linkdown", "") for line in command("ip", "route")],
+        "rules": command("iptables-save", "-t", "filter") if shutil.which("iptables-save") else [],
+        "mounts": sorted(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()),
+        "cgroups": sorted(
+            str(path) for path in Path("/sys/fs/cgroup").rglob("*") if path.is_dir() and NAME in path.name
+        ),
+        "sysctls": sysctls,
+    }
+
+
+def comparable(seen: dict[str, object]) -> dict[str, object]:
+    """Without iptables-save's packet counts and dates."""
+    rules = seen["rules"]
+    assert isinstance(rules, list)
+    return {**seen, "rules": [line.split(" [")[0] for line in rules if not line.startswith("#")]}
+
+
+@pytest.fixture
+def before() -> Iterator[dict[str, object]]:
+    down(NAME)
+    yield comparable(machine())
+    down(NAME)
+
+
+def processes(state: NodeState) -> list[int]:
+    found = host.find_processes(state)
+    return [*found.outer, *([found.init] if found.init else [])]
+
+
+def test_down_leaves_nothing(before: dict[str, object]) -> None:
+    node = Node.up(NAME)
+    assert comparable(machine()) != before, "the comparison sees a running node"
+    node.down()
+    assert processes(node.state) == []
+    assert comparable(machine()) == before
+
+
+def test_down_after_the_first_process_was_killed(before: dict[str, object]) -> None:
+    node = Node.up(NAME)
+    init = host.find_processes(node.state).init
+    assert init is not None
+    os.kill(init, signal.SIGKILL)
+    assert down(NAME)
+    assert processes(node.state) == []
+    assert comparable(machine()) == before
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+def test_down_after_the_tool_was_killed_while_starting(before: dict[str, object], seconds: float) -> None:
+    tool = subprocess.Popen(
+        [sys.executable, "-m", "devcluster", "up", "--name", NAME],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while read(NAME) is None:
+        assert time.monotonic() < deadline, "the tool records what it is about to do"
+        assert tool.poll() is None
+        time.sleep(0.02)
+    time.sleep(seconds)
+    tool.kill()
+    tool.wait()
+    assert down(NAME)
+    assert comparable(machine()) == before
