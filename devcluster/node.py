@@ -190,12 +190,13 @@ class Node:
     def _unshare(self) -> int:
         """Start the first process; its process id on the host."""
         command = [
-            "unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "--propagation",
-            "private",
+            "setsid", "--fork", "unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork",
+            "--mount-proc", "--propagation", "private",
             sys.executable, "-I", str(Path(__file__).with_name("node_inside.py")), str(self.state.spec_file),
         ]  # fmt: skip
         with (self.state.path / "logs" / "node.log").open("ab") as log:
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            # Forked away: the node outlives this process and is nobody's child that has to be waited for.
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
         self._wait(lambda: host.find_processes(self.state).init is not None, "the first process")
         init = host.find_processes(self.state).init
         assert init is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config import load_kube_config
 
 from devcluster import toolchain
 from devcluster.cache import ROOT
@@ -96,10 +97,14 @@ class Session:
     def provide_tiny_model(self, namespace: str = "default") -> None:
         """A claim with the tiny model on it; the Job that makes it runs once."""
         if self.volumes is not None:
+            folder = self.volumes / f"tiny-model-{namespace}"
+            folder.mkdir(parents=True, exist_ok=True)
+            # A hostPath volume heeds no fsGroup: the pods' user ids must be able to write as they are.
+            folder.chmod(0o777)
             volume = self.example("devcluster-storage")[0]
             volume["metadata"]["name"] = f"tiny-model-{namespace}"
             volume["spec"]["claimRef"]["namespace"] = namespace
-            volume["spec"]["hostPath"]["path"] = str(self.volumes / f"tiny-model-{namespace}")
+            volume["spec"]["hostPath"]["path"] = str(folder)
             self.apply([volume])
         documents = self.example("tiny-model")
         for document in documents:
@@ -112,7 +117,16 @@ class Session:
         """Ask an engine through the API server's proxy, which needs no route into the cluster; its answer."""
         request = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": tokens}
         path = f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy/v1/chat/completions"
-        answer = json.loads(self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(request)))
+        # kubectl create --raw sends no Content-Type, and the engines' servers then refuse the body.
+        settings = Configuration()
+        load_kube_config(str(self.kubeconfig), client_configuration=settings)
+        settings.proxy = None
+        with ApiClient(settings) as client:
+            answer = client.call_api(
+                path, "POST", header_params={"Content-Type": "application/json", "Accept": "application/json"},
+                body=request, auth_settings=["BearerToken"], response_type="object", _return_http_data_only=True,
+                _request_timeout=120,
+            )  # fmt: skip
         text: str = answer["choices"][0]["message"]["content"]
         return text
 
