@@ -119,7 +119,7 @@ class Session:
         path = f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy/v1/chat/completions"
         # kubectl create --raw sends no Content-Type, and the engines' servers then refuse the body.
         settings = Configuration()
-        load_kube_config(str(self.kubeconfig), client_configuration=settings)
+        load_kube_config(str(self.kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
         settings.proxy = None
         with ApiClient(settings) as client:
             answer = client.call_api(
