@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -122,11 +123,15 @@ class Session:
         load_kube_config(str(self.kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
         settings.proxy = None
         with ApiClient(settings) as client:
-            answer = client.call_api(
-                path, "POST", header_params={"Content-Type": "application/json", "Accept": "application/json"},
-                body=request, auth_settings=["BearerToken"], response_type="object", _return_http_data_only=True,
-                _request_timeout=120,
-            )  # fmt: skip
+            headers = {"Content-Type": "application/json", "Accept": "application/json"}
+            prepared = client.param_serialize(
+                "POST", path, header_params=headers, body=request, auth_settings=["BearerToken"]
+            )
+            response = client.call_api(*prepared, _request_timeout=120)
+            content = response.read()
+        if response.status != 200:
+            raise CommandError(f"{path}: {response.status} {content.decode(errors='replace')[-2000:]}")
+        answer = json.loads(content)
         text: str = answer["choices"][0]["message"]["content"]
         return text
 

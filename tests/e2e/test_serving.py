@@ -165,6 +165,7 @@ def test_sigterm_during_a_stream_finishes_the_stream(space: Session, lmdeploy: s
         },
     }
     space.apply([client], NAMESPACE)
+    eventually(lambda: get(space, "pod", "stream")["status"]["phase"] != "Pending", 60, "the client runs")
     eventually(lambda: "data:" in space.kubectl("-n", NAMESPACE, "logs", "stream", "--tail=3"), 60, "the stream began")
     space.kubectl("-n", NAMESPACE, "delete", "pod", name, "--wait=false")
     eventually(
@@ -235,10 +236,14 @@ def test_a_crashing_engine_says_why(space: Session) -> None:
         model={"persistentVolumeClaim": {"claimName": "tiny-model", "path": "no-such-folder"}},
     )
     found = eventually(
-        lambda: (entry := condition(space, "crashes", "Ready"))["status"] == "False" and entry, 120, "Ready is False"
+        lambda: (
+            (entry := condition(space, "crashes", "Ready")) and "no-such-folder" in entry.get("message", "") and entry
+        ),
+        180,
+        "Ready names the folder",
     )
+    assert found["status"] == "False"
     assert found["reason"] not in ("", "Unschedulable", "Progressing")
-    assert "no-such-folder" in found["message"]
     space.kubectl("-n", NAMESPACE, "delete", "llmdep", "crashes")
 
 
