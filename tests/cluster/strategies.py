@@ -22,10 +22,13 @@ _ROOT = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3
 SPEC_SCHEMA: dict[str, Any] = _ROOT["spec"]
 STATUS_SCHEMA: dict[str, Any] = _ROOT["status"]
 
+_CONTAINER_RESOURCES = ["cpu", "memory", "ephemeral-storage"]
 _MAP_KEYS = {
     ".nodeSelector": ["a", "nvidia.com/gpu.product", "kubernetes.io/hostname", "A_b.c-9", "x" * 63, "d." * 5 + "e/f"],
-    ".resources.requests": ["cpu", "memory", "ephemeral-storage"],
-    ".resources.limits": ["cpu", "memory", "ephemeral-storage"],
+    ".resources.requests": _CONTAINER_RESOURCES,
+    ".resources.limits": _CONTAINER_RESOURCES,
+    ".weightQuantization.resources.requests": _CONTAINER_RESOURCES,
+    ".weightQuantization.resources.limits": _CONTAINER_RESOURCES,
 }
 _QUANTITIES = ["1", "0", "0.000", "500m", "0.001m", "2Gi", "20Gi", "1.5G", "16Ti", "999999999999999P", "8Pi", "9P"]
 _SMALL_LIST = 3
@@ -106,14 +109,15 @@ def _keep_one(members: dict[str, Any], names: list[str], default: Json = None) -
 def _repair(spec: Json) -> Json:
     """The spec with the least change that satisfies every rule across fields."""
     model, engine = spec["model"], spec["engine"]
-    _keep_one(model, ["huggingFace", "modelScope", "persistentVolumeClaim"], {"repository": "org/model"})
-    if "persistentVolumeClaim" in model:
+    _keep_one(model, ["huggingFace", "modelScope", "persistentVolumeClaim", "image"], {"repository": "org/model"})
+    if "persistentVolumeClaim" in model or "image" in model:
         model.pop("credentials", None)
-        claim = model["persistentVolumeClaim"]
-        if claim.get("path", "").startswith("/") or ".." in claim.get("path", "").split("/"):
-            claim["path"] = "models/a"
+        _repair_path(model.get("persistentVolumeClaim") or model["image"])
     if engine["type"] != "LMDeploy":
         engine.pop("backend", None)
+    if engine["type"] != "LMDeploy" or engine.get("backend") == "PyTorch":
+        engine.pop("conversion", None)
+    _repair_weights(spec)
     for variable in engine.get("env", []):
         _keep_one(variable, ["value", "valueFrom"])
         if "valueFrom" in variable:
@@ -125,6 +129,38 @@ def _repair(spec: Json) -> Json:
     return spec
 
 
+def _repair_path(source: Json) -> None:
+    if source.get("path", "").startswith("/") or ".." in source.get("path", "").split("/"):
+        source["path"] = "models/a"
+
+
+def _repair_weights(spec: Json) -> None:
+    """The cache, and what needs one."""
+    recipe = spec.get("weightQuantization")
+    if recipe is not None or spec["engine"].get("conversion") == "TurboMind":
+        spec.setdefault("cache", {})
+    if "cache" in spec:
+        cache = spec["cache"]
+        _keep_one(cache, ["claimName", "size"], "models")
+        if "claimName" in cache:
+            for name in ("storageClassName", "accessMode", "retentionPolicy"):
+                cache.pop(name, None)
+    if recipe is None:
+        return
+    spec["model"].pop("format", None)
+    recipe["bits"], recipe["groupSize"] = 4, 128
+    calibration = recipe.get("calibration", {})
+    if "text" in calibration:
+        calibration["dataset"] = "Text"
+        _keep_one(calibration["text"], ["configMap", "persistentVolumeClaim"], {"name": "a", "key": "b"})
+        if "persistentVolumeClaim" in calibration["text"]:
+            _repair_path(calibration["text"]["persistentVolumeClaim"])
+    quality = recipe.get("quality", {})
+    if "maxPerplexityIncreasePercent" in quality:
+        quality["evaluate"] = True
+    _repair_limits(recipe.get("resources", {}))
+
+
 def _repair_cache(cache: Json, engine: Json) -> None:
     if engine["type"] != "VLLM":
         cache.pop("memory", None)
@@ -134,10 +170,14 @@ def _repair_cache(cache: Json, engine: Json) -> None:
 
 
 def _repair_quantities(spec: Json) -> None:
-    for holder, name in ((spec.get("kvCache", {}), "memory"), (spec.get("gpu", {}), "memory"), (spec, "sharedMemory")):
+    holders = [(spec.get("kvCache", {}), "memory"), (spec.get("gpu", {}), "memory"), (spec, "sharedMemory")]
+    for holder, name in [*holders, (spec.get("cache", {}), "size")]:
         if holder.get(name) in ("0", "0.000"):
             holder[name] = "1Gi"
-    resources = spec.get("resources", {})
+    _repair_limits(spec.get("resources", {}))
+
+
+def _repair_limits(resources: Json) -> None:
     for name in resources.get("limits", {}).keys() & resources.get("requests", {}).keys():
         resources["requests"][name] = resources["limits"][name]
 
@@ -261,7 +301,8 @@ def _mutate(document: Json, draw: st.DrawFn, schema: dict[str, Any]) -> None:
 
 def from_schema_or_null(schema: dict[str, Any], name: str) -> st.SearchStrategy[Json]:
     """A value that the schema takes, or null."""
-    prefix = f".resources.{name}" if name in ("requests", "limits") else f".{name}"
+    nested = {"requests": ".resources.requests", "limits": ".resources.limits", "resources": ".resources"}
+    prefix = nested.get(name, f".{name}")
     return st.none() | from_schema(schema, prefix)
 
 

@@ -33,13 +33,20 @@ _COLUMNS: list[dict[str, Any]] = [
     {
         "name": "Model",
         "type": "string",
-        "jsonPath": ".spec.model['huggingFace','modelScope','persistentVolumeClaim']['repository','claimName']",
-        "description": "Repository on the hub, or claim.",
+        "jsonPath": ".spec.model['huggingFace','modelScope','persistentVolumeClaim','image']"
+        "['repository','claimName','reference']",
+        "description": "Repository on the hub, claim or image.",
     },
     {"name": "TP", "type": "integer", "jsonPath": ".status.plan.tensor", "description": "GPUs per replica."},
     {"name": "KV", "type": "string", "jsonPath": ".spec.kvCache.quantization", "description": "KV-cache format."},
     {"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas", "description": "Replicas asked for."},
     {"name": "Serving", "type": "integer", "jsonPath": ".status.readyReplicas", "description": "Replicas that serve."},
+    {
+        "name": "Progress",
+        "type": "string",
+        "jsonPath": ".status.progress.summary",
+        "description": "The stage before serving.",
+    },
     {
         "name": "Endpoint",
         "type": "string",

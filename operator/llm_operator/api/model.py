@@ -10,6 +10,7 @@ from llm_operator.api.base import ApiModel, DataKey, KeyedBy, Name, Rule, Secret
 
 EngineType = Literal["LMDeploy", "VLLM"]
 Backend = Literal["TurboMind", "PyTorch"]
+Conversion = Literal["None", "TurboMind"]
 ModelFormat = Literal["Auto", "HF", "AWQ", "GPTQ", "CompressedTensors", "FP8", "MXFP4"]
 
 Repository = Annotated[
@@ -32,7 +33,7 @@ class HubSource(ApiModel):
     )
 
 
-def _given(*members: object) -> int:
+def given_members(*members: object) -> int:
     """How many members of a union are present."""
     return sum(member is not None for member in members)
 
@@ -41,21 +42,38 @@ def _stays_inside(path: str) -> bool:
     return not path.startswith("/") and ".." not in path.split("/")
 
 
+_INSIDE = Rule(
+    "!self.path.startsWith('/') && !self.path.split('/').exists(part, part == '..')",
+    "path must be relative to the root of the volume and must not contain '..'",
+    lambda source: _stays_inside(source.path),
+    ".path",
+)
+Directory = Annotated[str, Field(max_length=512, pattern=r"^[-A-Za-z0-9._/]*$")]
+ImageReference = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$")]
+
+
 class ClaimSource(ApiModel):
     """A directory on a PersistentVolumeClaim of the same namespace, mounted read-only."""
 
-    RULES = (
-        Rule(
-            "!self.path.startsWith('/') && !self.path.split('/').exists(part, part == '..')",
-            "path must be relative to the root of the claim and must not contain '..'",
-            lambda claim: _stays_inside(claim.path),
-            ".path",
-        ),
-    )
+    RULES = (_INSIDE,)
 
     claim_name: Name = Field(description="PersistentVolumeClaim in the namespace of this object.")
-    path: Annotated[str, Field(max_length=512, pattern=r"^[-A-Za-z0-9._/]*$")] = Field(
+    path: Directory = Field(
         default="", description="Directory inside the claim that holds config.json. Default: the root of the claim."
+    )
+
+
+class ImageSource(ApiModel):
+    """A directory of a container image, mounted read-only as an image volume (Kubernetes 1.36, or its feature gate)."""
+
+    RULES = (_INSIDE,)
+
+    reference: ImageReference = Field(description="Image that holds the model's files.")
+    path: Directory = Field(
+        default="", description="Directory inside the image that holds config.json. Default: the root of the image."
+    )
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
+        default="IfNotPresent", description="When the kubelet pulls the image."
     )
 
 
@@ -64,15 +82,17 @@ class ModelSpec(ApiModel):
 
     RULES = (
         Rule(
-            "[has(self.huggingFace), has(self.modelScope), has(self.persistentVolumeClaim)]"
+            "[has(self.huggingFace), has(self.modelScope), has(self.persistentVolumeClaim), has(self.image)]"
             ".filter(given, given).size() == 1",
-            "exactly one of huggingFace, modelScope and persistentVolumeClaim must be given",
-            lambda model: _given(model.hugging_face, model.model_scope, model.persistent_volume_claim) == 1,
+            "exactly one of huggingFace, modelScope, persistentVolumeClaim and image must be given",
+            lambda model: (
+                given_members(model.hugging_face, model.model_scope, model.persistent_volume_claim, model.image) == 1
+            ),
         ),
         Rule(
-            "!has(self.credentials) || !has(self.persistentVolumeClaim)",
-            "credentials belong to a hub; a model on a persistentVolumeClaim needs none",
-            lambda model: model.credentials is None or model.persistent_volume_claim is None,
+            "!has(self.credentials) || has(self.huggingFace) || has(self.modelScope)",
+            "credentials belong to a hub; a model on a persistentVolumeClaim or in an image needs none",
+            lambda model: model.credentials is None or given_members(model.hugging_face, model.model_scope) > 0,
             ".credentials",
         ),
     )
@@ -80,6 +100,7 @@ class ModelSpec(ApiModel):
     hugging_face: HubSource | None = Field(default=None, description="The model on the Hugging Face hub.")
     model_scope: HubSource | None = Field(default=None, description="The model on the ModelScope hub.")
     persistent_volume_claim: ClaimSource | None = Field(default=None, description="The model on a volume.")
+    image: ImageSource | None = Field(default=None, description="The model in a container image.")
     credentials: SecretKeyReference | None = Field(
         default=None, description="Secret with the hub's token; needed for gated and private repositories."
     )
@@ -110,7 +131,7 @@ class EnvironmentSource(ApiModel):
         Rule(
             "has(self.secretKeyRef) != has(self.configMapKeyRef)",
             "exactly one of secretKeyRef and configMapKeyRef must be given",
-            lambda source: _given(source.secret_key_ref, source.config_map_key_ref) == 1,
+            lambda source: given_members(source.secret_key_ref, source.config_map_key_ref) == 1,
         ),
     )
 
@@ -148,6 +169,15 @@ class EngineSpec(ApiModel):
             lambda engine: engine.backend is None or engine.type == "LMDeploy",
             ".backend",
         ),
+        Rule(
+            "!has(self.conversion) || self.conversion == 'None'"
+            " || (self.type == 'LMDeploy' && (!has(self.backend) || self.backend == 'TurboMind'))",
+            "conversion is for LMDeploy's backend TurboMind",
+            lambda engine: (
+                engine.conversion == "None" or (engine.type == "LMDeploy" and engine.backend in (None, "TurboMind"))
+            ),
+            ".conversion",
+        ),
     )
 
     type: EngineType = Field(description="LMDeploy or VLLM.")
@@ -159,8 +189,12 @@ class EngineSpec(ApiModel):
     ) = Field(
         default=None, description="Engine version: image and flags follow it. Default: the newest the operator knows."
     )
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$")] | None = (
-        Field(default=None, description="Image instead of the version's own; it must hold the engine in that version.")
+    image: ImageReference | None = Field(
+        default=None, description="Image instead of the version's own; it must hold the engine in that version."
+    )
+    conversion: Conversion = Field(
+        default="None",
+        description="TurboMind: convert the weights to a TurboMind workspace first. LMDeploy up to 0.9.2.post1 only.",
     )
     extra_args: Annotated[list[Argument], Field(max_length=64)] = Field(
         default_factory=list,
@@ -179,13 +213,17 @@ class EngineSpec(ApiModel):
 __all__ = [
     "Backend",
     "ClaimSource",
+    "Conversion",
     "EngineSpec",
     "EngineType",
     "EnvironmentSource",
     "EnvironmentVariable",
     "HubSource",
+    "ImageReference",
+    "ImageSource",
     "KeyReference",
     "ModelFormat",
     "ModelSpec",
     "ShortText",
+    "given_members",
 ]

@@ -15,12 +15,13 @@ from llm_operator.api.base import (
     Name,
     PositiveQuantity,
     QualifiedName,
-    Quantity,
     Rule,
     without_nulls,
 )
+from llm_operator.api.cache import CacheSpec
 from llm_operator.api.model import EngineSpec, ModelSpec
-from llm_operator.api.quantity import parse_quantity
+from llm_operator.api.quantization import WeightQuantization
+from llm_operator.api.resources import Resources
 
 KVQuantization = Literal["None", "Int8", "Int4", "FP8"]
 PlanPolicy = Literal["Enforce", "Warn"]
@@ -104,32 +105,6 @@ class Toleration(ApiModel):
     )
 
 
-ContainerResource = Literal["cpu", "memory", "ephemeral-storage"]
-ResourceMap = Annotated[dict[ContainerResource, Quantity], Field(max_length=3), BeforeValidator(without_nulls)]
-
-
-def _within(requests: dict[str, str] | None, limits: dict[str, str] | None) -> bool:
-    limit = {name: parse_quantity(text) for name, text in (limits or {}).items()}
-    return all(name not in limit or parse_quantity(text) <= limit[name] for name, text in (requests or {}).items())
-
-
-class Resources(ApiModel):
-    """CPU, memory and ephemeral storage of the engine's container. GPUs come from parallelism."""
-
-    RULES = (
-        Rule(
-            "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits)"
-            " || quantity(self.requests[name]).compareTo(quantity(self.limits[name])) <= 0)",
-            "requests must not exceed limits",
-            lambda resources: _within(resources.requests, resources.limits),
-            ".requests",
-        ),
-    )
-
-    requests: ResourceMap | None = Field(default=None, description="Guaranteed amounts, such as cpu and memory.")
-    limits: ResourceMap | None = Field(default=None, description="Upper bounds, such as memory.")
-
-
 class LocalReference(ApiModel):
     """An object of the same namespace."""
 
@@ -155,6 +130,35 @@ class LLMDeploymentSpec(ApiModel):
             ),
             ".kvCache.quantization",
         ),
+        Rule(
+            "!has(self.weightQuantization) || has(self.cache)",
+            "weightQuantization needs a cache that keeps its result: set cache.claimName or cache.size",
+            lambda spec: spec.weight_quantization is None or spec.cache is not None,
+            ".cache",
+        ),
+        Rule(
+            "!has(self.weightQuantization) || !has(self.model.format) || self.model.format in ['Auto', 'HF']",
+            "weightQuantization starts from 16-bit weights: remove model.format, or remove weightQuantization",
+            lambda spec: spec.weight_quantization is None or spec.model.format in ("Auto", "HF"),
+            ".weightQuantization",
+        ),
+        Rule(
+            "!has(self.weightQuantization) || self.engine.type != 'LMDeploy'"
+            " || !has(self.weightQuantization.groupSize) || self.weightQuantization.groupSize == 128",
+            "LMDeploy serves AWQ in groups of 128 weights only: set weightQuantization.groupSize to 128, or use VLLM",
+            lambda spec: (
+                spec.weight_quantization is None
+                or spec.engine.type != "LMDeploy"
+                or spec.weight_quantization.group_size == 128
+            ),
+            ".weightQuantization.groupSize",
+        ),
+        Rule(
+            "!has(self.engine.conversion) || self.engine.conversion == 'None' || has(self.cache)",
+            "engine.conversion needs a cache that keeps its result: set cache.claimName or cache.size",
+            lambda spec: spec.engine.conversion == "None" or spec.cache is not None,
+            ".cache",
+        ),
     )
 
     # Not WHOLE: the scale subresource refuses 3.0 here (kube-apiserver 1.36.4: "accessor error ... float64").
@@ -162,8 +166,15 @@ class LLMDeploymentSpec(ApiModel):
         default=1, description="Number of replicas; 0 stops serving."
     )
     model: ModelSpec = Field(description="What to serve.")
+    cache: CacheSpec | None = Field(
+        default=None,
+        description="Volume that keeps the model. Default: a volume of each pod's own, filled at its start.",
+    )
     engine: EngineSpec = Field(description="With which engine.")
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How one replica is spread over GPUs.")
+    weight_quantization: WeightQuantization | None = Field(
+        default=None, description="Quantize the weights before serving. Default: serve them as they are."
+    )
     kv_cache: KVCache = Field(default_factory=KVCache, description="Format and share of the KV cache.")
     context_length: Annotated[int, Field(ge=1, le=16_777_216), WHOLE] | None = Field(
         default=None, description="Longest prompt plus answer, in tokens. Default: the model's, cut to what fits."

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from llm_operator.api.base import WHOLE, ApiModel, KeyedBy
 
-ConditionType = Literal["Ready", "Reconciling", "Stalled", "Planned", "Available"]
+ConditionType = Literal["Ready", "Reconciling", "Stalled", "Planned", "ModelCached", "WeightsQuantized", "Available"]
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 # A pattern and no `format: date-time`: metav1.Time writes whole seconds, and the API server's idea of that format
@@ -86,6 +86,40 @@ class MeasuredStatus(ApiModel):
     seconds_to_ready: Count | None = Field(default=None, description="Seconds from the container's start to Ready.")
 
 
+class CacheStatus(ApiModel):
+    """Where the served model lies on the cache's claim."""
+
+    claim_name: Text = Field(description="PersistentVolumeClaim that holds it.")
+    directory: Text = Field(description="Directory on the claim.")
+    bytes: Amount | None = Field(default=None, description="Size of its files, in bytes.")
+
+
+class QuantizationStatus(ApiModel):
+    """How the weights were quantized, and what it cost in quality."""
+
+    recipe: Text = Field(description="The recipe that was carried out, with the samples that really were used.")
+    tool_version: Text | None = Field(default=None, description="Version of LMDeploy that did it.")
+    perplexity_original: Text | None = Field(default=None, description="Perplexity of the original.")
+    perplexity_quantized: Text | None = Field(default=None, description="Perplexity of the quantized model.")
+    perplexity_increase_percent: Text | None = Field(default=None, description="Increase, in percent.")
+    agreement_percent: Count | None = Field(
+        default=None, description="Tokens of golden prompts on which both agree, in percent."
+    )
+
+
+class ProgressStatus(ApiModel):
+    """How far a stage before serving is; absent when none runs."""
+
+    stage: Text = Field(description="Fetching, Quantizing, ...")
+    summary: Text = Field(description="All of it in a few words, for a column.")
+    percent: Count | None = Field(default=None, description="How far, in percent.")
+    bytes: Amount | None = Field(default=None, description="Bytes that are there.")
+    total_bytes: Amount | None = Field(default=None, description="Bytes in all.")
+    bytes_per_second: Amount | None = Field(default=None, description="Present rate, in bytes per second.")
+    seconds_left: Amount | None = Field(default=None, description="Time left at this rate, in seconds.")
+    detail: Text | None = Field(default=None, description="What is worked on.")
+
+
 class LLMDeploymentStatus(ApiModel):
     """The state of an LLMDeployment."""
 
@@ -99,5 +133,8 @@ class LLMDeploymentStatus(ApiModel):
     endpoint: Text | None = Field(default=None, description="Base URL of the OpenAI-compatible API in the cluster.")
     engine: EngineStatus | None = Field(default=None, description="The engine as it is run.")
     model: ModelStatus | None = Field(default=None, description="The model as its files describe it.")
+    cache: CacheStatus | None = Field(default=None, description="The model in the cache.")
+    quantization: QuantizationStatus | None = Field(default=None, description="The weights' quantization.")
+    progress: ProgressStatus | None = Field(default=None, description="The stage before serving that runs now.")
     plan: PlanStatus | None = Field(default=None, description="The plan in numbers.")
     measured: MeasuredStatus | None = Field(default=None, description="What the running engine says of itself.")
