@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm_operator.engines import check
+from llm_operator.engines import KVAllocation, RefusedError, RenderRequest, check, render
 from llm_operator.engines.arguments import check_arguments
-from tests.engines.specs import RULES, TYPES, arguments, spec_of, table_of
+from tests.engines.specs import RULES, TYPES, arguments, request_of, spec_of, table_of
 from tests.engines.worker import Worker
 
 # What only the pod's files, or the engine's own structures inside an option's JSON, can tell.
@@ -58,6 +59,68 @@ def test_traps_are_refused_although_the_parser_takes_them(
     refusals = check(spec_of(engine, worker.version, engine={"extraArgs": words, **backend}))
     assert reason in {refusal.reason for refusal in refusals}
     assert all(words[0] in refusal.message or words[-2] in refusal.message for refusal in refusals)
+
+
+def test_batch_limits_are_judged_as_the_engines_configuration_judges_them(
+    worker: Worker, models: dict[str, str]
+) -> None:
+    """Not only what is refused must fail, also what is not refused must pass: the verdicts are the same."""
+    table = table_of(worker.engine, worker.version)
+    if worker.engine != "vllm":
+        assert "--max-num-batched-tokens" not in table.options
+        return
+    off = next(name for name in ("--disable-chunked-prefill", "--no-enable-chunked-prefill") if name in table.options)
+    limits = st.sampled_from(["0", "1", "99", "100", "101", "0.1k", "1k", "1K", "4096"])
+    # Up to vLLM's own number of sequences for a CPU, 128: which one it takes of a GPU only the pod can tell.
+    active_limits = st.sampled_from(["0", "1", "99", "100", "101"])
+    counts = st.none() | st.sampled_from([1, 99, 100, 101, 1000, 1024, 3000])
+    verdicts: Counter[bool] = Counter()
+
+    @settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.none() | limits, st.none() | active_limits, st.booleans(), counts, counts, counts, counts)
+    def judge(
+        tokens: str | None,
+        active: str | None,
+        chunked: bool,
+        sequences: int | None,
+        planned_sequences: int | None,
+        planned_tokens: int | None,
+        context: int | None,
+    ) -> None:
+        words = [] if tokens is None else ["--max-num-batched-tokens", tokens]
+        if active is not None and "--max-num-active-seqs" in table.options:
+            words += ["--max-num-active-seqs", active]
+        words += [] if chunked else [off]
+        parts = {} if sequences is None else {"maxConcurrentSequences": sequences}
+        # Without chunked prefill and without a known context nobody can tell; a plan always knows it.
+        known = context or (None if chunked else 1000)
+        kv = KVAllocation(max_sequences=planned_sequences, max_batched_tokens=planned_tokens)
+        spec = spec_of("vllm", worker.version, engine={"extraArgs": words}, **parts)
+        request = request_of(spec, context_length=known, kv=kv)
+        try:
+            rendered = render(request).args[1:]
+        except RefusedError:
+            rendered = None
+        # Refused: as the operator would render it if it did not look.
+        told = [*words, *_limits(request)] if rendered is None else rendered
+        error = worker.ask("configure", [models["HF"], *told]).error
+        assert (error is None) is (rendered is not None), (told, error)
+        verdicts[rendered is not None] += 1
+
+    judge()
+    assert min(verdicts[True], verdicts[False]) >= 10, verdicts
+
+
+def _limits(request: RenderRequest) -> list[str]:
+    sequences = request.spec.max_concurrent_sequences or request.kv.max_sequences
+    given = [word.partition("=")[0] for word in request.spec.engine.extra_args]
+    tokens = None if "--max-num-batched-tokens" in given else request.kv.max_batched_tokens
+    wanted = {
+        "--max-num-seqs": sequences,
+        "--max-model-len": request.context_length,
+        "--max-num-batched-tokens": tokens and max(tokens, sequences or 0),
+    }
+    return [word for name, value in wanted.items() if value is not None for word in (name, str(value))]
 
 
 def test_every_owned_option_is_refused_with_its_field(worker: Worker) -> None:

@@ -52,6 +52,20 @@ class Given:
     values: tuple[str, ...]
 
 
+def whole_number(text: str) -> int | None:
+    """A value of the options whose type is `number`, as vLLM reads it; None where it would not.
+
+    `4k` is 4,000, `4K` is 4,096, `1.5k` is 1,500 (vLLM 0.33.0, vllm/utils/argparse_utils.py, human_readable_int).
+    """
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    if text.isdigit():
+        return int(text)
+    number, suffix = text[:-1], text[-1]
+    power = "kmgt".index(suffix.lower()) + 1
+    return int(float(number) * 1000**power) if suffix.islower() else int(number) * 1024**power
+
+
 def check_arguments(engine: str, table: Capabilities, rules: Rules, words: Sequence[str]) -> tuple[Refusal, ...]:
     """Everything that is wrong with the extra arguments; nothing where the engine will take them."""
     refusals: list[Refusal] = []

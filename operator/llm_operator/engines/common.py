@@ -69,6 +69,16 @@ def given(spec: LLMDeploymentSpec, name: str) -> bool:
     return any(word.partition("=")[0] == name for word in spec.engine.extra_args)
 
 
+def value_given(spec: LLMDeploymentSpec, name: str) -> str | None:
+    """The value that the user's extra arguments give an option, as `--option=value` or as two words."""
+    words = spec.engine.extra_args
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option == name:
+            return value if equals else next(iter(words[place + 1 : place + 2]), None)
+    return None
+
+
 def secret_variable(name: str, reference: SecretKeyReference) -> dict[str, Any]:
     """An environment variable whose value the kubelet reads from a Secret."""
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": reference.name, "key": reference.key}}}

@@ -14,6 +14,7 @@ from llm_operator.engines import common
 from llm_operator.engines.arguments import Rules, check_arguments
 from llm_operator.engines.table import Capabilities, release
 from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderRequest
+from llm_operator.engines.vllm_batch import TOKENS, Batch, batched_tokens, check_batch
 
 NAME = "VLLM"
 PORT = 8000
@@ -24,9 +25,6 @@ EXIT_MARGIN_SECONDS = 20
 KV_CACHE_DTYPE = {"None": "auto", "Int8": "int8_per_token_head", "Int4": "int4_per_token_head", "FP8": "fp8"}
 """There is no plain int8 or int4 (vllm/config/cache.py)."""
 QUANTIZATION = {"AWQ": "awq", "GPTQ": "gptq", "CompressedTensors": "compressed-tensors", "FP8": "fp8", "MXFP4": "mxfp4"}
-
-LEAST_DEFAULT_BATCHED_TOKENS = 2048
-"""Default of --max-num-batched-tokens on cards below 70 GiB (vllm/engine/arg_utils.py)."""
 
 FORCES_SLOW_KERNEL_UNTIL = {"GPTQ": release("0.22.0"), "AWQ": release("0.24.0")}
 """Before these releases `--quantization gptq` or `awq` keeps vLLM from its Marlin kernel, which it takes when
@@ -111,10 +109,16 @@ def default_image(version: str) -> str:
 
 def check(spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Refusal, ...]:
     """What vLLM of this version would refuse or do differently."""
+    return _check(spec, table, Batch(spec.max_concurrent_sequences, spec.context_length))
+
+
+def _check(spec: LLMDeploymentSpec, table: Capabilities, batch: Batch) -> tuple[Refusal, ...]:
+    against_arguments = check_arguments(NAME, table, RULES, spec.engine.extra_args)
     return (
         *_check_kv_cache(spec, table),
         *common.check_environment(spec, OWNED_VARIABLES),
-        *check_arguments(NAME, table, RULES, spec.engine.extra_args),
+        # What an option says beside others is of interest once it is one.
+        *(against_arguments or check_batch(spec, batch)),
     )
 
 
@@ -150,7 +154,7 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
         RefusedError: see check(); and a memoryPercent that nobody has turned into bytes.
     """
     spec = request.spec
-    refusals = (*check(spec, table), *_check_share(request))
+    refusals = (*_check(spec, table, _batch(request)), *_check_share(request))
     if refusals:
         raise RefusedError(refusals)
     served_name = spec.model.served_name or request.name
@@ -185,8 +189,17 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
     )
 
 
-def _options(request: RenderRequest, table: Capabilities, served_name: str) -> list[str]:
+def _batch(request: RenderRequest) -> Batch:
     spec = request.spec
+    return Batch(
+        sequences=spec.max_concurrent_sequences or request.kv.max_sequences,
+        context=request.context_length or spec.context_length,
+        tokens=request.kv.max_batched_tokens,
+    )
+
+
+def _options(request: RenderRequest, table: Capabilities, served_name: str) -> list[str]:
+    spec, batch = request.spec, _batch(request)
     size = request.kv.kv_cache_memory_bytes
     if size is None and spec.kv_cache.memory is not None:
         size = bytes_of(spec.kv_cache.memory)
@@ -196,9 +209,9 @@ def _options(request: RenderRequest, table: Capabilities, served_name: str) -> l
         "--port": PORT,
         "--served-model-name": served_name,
         "--tensor-parallel-size": request.tensor,
-        "--max-model-len": request.context_length or spec.context_length,
-        "--max-num-seqs": spec.max_concurrent_sequences or request.kv.max_sequences,
-        "--max-num-batched-tokens": _batched_tokens(request),
+        "--max-model-len": batch.context,
+        "--max-num-seqs": batch.sequences,
+        TOKENS: batched_tokens(spec, batch),
         "--kv-cache-dtype": KV_CACHE_DTYPE[spec.kv_cache.quantization],
         "--kv-cache-memory-bytes": size,
         "--gpu-memory-utilization": None if share is None else f"{share / 100:.2f}",
@@ -212,17 +225,6 @@ def _options(request: RenderRequest, table: Capabilities, served_name: str) -> l
     if spec.model.trust_remote_code:
         words.append("--trust-remote-code")
     return words
-
-
-def _batched_tokens(request: RenderRequest) -> int | None:
-    """vLLM refuses fewer tokens than sequences in a batch (vllm/config/scheduler.py)."""
-    if common.given(request.spec, "--max-num-batched-tokens"):
-        return None
-    sequences = request.spec.max_concurrent_sequences or request.kv.max_sequences or 0
-    planned = request.kv.max_batched_tokens
-    if planned is None:
-        return sequences if sequences > LEAST_DEFAULT_BATCHED_TOKENS else None
-    return max(planned, sequences)
 
 
 def _no_prefix_caching(table: Capabilities) -> str:

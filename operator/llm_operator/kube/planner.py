@@ -17,7 +17,7 @@ from llm_operator.kube.measurements import Measurements
 from llm_operator.kube.model_facts import RETRIED, ModelFacts, ModelFactsCache
 from llm_operator.kube.operator_process import Options
 from llm_operator.kube.workqueue import Key, WorkQueue
-from llm_operator.planning import GpuFacts, PlanRequest, PlanResult, plan
+from llm_operator.planning import GpuFacts, PlanInputError, PlanRequest, PlanResult, plan
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import gpu_given, outcome_of, request_from_spec, unknown_outcome
@@ -95,7 +95,11 @@ class ClusterPlanner:
         if result is None:
             if len(self._results) >= MOST_RESULTS:
                 self._results.clear()
-            result = self._results[request] = plan(request)
+            try:
+                result = self._results[request] = plan(request)
+            except PlanInputError as error:
+                # A size beyond all reason, such as a GPU of 1 MiB: nothing can be computed, and nothing is blocked.
+                return unknown_outcome(spec, "PlanUnknown", str(error), architecture=facts.shape.architecture)
         return outcome_of(spec, request, result, facts.revision)
 
     def _wait(self, key: Key, spec: LLMDeploymentSpec) -> None:

@@ -6,7 +6,7 @@ measured on an H200 otherwise, and a bound. Formulas marked "measured" hold for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm_operator.models import ModelShape, Role
 from llm_operator.planning.types import GIB, MIB, Backend, Engine, Overhead, PlanRequest
@@ -63,7 +63,7 @@ class Runtime:
 
 def small_batch(request: PlanRequest) -> Batch:
     """Return vLLM's limits for cards below 70 GiB, or the request's own."""
-    sequences = request.max_concurrent_sequences or 256
+    sequences = request.max_concurrent_sequences or _at_most(256, request)
     return Batch(sequences, request.max_batched_tokens or max(2048, sequences))
 
 
@@ -81,7 +81,14 @@ def default_batch(request: PlanRequest) -> Batch:
         batch = Batch(256, 2048)
     else:
         batch = Batch(1024, 16384 if memory >= LARGEST_CARD else 8192)
+    if request.engine is Engine.VLLM:
+        batch = replace(batch, sequences=_at_most(batch.sequences, request))
     return Batch(request.max_concurrent_sequences or batch.sequences, request.max_batched_tokens or batch.tokens)
+
+
+def _at_most(sequences: int, request: PlanRequest) -> int:
+    """Return a default number of sequences: vLLM lowers it to the batched tokens (engine/arg_utils.py)."""
+    return sequences if request.max_batched_tokens is None else min(sequences, request.max_batched_tokens)
 
 
 def runtime(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import GpuSpec, LLMDeploymentSpec
 from llm_operator.api.status import ModelStatus, PlanStatus
-from llm_operator.engines import KVAllocation, resolve
+from llm_operator.engines import KVAllocation, common, resolve, vllm_batch
+from llm_operator.engines.arguments import whole_number
 from llm_operator.models import ModelShape
 from llm_operator.planning import (
     Backend,
@@ -70,21 +70,20 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         kv_memory_bytes=bytes_of(spec.kv_cache.memory) if spec.kv_cache.memory else None,
         context_length=spec.context_length,
         max_concurrent_sequences=spec.max_concurrent_sequences,
-        max_batched_tokens=_batched_tokens(spec),
+        max_batched_tokens=_batched_tokens(spec, shape),
         prefix_caching=spec.kv_cache.prefix_caching,
         enforce_eager="--enforce-eager" in spec.engine.extra_args,
         hybrid_cache="--disable-hybrid-kv-cache-manager" not in spec.engine.extra_args,
     )
 
 
-def _batched_tokens(spec: LLMDeploymentSpec) -> int | None:
-    """Prefill tokens of one step where extraArgs says them in digits; the buffers of a plan grow with them."""
-    names = ("--max-num-batched-tokens", "--max-prefill-token-num")
-    words = [part for word in spec.engine.extra_args for part in word.split("=", 1)]
-    for name, value in pairwise(words):
-        if name in names and value.isascii() and value.isdigit() and int(value) > 0:
-            return int(value)
-    return None
+def _batched_tokens(spec: LLMDeploymentSpec, shape: ModelShape) -> int | None:
+    """Prefill tokens of one step where extraArgs settle them; the buffers of a plan grow with them."""
+    if spec.engine.type == "LMDeploy":
+        return whole_number(common.value_given(spec, "--max-prefill-token-num") or "") or None
+    if not common.given(spec, vllm_batch.TOKENS) and vllm_batch.chunked_prefill_is_off(spec):
+        return max(spec.context_length or shape.context_length, vllm_batch.LEAST_DEFAULT_TOKENS)
+    return vllm_batch.batched_tokens_given(spec) or None
 
 
 def unknown_outcome(
