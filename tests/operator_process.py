@@ -53,6 +53,8 @@ class OperatorUnderTest:
             sys.executable, "-m", "llm_operator", *where,
             "--health-port", str(self._health), "--metrics-port", str(self._metrics), "--bind-address", "127.0.0.1",
             *(arguments or ("--no-leader-elect", "--no-gpu-inventory")),
+            # Without a kubelet no Job of the model tools would ever end.
+            *(() if any(word == "--model-tools-image" for word in arguments) else ("--model-tools-image", "")),
         ]  # fmt: skip
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "NO_PROXY": "*"}
         self._environment |= {"HF_HUB_OFFLINE": "1"} if hub is None else {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub}

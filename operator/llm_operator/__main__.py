@@ -12,9 +12,11 @@ import prometheus_client
 import uvloop
 
 from llm_operator import __version__
+from llm_operator.engines import newest_version
 from llm_operator.kube.connection import NoClusterError
 from llm_operator.kube.operator_process import LostLeadershipError, OperatorProcess, Options
 from llm_operator.kube.planner import ClusterPlanner
+from llm_operator.manifests.tools import ToolSettings
 from llm_operator.telemetry import logs
 
 
@@ -41,9 +43,67 @@ def parser() -> argparse.ArgumentParser:
         default=True,
         help="read GPU labels of the nodes; needs a ClusterRole",
     )
+    _add_tools(line)
     line.add_argument("--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"], default="INFO")
     line.add_argument("--log-format", choices=["json", "text"], default="json")
     return line
+
+
+HANDED_ON = ("HF_ENDPOINT", "MODELSCOPE_DOMAIN", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+"""Variables of the operator's own environment that its tools need to reach the same hub in the same way."""
+
+
+def _add_tools(line: argparse.ArgumentParser) -> None:
+    """What fetches, inspects and quantizes models."""
+    group = line.add_argument_group("model tools")
+    group.add_argument(
+        "--model-tools-image",
+        default=f"docker.io/llm-operator/model-tools:{__version__}",
+        metavar="IMAGE",
+        help="image that fetches and inspects models; empty: engines fetch for themselves, without a cache",
+    )
+    group.add_argument(
+        "--quantize-image",
+        default=f"docker.io/llm-operator/lmdeploy:{newest_version('LMDeploy')}",
+        metavar="IMAGE",
+        help="image with `lmdeploy lite` and the datasets package (images/lmdeploy)",
+    )
+    group.add_argument("--tools-pull-policy", choices=["IfNotPresent", "Always", "Never"], default="IfNotPresent")
+    group.add_argument(
+        "--inspect-models",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read config.json of models on claims and in images by a Job, to plan them",
+    )
+    group.add_argument(
+        "--stall-seconds", type=_positive, default=60, help="begin a download again without a byte for so long"
+    )
+    group.add_argument(
+        "--cache-retention-seconds",
+        type=_not_negative,
+        default=0,
+        help="remove cached models that no object asks for after so long (default 0: keep them)",
+    )
+
+
+def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
+    """What the command line says of the model tools."""
+    return ToolSettings(
+        image=chosen.model_tools_image,
+        quantize_image=chosen.quantize_image,
+        pull_policy=chosen.tools_pull_policy,
+        environment={name: os.environ[name] for name in HANDED_ON if os.environ.get(name)},
+        stall_seconds=chosen.stall_seconds,
+        inspect=chosen.inspect_models,
+        retention_seconds=chosen.cache_retention_seconds,
+    )
+
+
+def _not_negative(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {number}")
+    return number
 
 
 def _positive(text: str) -> int:
@@ -69,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lease_namespace=chosen.lease_namespace,
         relist_seconds=float(chosen.relist_seconds),
         gpu_inventory=chosen.gpu_inventory,
+        tools=tool_settings(chosen),
     )
 
     async def run() -> None:

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_operator.api.base import SecretKeyReference
-from llm_operator.api.model import ModelSpec
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines.types import Refusal
+from llm_operator.engines.types import Refusal, RenderRequest
 
 MODEL_MOUNT = "/models"
 CACHE_PATH = "/cache"
@@ -46,11 +45,14 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def model_path(model: ModelSpec) -> str:
-    """What the engine is told to load: a directory of the mounted claim, or a repository."""
-    claim = model.persistent_volume_claim
-    if claim is not None:
-        inside = "/".join(part for part in claim.path.split("/") if part not in ("", "."))
+def model_path(request: RenderRequest) -> str:
+    """What the engine is told to load: a directory of the pod, or a repository that it fetches itself."""
+    if request.model_path is not None:
+        return request.model_path
+    model = request.spec.model
+    volume = model.persistent_volume_claim or model.image
+    if volume is not None:
+        inside = "/".join(part for part in volume.path.split("/") if part not in ("", "."))
         return f"{MODEL_MOUNT}/{inside}" if inside else MODEL_MOUNT
     hub = model.hugging_face or model.model_scope
     if hub is None:
@@ -58,10 +60,16 @@ def model_path(model: ModelSpec) -> str:
     return hub.repository
 
 
-def revision(model: ModelSpec) -> str | None:
-    """Branch, tag or commit on the hub; None for the hub's default and for a claim."""
-    hub = model.hugging_face or model.model_scope
-    return None if hub is None else hub.revision
+def fetches_itself(request: RenderRequest) -> bool:
+    """Whether the engine gets the model from a hub, instead of finding it in its pod."""
+    model = request.spec.model
+    return request.model_path is None and (model.hugging_face is not None or model.model_scope is not None)
+
+
+def revision(request: RenderRequest) -> str | None:
+    """Branch, tag or commit on the hub; None for the hub's default, and for files that are there."""
+    hub = request.spec.model.hugging_face or request.spec.model.model_scope
+    return hub.revision if hub is not None and fetches_itself(request) else None
 
 
 def given(spec: LLMDeploymentSpec, name: str) -> bool:
@@ -84,12 +92,13 @@ def secret_variable(name: str, reference: SecretKeyReference) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": reference.name, "key": reference.key}}}
 
 
-def model_variables(model: ModelSpec, modelscope_switch: str) -> list[dict[str, Any]]:
+def model_variables(request: RenderRequest, modelscope_switch: str) -> list[dict[str, Any]]:
     """Variables that follow from where the model comes from."""
-    variables: list[dict[str, Any]] = []
-    if model.persistent_volume_claim is not None:
+    if not fetches_itself(request):
         # The files are all there; without this every start asks the hub for them first.
-        variables.append({"name": "HF_HUB_OFFLINE", "value": "1"})
+        return [{"name": "HF_HUB_OFFLINE", "value": "1"}]
+    model = request.spec.model
+    variables: list[dict[str, Any]] = []
     if model.model_scope is not None:
         variables.append({"name": modelscope_switch, "value": "True"})
     if model.credentials is not None:

@@ -222,8 +222,8 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
         image=spec.engine.image or default_image(table.version),
         command=COMMAND,
         # The model first: --api-keys and others take any number of values and would swallow it.
-        args=(common.model_path(spec.model), *options, *map(common.literal, spec.engine.extra_args)),
-        env=common.environment(spec, _variables(spec)),
+        args=(common.model_path(request), *options, *map(common.literal, spec.engine.extra_args)),
+        env=common.environment(spec, _variables(request)),
         port=PORT,
         port_name=common.PORT_NAME,
         health_path=common.HEALTH_PATH,
@@ -258,7 +258,7 @@ def _options(request: RenderRequest, table: Capabilities, backend: Backend, serv
         "--cache-max-entry-count": None if ratio is None else f"{ratio / 100:.2f}",
         "--quant-policy": QUANT_POLICY[spec.kv_cache.quantization],
         "--model-format": MODEL_FORMAT.get(spec.model.format),
-        "--revision": common.revision(spec.model),
+        "--revision": common.revision(request),
     }
     if backend == "PyTorch" and request.tensor > 1 and not common.given(spec, "--distributed-executor-backend"):
         # The default is ray, which wants more shared memory and its own processes for GPUs of the same pod.
@@ -276,8 +276,9 @@ def _options(request: RenderRequest, table: Capabilities, backend: Backend, serv
     return words
 
 
-def _variables(spec: LLMDeploymentSpec) -> list[dict[str, Any]]:
-    variables = common.model_variables(spec.model, "LMDEPLOY_USE_MODELSCOPE")
+def _variables(request: RenderRequest) -> list[dict[str, Any]]:
+    spec = request.spec
+    variables = common.model_variables(request, "LMDEPLOY_USE_MODELSCOPE")
     if spec.engine.api_key is not None:
         variables.append(common.secret_variable(common.API_KEY_VARIABLE, spec.engine.api_key))
     return variables

@@ -44,6 +44,7 @@ class RenderRequest:
         context_length: longest prompt plus answer in tokens; None falls back to the spec, then to the engine's default.
         kv: size of the KV cache.
         architecture: first entry of `architectures` in config.json; None when it is not known.
+        model_path: absolute path of the model in the pod; None: the engine fetches spec.model from its hub itself.
     """
 
     name: str
@@ -54,6 +55,7 @@ class RenderRequest:
     context_length: int | None = None
     kv: KVAllocation = field(default_factory=KVAllocation)
     architecture: str | None = None
+    model_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

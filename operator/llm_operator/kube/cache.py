@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.workqueue import Key
+from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.common import LABEL_DEPLOYMENT
+from llm_operator.reconcile.jobs import JobView, job_from
 from llm_operator.reconcile.observed import CHILD_KINDS, Child, Observed, Pod, child_from, pod_from
 
 JSON = dict[str, Any]
@@ -16,6 +19,15 @@ JSON = dict[str, Any]
 def _newer(version: str, than: str) -> bool:
     """Whether a resourceVersion is newer. They are decimal numbers that grow, by the API conventions since 1.35."""
     return int(version) > int(than)
+
+
+JOB_PREFIX = "job/"
+"""Begins the name in a Job's key; no object's name holds a slash."""
+
+
+def job_key(namespace: str, job: str) -> Key:
+    """The queue's key of a Job of the model tools: many objects may wait for it, so it has one of its own."""
+    return namespace, f"{JOB_PREFIX}{job}"
 
 
 def _trimmed(raw: Mapping[str, Any]) -> JSON:
@@ -37,17 +49,38 @@ class Cache:
         self.objects: dict[Key, JSON] = {}
         self._children: dict[Key, dict[str, Child]] = {}
         self._pods: dict[Key, dict[str, Pod]] = {}
+        self._jobs: dict[Key, JobView] = {}
 
     def observed(self, key: Key) -> Observed:
-        """The surroundings of one LLMDeployment."""
+        """The surroundings of one LLMDeployment; Jobs and claims are looked up where they are needed."""
+        return Observed(children=dict(self._children.get(key, {})), pods=self._sorted_pods(key))
+
+    def job(self, key: Key) -> JobView | None:
+        """A Job with its pods, by its key in the queue."""
+        job = self._jobs.get(key)
+        return None if job is None else dataclasses.replace(job, pods=self._sorted_pods(key))
+
+    def jobs(self, namespace: str) -> list[JobView]:
+        """Every Job of the model tools in a namespace."""
+        return [job for key in self._jobs if key[0] == namespace and (job := self.job(key)) is not None]
+
+    def pods(self, namespace: str) -> list[Pod]:
+        """Every pod in a namespace that belongs to a deployment or a Job of ours."""
+        return [pod for key, pods in self._pods.items() if key[0] == namespace for pod in pods.values()]
+
+    def _sorted_pods(self, key: Key) -> tuple[Pod, ...]:
         pods = self._pods.get(key, {})
-        return Observed(children=dict(self._children.get(key, {})), pods=tuple(pods[name] for name in sorted(pods)))
+        return tuple(pods[name] for name in sorted(pods))
 
     def key_of(self, raw: Mapping[str, Any]) -> Key | None:
         """The LLMDeployment that an object belongs to; None where it says none."""
-        meta = raw["metadata"]
+        meta, labels = raw["metadata"], raw["metadata"].get("labels") or {}
+        if raw["kind"] == "Job":
+            return job_key(meta["namespace"], meta["name"])
+        if raw["kind"] == "Pod" and LABEL_STAGE in labels:
+            return job_key(meta["namespace"], f"llm-{labels[LABEL_STAGE]}-{labels.get(LABEL_ARTIFACT, '')}")
         # Children are named after their object: whatever happens to their labels, they are found.
-        name = (meta.get("labels") or {}).get(LABEL_DEPLOYMENT) if raw["kind"] == "Pod" else meta["name"]
+        name = labels.get(LABEL_DEPLOYMENT) if raw["kind"] == "Pod" else meta["name"]
         return (meta["namespace"], name) if name else None
 
     def update(self, raw: Mapping[str, Any]) -> Key | None:
@@ -63,6 +96,8 @@ class Cache:
             self.objects[key] = _trimmed(raw)
         elif kind == "Pod":
             self._pods.setdefault(key, {})[raw["metadata"]["name"]] = pod_from(raw)
+        elif kind == "Job":
+            self._jobs[key] = job_from(raw)
         else:
             self._children.setdefault(key, {})[kind] = child_from(raw)
         return key
@@ -83,6 +118,9 @@ class Cache:
         if kind == KIND:
             self.objects.pop(key, None)
             return
+        if kind == "Job":
+            self._jobs.pop(key, None)
+            return
         table = self._pods if kind == "Pod" else self._children
         entries: dict[str, Any] = table.get(key, {})
         entries.pop(name if kind == "Pod" else kind, None)
@@ -93,6 +131,8 @@ class Cache:
         """Key, name and resourceVersion of everything known of a kind."""
         if kind == KIND:
             return [(key, key[1], body["metadata"]["resourceVersion"]) for key, body in self.objects.items()]
+        if kind == "Job":
+            return [(key, job.name, job.resource_version) for key, job in self._jobs.items()]
         if kind == "Pod":
             return [(key, pod.name, pod.resource_version) for key, pods in self._pods.items() for pod in pods.values()]
         return [
@@ -105,6 +145,8 @@ class Cache:
         if kind == KIND:
             body = self.objects.get(key)
             return body["metadata"]["resourceVersion"] if body else None
+        if kind == "Job":
+            return self._jobs[key].resource_version if key in self._jobs else None
         if kind == "Pod":
             pod = self._pods.get(key, {}).get(name)
             return pod.resource_version if pod else None
@@ -112,4 +154,4 @@ class Cache:
         return child.resource_version if child else None
 
 
-WATCHED_KINDS = (KIND, *CHILD_KINDS, "Pod")
+WATCHED_KINDS = (KIND, *CHILD_KINDS, "Job", "Pod")

@@ -26,6 +26,8 @@ PATHS = {
     "Service": "/api/v1/namespaces/{namespace}/services",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets",
     "Pod": "/api/v1/namespaces/{namespace}/pods",
+    "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
     "Event": "/api/v1/namespaces/{namespace}/events",
 }
 CLUSTER_PATHS = {"Node": "/api/v1/nodes"}
@@ -101,6 +103,12 @@ class ApiClient:
             if error.status not in (404, 409):
                 raise
 
+    async def annotate(self, kind: str, namespace: str, name: str, annotations: dict[str, str | None]) -> JSON:
+        """Set annotations of one object, or remove those that are None; the stored object comes back."""
+        path = f"{self._path(kind, namespace)}/{name}"
+        body = {"metadata": {"annotations": annotations}}
+        return await self._request("PATCH", path, {"fieldManager": MANAGER}, body, "application/merge-patch+json")
+
     async def get(self, kind: str, namespace: str, name: str) -> JSON:
         """Read one object."""
         return await self._request("GET", f"{self._path(kind, namespace)}/{name}", {})
@@ -109,13 +117,17 @@ class ApiClient:
         """Create one object."""
         return await self._request("POST", self._path(body["kind"], body["metadata"]["namespace"]), {}, body)
 
-    async def read_log(self, namespace: str, pod: str, container: str, limit_bytes: int) -> str:
-        """The beginning of a container's log.
+    async def read_log(
+        self, namespace: str, pod: str, container: str, limit_bytes: int, last_lines: int | None = None
+    ) -> str:
+        """The beginning of a container's log, or its last lines.
 
         Raises:
             ApiError: refused, or the kubelet cannot be reached.
         """
         parameters = {"container": container, "limitBytes": str(limit_bytes)}
+        if last_lines is not None:
+            parameters["tailLines"] = str(last_lines)
         text = await self._send("GET", f"{self._path('Pod', namespace)}/{pod}/log", parameters)
         return text.decode(errors="replace")
 

@@ -14,16 +14,24 @@ from typing import Any, Protocol
 import aiohttp
 
 from llm_operator.api.resource import InvalidResource, LLMDeployment
-from llm_operator.api.status import Condition, LLMDeploymentStatus, MeasuredStatus
-from llm_operator.kube.cache import Cache
+from llm_operator.api.status import Condition, LLMDeploymentStatus, MeasuredStatus, ProgressStatus
+from llm_operator.kube.cache import JOB_PREFIX, Cache
+from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.events import event_of
+from llm_operator.kube.model_jobs import ModelJobs
+from llm_operator.kube.progress import ProgressReader
 from llm_operator.kube.workqueue import Key, WorkQueue
-from llm_operator.reconcile.decide import Apply, Decision, decide
-from llm_operator.reconcile.diagnose import Trouble
+from llm_operator.manifests.deployment import NO_TOOLS
+from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.manifests.model_volume import FETCHER
+from llm_operator.manifests.tools import CONTAINER, ToolSettings
+from llm_operator.reconcile.decide import Apply, Decision, decide, kept_template
+from llm_operator.reconcile.diagnose import Trouble, write_refused
 from llm_operator.reconcile.invalid import invalid_status
-from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.observed import Observed, Pod
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.prepare import Looked, inspection, needed_claims
 from llm_operator.reconcile.status import Situation, status_of, transitions
 from llm_operator.telemetry import logs
 from llm_operator.telemetry.metrics import CONTROLLER, Metrics
@@ -34,13 +42,15 @@ log = logging.getLogger("llm_operator.controller")
 TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
 # A refused write is tried again at this pace: a quota may be raised, a foreign object removed.
 REFUSED_RETRY_SECONDS = 30.0
+MISSING_CLAIM_SECONDS = 5.0
+"""Claims are not watched: one that is missing is asked for again at this pace."""
 
 
 class Planner(Protocol):
     """Says what will fit. Asks for facts in the background and adds the key again when they arrive."""
 
-    def outcome(self, key: Key, resource: LLMDeployment) -> PlanOutcome:
-        """The plan with the facts known now."""
+    def outcome(self, key: Key, resource: LLMDeployment, looked: Looked) -> PlanOutcome:
+        """The plan with the facts known now, and with what a Job of the model tools told of the model's files."""
         ...
 
     def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:
@@ -67,6 +77,7 @@ class Controller:
         queue: WorkQueue,
         planner: Planner,
         metrics: Metrics,
+        tools: ToolSettings = NO_TOOLS,
         now: Callable[[], str] = utc_now,
     ) -> None:
         self._client = client
@@ -74,7 +85,11 @@ class Controller:
         self._queue = queue
         self._planner = planner
         self._metrics = metrics
+        self._tools = tools
         self._now = now
+        self._claims = Claims(client)
+        self._model_jobs = ModelJobs(client, cache, queue, tools, now)
+        self._progress = ProgressReader(client, queue.add)
         self._results = {
             name: metrics.reconcile_total.labels(controller=CONTROLLER, result=name)
             for name in ("success", "error", "requeue_after")
@@ -131,25 +146,65 @@ class Controller:
         Raises:
             ApiError: the API server failed; the key is to be tried again.
         """
+        if key[1].startswith(JOB_PREFIX):
+            await self._model_jobs.reconcile(key)
+            return False
         body = self._cache.objects.get(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             if body is None:
                 self._planner.forget(key)
+            self._progress.forget(key)
+            self._model_jobs.forget(key)
             return False
         try:
             resource = LLMDeployment.parse(body)
         except InvalidResource as invalid:
+            self._model_jobs.keep(key)
             await self._write_status(key, body, invalid_status(body, str(invalid), self._now()))
             return False
-        plan = self._planner.outcome(key, resource)
-        decision = decide(resource, self._cache.observed(key), plan)
+        self._model_jobs.want(key, resource)
+        seen = await self._observe(key, resource)
+        plan = self._planner.outcome(key, resource, inspection(resource, seen, self._tools))
+        decision = decide(resource, seen, plan, self._tools)
         blocked, decision = await self._execute(key, resource, decision)
         observed = self._cache.observed(key)
         situation = Situation(
-            resource, observed, decision, plan, blocked, self._planner.measured(key, resource, observed)
+            resource,
+            observed,
+            decision,
+            plan,
+            blocked,
+            self._planner.measured(key, resource, observed),
+            self._progress_of(key, observed, seen, decision),
         )
         await self._write_status(key, body, status_of(situation, self._now()))
+        if decision.preparation is not None and decision.preparation.claim_missing:
+            self._queue.add_after(key, MISSING_CLAIM_SECONDS)
         return blocked is not None
+
+    async def _observe(self, key: Key, resource: LLMDeployment) -> Observed:
+        """What is there, with the Jobs of the model tools, and with the claims while a model is being prepared."""
+        observed = self._cache.observed(key)
+        if not self._tools.enabled:
+            return observed
+        jobs = self._model_jobs.jobs_of(key, resource)
+        claims: dict[str, ClaimFacts | None] = {}
+        if kept_template(resource, observed.deployment) is None:
+            claims = await self._claims.look_up(key[0], needed_claims(resource))
+        return dataclasses.replace(observed, jobs=jobs, claims=claims)
+
+    def _progress_of(self, key: Key, observed: Observed, seen: Observed, decision: Decision) -> ProgressStatus | None:
+        """What the stage that runs says of itself; None where none runs."""
+        preparation = decision.preparation
+        running = preparation.running if preparation is not None and preparation.prepared is None else None
+        pods: tuple[Pod, ...] = ()
+        container = CONTAINER
+        if running is not None and running.job in seen.jobs:
+            pods = tuple(pod for pod in seen.jobs[running.job].pods if pod.running)
+        elif decision.template is not None:
+            container = FETCHER
+            pods = tuple(pod for pod in observed.pods if pod.initializing == FETCHER and not pod.deleting)
+        return self._progress.of(key, key[0], pods[0].name if pods else None, container)
 
     async def _execute(self, key: Key, resource: LLMDeployment, decision: Decision) -> tuple[Trouble | None, Decision]:
         """Carry out a decision; what could not be written stays in it."""
@@ -179,8 +234,13 @@ class Controller:
                 text = f"{kind} {name!r} exists and belongs to somebody else: rename this object, or remove that {kind}"
                 return Trouble("NameConflict", f"{text} ({error.message})", stalled=True)
             log.warning("%s %s was refused: %s", kind, name, error)
-            return Trouble("WriteRefused", f"{kind} {name!r} was refused: {error.message}", stalled=False)
-        self._cache.update({**answer, "kind": kind})
+            return write_refused(kind, name, error.message)
+        if kind == "PersistentVolumeClaim":
+            # Nothing tells of it: claims are not watched.
+            self._claims.learn(answer)
+            self._queue.add(key)
+        else:
+            self._cache.update({**answer, "kind": kind})
         log.info("applied %s", kind)
         return None
 

@@ -18,6 +18,7 @@ RESOURCES: dict[str, tuple[str, str, str]] = {
     "Deployment": ("apps", "v1", "deployments"),
     "Service": ("", "v1", "services"),
     "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
+    "Job": ("batch", "v1", "jobs"),
     "Pod": ("", "v1", "pods"),
 }
 """Group, version and plural of every watched kind."""

@@ -24,6 +24,8 @@ from llm_operator.kube.lease import Leadership, leadership
 from llm_operator.kube.relist import Relist
 from llm_operator.kube.web import WebServer
 from llm_operator.kube.workqueue import WorkQueue
+from llm_operator.manifests.deployment import NO_TOOLS
+from llm_operator.manifests.tools import ToolSettings
 from llm_operator.telemetry.metrics import CONTROLLER, DeviationCollector, Metrics, ObjectsCollector
 
 log = logging.getLogger("llm_operator")
@@ -52,6 +54,7 @@ class Options:
     lease_namespace: str = "default"
     relist_seconds: float = 300.0
     gpu_inventory: bool = True
+    tools: ToolSettings = NO_TOOLS
 
 
 PlannerFactory = Callable[[ApiClient, WorkQueue, Metrics, Options], Planner]
@@ -106,7 +109,7 @@ class OperatorProcess:
             if not await self._unless_stopped(self._first_list()):
                 return
             planner = self._make_planner(client, self._queue, self._metrics, self._options)
-            controller = Controller(client, self._cache, self._queue, planner, self._metrics)
+            controller = Controller(client, self._cache, self._queue, planner, self._metrics, self._options.tools)
             self._metrics.max_concurrent.labels(controller=CONTROLLER).set(self._options.workers)
             tasks = [asyncio.create_task(controller.work(), name=f"worker-{n}") for n in range(self._options.workers)]
             tasks.append(asyncio.create_task(self._relists(), name="relist"))

@@ -12,6 +12,7 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.status import MeasuredStatus
 from llm_operator.engines import RefusedError
 from llm_operator.kube.client import ApiClient
+from llm_operator.kube.inspected_facts import known_facts
 from llm_operator.kube.inventory import REFRESH_SECONDS, UNREADABLE, Inventory
 from llm_operator.kube.measurements import Measurements
 from llm_operator.kube.model_facts import RETRIED, ModelFacts, ModelFactsCache
@@ -21,6 +22,7 @@ from llm_operator.planning import GpuFacts, PlanInputError, PlanRequest, PlanRes
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import gpu_given, outcome_of, request_from_spec, unknown_outcome
+from llm_operator.reconcile.prepare import Looked
 from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.planner")
@@ -49,12 +51,18 @@ class ClusterPlanner:
         """As the process wires it."""
         return cls(client, queue, options)
 
-    def outcome(self, key: Key, resource: LLMDeployment) -> PlanOutcome:
-        """The plan with the facts known now."""
+    def outcome(self, key: Key, resource: LLMDeployment, looked: Looked) -> PlanOutcome:
+        """The plan with the facts known now.
+
+        Args:
+            key: the object.
+            resource: the object.
+            looked: what a Job of the model tools told of the model's files; it speaks where the hub does not.
+        """
         spec = resource.spec
         self._resources[key] = spec.gpu.resource_name
         self._keep_refreshing()
-        facts = self._facts.of(spec)
+        facts = known_facts(spec, self._facts.of(spec), looked)
         if facts.pending:
             self._wait(key, spec)
             return unknown_outcome(spec, facts.reason, facts.message, pending=True)

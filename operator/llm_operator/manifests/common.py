@@ -17,6 +17,8 @@ LABEL_DEPLOYMENT = "llm-operator.dev/deployment"
 LABEL_INPUTS = "llm-operator.dev/inputs"
 ANNOTATION_TEMPLATE = "llm-operator.dev/applied-template"
 ANNOTATION_ENGINE = "llm-operator.dev/engine"
+ANNOTATION_MODEL = "llm-operator.dev/model"
+"""On a pod template: the prepared model that it mounts; absent where nothing was prepared."""
 
 JSON = dict[str, Any]
 
@@ -42,15 +44,18 @@ def metadata(resource: LLMDeployment) -> JSON:
         "name": resource.metadata.name,
         "namespace": resource.metadata.namespace,
         "labels": labels(resource),
-        "ownerReferences": [
-            {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "name": resource.metadata.name,
-                "uid": resource.metadata.uid,
-                "controller": True,
-            }
-        ],
+        "ownerReferences": [owner_reference(resource)],
+    }
+
+
+def owner_reference(resource: LLMDeployment) -> JSON:
+    """The reference by which the garbage collector finds what belongs to an object."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": resource.metadata.name,
+        "uid": resource.metadata.uid,
+        "controller": True,
     }
 
 
@@ -68,4 +73,11 @@ def inputs_hash(resource: LLMDeployment) -> str:
     said = resource.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     for field in ("replicas", "planPolicy"):
         said.pop(field, None)
+    # How a claim was made and how a Job ran does not reach a pod either.
+    for holder, fields in (
+        ("cache", ("size", "storageClassName", "accessMode", "retentionPolicy")),
+        ("weightQuantization", ("quality", "resources", "image")),
+    ):
+        for field in fields:
+            said.get(holder, {}).pop(field, None)
     return hashlib.sha256(compact_json(said).encode()).hexdigest()[:10]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import EngineRun
+from llm_operator.manifests.artifacts import source_claim
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
+    ANNOTATION_MODEL,
     ANNOTATION_TEMPLATE,
     JSON,
     LABEL_INPUTS,
@@ -15,21 +17,33 @@ from llm_operator.manifests.common import (
     metadata,
     selector_labels,
 )
+from llm_operator.manifests.model_volume import Prepared, claim_labels
 from llm_operator.manifests.pod import pod_spec
+from llm_operator.manifests.tools import ToolSettings
 
 # Beyond the engine's own startup budget: scheduling, pulling an image of 10 GB, attaching a volume.
 PROGRESS_MARGIN_SECONDS = 1800
 
 
-def pod_template(resource: LLMDeployment, run: EngineRun) -> JSON:
+NOTHING_PREPARED = Prepared()
+NO_TOOLS = ToolSettings()
+
+
+def pod_template(
+    resource: LLMDeployment, run: EngineRun, prepared: Prepared = NOTHING_PREPARED, tools: ToolSettings = NO_TOOLS
+) -> JSON:
     """The pod template for one set of inputs, named by their hash."""
     engine = {"type": resource.spec.engine.type, "version": run.version, "backend": run.backend}
+    annotations = {ANNOTATION_ENGINE: compact_json(engine)}
+    if prepared != NOTHING_PREPARED:
+        annotations[ANNOTATION_MODEL] = compact_json(prepared.to_json())
+    claim = claim_labels(prepared.claim_name, source_claim(resource))
     return {
         "metadata": {
-            "labels": {**labels(resource), LABEL_INPUTS: inputs_hash(resource)},
-            "annotations": {ANNOTATION_ENGINE: compact_json(engine)},
+            "labels": {**labels(resource), LABEL_INPUTS: inputs_hash(resource), **claim},
+            "annotations": annotations,
         },
-        "spec": pod_spec(resource, run),
+        "spec": pod_spec(resource, run, prepared, tools),
     }
 
 

@@ -6,31 +6,36 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import EngineRun
 from llm_operator.manifests.common import JSON, selector_labels
+from llm_operator.manifests.model_volume import SCRATCH, Prepared, fetcher, mount, same_node, volume
+from llm_operator.manifests.tools import ToolSettings
 
 CONTAINER = "engine"
 READINESS_PERIOD_SECONDS = 5
 LIVENESS_PERIOD_SECONDS = 10
 
 
-def pod_spec(resource: LLMDeployment, run: EngineRun) -> JSON:
-    """The pod's spec for one decided engine run."""
+def pod_spec(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: ToolSettings) -> JSON:
+    """The pod's spec for one decided engine run over a prepared model."""
     spec = resource.spec
+    fetch = fetcher(resource, prepared, tools)
     optional = {
-        "nodeSelector": _node_selector(spec),
+        "initContainers": [fetch] if fetch else [],
+        "affinity": same_node(prepared.claim_name) if prepared.claim_name and prepared.single_node else None,
+        "nodeSelector": node_selector(spec),
         "priorityClassName": spec.priority_class_name,
         "runtimeClassName": spec.runtime_class_name,
         "serviceAccountName": spec.service_account_name,
         "imagePullSecrets": [secret.to_json() for secret in spec.image_pull_secrets],
     }
     return {
-        "containers": [_container(spec, run)],
-        "volumes": _volumes(spec, run),
+        "containers": [_container(resource, run, prepared, tools)],
+        "volumes": _volumes(resource, run, prepared, tools),
         # A Service named `vllm` would inject VLLM_PORT=tcp://..., which vLLM refuses (0.33.0, vllm/envs.py).
         "enableServiceLinks": False,
         "automountServiceAccountToken": spec.service_account_name is not None,
         "terminationGracePeriodSeconds": run.termination_grace_period_seconds,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "tolerations": _tolerations(spec),
+        "tolerations": tolerations(spec),
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -43,7 +48,8 @@ def pod_spec(resource: LLMDeployment, run: EngineRun) -> JSON:
     }
 
 
-def _container(spec: LLMDeploymentSpec, run: EngineRun) -> JSON:
+def _container(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: ToolSettings) -> JSON:
+    spec = resource.spec
     container: JSON = {
         "name": CONTAINER,
         "image": run.image,
@@ -61,7 +67,7 @@ def _container(spec: LLMDeploymentSpec, run: EngineRun) -> JSON:
         # The log's last lines become the termination message: that is where an engine says why it died.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": _mounts(spec, run),
+        "volumeMounts": _mounts(resource, run, prepared, tools),
     }
     if run.command:
         container["command"] = list(run.command)
@@ -84,34 +90,38 @@ def _resources(spec: LLMDeploymentSpec, gpus: int) -> JSON:
     }
 
 
-def _volumes(spec: LLMDeploymentSpec, run: EngineRun) -> list[JSON]:
+def _volumes(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: ToolSettings) -> list[JSON]:
     volumes: list[JSON] = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(run.shared_memory_bytes)}},
         {"name": "cache", "emptyDir": {}},
     ]
-    claim = spec.model.persistent_volume_claim
-    if claim is not None:
-        volumes.append({"name": "model", "persistentVolumeClaim": {"claimName": claim.claim_name, "readOnly": True}})
+    model = volume(resource, prepared, tools)
+    if model is not None:
+        volumes.append(model)
+    if fetcher(resource, prepared, tools) is not None:
+        volumes.append({"name": SCRATCH, "emptyDir": {}})
     return volumes
 
 
-def _mounts(spec: LLMDeploymentSpec, run: EngineRun) -> list[JSON]:
+def _mounts(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: ToolSettings) -> list[JSON]:
     mounts: list[JSON] = [
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - the path that NCCL and vLLM open
         {"name": "cache", "mountPath": run.cache_path},
     ]
-    if spec.model.persistent_volume_claim is not None:
-        mounts.append({"name": "model", "mountPath": run.model_mount, "readOnly": True})
+    if volume(resource, prepared, tools) is not None:
+        mounts.append(mount(resource, prepared))
     return mounts
 
 
-def _node_selector(spec: LLMDeploymentSpec) -> dict[str, str]:
+def node_selector(spec: LLMDeploymentSpec) -> dict[str, str]:
+    """Labels of the nodes that the pods may run on."""
     selector = dict(spec.node_selector)
     if spec.gpu.product is not None:
         selector["nvidia.com/gpu.product"] = spec.gpu.product
     return selector
 
 
-def _tolerations(spec: LLMDeploymentSpec) -> list[JSON]:
+def tolerations(spec: LLMDeploymentSpec) -> list[JSON]:
+    """Taints that the pods tolerate; the one of GPU nodes always."""
     gpu_taint = {"key": spec.gpu.resource_name, "operator": "Exists", "effect": "NoSchedule"}
     return [gpu_taint, *(toleration.to_json() for toleration in spec.tolerations)]

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import Refusal, RefusedError, RenderRequest, check, render
-from llm_operator.manifests.common import ANNOTATION_TEMPLATE, JSON, LABEL_INPUTS, inputs_hash
-from llm_operator.manifests.deployment import deployment, pod_template
+from llm_operator.manifests.common import ANNOTATION_MODEL, ANNOTATION_TEMPLATE, JSON, LABEL_INPUTS, inputs_hash
+from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
+from llm_operator.manifests.model_volume import Prepared, model_path
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
 from llm_operator.manifests.service import service
+from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.covers import covers
 from llm_operator.reconcile.observed import Child, Observed
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.prepare import Preparation, inspecting, prepare
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +48,45 @@ class Decision:
     refusals: tuple[Refusal, ...] = ()
     """Why the spec cannot be served; what served before is left as it is."""
     held: bool = False
-    """Nothing is rendered: the plan does not fit, or is still being made."""
+    """Nothing is rendered: the plan does not fit, or is still being made, or the model is not there yet."""
+    preparation: Preparation | None = None
+    """The stages before serving, where they were looked at."""
     template: JSON | None = None
     """The pod template that should run."""
 
 
-def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome) -> Decision:
+def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings = NO_TOOLS) -> Decision:
     """The writes that bring the children to what the object asks for; none when they are there already."""
     kept = kept_template(resource, observed.deployment)
+    preparation: Preparation | None = None
     if kept is None:
         refusals = check(resource.spec)
         if refusals:
             return Decision(refusals=refusals)
+        preparation = inspecting(resource, observed, tools)
+        if preparation is not None:
+            return _preparing(preparation)
         if plan.verdict == "Pending" or (plan.verdict == "DoesNotFit" and resource.spec.plan_policy == "Enforce"):
             return Decision(held=True)
+        preparation = prepare(resource, observed, plan, tools)
+        if preparation.prepared is None:
+            return _preparing(preparation)
         try:
-            kept = _rendered(resource, plan)
+            kept = _rendered(resource, plan, preparation.prepared, tools)
         except RefusedError as refused:
-            return Decision(refusals=refused.refusals)
+            return Decision(refusals=refused.refusals, preparation=preparation)
+    return _children(resource, observed, kept, preparation)
+
+
+def _preparing(preparation: Preparation) -> Decision:
+    """Claims and Jobs first; the children follow when the model is there."""
+    # Whoever makes a Job of that name makes the same one.
+    applies = tuple(Apply(body, force=True) for body in preparation.writes)
+    return Decision(applies=applies, held=True, preparation=preparation)
+
+
+def _children(resource: LLMDeployment, observed: Observed, kept: JSON, preparation: Preparation | None) -> Decision:
+    """The writes that bring Deployment, Service and budget to a template."""
     desired = (deployment(resource, kept), service(resource), pod_disruption_budget(resource))
     wanted = [body for body in desired if body is not None]
     kinds = {body["kind"] for body in wanted}
@@ -76,6 +101,7 @@ def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome) -> De
             for child in observed.children.values()
             if child.kind not in kinds and child.owner_uid == resource.metadata.uid and not child.deleting
         ),
+        preparation=preparation,
         template=kept,
     )
 
@@ -88,28 +114,52 @@ def kept_template(resource: LLMDeployment, child: Child | None) -> JSON | None:
     """
     if child is None or child.owner_uid != resource.metadata.uid:
         return None
+    template = applied_template(child)
+    return template if template and template["metadata"]["labels"][LABEL_INPUTS] == inputs_hash(resource) else None
+
+
+def applied_template(child: Child) -> JSON | None:
+    """The pod template as it was applied last; None where the Deployment's annotation is damaged or gone."""
     try:
         template: Any = json.loads(child.body()["metadata"]["annotations"].get(ANNOTATION_TEMPLATE, ""))
-        same = template["metadata"]["labels"][LABEL_INPUTS] == inputs_hash(resource)
-        complete = bool(template["spec"]["containers"][0]["image"])
+        complete = bool(template["spec"]["containers"][0]["image"] and template["metadata"]["labels"][LABEL_INPUTS])
     except (ValueError, KeyError, TypeError, IndexError):
         return None
-    return template if same and complete else None
+    return template if complete else None
 
 
-def _rendered(resource: LLMDeployment, plan: PlanOutcome) -> JSON:
+def prepared_of(template: JSON | None) -> Prepared | None:
+    """The prepared model that a pod template mounts; None where nothing was prepared for it."""
+    if template is None:
+        return None
+    text = template["metadata"].get("annotations", {}).get(ANNOTATION_MODEL)
+    try:
+        return Prepared.from_json(json.loads(text)) if text else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _rendered(resource: LLMDeployment, plan: PlanOutcome, prepared: Prepared, tools: ToolSettings) -> JSON:
     run = render(
         RenderRequest(
             name=resource.metadata.name,
             namespace=resource.metadata.namespace,
-            spec=resource.spec,
+            spec=_as_served(resource.spec, prepared),
             tensor=plan.tensor,
             context_length=plan.context_length,
             kv=plan.kv,
             architecture=plan.architecture,
+            model_path=model_path(resource, prepared, tools),
         )
     )
-    return pod_template(resource, run)
+    return pod_template(resource, run, prepared, tools)
+
+
+def _as_served(spec: LLMDeploymentSpec, prepared: Prepared) -> LLMDeploymentSpec:
+    """The spec with the format that a stage has given the weights."""
+    if prepared.format is None:
+        return spec
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"format": prepared.format})})
 
 
 def _needs_write(body: JSON, child: Child | None) -> bool:

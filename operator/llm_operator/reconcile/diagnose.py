@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 from llm_operator.api import EngineType
 from llm_operator.engines.failures import diagnose as diagnose_log
+from llm_operator.manifests.model_volume import FETCHER
+from llm_operator.reconcile.jobs import parse_result
 from llm_operator.reconcile.observed import ContainerEnd, Pod
 
 # After this many starts with the same end the engine will not come up by itself.
 HOPELESS_RESTARTS = 3
 
+TOOLS_FIELD = "the chart's modelTools.image"
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"})
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _MISSING_REFERENCE = re.compile(r'(secret|configmap) "([^"]+)" not found', re.IGNORECASE)
@@ -36,20 +39,40 @@ def trouble_of(pods: Iterable[Pod], engine: EngineType) -> Trouble | None:
 
 
 def _pod_trouble(pod: Pod, engine: EngineType) -> Trouble | None:
+    fetches = pod.container == FETCHER
+    image, field = ("the model tools' image", TOOLS_FIELD) if fetches else ("the engine's image", "spec.engine.image")
+    waiting = waiting_trouble(pod, image, field)
+    if waiting is not None:
+        return waiting
+    if pod.end is None or (pod.restarts == 0 and pod.running):
+        return None
+    return _fetch_failure(pod.end, pod.restarts) if fetches else _crash(pod.end, pod.restarts, engine)
+
+
+def waiting_trouble(pod: Pod, image: str, field: str) -> Trouble | None:
+    """What keeps a pod from starting.
+
+    Args:
+        pod: the pod.
+        image: what its image is called in a message.
+        field: where the image is set.
+    """
     if pod.unschedulable is not None:
         return _unschedulable(pod.unschedulable)
     if pod.waiting_reason == "InvalidImageName":
-        return Trouble("InvalidImage", f"{pod.waiting_message}: correct spec.engine.image", stalled=True)
+        return Trouble("InvalidImage", f"{pod.waiting_message}: correct {field}", stalled=True)
     if pod.waiting_reason in _IMAGE_REASONS:
-        message = (
-            f"the engine's image cannot be pulled: {pod.waiting_message}; check spec.engine.image and imagePullSecrets"
-        )
+        message = f"{image} cannot be pulled: {pod.waiting_message}; check {field} and imagePullSecrets"
         return Trouble("ImagePullFailed", message, stalled=False)
     if pod.waiting_reason in _CONFIG_REASONS:
         return _config_trouble(pod.waiting_message)
-    if pod.end is not None and (pod.restarts > 0 or not pod.running):
-        return _crash(pod.end, pod.restarts, engine)
     return None
+
+
+def _fetch_failure(end: ContainerEnd, restarts: int) -> Trouble:
+    """Why the init container could not fetch the model into the pod's own volume."""
+    result = parse_result(end.message)
+    return Trouble(result.reason, f"{result.message} ({restarts} restarts)", restarts >= HOPELESS_RESTARTS)
 
 
 def _unschedulable(message: str) -> Trouble:
@@ -84,3 +107,14 @@ def _crash(end: ContainerEnd, restarts: int, engine: EngineType) -> Trouble:
     if diagnosis.remedy:
         text = f"{text}; {diagnosis.remedy}"
     return Trouble(diagnosis.reason, f"{text} ({restarts} restarts)", stalled)
+
+
+def write_refused(kind: str, name: str, message: str) -> Trouble:
+    """A write that the API server, a quota or a policy refused.
+
+    An API server without image volumes drops the field, and then misses the volume's type.
+    """
+    if "must specify a volume type" in message:
+        text = "spec.model.image: this cluster has no image volumes (Kubernetes 1.36, or the feature gate ImageVolume)"
+        return Trouble("ImageVolumesMissing", f"{text}: use another source ({message})", stalled=True)
+    return Trouble("WriteRefused", f"{kind} {name!r} was refused: {message}", stalled=False)

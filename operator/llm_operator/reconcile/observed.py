@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llm_operator.manifests.common import LABEL_INPUTS
+from llm_operator.manifests.common import ANNOTATION_MODEL, LABEL_INPUTS
+
+if TYPE_CHECKING:
+    from llm_operator.manifests.model_job import ClaimFacts
+    from llm_operator.reconcile.jobs import JobView
 
 JSON = dict[str, Any]
 Kind = str
@@ -70,6 +74,12 @@ class Pod:
     """When the running container started (RFC 3339)."""
     ready_at: str | None = None
     """When the pod became Ready (RFC 3339)."""
+    container: str = ""
+    """The container that the words above are about: the engine's or the tool's, or an init container in trouble."""
+    initializing: str | None = None
+    """Init container that runs now."""
+    model: str = ""
+    """Directory of the cache that it mounts; empty where it mounts none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,10 @@ class Observed:
 
     children: Mapping[Kind, Child] = field(default_factory=dict)
     pods: tuple[Pod, ...] = ()
+    jobs: Mapping[str, JobView] = field(default_factory=dict)
+    """By name, those that make what this object needs."""
+    claims: Mapping[str, ClaimFacts | None] = field(default_factory=dict)
+    """Claims that were looked up, by name; None for one that does not exist."""
 
     @property
     def deployment(self) -> Child | None:
@@ -115,7 +129,7 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
     status = raw.get("status") or {}
     conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
     scheduled = conditions.get("PodScheduled", {})
-    container: JSON = next(iter(status.get("containerStatuses") or []), {})
+    container = _telling_container(status)
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
@@ -135,7 +149,32 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
         restarts=container.get("restartCount", 0),
         started_at=(state.get("running") or {}).get("startedAt"),
         ready_at=conditions.get("Ready", {}).get("lastTransitionTime"),
+        container=container.get("name", ""),
+        initializing=next(
+            (one["name"] for one in status.get("initContainerStatuses") or [] if "running" in (one.get("state") or {})),
+            None,
+        ),
+        model=_mounted_model((meta.get("annotations") or {}).get(ANNOTATION_MODEL)),
     )
+
+
+def _mounted_model(annotation: str | None) -> str:
+    try:
+        directory = json.loads(annotation).get("directory", "") if annotation else ""
+    except (ValueError, AttributeError):
+        return ""
+    return directory if isinstance(directory, str) else ""
+
+
+def _telling_container(status: Mapping[str, Any]) -> JSON:
+    """The status of the container that matters: an init container that does not get on, else the first one."""
+    for one in status.get("initContainerStatuses") or []:
+        state = one.get("state") or {}
+        waits = (state.get("waiting") or {}).get("reason", "PodInitializing") != "PodInitializing"
+        ended = (state.get("terminated") or {}).get("exitCode", 0) != 0
+        if waits or ended or ("running" in state and one.get("restartCount", 0) > 0):
+            return dict(one)
+    return next(iter(status.get("containerStatuses") or []), {})
 
 
 def _end(terminated: Mapping[str, Any]) -> ContainerEnd:

@@ -28,3 +28,7 @@ class PlanOutcome:
     architecture: str | None = None
     status: PlanStatus | None = None
     model: ModelStatus | None = None
+    quantization_problems: tuple[str, ...] = ()
+    """Why the quantizer would refuse this model or recipe; empty where it is not known to."""
+    quantization_memory_bytes: int | None = None
+    """Host memory of the quantization; None where it is not known or none is asked for."""

@@ -14,14 +14,18 @@ from llm_operator.api.status import (
     EngineStatus,
     LLMDeploymentStatus,
     MeasuredStatus,
+    ModelStatus,
+    ProgressStatus,
 )
 from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYMENT, inputs_hash
+from llm_operator.manifests.model_volume import Prepared
 from llm_operator.manifests.service import endpoint
-from llm_operator.reconcile.decide import Decision
+from llm_operator.reconcile.decide import Decision, applied_template, prepared_of
 from llm_operator.reconcile.diagnose import Trouble, trouble_of
 from llm_operator.reconcile.measured import deviation
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.stages import cache_status, quantization_status, stage_findings
 
 MESSAGE_LIMIT = 4096
 
@@ -66,6 +70,8 @@ class Situation:
     blocked: Trouble | None = None
     """A write that the API server refused."""
     measured: MeasuredStatus | None = None
+    progress: ProgressStatus | None = None
+    """How far the stage before serving is that runs now."""
 
 
 def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
@@ -80,6 +86,7 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
     known = _known_plan(situation)
     before = {condition.type: condition for condition in (resource.status.conditions if resource.status else ())}
     findings = judge(situation, progress)
+    prepared = _prepared(situation)
     return LLMDeploymentStatus(
         observed_generation=resource.metadata.generation,
         conditions=[
@@ -91,7 +98,10 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
         endpoint=endpoint(resource),
         engine=_engine_status(decision.template) or (resource.status.engine if resource.status else None),
         plan=known.plan if known else situation.plan.status,
-        model=known.model if known else situation.plan.model,
+        model=_model_status(known.model if known else situation.plan.model, prepared),
+        cache=cache_status(prepared),
+        quantization=quantization_status(prepared),
+        progress=None if progress.complete else situation.progress,
         measured=situation.measured,
     )
 
@@ -111,6 +121,7 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
         if stalled and trouble is not None
         else Finding("Stalled", "False", "Progressing" if reconciling else "UpToDate", ""),
         _planned(situation),
+        *(Finding(*entry) for entry in stage_findings(situation.decision.preparation, _prepared(situation))),
         _available(progress),
     )
 
@@ -143,6 +154,8 @@ def _trouble(situation: Situation) -> Trouble | None:
         return Trouble(plan.reason, plan.message, stalled=True)
     if situation.blocked is not None:
         return situation.blocked
+    if decision.preparation is not None and decision.preparation.prepared is None:
+        return decision.preparation.trouble
     inputs = inputs_hash(situation.resource)
     current = (pod for pod in situation.observed.pods if pod.inputs == inputs)
     return trouble_of(current, situation.resource.spec.engine.type)
@@ -156,7 +169,7 @@ def _ready(situation: Situation, progress: Progress, trouble: Trouble | None) ->
     if trouble is not None:
         return Finding("Ready", "False", trouble.reason, trouble.message)
     if situation.decision.held:
-        return Finding("Ready", "Unknown", "Planning", situation.plan.message)
+        return Finding("Ready", "Unknown", *_held(situation))
     # Unknown and not False while an engine loads: health checks of GitOps tools read False as broken.
     inputs = inputs_hash(situation.resource)
     loading = sum(pod.running and not pod.ready and pod.inputs == inputs for pod in situation.observed.pods)
@@ -164,6 +177,31 @@ def _ready(situation: Situation, progress: Progress, trouble: Trouble | None) ->
     if loading:
         return Finding("Ready", "Unknown", "Loading", f"{text}; {loading} loading the model")
     return Finding("Ready", "Unknown", "Progressing", text)
+
+
+def _held(situation: Situation) -> tuple[str, str]:
+    """Why nothing is rendered yet, where nothing is wrong."""
+    running = situation.decision.preparation.running if situation.decision.preparation else None
+    if running is None:
+        return ("Planning", situation.plan.message)
+    told = situation.progress.summary if situation.progress else ""
+    return running.reason, f"{running.message}: {told}" if told else running.message
+
+
+def _prepared(situation: Situation) -> Prepared | None:
+    """The prepared model that is, or is about to be, served."""
+    preparation = situation.decision.preparation
+    if preparation is not None:
+        return preparation.prepared
+    child = situation.observed.deployment
+    return prepared_of(situation.decision.template or (applied_template(child) if child else None))
+
+
+def _model_status(model: ModelStatus | None, prepared: Prepared | None) -> ModelStatus | None:
+    """What the files tell, with the commit that really was fetched."""
+    if model is None or prepared is None or prepared.revision is None:
+        return model
+    return model.model_copy(update={"resolved_revision": prepared.revision})
 
 
 def _available(progress: Progress) -> Finding:
@@ -177,7 +215,10 @@ def _available(progress: Progress) -> Finding:
 def _known_plan(situation: Situation) -> LLMDeploymentStatus | None:
     """The status that tells this generation's plan, while a restarted operator still gathers the facts for it."""
     status, meta = situation.resource.status, situation.resource.metadata
-    if situation.plan.verdict != "Pending" or status is None or status.observed_generation != meta.generation:
+    if situation.plan.verdict != "Pending" or status is None:
+        return None
+    # What runs was planned from the same inputs, whatever else the generation changed.
+    if status.observed_generation != meta.generation and situation.decision.template is None:
         return None
     return status if any(entry.type == "Planned" for entry in status.conditions) else None
 

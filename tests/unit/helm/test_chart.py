@@ -7,9 +7,10 @@ import re
 import pytest
 import yaml
 
-from llm_operator.__main__ import parser
+from llm_operator.__main__ import parser, tool_settings
 from llm_operator.api import LLMDeployment
 from llm_operator.api.crd import FILE_NAME, crd_yaml
+from llm_operator.manifests.tools import ToolSettings
 from tests.unit.helm.rendering import CHART, EVERYTHING, JSON, NAMESPACE, ROOT, VALUE_SETS, Helm, of_kind, only
 
 READ = ["get", "list", "watch"]
@@ -20,6 +21,8 @@ WORKLOAD_RULES = [
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": WRITE},
     {"apiGroups": [""], "resources": ["services"], "verbs": WRITE},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": WRITE},
+    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": WRITE},
+    {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["get", "create", "patch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": READ},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
@@ -109,6 +112,11 @@ def test_rights_on_logs_can_be_left_out(helm: Helm) -> None:
     assert rules == [rule for rule in WORKLOAD_RULES if rule["resources"] != ["pods/log"]]
 
 
+def test_rights_on_claims_go_with_the_model_tools(helm: Helm) -> None:
+    rules = roles(helm.template({"modelTools": {"enabled": False}}))["ClusterRole", "", f"llm-llm-operator:{NAMESPACE}"]
+    assert rules == [rule for rule in WORKLOAD_RULES if rule["resources"] != ["persistentvolumeclaims"]]
+
+
 def test_every_binding_names_a_rendered_role_and_the_service_account(helm: Helm) -> None:
     for values in (EVERYTHING, VALUE_SETS["namespaced"]):
         objects = helm.template(values)
@@ -178,6 +186,18 @@ def test_the_operator_accepts_its_command_line(helm: Helm, name: str) -> None:
     assert ports == {"metrics": chosen.metrics_port, "health": chosen.health_port}
     for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
         assert container[probe]["httpGet"] == {"path": path, "port": "health"}
+
+
+def test_the_model_tools_are_those_of_the_values(helm: Helm) -> None:
+    def tools(values: JSON) -> ToolSettings:
+        container = only(helm.template(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        return tool_settings(parser().parse_args(container["args"]))
+
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    assert tools({}).image == f"docker.io/llm-operator/model-tools:{version}"
+    assert not tools({"modelTools": {"enabled": False}}).enabled
+    given = tools({"modelTools": {"quantizeImage": "a/b:1", "inspect": False, "cacheRetentionSeconds": 31536000}})
+    assert (given.quantize_image, given.inspect, given.retention_seconds) == ("a/b:1", False, 31536000)
 
 
 def test_the_lease_of_the_command_line_is_the_one_of_the_role(helm: Helm) -> None:

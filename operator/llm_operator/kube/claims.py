@@ -1,0 +1,64 @@
+"""PersistentVolumeClaims as the preparation of a model needs to know them; asked for, not watched."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.manifests.model_job import ClaimFacts
+
+log = logging.getLogger("llm_operator.claims")
+
+FRESH_SECONDS = 10.0
+"""For so long an answer is taken again: many objects share a claim."""
+
+
+def claim_from(raw: dict[str, Any]) -> ClaimFacts:
+    """Reduce a live claim."""
+    modes = (raw.get("spec") or {}).get("accessModes") or []
+    many = {"ReadWriteMany", "ReadOnlyMany"} & set(modes)
+    return ClaimFacts(raw["metadata"]["name"], raw["metadata"]["uid"], single_node=not many)
+
+
+class Claims:
+    """Answers by namespace and name."""
+
+    def __init__(self, client: ApiClient, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._known: dict[tuple[str, str], tuple[float, ClaimFacts | None]] = {}
+
+    async def look_up(self, namespace: str, names: Iterable[str]) -> dict[str, ClaimFacts | None]:
+        """The claims of a namespace by name; None for one that does not exist.
+
+        Raises:
+            ApiError: the API server failed.
+        """
+        return {name: await self._one(namespace, name) for name in names}
+
+    def learn(self, raw: dict[str, Any]) -> None:
+        """Take in a claim that was just written."""
+        key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
+        self._known[key] = (self._clock(), claim_from(raw))
+
+    async def _one(self, namespace: str, name: str) -> ClaimFacts | None:
+        asked, facts = self._known.get((namespace, name), (0.0, None))
+        # A claim that was missing may be there now; one that is there rarely goes.
+        if facts is not None and self._clock() - asked < FRESH_SECONDS:
+            return facts
+        try:
+            raw = await self._client.get("PersistentVolumeClaim", namespace, name)
+        except ApiError as error:
+            if error.status == 403:
+                log.warning("claims may not be read in %s: %s", namespace, error.message)
+                return ClaimFacts(name, "", single_node=False)
+            if error.status != 404:
+                raise
+            self._known.pop((namespace, name), None)
+            return None
+        facts = None if "deletionTimestamp" in raw["metadata"] else claim_from(raw)
+        self._known[namespace, name] = (self._clock(), facts)
+        return facts

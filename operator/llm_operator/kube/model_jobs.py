@@ -1,0 +1,171 @@
+"""What becomes of the model tools' Jobs: results are kept, failures tried again, what nobody wants ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.kube.cache import JOB_PREFIX, Cache, job_key
+from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.manifests.artifacts import (
+    ANNOTATION_RESULT,
+    ANNOTATION_UNUSED_SINCE,
+    artifacts_of,
+)
+from llm_operator.manifests.model_job import ClaimFacts, remove_job
+from llm_operator.manifests.tools import ToolSettings
+from llm_operator.reconcile.jobs import JobView, last_words
+from llm_operator.reconcile.retention import Fate, fate_of
+
+log = logging.getLogger("llm_operator.model_jobs")
+
+UNKNOWN_INTEREST_SECONDS = 5.0
+
+
+class ModelJobs:
+    """Reconciles Jobs by keys of their own, and tells the objects that wait for them."""
+
+    def __init__(
+        self, client: ApiClient, cache: Cache, queue: WorkQueue, tools: ToolSettings, now: Callable[[], str]
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._queue = queue
+        self._tools = tools
+        self._now = now
+        self._wanted: dict[Key, frozenset[str]] = {}
+        self._waiting: dict[Key, set[Key]] = {}
+        """Objects by the Job that they ask for."""
+
+    def want(self, key: Key, resource: LLMDeployment) -> None:
+        """An object asks for what its spec says; Jobs that it no longer asks for are looked at again."""
+        names = (
+            frozenset(artifact.job_name for artifact in artifacts_of(resource)) if self._tools.enabled else frozenset()
+        )
+        self._change(key, names)
+
+    def forget(self, key: Key) -> None:
+        """An object is gone."""
+        self._change(key, None)
+
+    def keep(self, key: Key) -> None:
+        """An object cannot be read: what it asked for before it still asks for."""
+        self._change(key, self._wanted.get(key, frozenset()))
+
+    def jobs_of(self, key: Key, resource: LLMDeployment) -> dict[str, JobView]:
+        """The Jobs that make, or remove, what an object asks for, by name, as far as they exist."""
+        names = [
+            name for artifact in artifacts_of(resource) for name in (artifact.job_name, f"llm-remove-{artifact.digest}")
+        ]
+        found = {name: self._cache.job(job_key(key[0], name)) for name in names}
+        return {name: job for name, job in found.items() if job is not None}
+
+    async def reconcile(self, key: Key) -> None:
+        """Look at one Job after something happened to it.
+
+        Raises:
+            ApiError: the API server failed; the key is to be tried again.
+        """
+        job = self._cache.job(key)
+        counterpart = self._counterpart(key)
+        maker = counterpart if _removes(key) else key
+        for waiting in (*self._waiting.get(maker or key, ()), *([counterpart] if counterpart and not job else [])):
+            self._queue.add(waiting)
+        if job is None or job.deleting:
+            return
+        if not self._interest_known(key[0]):
+            self._queue.add_after(key, UNKNOWN_INTEREST_SECONDS)
+            return
+        fate = fate_of(
+            job,
+            wanted=bool(self._waiting.get(key)),
+            in_use=self._in_use(key[0], job),
+            counterpart=self._cache.job(counterpart) if counterpart else None,
+            now=datetime.fromisoformat(self._now()).astimezone(UTC),
+            retention_seconds=self._tools.retention_seconds,
+        )
+        if _removes(key) and job.phase == "Complete" and counterpart:
+            self._queue.add(counterpart)
+        await self._carry_out(key, job, fate)
+
+    async def _carry_out(self, key: Key, job: JobView, fate: Fate) -> None:
+        namespace = key[0]
+        if fate.look_again_seconds is not None:
+            self._queue.add_after(key, fate.look_again_seconds)
+        if fate.action == "Record":
+            await self._annotate(namespace, job, {ANNOTATION_RESULT: last_words(job.pods)})
+        elif fate.action == "MarkUnused":
+            await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: self._now()})
+        elif fate.action == "MarkUsed":
+            await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: None})
+        elif fate.action == "Delete":
+            log.info("Job %s is deleted: %s", job.name, fate.why)
+            await self._client.delete("Job", namespace, job.name, job.uid)
+        elif fate.action == "Remove":
+            await self._remove(namespace, job, fate.directory)
+
+    async def _annotate(self, namespace: str, job: JobView, annotations: dict[str, str | None]) -> None:
+        try:
+            answer = await self._client.annotate("Job", namespace, job.name, annotations)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return
+        changed = self._cache.update({**answer, "kind": "Job"})
+        if changed is not None:
+            self._queue.add(changed)
+
+    async def _remove(self, namespace: str, job: JobView, directory: str) -> None:
+        """Begin the removal of what a Job made; its own record goes when that is done."""
+        claim = ClaimFacts(job.claim or "", job.claim_uid or "", single_node=False)
+        log.info("%s is removed from claim %s", directory, claim.name)
+        body = remove_job(namespace, claim, job.digest, directory, self._tools)
+        answer = await self._client.apply(body, force=True)
+        self._cache.update({**answer, "kind": "Job"})
+
+    def _change(self, key: Key, names: frozenset[str] | None) -> None:
+        before = self._wanted.get(key, frozenset())
+        if names is None:
+            self._wanted.pop(key, None)
+        else:
+            self._wanted[key] = names
+        for name in before - (names or frozenset()):
+            self._waiting.get(job_key(key[0], name), set()).discard(key)
+            self._queue.add(job_key(key[0], name))
+        for name in (names or frozenset()) - before:
+            self._waiting.setdefault(job_key(key[0], name), set()).add(key)
+            if self._cache.job(job_key(key[0], name)) is not None:
+                self._queue.add(job_key(key[0], name))
+
+    def _interest_known(self, namespace: str) -> bool:
+        """Whether every object of the namespace has said what it asks for: before that nothing is unwanted."""
+        return all(key in self._wanted for key in self._cache.objects if key[0] == namespace)
+
+    def _in_use(self, namespace: str, job: JobView) -> bool:
+        """Whether a pod mounts what a Job made, also one that ends just now, or an object asks for the same directory.
+
+        `main` and the commit that it stood for are two names of one directory.
+        """
+        result = job.result()
+        directory = result.directory if result is not None else ""
+        if not directory:
+            return False
+        if any(pod.model == directory for pod in self._cache.pods(namespace)):
+            return True
+        others = (other for other in self._cache.jobs(namespace) if self._waiting.get(job_key(namespace, other.name)))
+        return any((told := other.result()) is not None and told.directory == directory for other in others)
+
+    def _counterpart(self, key: Key) -> Key | None:
+        """The Job that removes what this one makes, or whose work this one removes; None where there is none."""
+        name = key[1].removeprefix(JOB_PREFIX)
+        digest = name.rsplit("-", 1)[-1]
+        pairs = [job.name for job in self._cache.jobs(key[0]) if job.digest == digest and job.name != name]
+        chosen = [pair for pair in pairs if pair.startswith("llm-remove-") != name.startswith("llm-remove-")]
+        return job_key(key[0], chosen[0]) if chosen else None
+
+
+def _removes(key: Key) -> bool:
+    return key[1].startswith(f"{JOB_PREFIX}llm-remove-")

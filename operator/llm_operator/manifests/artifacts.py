@@ -1,0 +1,147 @@
+"""What the stages before serving make, and how it is named: the same model and recipe always have the same name. Pure.
+
+An artifact is made by one Job, whose name is a hash of everything that decides the result. Objects that ask for the
+same share the Job and the directory on the claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.engines import newest_version
+from llm_operator.manifests.common import JSON, compact_json
+
+Stage = Literal["inspect", "fetch", "quantize", "convert", "remove"]
+
+LABEL_STAGE = "llm-operator.dev/stage"
+LABEL_ARTIFACT = "llm-operator.dev/artifact"
+LABEL_CLAIM = "llm-operator.dev/claim"
+"""On every pod that mounts a model's claim: pods that share a ReadWriteOnce claim must share a node."""
+ANNOTATION_RESULT = "llm-operator.dev/result"
+"""On a finished Job: what it told in its last words, kept when its pod is gone."""
+ANNOTATION_SOURCE = "llm-operator.dev/source"
+"""On a Job: what it was made from, for people and `kubectl llm cache`."""
+ANNOTATION_UNUSED_SINCE = "llm-operator.dev/unused-since"
+ANNOTATION_REMOVE = "llm-operator.dev/remove"
+"""On a finished Job: "true" asks the operator to remove what it made, as soon as nothing uses it."""
+
+QUANTIZE_VERSION = newest_version("LMDeploy")
+"""LMDeploy whose `lite auto_awq` quantizes, whichever engine serves the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One thing that a Job makes.
+
+    Attributes:
+        stage: the command of the model tools.
+        digest: hash of what decides the result; ten hexadecimal digits.
+        about: the same in plain words, for people.
+    """
+
+    stage: Stage
+    digest: str
+    about: JSON
+
+    @property
+    def job_name(self) -> str:
+        """Name of the Job that makes it."""
+        return f"llm-{self.stage}-{self.digest}"
+
+
+def digest_of(*parts: object) -> str:
+    """Ten hexadecimal digits that change with any part."""
+    return hashlib.sha256(compact_json(parts).encode()).hexdigest()[:10]
+
+
+def claim_label(claim_name: str) -> str:
+    """A claim's name as a label's value; longer ones end in a hash."""
+    return claim_name if len(claim_name) <= 63 else f"{claim_name[:52].rstrip('-.')}-{digest_of(claim_name)}"
+
+
+def cache_claim(resource: LLMDeployment) -> str | None:
+    """Name of the claim that keeps models; None without a cache."""
+    cache = resource.spec.cache
+    if cache is None:
+        return None
+    return cache.claim_name or f"{resource.metadata.name}-models"
+
+
+def source_claim(resource: LLMDeployment) -> str | None:
+    """Name of the claim that the model comes from; None for other sources."""
+    claim = resource.spec.model.persistent_volume_claim
+    return None if claim is None else claim.claim_name
+
+
+def from_hub(resource: LLMDeployment) -> bool:
+    """Whether the model comes from a hub."""
+    return resource.spec.model.hugging_face is not None or resource.spec.model.model_scope is not None
+
+
+def source_words(resource: LLMDeployment) -> JSON:
+    """Where the model comes from, in plain words."""
+    model = resource.spec.model.to_json()
+    kind = next(name for name in ("huggingFace", "modelScope", "persistentVolumeClaim", "image") if name in model)
+    return {"kind": kind, **model[kind]}
+
+
+def source_artifact(resource: LLMDeployment) -> Artifact | None:
+    """The fetched or inspected model; None where the engine's pod fetches it for itself.
+
+    Credentials count: who may not read a gated repository must not get it because somebody else could.
+    """
+    about = source_words(resource)
+    if not from_hub(resource):
+        # An image is mounted by the kubelet with the object's own pull secrets, so it is inspected for each object.
+        holder = resource.metadata.uid if about["kind"] == "image" else ""
+        return Artifact("inspect", digest_of("inspect", about, holder), about)
+    claim = cache_claim(resource)
+    if claim is None:
+        return None
+    credentials = resource.spec.model.credentials
+    parts = ("fetch", about, claim, credentials.to_json() if credentials else None)
+    return Artifact("fetch", digest_of(*parts), {**about, "claimName": claim})
+
+
+def quantized_artifact(resource: LLMDeployment) -> Artifact | None:
+    """The quantized model; None where the weights are served as they are."""
+    recipe, source = resource.spec.weight_quantization, source_artifact(resource)
+    if recipe is None or source is None:
+        return None
+    # What does not change the weights is left out: another limit of the gate, another size of the Job.
+    said = recipe.model_dump(mode="json", by_alias=True, exclude={"resources"})
+    parts = ("quantize", source.digest, said, cache_claim(resource), QUANTIZE_VERSION)
+    words = f"{recipe.method} W{recipe.bits} g{recipe.group_size} {recipe.calibration.dataset}"
+    return Artifact(
+        "quantize", digest_of(*parts), {**source.about, "recipe": words, "claimName": cache_claim(resource)}
+    )
+
+
+def converted_artifact(resource: LLMDeployment) -> Artifact | None:
+    """The TurboMind workspace; None where none is asked for."""
+    source = quantized_artifact(resource) or source_artifact(resource)
+    if resource.spec.engine.conversion != "TurboMind" or source is None:
+        return None
+    tensor = resource.spec.parallelism.tensor or 1
+    parts = ("convert", source.digest, tensor, resource.spec.engine.version, cache_claim(resource))
+    words = f"TurboMind workspace, tensor parallelism {tensor}"
+    return Artifact("convert", digest_of(*parts), {**source.about, "conversion": words})
+
+
+def artifacts_of(resource: LLMDeployment) -> tuple[Artifact, ...]:
+    """Everything that an object needs made, in order."""
+    found = (source_artifact(resource), quantized_artifact(resource), converted_artifact(resource))
+    return tuple(artifact for artifact in found if artifact is not None)
+
+
+def recipe_suffix(resource: LLMDeployment) -> str:
+    """End of a quantized model's directory: recipe and tool, so that other recipes lie beside it."""
+    recipe = resource.spec.weight_quantization
+    if recipe is None:
+        return ""
+    calibration = recipe.calibration.model_dump(mode="json", by_alias=True)
+    hashed = digest_of(recipe.method, recipe.bits, recipe.group_size, calibration, QUANTIZE_VERSION)[:8]
+    return f"--awq-w{recipe.bits}-g{recipe.group_size}-{hashed}"

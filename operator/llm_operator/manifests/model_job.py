@@ -1,0 +1,355 @@
+"""The Jobs that fetch, inspect, quantize, convert and remove models. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from llm_operator.api.quantization import WeightQuantization
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.engines.lmdeploy import default_image
+from llm_operator.manifests.artifacts import (
+    ANNOTATION_SOURCE,
+    LABEL_ARTIFACT,
+    LABEL_STAGE,
+    QUANTIZE_VERSION,
+    Artifact,
+)
+from llm_operator.manifests.common import JSON, LABEL_MANAGED_BY, MANAGER, compact_json, owner_reference
+from llm_operator.manifests.model_volume import claim_labels, fetch_arguments, same_node
+from llm_operator.manifests.pod import node_selector, tolerations
+from llm_operator.manifests.tools import CONTAINER, USER, ToolSettings, tool_container
+
+ROOT = "/models"
+SOURCE = "/source"
+TOOLS = "/tools"
+CALIBRATION = "/calibration"
+
+FINAL_EXIT_CODES = (2, 3)
+"""The model tools end with 3 where another try would change nothing, and argparse with 2."""
+BACKOFF_LIMIT = 4
+INSPECT_SECONDS = 300
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFacts:
+    """A PersistentVolumeClaim, reduced to what a Job needs to know.
+
+    Attributes:
+        name: its name.
+        uid: its identity; owner of the Jobs that fill it. Empty where claims may not be read.
+        single_node: ReadWriteOnce only: pods that mount it must share a node.
+    """
+
+    name: str
+    uid: str
+    single_node: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One Job to be made.
+
+    Attributes:
+        resource: the object that asks for it first; placement and pull secrets are its own.
+        artifact: what it makes.
+        tools: the operator's settings.
+        claim: claim that it writes to, or reads from when it only inspects; None for an image.
+        source_claim: further claim that holds the original, when that is another one.
+        source_directory: directory of the original on its volume.
+        output_directory: directory to be made.
+        memory_bytes: host memory that it will need; None: not known.
+        source_in_cache: the original lies on `claim` itself.
+    """
+
+    resource: LLMDeployment
+    artifact: Artifact
+    tools: ToolSettings
+    claim: ClaimFacts | None = None
+    source_claim: ClaimFacts | None = None
+    source_directory: str = ""
+    output_directory: str = ""
+    memory_bytes: int | None = None
+    source_in_cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What differs between the stages' pods."""
+
+    containers: list[JSON]
+    volumes: list[JSON]
+    init: list[JSON] = field(default_factory=list)
+
+
+def model_job(request: JobRequest) -> JSON:
+    """The Job for one artifact."""
+    builders = {"inspect": _inspect, "fetch": _fetch, "quantize": _quantize, "convert": _convert}
+    return _job(request, builders[request.artifact.stage](request))
+
+
+def _job(request: JobRequest, parts: _Parts) -> JSON:
+    resource, artifact = request.resource, request.artifact
+    labels = {
+        LABEL_MANAGED_BY: MANAGER,
+        LABEL_STAGE: artifact.stage,
+        LABEL_ARTIFACT: artifact.digest,
+        "app.kubernetes.io/name": "llm-model-tools",
+    }
+    claims = [claim for claim in (request.claim, request.source_claim) if claim is not None]
+    labels |= claim_labels(*(claim.name for claim in claims))
+    # The claim owns what fills it: many objects share the Job, and it ends with the volume.
+    owner = claim_owner(request.claim) if request.claim and request.claim.uid else owner_reference(resource)
+    spec: JSON = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": parts.containers,
+        "volumes": [*parts.volumes, {"name": "tmp", "emptyDir": {}}],
+        # Where the engine will run: a volume may be bound to the zone or node of its first pod.
+        "tolerations": tolerations(resource.spec),
+        "nodeSelector": node_selector(resource.spec),
+    }
+    if parts.init:
+        spec["initContainers"] = parts.init
+    if resource.spec.image_pull_secrets:
+        spec["imagePullSecrets"] = [secret.to_json() for secret in resource.spec.image_pull_secrets]
+    if claims and claims[0].single_node:
+        spec["affinity"] = same_node(claims[0].name)
+    job: JSON = {
+        "backoffLimit": BACKOFF_LIMIT,
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {
+                        "containerName": CONTAINER,
+                        "operator": "In",
+                        "values": list(FINAL_EXIT_CODES),
+                    },
+                },
+                # A drained node or a preempted pod is no failure of the Job.
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            ]
+        },
+        "template": {"metadata": {"labels": labels}, "spec": spec},
+    }
+    if artifact.stage == "inspect":
+        # What cannot be inspected is served without a plan rather than not at all.
+        job["activeDeadlineSeconds"] = INSPECT_SECONDS
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": artifact.job_name,
+            "namespace": resource.metadata.namespace,
+            "labels": labels,
+            "annotations": {ANNOTATION_SOURCE: compact_json(artifact.about)},
+            "ownerReferences": [owner],
+        },
+        "spec": job,
+    }
+
+
+def claim_owner(claim: ClaimFacts) -> JSON:
+    """The owner reference of a Job that fills a claim."""
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": claim.name, "uid": claim.uid}
+
+
+def _claim_volume(name: str, claim: str, *, read_only: bool) -> JSON:
+    return {"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": read_only}}
+
+
+def _mount(name: str, path: str, *, read_only: bool = False) -> JSON:
+    return {"name": name, "mountPath": path, "readOnly": read_only}
+
+
+def _tool(request: JobRequest, arguments: Sequence[str], mounts: list[JSON]) -> JSON:
+    container = tool_container(request.resource, request.tools, arguments)
+    return {**container, "volumeMounts": [*mounts, _mount("tmp", "/tmp")]}  # noqa: S108
+
+
+def _inspect(request: JobRequest) -> _Parts:
+    model = request.resource.spec.model
+    source = model.persistent_volume_claim or model.image
+    if source is None:
+        raise ValueError("only a model on a claim or in an image is inspected")
+    arguments = ["inspect", "--root", ROOT, "--directory", source.path or "."]
+    if model.image is not None:
+        image = {"reference": model.image.reference, "pullPolicy": model.image.pull_policy}
+        volume: JSON = {"name": "model", "image": image}
+    else:
+        volume = _claim_volume("model", source.claim_name, read_only=True)  # type: ignore[union-attr]
+    return _Parts([_tool(request, arguments, [_mount("model", ROOT, read_only=True)])], [volume])
+
+
+def _fetch(request: JobRequest) -> _Parts:
+    arguments = ["fetch", "--root", ROOT, *fetch_arguments(request.resource, request.tools)]
+    volume = _claim_volume("model", _written(request).name, read_only=False)
+    return _Parts([_tool(request, arguments, [_mount("model", ROOT)])], [volume])
+
+
+def _written(request: JobRequest) -> ClaimFacts:
+    if request.claim is None:
+        raise ValueError(f"{request.artifact.job_name} writes to a claim, and none is given")
+    return request.claim
+
+
+def _source(request: JobRequest) -> tuple[str, JSON | None, JSON | None]:
+    """Root of the original in the pod; its volume and mount where it is not the cache itself."""
+    image = request.resource.spec.model.image
+    if request.source_in_cache:
+        return ROOT, None, None
+    if request.source_claim is not None:
+        volume = _claim_volume("source", request.source_claim.name, read_only=True)
+    elif image is not None:
+        volume = {"name": "source", "image": {"reference": image.reference, "pullPolicy": image.pull_policy}}
+    else:
+        raise ValueError(f"{request.artifact.job_name} has no original to read")
+    return SOURCE, volume, _mount("source", SOURCE, read_only=True)
+
+
+def _foreign(request: JobRequest, image: str, arguments: list[str], extra: _Parts, resources: JSON) -> _Parts:
+    """The tools in an engine's image: an init container brings them along."""
+    root, source_volume, source_mount = _source(request)
+    words = [*arguments[:1], "--root", root, "--output-root", ROOT, "--model", request.source_directory or "."]
+    words += ["--output", request.output_directory, *arguments[1:]]
+    container = {
+        **_tool(request, words, []),
+        "image": image,
+        "command": ["python3", "-m", "llm_operator.modeltools"],
+        "resources": resources,
+    }
+    container["env"] = [*container["env"], {"name": "PYTHONPATH", "value": TOOLS}]
+    mounts = [_mount("model", ROOT), _mount("tools", TOOLS, read_only=True), _mount("tmp", "/tmp")]  # noqa: S108
+    container["volumeMounts"] = [*mounts, *([source_mount] if source_mount else []), *extra.containers]
+    installer = {
+        **_tool(request, ["install", TOOLS], []),
+        "name": "install",
+        "volumeMounts": [_mount("tools", TOOLS), _mount("tmp", "/tmp")],  # noqa: S108
+    }
+    installer["env"] = []
+    volumes = [_claim_volume("model", _written(request).name, read_only=False), {"name": "tools", "emptyDir": {}}]
+    shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}
+    container["volumeMounts"].append(_mount("shm", "/dev/shm"))  # noqa: S108 - torch's workers
+    volumes += [*([source_volume] if source_volume else []), *extra.volumes, shm]
+    return _Parts([container], volumes, [installer])
+
+
+def _quantize(request: JobRequest) -> _Parts:
+    recipe = request.resource.spec.weight_quantization
+    if recipe is None:
+        raise ValueError("the object asks for no quantization")
+    image = recipe.image or request.tools.quantize_image
+    resources = _gpu_resources(request, recipe)
+    text_mount, text_volume, text_words = _calibration(recipe)
+    arguments = ["quantize", *quantize_arguments(request.resource, recipe), *text_words]
+    return _foreign(request, image, arguments, _Parts(text_mount, text_volume), resources)
+
+
+def quantize_arguments(resource: LLMDeployment, recipe: WeightQuantization) -> list[str]:
+    """The recipe as the model tools take it."""
+    calibration, quality = recipe.calibration, recipe.quality
+    words = ["--bits", str(recipe.bits), "--group-size", str(recipe.group_size), "--dataset", calibration.dataset]
+    words += ["--samples", str(calibration.samples), "--sequence-length", str(calibration.sequence_length)]
+    words += ["--batch-size", str(calibration.batch_size), "--tool-version", QUANTIZE_VERSION]
+    words += ["--search-scale"] if calibration.search_scale else []
+    words += ["--trust-remote-code"] if resource.spec.model.trust_remote_code else []
+    if quality.evaluate:
+        words.append("--evaluate")
+    if quality.max_perplexity_increase_percent is not None:
+        words += ["--max-perplexity-increase-percent", str(quality.max_perplexity_increase_percent)]
+        words += ["--quality-policy", quality.policy]
+    return words
+
+
+def _calibration(recipe: WeightQuantization) -> tuple[list[JSON], list[JSON], list[str]]:
+    """Mounts, volumes and arguments of the user's own calibration text."""
+    text = recipe.calibration.text
+    if text is None:
+        return [], [], []
+    if text.config_map is not None:
+        item = {"key": text.config_map.key, "path": "text"}
+        volume: JSON = {"name": "calibration", "configMap": {"name": text.config_map.name, "items": [item]}}
+        path = f"{CALIBRATION}/text"
+    else:
+        claim = text.persistent_volume_claim
+        volume = _claim_volume("calibration", claim.claim_name, read_only=True)  # type: ignore[union-attr]
+        path = f"{CALIBRATION}/{claim.path}"  # type: ignore[union-attr]
+    return [_mount("calibration", CALIBRATION, read_only=True)], [volume], ["--text", path]
+
+
+def _gpu_resources(request: JobRequest, recipe: WeightQuantization) -> JSON:
+    gpu = {request.resource.spec.gpu.resource_name: "1"}
+    requests, limits = dict(recipe.resources.requests or {}), dict(recipe.resources.limits or {})
+    if "memory" not in requests and "memory" not in limits and request.memory_bytes is not None:
+        # The whole model lies in host memory while it is quantized (engines.md: 20.4 GB for one of 15.5 GB).
+        requests["memory"] = f"{-(-request.memory_bytes // _GIB)}Gi"
+    return {"requests": {**requests, **gpu}, "limits": {**limits, **gpu}}
+
+
+def _convert(request: JobRequest) -> _Parts:
+    spec = request.resource.spec
+    version = spec.engine.version or QUANTIZE_VERSION
+    quantized = spec.weight_quantization
+    words = ["convert", "--tensor", str(spec.parallelism.tensor or 1), "--tool-version", version]
+    words += ["--model-format", "awq" if quantized or spec.model.format == "AWQ" else "hf"]
+    words += ["--group-size", str(quantized.group_size if quantized else 128)]
+    words += ["--trust-remote-code"] if spec.model.trust_remote_code else []
+    gpu = {spec.gpu.resource_name: "1"}
+    image = spec.engine.image or default_image(version)
+    return _foreign(request, image, words, _Parts([], []), {"requests": dict(gpu), "limits": dict(gpu)})
+
+
+def remove_job(namespace: str, claim: ClaimFacts, digest: str, directory: str, tools: ToolSettings) -> JSON:
+    """The Job that removes one model from a claim that nothing uses."""
+    labels = {LABEL_MANAGED_BY: MANAGER, LABEL_STAGE: "remove", LABEL_ARTIFACT: digest, **claim_labels(claim.name)}
+    container = {
+        "name": CONTAINER,
+        "image": tools.image,
+        "imagePullPolicy": tools.pull_policy,
+        "args": ["remove", "--root", ROOT, "--directory", directory],
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [_mount("model", ROOT), _mount("tmp", "/tmp")],  # noqa: S108
+    }
+    pod: JSON = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [_claim_volume("model", claim.name, read_only=False), {"name": "tmp", "emptyDir": {}}],
+    }
+    if claim.single_node:
+        pod["affinity"] = same_node(claim.name)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": f"llm-remove-{digest}",
+            "namespace": namespace,
+            "labels": labels,
+            "ownerReferences": [claim_owner(claim)],
+        },
+        "spec": {"backoffLimit": 2, "template": {"metadata": {"labels": labels}, "spec": pod}},
+    }

@@ -1,0 +1,128 @@
+"""Where the engine finds the model in its pod: volume, mount, and the init container that fills it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Self
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.engines.common import MODEL_MOUNT
+from llm_operator.manifests.artifacts import LABEL_CLAIM, claim_label, from_hub, source_claim
+from llm_operator.manifests.common import JSON
+from llm_operator.manifests.tools import ToolSettings, tool_container
+
+VOLUME = "model"
+SCRATCH = "scratch"
+FETCHER = "fetch"
+"""Name of the init container that fetches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the stages before serving brought about.
+
+    Attributes:
+        claim_name: claim that holds the served model; None where it lies elsewhere.
+        directory: directory on that claim.
+        revision: commit of the hub that was fetched.
+        bytes: size of the files.
+        format: format of the weights where a stage made them, such as AWQ.
+        single_node: the claim can be mounted on one node at a time (ReadWriteOnce).
+        quantization: status.quantization, where the weights were quantized.
+    """
+
+    claim_name: str | None = None
+    directory: str = ""
+    revision: str | None = None
+    bytes: int | None = None
+    format: str | None = None
+    single_node: bool = False
+    quantization: Mapping[str, str | int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def to_json(self) -> JSON:
+        """Its text on the pod template, which outlives the Jobs."""
+        return {**asdict(replace(self, quantization={})), "quantization": dict(self.quantization)}
+
+    @classmethod
+    def from_json(cls, body: JSON) -> Self:
+        """Back from that text; fields of other versions of the operator are left out."""
+        known = {entry.name for entry in fields(cls)}
+        return cls(**{name: value for name, value in body.items() if name in known})
+
+
+def model_name(resource: LLMDeployment) -> str:
+    """Last part of the model's name: the directory in the pod, from which older LMDeploys guess a chat template."""
+    model = resource.spec.model
+    hub = model.hugging_face or model.model_scope
+    return hub.repository.rsplit("/", 1)[-1] if hub is not None else "model"
+
+
+def model_path(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> str | None:
+    """Absolute path that the engine loads; None where the engine itself fetches a repository."""
+    if prepared.claim_name is not None or (from_hub(resource) and tools.enabled):
+        return f"{MODEL_MOUNT}/{model_name(resource)}"
+    source = resource.spec.model.persistent_volume_claim or resource.spec.model.image
+    if source is None:
+        return None
+    inside = "/".join(part for part in source.path.split("/") if part not in ("", "."))
+    return f"{MODEL_MOUNT}/{inside}" if inside else MODEL_MOUNT
+
+
+def volume(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> JSON | None:
+    """The volume with the model; None where the engine fetches it into its own cache."""
+    model = resource.spec.model
+    claim = prepared.claim_name or source_claim(resource)
+    if claim is not None:
+        return {"name": VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+    if model.image is not None:
+        image = {"reference": model.image.reference, "pullPolicy": model.image.pull_policy}
+        return {"name": VOLUME, "image": image}
+    return {"name": VOLUME, "emptyDir": {}} if tools.enabled else None
+
+
+def mount(resource: LLMDeployment, prepared: Prepared) -> JSON:
+    """Its mount in the engine's container, read-only."""
+    if prepared.claim_name is not None:
+        # Only the one directory: it stays what it is, even if it is renamed on the claim.
+        path = f"{MODEL_MOUNT}/{model_name(resource)}"
+        return {"name": VOLUME, "mountPath": path, "subPath": prepared.directory, "readOnly": True}
+    return {"name": VOLUME, "mountPath": MODEL_MOUNT, "readOnly": True}
+
+
+def fetcher(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> JSON | None:
+    """The init container that fetches a hub's model into the pod's own volume; None where it is there already."""
+    if prepared.claim_name is not None or not from_hub(resource) or not tools.enabled:
+        return None
+    arguments = ["fetch", "--flat", f"{MODEL_MOUNT}/{model_name(resource)}", *fetch_arguments(resource, tools)]
+    mounts = [{"name": VOLUME, "mountPath": MODEL_MOUNT}, {"name": SCRATCH, "mountPath": "/tmp"}]  # noqa: S108
+    return {**tool_container(resource, tools, arguments), "name": FETCHER, "volumeMounts": mounts}
+
+
+def fetch_arguments(resource: LLMDeployment, tools: ToolSettings) -> list[str]:
+    """What to fetch, as the model tools take it."""
+    model = resource.spec.model
+    hub = model.hugging_face or model.model_scope
+    if hub is None:
+        raise ValueError("only a model of a hub is fetched")
+    source = "huggingFace" if model.hugging_face is not None else "modelScope"
+    words = ["--source", source, "--repository", hub.repository, "--stall-seconds", str(tools.stall_seconds)]
+    return [*words, "--revision", hub.revision] if hub.revision else words
+
+
+def claim_labels(*claims: str | None) -> dict[str, str]:
+    """The label of a pod that mounts a claim; the first given one counts."""
+    return next(({LABEL_CLAIM: claim_label(claim)} for claim in claims if claim is not None), {})
+
+
+def same_node(claim: str) -> JSON:
+    """Affinity that brings every pod with a claim to one node: a ReadWriteOnce volume is attached to one at a time.
+
+    A pod that matches its own term may be the first one: the scheduler lets it in when no other pod matches.
+    """
+    term = {
+        "labelSelector": {"matchLabels": {LABEL_CLAIM: claim_label(claim)}},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}

@@ -1,0 +1,184 @@
+"""Jobs of the stages before serving, reduced to what is decided on, and what they told at their end. Pure."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from llm_operator.manifests.artifacts import (
+    ANNOTATION_REMOVE,
+    ANNOTATION_RESULT,
+    ANNOTATION_SOURCE,
+    ANNOTATION_UNUSED_SINCE,
+    LABEL_ARTIFACT,
+    LABEL_STAGE,
+)
+from llm_operator.reconcile.observed import ContainerEnd, Pod
+
+JSON = dict[str, Any]
+JobPhase = Literal["Active", "Complete", "Failed"]
+
+CONFIG_LIMIT = 1 << 20
+"""Bytes of a config.json that a result may hold once it is unpacked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The last words of a Job's tool.
+
+    Attributes:
+        ok: it did what it was to do.
+        reason: CamelCase word for a condition, where it failed.
+        message: what was wrong, what was expected, what to do.
+        retry: the same may go better later.
+        directory: directory on the volume that was made or looked at.
+        bytes: size of its files.
+        revision: commit of the hub.
+        weight_bytes: bytes of all tensors; None: not known.
+        config: text of config.json; None where it was not told.
+        more: everything else, such as the recipe and its quality.
+    """
+
+    ok: bool
+    reason: str = ""
+    message: str = ""
+    retry: bool = False
+    directory: str = ""
+    bytes: int | None = None
+    revision: str | None = None
+    weight_bytes: int | None = None
+    config: str | None = None
+    more: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A live Job."""
+
+    name: str
+    uid: str
+    resource_version: str
+    stage: str
+    digest: str
+    phase: JobPhase
+    failure: str
+    """Why the Job controller gave up; empty while it did not."""
+    finished_at: str | None
+    """RFC 3339; None while it runs."""
+    deleting: bool
+    told: str | None
+    """Its result as text, where it was recorded."""
+    about: Mapping[str, Any]
+    """What it was made from."""
+    unused_since: str | None
+    """RFC 3339; since when no object asks for what it made."""
+    to_be_removed: bool
+    claim: str | None
+    """Claim that owns it."""
+    claim_uid: str | None
+    pods: tuple[Pod, ...] = ()
+
+    def result(self) -> Result | None:
+        """What it told, from its record or from its pods; None while nothing is known."""
+        text = self.told if self.told is not None else last_words(self.pods)
+        return parse_result(text) if text is not None else None
+
+
+def job_from(raw: Mapping[str, Any]) -> JobView:
+    """Reduce a live Job; its pods come from elsewhere."""
+    meta = raw["metadata"]
+    annotations, labels = meta.get("annotations") or {}, meta.get("labels") or {}
+    status = raw.get("status") or {}
+    true = {entry["type"]: entry for entry in status.get("conditions") or [] if entry.get("status") == "True"}
+    # FailureTarget comes first, while the last pods still end.
+    failed = true.get("Failed") or true.get("FailureTarget")
+    done = true.get("Complete")
+    end = done or true.get("Failed")
+    owner: JSON = next((one for one in meta.get("ownerReferences") or [] if one["kind"] == "PersistentVolumeClaim"), {})
+    return JobView(
+        name=meta["name"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        stage=labels.get(LABEL_STAGE, ""),
+        digest=labels.get(LABEL_ARTIFACT, ""),
+        phase="Complete" if done else "Failed" if failed else "Active",
+        failure=f"{failed.get('reason', '')}: {failed.get('message', '')}" if failed else "",
+        finished_at=end.get("lastTransitionTime") if end else None,
+        deleting="deletionTimestamp" in meta,
+        told=annotations.get(ANNOTATION_RESULT),
+        about=_mapping(annotations.get(ANNOTATION_SOURCE)),
+        unused_since=annotations.get(ANNOTATION_UNUSED_SINCE) or None,
+        to_be_removed=annotations.get(ANNOTATION_REMOVE) == "true",
+        claim=owner.get("name"),
+        claim_uid=owner.get("uid"),
+    )
+
+
+def _mapping(text: str | None) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def last_words(pods: tuple[Pod, ...]) -> str | None:
+    """The message of the pod that ended last with one; success before failure."""
+    ends = [pod.end for pod in pods if pod.end is not None and not pod.running and pod.end.message]
+    good: list[ContainerEnd] = [end for end in ends if end.exit_code == 0]
+    chosen = good or ends
+    return chosen[-1].message if chosen else None
+
+
+def parse_result(text: str) -> Result:
+    """The result in a termination message; a message of another kind is a failure that quotes it."""
+    for line in reversed(text.strip().splitlines() or [""]):
+        body = _mapping(line)
+        if isinstance(body.get("ok"), bool):
+            return _result(body)
+    words = text.strip()[-500:] or "it left no message"
+    return Result(ok=False, reason="ToolFailed", message=f"the tool ended without a result: {words}", retry=True)
+
+
+def _result(body: Mapping[str, Any]) -> Result:
+    known = {"ok", "reason", "message", "retry", "directory", "bytes", "revision", "weightsBytes", "config"}
+    return Result(
+        ok=body["ok"],
+        reason=_text(body, "reason") or ("" if body["ok"] else "ToolFailed"),
+        message=_text(body, "message") or "",
+        retry=body.get("retry") is True,
+        directory=_text(body, "directory") or "",
+        bytes=_count(body, "bytes"),
+        revision=_text(body, "revision"),
+        weight_bytes=_count(body, "weightsBytes"),
+        config=_unpacked(_text(body, "config")),
+        more={key: value for key, value in body.items() if key not in known},
+    )
+
+
+def _text(body: Mapping[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _count(body: Mapping[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _unpacked(packed: str | None) -> str | None:
+    """config.json from its gzip in base64; None where it is damaged or larger than any real one."""
+    if packed is None:
+        return None
+    try:
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        text = unpacker.decompress(base64.b64decode(packed, validate=True), CONFIG_LIMIT)
+        return text.decode() if not unpacker.unconsumed_tail else None
+    except (ValueError, zlib.error, gzip.BadGzipFile):
+        return None

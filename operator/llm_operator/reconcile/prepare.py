@@ -1,0 +1,377 @@
+"""The stages before serving: which Job must run now, what is there already, what stands in the way. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.manifests.artifacts import (
+    Artifact,
+    Stage,
+    cache_claim,
+    converted_artifact,
+    digest_of,
+    from_hub,
+    quantized_artifact,
+    recipe_suffix,
+    source_artifact,
+    source_claim,
+)
+from llm_operator.manifests.claim import cache_volume_claim
+from llm_operator.manifests.common import JSON
+from llm_operator.manifests.model_job import ClaimFacts, JobRequest, model_job
+from llm_operator.manifests.model_volume import Prepared
+from llm_operator.manifests.tools import ToolSettings
+from llm_operator.reconcile.diagnose import TOOLS_FIELD, Trouble, waiting_trouble
+from llm_operator.reconcile.jobs import JobView, Result
+from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.outcome import PlanOutcome
+
+State = Literal["Done", "Running", "Blocked"]
+Looked = tuple[State, Result | None]
+"""How far the look at a model's files is, and what it told; Done without a result: nothing can be known."""
+UNUSABLE = ("ModelPathMissing", "ModelConfigMissing", "WeightsMissing")
+"""What an inspection says of files that no engine will serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """How one stage stands, for its condition.
+
+    Attributes:
+        stage: which one.
+        state: done, running, or blocked by something that somebody must change.
+        reason: CamelCase word.
+        message: what is there, or what stands in the way.
+        job: name of its Job.
+    """
+
+    stage: Stage
+    state: State
+    reason: str
+    message: str
+    job: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What must be written before the engine can be rendered, and how far everything is.
+
+    Attributes:
+        writes: claims and Jobs that must exist now and do not.
+        prepared: what the engine's pod mounts; None while that is not there.
+        reports: the stages that were looked at, in order.
+        trouble: what stands in the way.
+    """
+
+    writes: tuple[JSON, ...] = ()
+    prepared: Prepared | None = None
+    reports: tuple[StageReport, ...] = ()
+    trouble: Trouble | None = None
+
+    @property
+    def claim_missing(self) -> bool:
+        """A claim that is needed does not exist."""
+        return self.trouble is not None and self.trouble.reason == "ClaimMissing"
+
+    @property
+    def running(self) -> StageReport | None:
+        """The stage that runs."""
+        return next((report for report in self.reports if report.state == "Running"), None)
+
+
+@dataclass(slots=True)
+class _Course:
+    """The stages gone through so far; private to one call of prepare()."""
+
+    resource: LLMDeployment
+    observed: Observed
+    plan: PlanOutcome
+    tools: ToolSettings
+    reports: list[StageReport] = field(default_factory=list)
+    writes: list[JSON] = field(default_factory=list)
+    trouble: Trouble | None = None
+
+    def stop(self, prepared: Prepared | None = None) -> Preparation:
+        return Preparation(tuple(self.writes), prepared, tuple(self.reports), self.trouble)
+
+    def claim(self, name: str | None) -> ClaimFacts | None:
+        return self.observed.claims.get(name) if name is not None else None
+
+
+def needed_claims(resource: LLMDeployment) -> tuple[str, ...]:
+    """Names of the claims that a preparation needs to know."""
+    recipe = resource.spec.weight_quantization
+    text = recipe.calibration.text if recipe is not None else None
+    calibration = text.persistent_volume_claim.claim_name if text and text.persistent_volume_claim else None
+    names = (cache_claim(resource), source_claim(resource), calibration)
+    return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def inspection(resource: LLMDeployment, observed: Observed, tools: ToolSettings) -> Looked:
+    """What the Job that looked at a model's files told of them; Done without a result: nothing can be known."""
+    artifact = source_artifact(resource)
+    if artifact is None or not tools.enabled or (artifact.stage == "inspect" and not tools.inspect):
+        return "Done", None
+    job = observed.jobs.get(artifact.job_name)
+    if job is None or job.deleting:
+        return "Running", None
+    result = job.result()
+    if job.phase == "Active" or (job.phase == "Complete" and result is None):
+        return "Running", None
+    return "Done", result
+
+
+def prepare(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings) -> Preparation:
+    """Go through the stages in order, as far as they are done."""
+    course = _Course(resource, observed, plan, tools)
+    if not tools.enabled:
+        return _without_tools(course)
+    if not _claims_there(course):
+        return course.stop()
+    source = _source(course)
+    if source is None:
+        return course.stop()
+    prepared, directory = source
+    for stage in (_quantized, _converted):
+        following = stage(course, prepared, directory)
+        if following is None:
+            return course.stop()
+        prepared, directory = following
+    return course.stop(prepared)
+
+
+def inspecting(resource: LLMDeployment, observed: Observed, tools: ToolSettings) -> Preparation | None:
+    """The look at a model on a claim or in an image; None where none is needed, or it found nothing wrong.
+
+    What cannot be looked at (no image, no node, no time) is served without a plan rather than not at all.
+    """
+    artifact = source_artifact(resource)
+    if artifact is None or artifact.stage != "inspect" or not tools.enabled:
+        return None
+    course = _Course(resource, observed, PlanOutcome("Unknown", "", "", 1), tools)
+    if not _claims_there(course):
+        return course.stop()
+    state, result = inspection(resource, observed, tools)
+    if state == "Done":
+        if result is None or result.ok or result.reason not in UNUSABLE:
+            return None
+        course.trouble = Trouble(result.reason, f"spec.model: {result.message}", stalled=True)
+        return course.stop()
+    claim = course.claim(source_claim(resource))
+    _stage(course, artifact, lambda: JobRequest(resource, artifact, tools, claim), "Inspecting")
+    course.trouble = None
+    return course.stop()
+
+
+def _without_tools(course: _Course) -> Preparation:
+    spec = course.resource.spec
+    needing = "spec.cache" if spec.cache is not None else None
+    if needing is None:
+        return course.stop(Prepared())
+    text = f"{needing} needs the model tools, which this operator runs without: set the chart's modelTools.image"
+    course.trouble = Trouble("ModelToolsMissing", text, stalled=True)
+    return course.stop()
+
+
+def _claims_there(course: _Course) -> bool:
+    made = cache_volume_claim(course.resource)
+    for name in needed_claims(course.resource):
+        if name not in course.observed.claims:
+            continue
+        if course.observed.claims[name] is not None:
+            continue
+        if made is not None and name == made["metadata"]["name"]:
+            course.writes.append(made)
+            return False
+        text = f"PersistentVolumeClaim {name!r} does not exist in this namespace: create it, or name another one"
+        course.trouble = Trouble("ClaimMissing", text, stalled=False)
+        return False
+    return True
+
+
+def _source(course: _Course) -> tuple[Prepared, str] | None:
+    """The original: fetched where a hub has it, else where it lies."""
+    resource, tools = course.resource, course.tools
+    artifact, claim = source_artifact(resource), course.claim(cache_claim(resource))
+    if artifact is None or artifact.stage != "fetch":
+        path = resource.spec.model.persistent_volume_claim or resource.spec.model.image
+        return Prepared(), path.path if path is not None else ""
+    result = _stage(course, artifact, lambda: JobRequest(resource, artifact, tools, claim), "Fetching")
+    if result is None:
+        return None
+    return _on_claim(Prepared(), claim, result), result.directory
+
+
+def _quantized(course: _Course, prepared: Prepared, directory: str) -> tuple[Prepared, str] | None:
+    resource, artifact = course.resource, quantized_artifact(course.resource)
+    if artifact is None:
+        return prepared, directory
+    if course.plan.quantization_problems:
+        text = "; ".join(course.plan.quantization_problems)
+        course.trouble = Trouble("RecipeRefused", f"spec.weightQuantization: {text}", stalled=True)
+        course.reports.append(StageReport("quantize", "Blocked", "RecipeRefused", text, artifact.job_name))
+        return None
+    output = _output_directory(resource, directory) + recipe_suffix(resource)
+    result = _stage(course, artifact, lambda: _request(course, artifact, directory, output), "Quantizing")
+    if result is None:
+        return None
+    made = _on_claim(prepared, course.claim(cache_claim(resource)), result)
+    recipe = _quantization_status(result)
+    return Prepared(
+        made.claim_name,
+        made.directory,
+        prepared.revision or result.revision,
+        made.bytes,
+        format="AWQ",
+        single_node=made.single_node,
+        quantization=recipe,
+    ), result.directory
+
+
+def _converted(course: _Course, prepared: Prepared, directory: str) -> tuple[Prepared, str] | None:
+    resource, artifact = course.resource, converted_artifact(course.resource)
+    if artifact is None:
+        return prepared, directory
+    output = f"{_output_directory(resource, directory)}--turbomind-{artifact.digest[:8]}"
+    result = _stage(course, artifact, lambda: _request(course, artifact, directory, output), "Converting")
+    if result is None:
+        return None
+    made = _on_claim(prepared, course.claim(cache_claim(resource)), result)
+    return made, result.directory
+
+
+def _request(course: _Course, artifact: Artifact, directory: str, output: str) -> JobRequest:
+    resource, observed = course.resource, course.observed
+    # A second stage reads what the first one made in the cache.
+    in_cache = from_hub(resource) or directory.startswith("models/")
+    return JobRequest(
+        resource,
+        artifact,
+        course.tools,
+        claim=course.claim(cache_claim(resource)),
+        source_claim=None if in_cache else observed.claims.get(source_claim(resource) or ""),
+        source_directory=directory,
+        output_directory=output,
+        memory_bytes=course.plan.quantization_memory_bytes,
+        source_in_cache=in_cache,
+    )
+
+
+def _output_directory(resource: LLMDeployment, directory: str) -> str:
+    """Directory of the cache beside which a result is put; the recipe's suffix follows."""
+    if from_hub(resource) or directory.startswith("models/"):
+        return directory
+    model = resource.spec.model
+    if model.persistent_volume_claim is not None:
+        return f"models/claim--{model.persistent_volume_claim.claim_name}/{digest_of(directory)}"
+    reference = model.image.reference if model.image is not None else ""
+    return f"models/image--{digest_of(reference)}/{digest_of(directory)}"
+
+
+def _on_claim(before: Prepared, claim: ClaimFacts | None, result: Result) -> Prepared:
+    return Prepared(
+        claim_name=claim.name if claim is not None else None,
+        directory=result.directory,
+        revision=result.revision or before.revision,
+        bytes=result.bytes,
+        format=before.format,
+        single_node=claim.single_node if claim is not None else False,
+        quantization=before.quantization,
+    )
+
+
+def _stage(course: _Course, artifact: Artifact, request: Callable[[], JobRequest], doing: str) -> Result | None:
+    """One stage's result; None while it is not there, and then the course says why."""
+    report = _judge(course, artifact, doing)
+    course.reports.append(report)
+    job = course.observed.jobs.get(artifact.job_name)
+    if job is None and report.state == "Running" and report.reason != "Removing":
+        course.writes.append(model_job(request()))
+    if report.state != "Done" or job is None:
+        return None
+    return job.result()
+
+
+def _judge(course: _Course, artifact: Artifact, doing: str) -> StageReport:
+    """How a stage stands; what blocks it becomes the course's trouble."""
+
+    def running(reason: str, message: str) -> StageReport:
+        return StageReport(artifact.stage, "Running", reason, message, artifact.job_name)
+
+    jobs = course.observed.jobs
+    job = jobs.get(artifact.job_name)
+    if f"llm-remove-{artifact.digest}" in jobs:
+        return running("Removing", "an older copy is being removed from the cache first")
+    if job is None or job.deleting:
+        return running(doing, f"Job {artifact.job_name} is being made")
+    if job.phase == "Active":
+        course.trouble = job_trouble(job)
+        if course.trouble is not None:
+            return running(course.trouble.reason, course.trouble.message)
+        return running(doing, f"Job {job.name} runs")
+    if job.phase == "Complete" and job.result() is None:
+        return running(doing, f"Job {job.name} is complete, its result is being read")
+    return _ended(course, artifact, job)
+
+
+def _ended(course: _Course, artifact: Artifact, job: JobView) -> StageReport:
+    result = job.result()
+    if job.phase == "Complete" and result is not None and result.ok:
+        return StageReport(artifact.stage, "Done", _DONE[artifact.stage], _done_message(result), job.name)
+    course.trouble = _failure(job, result)
+    return StageReport(artifact.stage, "Blocked", course.trouble.reason, course.trouble.message, job.name)
+
+
+_DONE: Mapping[str, str] = {
+    "inspect": "Inspected",
+    "fetch": "Cached",
+    "quantize": "Quantized",
+    "convert": "Converted",
+}
+
+
+def _done_message(result: Result) -> str:
+    size = f", {result.bytes / 2**30:.2f} GiB" if result.bytes is not None else ""
+    revision = f", revision {result.revision}" if result.revision else ""
+    told = f"; {result.message}" if result.message else ""
+    return f"{result.directory}{size}{revision}{told}"
+
+
+def job_trouble(job: JobView) -> Trouble | None:
+    """What keeps a Job's pod from running."""
+    found: Iterator[Trouble | None] = (
+        waiting_trouble(pod, "the Job's image", TOOLS_FIELD) for pod in job.pods if not pod.end
+    )
+    return next((trouble for trouble in found if trouble is not None), None)
+
+
+def _failure(job: JobView, result: Result | None) -> Trouble:
+    """Why a Job failed for good."""
+    again = f"; it is tried again later, at once after `kubectl delete job {job.name}`"
+    if any(pod.end is not None and pod.end.reason == "OOMKilled" for pod in job.pods):
+        text = f"Job {job.name} exceeded its memory limit: raise weightQuantization.resources.limits.memory"
+        return Trouble("HostMemoryExhausted", text + again, stalled=True)
+    if result is not None and not result.ok:
+        return Trouble(result.reason, result.message + again, stalled=True)
+    return Trouble("JobFailed", f"Job {job.name} failed: {job.failure or 'no reason is told'}{again}", stalled=True)
+
+
+_QUALITY = {
+    "perplexityOriginal": "perplexityOriginal",
+    "perplexityQuantized": "perplexityQuantized",
+    "perplexityIncreasePercent": "perplexityIncreasePercent",
+    "agreementPercent": "agreementPercent",
+}
+
+
+def _quantization_status(result: Result) -> Mapping[str, str | int]:
+    """status.quantization from what the Job told."""
+    quality = result.more.get("quality")
+    told = quality if isinstance(quality, dict) else {}
+    numbers = {name: told[key] for name, key in _QUALITY.items() if isinstance(told.get(key), str | int)}
+    recipe, version = result.more.get("recipe"), result.more.get("toolVersion")
+    words = ", ".join(f"{key} {value}" for key, value in recipe.items()) if isinstance(recipe, dict) else str(recipe)
+    return {"recipe": words[:1024], **({"toolVersion": version} if isinstance(version, str) else {}), **numbers}

@@ -1,0 +1,117 @@
+"""What becomes of one Job of the model tools: kept, recorded, tried again, ended, or its result removed. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from llm_operator.reconcile.jobs import JobView, last_words
+
+Action = Literal["Keep", "Record", "MarkUnused", "MarkUsed", "Delete", "Remove"]
+
+RETRY_SECONDS = 300
+"""After this a failure that may go better later is tried again."""
+FINAL_RETRY_SECONDS = 1800
+"""After this any other failure: a licence may have been accepted, a Secret corrected, a volume enlarged."""
+KEPT = ("fetch", "quantize", "convert")
+"""Stages that leave something on a claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What is to be done with a Job.
+
+    Attributes:
+        action: the one thing to do now.
+        why: for the log.
+        directory: what is to be removed.
+        look_again_seconds: when to ask again, where only time will change the answer.
+    """
+
+    action: Action = "Keep"
+    why: str = ""
+    directory: str = ""
+    look_again_seconds: float | None = None
+
+
+def fate_of(
+    job: JobView,
+    *,
+    wanted: bool,
+    in_use: bool,
+    counterpart: JobView | None,
+    now: datetime,
+    retention_seconds: int,
+) -> Fate:
+    """Decide on one Job.
+
+    Args:
+        job: the Job, not being deleted.
+        wanted: an object asks for what it makes.
+        in_use: a pod mounts what it made, or an object asks for the same under another name.
+        counterpart: the Job that removes what this one made, or whose work this one removes, where there is one.
+        now: the time.
+        retention_seconds: how long what nobody asks for is kept on the claim; 0: for ever.
+    """
+    if job.stage == "remove":
+        return _removal(job, counterpart, now)
+    if not wanted and (job.phase != "Complete" or job.stage not in KEPT):
+        return Fate("Delete", "no object asks for it any more")
+    if job.phase == "Active":
+        return Fate()
+    if job.told is None and last_words(job.pods):
+        return Fate("Record")
+    if job.phase == "Failed":
+        return _failed(job, now)
+    return _complete(job, counterpart, wanted=wanted or in_use, now=now, retention_seconds=retention_seconds)
+
+
+def _complete(
+    job: JobView, counterpart: JobView | None, *, wanted: bool, now: datetime, retention_seconds: int
+) -> Fate:
+    if counterpart is not None:
+        done = counterpart.phase == "Complete"
+        return Fate("Delete", "what it made was removed") if done else Fate()
+    result = job.result()
+    if result is None:
+        return Fate("Delete", "its result was lost; the next one finds what is there")
+    if job.stage not in KEPT:
+        return Fate()
+    return _kept(job, result.directory, wanted=wanted, now=now, retention_seconds=retention_seconds)
+
+
+def _failed(job: JobView, now: datetime) -> Fate:
+    if job.finished_at is None:
+        return Fate(look_again_seconds=RETRY_SECONDS)
+    result = job.result()
+    wait = RETRY_SECONDS if result is not None and result.retry else FINAL_RETRY_SECONDS
+    left = wait - _seconds_since(job.finished_at, now)
+    return Fate("Delete", "it is tried again") if left <= 0 else Fate(look_again_seconds=left)
+
+
+def _kept(job: JobView, directory: str, *, wanted: bool, now: datetime, retention_seconds: int) -> Fate:
+    if wanted:
+        return Fate("MarkUsed") if job.unused_since is not None else Fate()
+    if job.unused_since is None:
+        return Fate("MarkUnused")
+    if job.to_be_removed:
+        return Fate("Remove", "it was asked for", directory)
+    if retention_seconds == 0:
+        return Fate()
+    left = retention_seconds - _seconds_since(job.unused_since, now)
+    return Fate("Remove", "nobody used it", directory) if left <= 0 else Fate(look_again_seconds=left)
+
+
+def _removal(job: JobView, maker: JobView | None, now: datetime) -> Fate:
+    """A removal's Job goes after the record of what it removed; one that failed is tried again."""
+    if job.phase == "Complete":
+        return Fate("Delete", "its work is done") if maker is None else Fate()
+    if job.phase == "Failed" and job.finished_at is not None:
+        left = FINAL_RETRY_SECONDS - _seconds_since(job.finished_at, now)
+        return Fate("Delete", "it is tried again") if left <= 0 else Fate(look_again_seconds=left)
+    return Fate()
+
+
+def _seconds_since(moment: str, now: datetime) -> float:
+    return (now - datetime.fromisoformat(moment)).total_seconds()
