@@ -165,11 +165,11 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
         image=spec.engine.image or default_image(table.version),
         command=(),
         args=(
-            common.model_path(spec.model),
+            common.model_path(request),
             *_options(request, table, served_name),
             *map(common.literal, spec.engine.extra_args),
         ),
-        env=common.environment(spec, _variables(spec)),
+        env=common.environment(spec, _variables(request)),
         port=PORT,
         port_name=common.PORT_NAME,
         health_path=common.HEALTH_PATH,
@@ -216,7 +216,7 @@ def _options(request: RenderRequest, table: Capabilities, served_name: str) -> l
         "--kv-cache-memory-bytes": size,
         "--gpu-memory-utilization": None if share is None else f"{share / 100:.2f}",
         "--quantization": _quantization(spec, table),
-        "--revision": common.revision(spec.model),
+        "--revision": common.revision(request),
         # Without it SIGTERM cuts running streams (0.32.0: after 0.02 s).
         "--shutdown-timeout": spec.drain_timeout_seconds if "--shutdown-timeout" in table.options else None,
     }
@@ -239,8 +239,9 @@ def _quantization(spec: LLMDeploymentSpec, table: Capabilities) -> str | None:
     return QUANTIZATION.get(spec.model.format)
 
 
-def _variables(spec: LLMDeploymentSpec) -> list[dict[str, Any]]:
-    variables = common.model_variables(spec.model, "VLLM_USE_MODELSCOPE")
+def _variables(request: RenderRequest) -> list[dict[str, Any]]:
+    spec = request.spec
+    variables = common.model_variables(request, "VLLM_USE_MODELSCOPE")
     # The key as a variable stays out of the process list.
     if spec.engine.api_key is not None:
         variables.append(common.secret_variable("VLLM_API_KEY", spec.engine.api_key))
