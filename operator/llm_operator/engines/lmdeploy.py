@@ -25,6 +25,8 @@ EXIT_MARGIN_SECONDS = 10
 
 REMOTE_CODE_FLAG_SINCE = release("0.13.0")
 """Before, every model's code was run and the flag did not exist (lmdeploy/cli/serve.py)."""
+CONVERTS_UNTIL = release("0.10.0")
+"""First release without `lmdeploy convert` and without the loading of its workspaces (lmdeploy/cli)."""
 FP8_KV_SINCE = release("0.14.0")
 CU128_IMAGES_SINCE = release("0.10.0")
 """First release whose build publishes `-cu12.8` (.github/workflows/docker.yml at the tags)."""
@@ -139,6 +141,7 @@ def check(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None)
     """What LMDeploy of this version would refuse, ignore or do differently; backend None: not decided yet."""
     return (
         *_check_model(spec, table, backend),
+        *_check_conversion(spec, table),
         *_check_kv_cache(spec, table, backend),
         *common.check_environment(spec, OWNED_VARIABLES),
         *check_arguments(NAME, table, RULES, spec.engine.extra_args),
@@ -173,6 +176,16 @@ def _check_model(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend 
 
 def _not_for_pytorch(table: Capabilities) -> set[str]:
     return {"GPTQ", "MXFP4"} | ({"CompressedTensors"} if table.release < release("0.17.0") else set())
+
+
+def _check_conversion(spec: LLMDeploymentSpec, table: Capabilities) -> list[Refusal]:
+    if spec.engine.conversion == "None" or table.release < CONVERTS_UNTIL:
+        return []
+    text = (
+        f"LMDeploy {table.version} has no `lmdeploy convert`: TurboMind reads Hugging Face weights directly since "
+        "0.10.0; remove conversion, or set version to 0.9.2.post1"
+    )
+    return [Refusal("ConversionUnsupported", "spec.engine.conversion", text)]
 
 
 def _check_kv_cache(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> list[Refusal]:

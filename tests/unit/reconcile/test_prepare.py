@@ -1,0 +1,395 @@
+"""The stages before serving: what runs when, what is shared, what stops what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.engines import KVAllocation
+from llm_operator.manifests.artifacts import artifacts_of
+from llm_operator.manifests.common import inputs_hash
+from llm_operator.manifests.tools import ToolSettings
+from llm_operator.reconcile.decide import Decision, decide, prepared_of
+from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.prepare import inspection, needed_claims
+from llm_operator.reconcile.status import Situation, status_of
+from tests.unit.reconcile.build import NOW, live, plan, pod, resource
+from tests.unit.reconcile.model_jobs import (
+    CLAIM,
+    COMMIT,
+    CONFIG,
+    DIRECTORY,
+    TOOLS,
+    done,
+    failed,
+    fetched,
+    job,
+    packed,
+    quantized,
+    seen,
+    stages,
+    tool_pod,
+)
+
+HUB = {"huggingFace": {"repository": "org/model"}}
+AWQ: dict[str, Any] = {"method": "AWQ"}
+
+
+def cached(**spec: Any) -> LLMDeployment:
+    return resource(**{"model": HUB, "cache": {"claimName": "models"}, **spec})
+
+
+def kinds(decision: Decision) -> list[tuple[str, str]]:
+    return [(apply.body["kind"], apply.body["metadata"]["name"]) for apply in decision.applies]
+
+
+def conditions(of: LLMDeployment, observed: Observed, outcome: PlanOutcome | None = None) -> dict[str, tuple[str, str]]:
+    outcome = outcome or plan(of)
+    situation = Situation(of, observed, decide(of, observed, outcome, TOOLS), outcome)
+    return {entry.type: (entry.status, entry.reason) for entry in status_of(situation, NOW).conditions}
+
+
+def container(decision: Decision, name: str = "engine") -> dict[str, Any]:
+    assert decision.template is not None
+    spec = decision.template["spec"]
+    found: dict[str, Any] = next(
+        one for one in [*spec["containers"], *spec.get("initContainers", [])] if one["name"] == name
+    )
+    return found
+
+
+##### Fetching
+
+
+def test_a_model_is_fetched_before_anything_serves() -> None:
+    of = cached()
+    decision = decide(of, seen(), plan(of), TOOLS)
+    assert kinds(decision) == [("Job", stages(of)["fetch"].job_name)]
+    assert decision.held
+    assert decision.template is None
+    body = decision.applies[0].body
+    assert body["metadata"]["ownerReferences"][0]["uid"] == CLAIM.uid
+    assert body["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+    assert conditions(of, seen())["ModelCached"] == ("Unknown", "Fetching")
+
+
+def test_while_it_is_fetched_nothing_is_written() -> None:
+    of = cached()
+    running = seen(job(stages(of)["fetch"], pod(of, running=True)))
+    assert decide(of, running, plan(of), TOOLS).applies == ()
+    assert conditions(of, running)["Ready"] == ("Unknown", "Fetching")
+
+
+def test_the_engine_mounts_what_was_fetched_read_only_and_offline() -> None:
+    of = cached()
+    observed = seen(done(stages(of)["fetch"], fetched()))
+    decision = decide(of, observed, plan(of), TOOLS)
+    engine = container(decision)
+    assert engine["args"][0] == "/models/model"
+    assert {"name": "HF_HUB_OFFLINE", "value": "1"} in engine["env"]
+    mount = next(one for one in engine["volumeMounts"] if one["name"] == "model")
+    assert mount == {"name": "model", "mountPath": "/models/model", "subPath": DIRECTORY, "readOnly": True}
+    found = conditions(of, observed)
+    assert found["ModelCached"] == ("True", "Cached")
+    assert "WeightsQuantized" not in found
+
+
+def test_the_token_reaches_the_job_and_not_the_engine() -> None:
+    model = {**HUB, "credentials": {"name": "hub", "key": "token"}}
+    of = cached(model=model)
+    tool = decide(of, seen(), plan(of), TOOLS).applies[0].body["spec"]["template"]["spec"]["containers"][0]
+    assert "HF_TOKEN" in {variable["name"] for variable in tool["env"]}
+    engine = container(decide(of, seen(done(stages(of)["fetch"], fetched())), plan(of), TOOLS))
+    assert "HF_TOKEN" not in {variable["name"] for variable in engine["env"]}
+
+
+def test_replicas_on_one_read_write_once_claim_share_a_node() -> None:
+    of = cached(replicas=2)
+    decision = decide(of, seen(done(stages(of)["fetch"], fetched())), plan(of), TOOLS)
+    assert decision.template is not None
+    term = decision.template["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
+    labels = decision.template["metadata"]["labels"]
+    assert term["labelSelector"]["matchLabels"].items() <= labels.items()
+    many = seen(done(stages(of)["fetch"], fetched()), models=replace(CLAIM, single_node=False))
+    other = decide(of, many, plan(of), TOOLS).template
+    assert other is not None
+    assert "affinity" not in other["spec"]
+
+
+def test_without_a_cache_an_init_container_fetches() -> None:
+    of = resource(model={**HUB, "credentials": {"name": "hub", "key": "token"}})
+    decision = decide(of, Observed(), plan(of), TOOLS)
+    fetch = container(decision, "fetch")
+    assert fetch["args"][:3] == ["fetch", "--flat", "/models/model"]
+    assert container(decision)["args"][0] == "/models/model"
+    assert "ModelCached" not in conditions(of, Observed())
+
+
+def test_without_tools_the_engine_fetches_for_itself() -> None:
+    of = resource(model=HUB)
+    decision = decide(of, Observed(), plan(of))
+    assert container(decision)["args"][0] == "org/model"
+    assert decision.template is not None
+    assert "initContainers" not in decision.template["spec"]
+
+
+def test_a_cache_without_tools_is_refused() -> None:
+    of = cached()
+    situation = Situation(of, Observed(), decide(of, Observed(), plan(of)), plan(of))
+    stalled = next(entry for entry in status_of(situation, NOW).conditions if entry.type == "Stalled")
+    assert (stalled.status, stalled.reason) == ("True", "ModelToolsMissing")
+
+
+##### Sharing
+
+
+def test_objects_with_one_model_share_a_job() -> None:
+    other = cached(contextLength=1024)
+    assert stages(cached())["fetch"] == stages(other)["fetch"]
+    assert stages(cached())["fetch"] != stages(cached(cache={"claimName": "elsewhere"}))["fetch"]
+
+
+def test_another_token_is_another_job() -> None:
+    model = {**HUB, "credentials": {"name": "hub", "key": "token"}}
+    assert stages(cached(model=model))["fetch"] != stages(cached())["fetch"]
+
+
+def test_what_does_not_change_the_weights_is_no_other_quantization() -> None:
+    one = cached(weightQuantization=AWQ)
+    sized = cached(weightQuantization={**AWQ, "resources": {"requests": {"memory": "9Gi"}}})
+    assert stages(one)["quantize"] == stages(sized)["quantize"]
+    assert inputs_hash(one) == inputs_hash(sized)
+    other = cached(weightQuantization={**AWQ, "calibration": {"samples": 64}})
+    assert stages(one)["quantize"] != stages(other)["quantize"]
+
+
+##### Claims
+
+
+def test_a_missing_claim_is_told_and_nothing_is_made() -> None:
+    of = cached()
+    observed = seen(models=None)
+    assert decide(of, observed, plan(of), TOOLS).applies == ()
+    assert conditions(of, observed)["Ready"] == ("False", "ClaimMissing")
+
+
+def test_a_claim_of_its_own_is_made_first() -> None:
+    of = cached(cache={"size": "20Gi", "accessMode": "ReadWriteMany", "storageClassName": "fast"})
+    assert needed_claims(of) == ("demo-models",)
+    decision = decide(of, seen(**{"demo-models": None}), plan(of), TOOLS)
+    assert kinds(decision) == [("PersistentVolumeClaim", "demo-models")]
+    body = decision.applies[0].body
+    assert body["spec"] == {
+        "accessModes": ["ReadWriteMany"],
+        "resources": {"requests": {"storage": "20Gi"}},
+        "storageClassName": "fast",
+    }
+    assert body["metadata"]["ownerReferences"][0]["uid"] == of.metadata.uid
+
+
+def test_a_retained_claim_has_no_owner() -> None:
+    of = cached(cache={"size": "20Gi", "retentionPolicy": "Retain"})
+    body = decide(of, seen(**{"demo-models": None}), plan(of), TOOLS).applies[0].body
+    assert "ownerReferences" not in body["metadata"]
+
+
+##### Failures
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_a_failed_fetch_stalls_with_its_reason(retry: bool) -> None:
+    of = cached()
+    observed = seen(failed(stages(of)["fetch"], "ModelGated", retry=retry))
+    found = conditions(of, observed)
+    assert found["ModelCached"] == ("False", "ModelGated")
+    assert found["Stalled"] == ("True", "ModelGated")
+    assert decide(of, observed, plan(of), TOOLS).applies == ()
+
+
+def test_a_job_without_a_result_is_waited_for() -> None:
+    of = cached()
+    assert conditions(of, seen(job(stages(of)["fetch"], condition="Complete")))["ModelCached"][0] == "Unknown"
+
+
+def test_last_words_of_a_pod_count_before_they_are_recorded() -> None:
+    of = cached()
+    told = job(stages(of)["fetch"], tool_pod(of, fetched()), condition="Complete")
+    assert decide(of, seen(told), plan(of), TOOLS).template is not None
+
+
+def test_a_job_whose_pod_cannot_start_says_why() -> None:
+    of = cached()
+    waiting = pod(of, waiting_reason="CreateContainerConfigError", waiting_message='secret "hub" not found')
+    assert conditions(of, seen(job(stages(of)["fetch"], waiting)))["ModelCached"] == ("Unknown", "SecretMissing")
+
+
+def test_what_serves_is_not_touched_while_a_new_model_is_prepared() -> None:
+    of = resource(model=HUB)
+    before = decide(of, Observed(), plan(of), TOOLS)
+    children = {apply.body["kind"]: live(apply.body) for apply in before.applies}
+    changed = cached()
+    decision = decide(changed, replace(seen(), children=children), plan(changed), TOOLS)
+    assert [kind for kind, _ in kinds(decision)] == ["Job"]
+    assert decision.deletes == ()
+
+
+def test_a_removal_is_waited_for() -> None:
+    of = cached()
+    fetch = stages(of)["fetch"]
+    removal = replace(job(fetch), name=f"llm-remove-{fetch.digest}", stage="remove")
+    observed = seen(removal, done(fetch, fetched()))
+    assert decide(of, observed, plan(of), TOOLS).held
+    assert conditions(of, observed)["ModelCached"] == ("Unknown", "Removing")
+
+
+##### Plans
+
+
+def test_what_does_not_fit_is_not_fetched() -> None:
+    of = cached()
+    outcome = PlanOutcome("DoesNotFit", "DoesNotFit", "too big", 1)
+    assert decide(of, seen(), outcome, TOOLS).applies == ()
+
+
+def test_a_plan_under_way_holds_the_fetch() -> None:
+    of = cached()
+    assert decide(of, seen(), PlanOutcome("Pending", "ReadingModel", "", 1), TOOLS).applies == ()
+
+
+##### Inspecting
+
+
+def test_a_model_on_a_claim_is_looked_at_first() -> None:
+    of = resource()
+    decision = decide(of, seen(), plan(of), TOOLS)
+    assert kinds(decision) == [("Job", stages(of)["inspect"].job_name)]
+    assert inspection(of, seen(), TOOLS) == ("Running", None)
+    told = seen(done(stages(of)["inspect"], {"ok": True, "directory": ".", "config": packed(CONFIG)}))
+    assert inspection(of, told, TOOLS)[0] == "Done"
+    served = decide(of, told, plan(of), TOOLS)
+    assert served.template is not None
+    assert container(served)["args"][0] == "/models"
+
+
+@pytest.mark.parametrize("reason", ["ModelPathMissing", "ModelConfigMissing", "WeightsMissing"])
+def test_files_that_no_engine_serves_are_refused(reason: str) -> None:
+    of = resource()
+    observed = seen(failed(stages(of)["inspect"], reason))
+    assert decide(of, observed, plan(of), TOOLS).held
+    assert conditions(of, observed)["Stalled"] == ("True", reason)
+
+
+def test_a_look_that_cannot_be_had_blocks_nothing() -> None:
+    of = resource()
+    assert decide(of, seen(failed(stages(of)["inspect"], "ToolFailed")), plan(of), TOOLS).template is not None
+    never = ToolSettings(image="tools:1", inspect=False)
+    assert decide(of, seen(), plan(of), never).template is not None
+
+
+##### Quantizing
+
+
+def test_weights_are_quantized_after_the_fetch_and_served_as_awq() -> None:
+    of = cached(weightQuantization=AWQ)
+    fetch, quantize = stages(of)["fetch"], stages(of)["quantize"]
+    assert kinds(decide(of, seen(), plan(of), TOOLS)) == [("Job", fetch.job_name)]
+    first = seen(done(fetch, fetched()))
+    outcome = replace(plan(of), quantization_memory_bytes=20 << 30)
+    decision = decide(of, first, outcome, TOOLS)
+    assert kinds(decision) == [("Job", quantize.job_name)]
+    tool = decision.applies[0].body["spec"]["template"]["spec"]["containers"][0]
+    assert tool["image"] == "lmdeploy:1"
+    assert tool["resources"] == {
+        "requests": {"memory": "20Gi", "nvidia.com/gpu": "1"},
+        "limits": {"nvidia.com/gpu": "1"},
+    }
+    both = seen(done(fetch, fetched()), done(quantize, quantized()))
+    served = decide(of, both, plan(of), TOOLS)
+    prepared = prepared_of(served.template)
+    assert prepared is not None
+    assert (prepared.directory, prepared.format, prepared.revision) == (f"{DIRECTORY}--awq", "AWQ", COMMIT)
+    assert conditions(of, both)["WeightsQuantized"] == ("True", "Quantized")
+
+
+def test_lmdeploy_is_told_the_format_of_quantized_weights() -> None:
+    of = cached(weightQuantization=AWQ, engine={"type": "LMDeploy"})
+    both = seen(done(stages(of)["fetch"], fetched()), done(stages(of)["quantize"], quantized()))
+    arguments = container(decide(of, both, plan(of), TOOLS))["args"]
+    assert arguments[arguments.index("--model-format") + 1] == "awq"
+
+
+def test_a_recipe_that_the_quantizer_refuses_asks_for_no_gpu() -> None:
+    of = cached(weightQuantization=AWQ)
+    outcome = replace(plan(of), quantization_problems=("hidden size 100 is no multiple of 128",))
+    observed = seen(done(stages(of)["fetch"], fetched()))
+    assert decide(of, observed, outcome, TOOLS).applies == ()
+    assert conditions(of, observed, outcome)["WeightsQuantized"] == ("False", "RecipeRefused")
+
+
+def test_status_tells_quality_also_when_the_jobs_are_gone() -> None:
+    of = cached(weightQuantization=AWQ)
+    both = seen(done(stages(of)["fetch"], fetched()), done(stages(of)["quantize"], quantized()))
+    first = decide(of, both, plan(of), TOOLS)
+    children = {apply.body["kind"]: live(apply.body) for apply in first.applies}
+    later = Observed(children=children)
+    status = status_of(Situation(of, later, decide(of, later, plan(of), TOOLS), plan(of)), NOW)
+    assert status.quantization is not None
+    assert (status.quantization.perplexity_quantized, status.quantization.agreement_percent) == ("8.300", 97)
+    assert status.cache is not None
+    assert status.cache.directory == f"{DIRECTORY}--awq"
+    assert {entry.type for entry in status.conditions} >= {"ModelCached", "WeightsQuantized"}
+
+
+def test_a_model_on_a_claim_is_quantized_into_the_cache() -> None:
+    of = resource(
+        model={"persistentVolumeClaim": {"claimName": "original", "path": "a/b"}},
+        cache={"claimName": "models"},
+        weightQuantization=AWQ,
+    )
+    looked = done(stages(of)["inspect"], {"ok": True, "directory": "a/b", "config": packed(CONFIG)})
+    observed = seen(looked, models=CLAIM, original=replace(CLAIM, name="original"))
+    decision = decide(of, observed, plan(of), TOOLS)
+    assert kinds(decision) == [("Job", stages(of)["quantize"].job_name)]
+    spec = decision.applies[0].body["spec"]["template"]["spec"]
+    claims = {one["name"]: one["persistentVolumeClaim"] for one in spec["volumes"] if "persistentVolumeClaim" in one}
+    assert claims["source"] == {"claimName": "original", "readOnly": True}
+    words = spec["containers"][0]["args"]
+    assert words[words.index("--root") + 1] == "/source"
+    assert words[words.index("--model") + 1] == "a/b"
+    assert words[words.index("--output") + 1].startswith("models/claim--original/")
+
+
+##### Converting
+
+
+def test_old_lmdeploy_converts_and_loads_the_workspace() -> None:
+    engine = {"type": "LMDeploy", "version": "0.9.2.post1", "conversion": "TurboMind"}
+    of = cached(engine=engine, model={**HUB, "trustRemoteCode": True}, parallelism={"tensor": 2})
+    fetch, convert = stages(of)["fetch"], stages(of)["convert"]
+    decision = decide(of, seen(done(fetch, fetched())), replace(plan(of), kv=KVAllocation()), TOOLS)
+    assert kinds(decision) == [("Job", convert.job_name)]
+    words = decision.applies[0].body["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert words[words.index("--tensor") + 1] == "2"
+    result = {"ok": True, "directory": f"{DIRECTORY}--turbomind-tp2", "bytes": 1}
+    both = seen(done(fetch, fetched()), done(convert, result))
+    prepared = prepared_of(decide(of, both, plan(of), TOOLS).template)
+    assert prepared is not None
+    assert prepared.directory == result["directory"]
+
+
+def test_new_lmdeploy_refuses_a_conversion_with_the_reason() -> None:
+    of = cached(engine={"type": "LMDeploy", "conversion": "TurboMind"})
+    refusals = decide(of, seen(), plan(of), TOOLS).refusals
+    assert [refusal.reason for refusal in refusals] == ["ConversionUnsupported"]
+    assert "0.10.0" in refusals[0].message
+
+
+def test_names_of_jobs_are_short_and_distinct() -> None:
+    of = cached(weightQuantization=AWQ)
+    names = [artifact.job_name for artifact in artifacts_of(of)]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 52 for name in names)
