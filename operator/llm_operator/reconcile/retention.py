@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -14,6 +14,8 @@ RETRY_SECONDS = 300
 """After this a failure that may go better later is tried again."""
 FINAL_RETRY_SECONDS = 1800
 """After this any other failure: a licence may have been accepted, a Secret corrected, a volume enlarged."""
+IN_USE_SECONDS = 10
+"""At this pace it is asked whether the pods have gone that mount what no object asks for any more."""
 KEPT = ("fetch", "quantize", "convert")
 """Stages that leave something on a claim."""
 
@@ -64,7 +66,9 @@ def fate_of(
         return Fate("Record")
     if job.phase == "Failed":
         return _failed(job, now)
-    return _complete(job, counterpart, wanted=wanted or in_use, now=now, retention_seconds=retention_seconds)
+    done = _complete(job, counterpart, wanted=wanted or in_use, now=now, retention_seconds=retention_seconds)
+    # Nothing tells of the last pod's end.
+    return done if wanted or not in_use else replace(done, look_again_seconds=IN_USE_SECONDS)
 
 
 def _complete(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llm_operator.reconcile.jobs import JobView, parse_result
-from llm_operator.reconcile.retention import FINAL_RETRY_SECONDS, RETRY_SECONDS, Fate, fate_of
+from llm_operator.reconcile.retention import FINAL_RETRY_SECONDS, IN_USE_SECONDS, RETRY_SECONDS, Fate, fate_of
 from tests.unit.reconcile.build import resource
 from tests.unit.reconcile.model_jobs import CONFIG, DIRECTORY, done, failed, fetched, job, packed, stages, tool_pod
 
@@ -65,7 +65,8 @@ def test_after_its_time_an_unused_model_is_removed() -> None:
 def test_a_removal_that_was_asked_for_still_heeds_pods() -> None:
     marked = replace(done(FETCH, fetched()), unused_since="2026-01-01T00:00:00Z", to_be_removed=True)
     assert fate(marked, wanted=False).action == "Remove"
-    assert fate(marked, wanted=False, in_use=True).action == "MarkUsed"
+    used = fate(marked, wanted=False, in_use=True)
+    assert (used.action, used.look_again_seconds) == ("MarkUsed", IN_USE_SECONDS)
     assert fate(marked).action == "MarkUsed"
 
 

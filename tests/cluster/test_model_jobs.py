@@ -1,0 +1,358 @@
+"""The stages before serving: real API server, real Job controller, real operator; the test plays the kubelet."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devcluster.control_plane import ControlPlane
+from llm_operator.api import KIND
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.manifests.artifacts import artifacts_of
+from tests.cluster.helpers import JSON, Space, eventually, llm
+from tests.kubelet_stub import StubKubelet
+from tests.operator_process import OperatorUnderTest
+
+pytestmark = pytest.mark.cluster
+
+CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"
+TOOLS = ("--no-leader-elect", "--no-gpu-inventory", "--model-tools-image", "tools:1", "--quantize-image", "lmdeploy:1")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+DIRECTORY = f"models/hf--org--model/{COMMIT}"
+FETCHED = {"ok": True, "directory": DIRECTORY, "bytes": 1 << 30, "revision": COMMIT}
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane.start(tmp_path_factory.mktemp("model-jobs"), controllers=True) as started:
+        started.install_crd(CRD)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def operator(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorUnderTest]:
+    log = tmp_path_factory.mktemp("operator") / "log"
+    spaces = [f"jobs-{number}" for number in range(30)]
+    with OperatorUnderTest(plane.kubeconfig, *spaces, arguments=TOOLS, log=log) as process:
+        process.wait_ready()
+        yield process
+        text = log.read_text()
+    assert "Traceback" not in text, text[-4000:]
+
+
+@pytest.fixture
+def space(plane: ControlPlane) -> Space:
+    return Space(plane, f"jobs-{next(numbers)}")
+
+
+def claim(space: Space, name: str = "models", mode: str = "ReadWriteMany") -> None:
+    spec = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
+    body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+    space.create(body, "PersistentVolumeClaim")
+
+
+def cached(name: str, **spec: Any) -> JSON:
+    return llm(
+        name, **{"model": {"huggingFace": {"repository": "org/model"}}, "cache": {"claimName": "models"}, **spec}
+    )
+
+
+def job_name(body: JSON, space: Space, stage: str) -> str:
+    parsed = LLMDeployment.parse({**body, "metadata": {**body["metadata"], "namespace": space.name}})
+    return next(artifact.job_name for artifact in artifacts_of(parsed) if artifact.stage == stage)
+
+
+def pods_of(space: Space, job: str) -> list[JSON]:
+    items: list[JSON] = space.plane.request("GET", f"{space.path('Pod')}?labelSelector=job-name={job}")["items"]
+    return [item for item in items if item["status"]["phase"] in ("Pending", "Running")]
+
+
+def end_pod(space: Space, job: str, result: JSON | str, exit_code: int = 0) -> None:
+    """What the kubelet would tell of a Job's pod whose container ended with these last words."""
+    pod = eventually(lambda: pods_of(space, job), why=f"a pod of {job}")[0]
+    text = result if isinstance(result, str) else json.dumps(result)
+    state = {
+        "terminated": {"exitCode": exit_code, "reason": "Completed" if exit_code == 0 else "Error", "message": text}
+    }
+    container = {"name": "tool", "image": "tools:1", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+    status = {"phase": "Succeeded" if exit_code == 0 else "Failed", "containerStatuses": [container]}
+    path = f"{space.path('Pod', pod['metadata']['name'])}/status"
+    space.plane.request("PATCH", path, {"status": status}, "application/merge-patch+json")
+
+
+def reason(space: Space, name: str, kind: str) -> tuple[str, str]:
+    found = space.condition(name, kind) or ("", "", "")
+    return found[0], found[1]
+
+
+def becomes(space: Space, name: str, kind: str, status: str, why: str) -> None:
+    eventually(
+        lambda: reason(space, name, kind) == (status, why), why=f"{kind} {status} {why}: {space.condition(name, kind)}"
+    )
+
+
+def jobs(space: Space) -> list[JSON]:
+    found: list[JSON] = space.plane.request("GET", space.path("Job"))["items"]
+    return found
+
+
+def template(space: Space, name: str) -> JSON:
+    body = eventually(lambda: space.get("Deployment", name), why=f"a Deployment for {name}")
+    assert body is not None
+    found: JSON = body["spec"]["template"]
+    return found
+
+
+def test_objects_with_one_model_wait_for_one_job(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    bodies = [space.create(cached(f"llm-{number}", contextLength=1024 + number)) for number in range(20)]
+    job = job_name(bodies[0], space, "fetch")
+    becomes(space, "llm-19", "ModelCached", "Unknown", "Fetching")
+    assert space.names("Job") == {job}
+    assert space.names("Deployment") == set()
+    owner = jobs(space)[0]["metadata"]["ownerReferences"][0]
+    assert owner["kind"] == "PersistentVolumeClaim"
+    end_pod(space, job, FETCHED)
+    for number in range(20):
+        becomes(space, f"llm-{number}", "ModelCached", "True", "Cached")
+    assert space.names("Job") == {job}
+    mount = next(
+        one for one in template(space, "llm-7")["spec"]["containers"][0]["volumeMounts"] if one["name"] == "model"
+    )
+    assert (mount["subPath"], mount["readOnly"]) == (DIRECTORY, True)
+    status = (space.get(KIND, "llm-7") or {})["status"]
+    assert status["cache"] == {"claimName": "models", "directory": DIRECTORY, "bytes": 1 << 30}
+    operator.wait_idle()
+    before = operator.writes()
+    time.sleep(3)
+    assert operator.writes() == before, "nothing changed, so nothing is written"
+
+
+def test_a_record_outlives_the_pod(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    job = job_name(space.create(cached("first")), space, "fetch")
+    end_pod(space, job, FETCHED)
+    becomes(space, "first", "ModelCached", "True", "Cached")
+    eventually(lambda: "llm-operator.dev/result" in jobs(space)[0]["metadata"].get("annotations", {}), why="a record")
+    for pod in space.plane.request("GET", f"{space.path('Pod')}?labelSelector=job-name={job}")["items"]:
+        space.delete("Pod", pod["metadata"]["name"])
+    uid = jobs(space)[0]["metadata"]["uid"]
+    space.create(cached("second"))
+    becomes(space, "second", "ModelCached", "True", "Cached")
+    assert [one["metadata"]["uid"] for one in jobs(space)] == [uid]
+
+
+@pytest.mark.parametrize(
+    ("told", "exit_code", "expected"),
+    [
+        ({"ok": False, "reason": "ModelGated", "message": "accept the licence", "retry": False}, 3, "ModelGated"),
+        ({"ok": False, "reason": "DiskFull", "message": "needs 9 GB, 1 GB is free", "retry": False}, 3, "DiskFull"),
+        ("usage: python3 -m llm_operator.modeltools: error", 2, "ToolFailed"),
+    ],
+)
+def test_a_final_failure_stalls_at_once_and_a_deleted_job_tries_again(
+    operator: OperatorUnderTest, space: Space, told: JSON | str, exit_code: int, expected: str
+) -> None:
+    claim(space)
+    job = job_name(space.create(cached("demo")), space, "fetch")
+    end_pod(space, job, told, exit_code)
+    becomes(space, "demo", "Stalled", "True", expected)
+    becomes(space, "demo", "ModelCached", "False", expected)
+    assert space.names("Deployment") == set()
+    space.delete("Job", job)
+    becomes(space, "demo", "ModelCached", "Unknown", "Fetching")
+    end_pod(space, job, FETCHED)
+    becomes(space, "demo", "ModelCached", "True", "Cached")
+
+
+def test_a_claim_that_is_missing_is_told_and_found_when_it_comes(operator: OperatorUnderTest, space: Space) -> None:
+    space.create(cached("demo"))
+    becomes(space, "demo", "Ready", "False", "ClaimMissing")
+    assert space.names("Job") == set()
+    claim(space)
+    becomes(space, "demo", "ModelCached", "Unknown", "Fetching")
+
+
+def test_a_claim_is_made_and_goes_with_its_object(operator: OperatorUnderTest, space: Space) -> None:
+    space.create(cached("demo", cache={"size": "2Gi"}))
+    eventually(lambda: space.names("PersistentVolumeClaim") == {"demo-models"}, why="a claim")
+    becomes(space, "demo", "ModelCached", "Unknown", "Fetching")
+    space.delete(KIND, "demo")
+    eventually(lambda: not space.names("Job"), why="no Job")
+    # The claim's protection waits for a pod that mounts it; the garbage collector has told it to go.
+    eventually(
+        lambda: all(
+            "deletionTimestamp" in item["metadata"]
+            for item in space.plane.request("GET", space.path("PersistentVolumeClaim"))["items"]
+        ),
+        why="the claim goes",
+    )
+
+
+def test_an_unfinished_job_that_nobody_wants_is_ended(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    space.create(cached("one"))
+    space.create(cached("two"))
+    becomes(space, "two", "ModelCached", "Unknown", "Fetching")
+    space.delete(KIND, "one")
+    time.sleep(1)
+    assert len(jobs(space)) == 1, "two still wants it"
+    space.delete(KIND, "two")
+    eventually(lambda: not jobs(space), why="no Job")
+
+
+def test_a_model_that_nobody_uses_is_removed_when_asked(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    body = space.create(cached("demo"))
+    job = job_name(body, space, "fetch")
+    end_pod(space, job, FETCHED)
+    becomes(space, "demo", "ModelCached", "True", "Cached")
+    ask = {"metadata": {"annotations": {"llm-operator.dev/remove": "true"}}}
+    space.patch(job, ask, "Job")
+    time.sleep(1)
+    assert space.names("Job") == {job}, "an object asks for it"
+    space.delete(KIND, "demo")
+    removal = job.replace("fetch", "remove")
+    # The pods go when the garbage collector has found the kind, which it looks for every half minute.
+    eventually(lambda: removal in space.names("Job"), seconds=90, why="a removal")
+    # Whoever comes now waits until it is gone, and fetches it anew.
+    space.create(cached("later"))
+    becomes(space, "later", "ModelCached", "Unknown", "Removing")
+    end_pod(space, removal, {"ok": True, "directory": DIRECTORY, "bytes": 1})
+    eventually(lambda: space.names("Job") == {job} and "later" not in space.names("Deployment"), why="a new fetch")
+    end_pod(space, job, FETCHED)
+    becomes(space, "later", "ModelCached", "True", "Cached")
+
+
+def test_weights_are_quantized_and_the_result_is_served(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    body = space.create(cached("demo", weightQuantization={"calibration": {"dataset": "Text"}}))
+    end_pod(space, job_name(body, space, "fetch"), FETCHED)
+    becomes(space, "demo", "WeightsQuantized", "Unknown", "Quantizing")
+    becomes(space, "demo", "ModelCached", "True", "Cached")
+    assert space.names("Deployment") == set()
+    result = {
+        "ok": True,
+        "directory": f"{DIRECTORY}--awq",
+        "bytes": 300 << 20,
+        "toolVersion": "0.18.0",
+        "recipe": {"samples": 128},
+        "quality": {"perplexityOriginal": "8.100", "perplexityQuantized": "8.200", "agreementPercent": 98},
+    }
+    end_pod(space, job_name(body, space, "quantize"), result)
+    becomes(space, "demo", "WeightsQuantized", "True", "Quantized")
+    status = (space.get(KIND, "demo") or {})["status"]
+    assert status["quantization"]["agreementPercent"] == 98
+    assert status["cache"]["directory"] == f"{DIRECTORY}--awq"
+    assert template(space, "demo")["spec"]["containers"][0]["args"]
+
+
+def test_a_model_on_a_claim_is_looked_at_and_planned(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    model = {"persistentVolumeClaim": {"claimName": "models", "path": "a"}}
+    body = space.create(llm("demo", model=model, gpu={"memory": "48Gi"}))
+    becomes(space, "demo", "Ready", "Unknown", "Inspecting")
+    end_pod(space, job_name(body, space, "inspect"), {"ok": False, "reason": "ModelPathMissing", "message": "no a"}, 3)
+    becomes(space, "demo", "Stalled", "True", "ModelPathMissing")
+    assert space.names("Deployment") == set()
+
+
+def test_a_spec_change_to_another_model_keeps_what_serves(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    end_pod(space, job_name(space.create(cached("demo")), space, "fetch"), FETCHED)
+    before = template(space, "demo")
+    space.patch("demo", {"spec": {"model": {"huggingFace": {"repository": "org/other"}}}})
+    becomes(space, "demo", "ModelCached", "Unknown", "Fetching")
+    assert template(space, "demo") == before
+    body = space.get(KIND, "demo")
+    assert body is not None
+    end_pod(space, job_name(body, space, "fetch"), {**FETCHED, "directory": "models/hf--org--other/abc"})
+    eventually(lambda: template(space, "demo") != before, why="a roll")
+
+
+def test_an_operator_killed_at_every_step_makes_nothing_twice(
+    plane: ControlPlane, space: Space, tmp_path: Path
+) -> None:
+    """A process of its own for a namespace of its own, killed again and again while one object comes about."""
+    own = Space(plane, f"killed-{space.name}")
+    claim(own)
+    body = own.create(cached("demo", weightQuantization={}))
+    names = [job_name(body, own, stage) for stage in ("fetch", "quantize")]
+    results = [FETCHED, {**FETCHED, "directory": f"{DIRECTORY}--awq", "recipe": {"samples": 1}}]
+    seen: dict[str, set[str]] = {name: set() for name in names}
+
+    def live(seconds: float) -> None:
+        with OperatorUnderTest(plane.kubeconfig, own.name, arguments=TOOLS, log=tmp_path / "log") as process:
+            process.wait_ready()
+            time.sleep(seconds)
+            process.kill()
+        for one in jobs(own):
+            seen[one["metadata"]["name"]].add(one["metadata"]["uid"])
+
+    for name, result in zip(names, results, strict=True):
+        for seconds in (0.05, 0.3):
+            live(seconds)
+        end_pod(own, name, result)
+        live(0.1)
+    live(2.0)
+    assert all(len(uids) == 1 for uids in seen.values()), seen
+    assert own.names("Deployment") == {"demo"}
+    with OperatorUnderTest(plane.kubeconfig, own.name, arguments=TOOLS, log=tmp_path / "log") as process:
+        process.wait_ready()
+        process.wait_idle()
+        assert process.writes() == 0, "a restart writes nothing"
+
+
+def test_progress_reaches_status_within_ten_seconds_and_not_more_often(
+    operator: OperatorUnderTest, plane: ControlPlane, space: Space
+) -> None:
+    claim(space)
+    job = job_name(space.create(cached("demo")), space, "fetch")
+    pod = eventually(lambda: pods_of(space, job), why="a pod")[0]["metadata"]["name"]
+    pki = plane.folder / "pki"
+    with StubKubelet(pki / "api.crt", pki / "api.key") as kubelet:
+        plane.request("POST", "/api/v1/nodes", {"metadata": {"name": f"node-{space.name}"}})
+        node = {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
+        }
+        merge = "application/merge-patch+json"
+        plane.request("PATCH", f"/api/v1/nodes/node-{space.name}/status", {"status": node}, merge)
+        target = {"apiVersion": "v1", "kind": "Node", "name": f"node-{space.name}"}
+        plane.request("POST", f"{space.path('Pod', pod)}/binding", {"metadata": {"name": pod}, "target": target})
+        state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+        container = {"name": "tool", "image": "t", "imageID": "", "ready": True, "restartCount": 0, "state": state}
+        status = {"phase": "Running", "containerStatuses": [container]}
+
+        def tell(percent: int) -> None:
+            line = {
+                "progress": {"stage": "Fetching", "percent": percent, "bytesPerSecond": 120_000_000, "secondsLeft": 72}
+            }
+            kubelet.logs[space.name, pod] = "a warning of a library\n" + json.dumps(line) + "\n"
+
+        tell(10)
+        plane.request("PATCH", f"{space.path('Pod', pod)}/status", {"status": status}, merge)
+
+        def progress() -> JSON:
+            found: JSON = ((space.get(KIND, "demo") or {}).get("status") or {}).get("progress") or {}
+            return found
+
+        eventually(lambda: progress().get("percent") == 10, seconds=10, why="progress")
+        assert progress()["summary"] == "Fetching 10 % 120.0 MB/s 1m12s left"
+        before, start = operator.writes(), time.monotonic()
+        for percent in range(11, 41):
+            tell(percent)
+            time.sleep(0.5)
+        spent = time.monotonic() - start
+        assert operator.writes() - before <= spent / 10 + 1
+        assert progress()["percent"] > 10
+    end_pod(space, job, FETCHED)
+    becomes(space, "demo", "ModelCached", "True", "Cached")
+    eventually(lambda: not progress(), why="no progress once it is over")
