@@ -7,7 +7,8 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 PR_SET_PDEATHSIG = 1
@@ -18,9 +19,11 @@ PR_SET_PDEATHSIG = 1
 def running(
     command: Sequence[str],
     *,
+    cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
+    pass_fds: Collection[int] = (),
     grace_seconds: float = 10,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program in a process group of its own; it is ended when the block is left, whatever the reason.
@@ -38,10 +41,12 @@ def running(
     # preexec_fn is unsafe beside threads only; the tools have none when they start a program.
     process = subprocess.Popen(
         command,
+        cwd=cwd,
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
+        pass_fds=pass_fds,
         start_new_session=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509
     )
@@ -49,6 +54,9 @@ def running(
         yield process
     finally:
         end(process, grace_seconds)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def end(process: subprocess.Popen[bytes], grace_seconds: float = 10) -> None:

@@ -180,9 +180,13 @@ def lock(directory: Path, waiting: Callable[[], None] | None = None) -> Iterator
         ToolError: ToolFailed: the volume's file system keeps no locks.
     """
     path = directory.with_name(f"{directory.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+        except FileNotFoundError:
+            # The last model of the folder was removed in between, and the folder with it.
+            continue
         try:
             while not _locked(number, path):
                 if waiting is not None:
@@ -224,8 +228,24 @@ def publish(
     _write_marker(written, marker)
     for folder in sorted({path.parent for path in files_of(written).values()} | {written}):
         _sync(folder)
-    os.rename(written, directory)
-    _sync(directory.parent)
+    if written != directory:
+        os.rename(written, directory)
+        _sync(directory.parent)
+    return marker
+
+
+def publish_into(
+    written: Path, directory: Path, *, source: Mapping[str, object], revision: str, hashes: Mapping[str, str]
+) -> Marker:
+    """Like `publish`, for a directory that cannot be renamed because it is a mount: the marker comes last."""
+    marker = publish(written, written, source=source, revision=revision, hashes=hashes)
+    for entry in sorted(written.iterdir(), key=lambda entry: entry.name == MARKER):
+        target = directory / entry.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(entry, target)
+    _sync(directory)
+    written.rmdir()
     return marker
 
 
