@@ -47,6 +47,11 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = {
     "debian-base": Recipe(None, FOLDER / "debian-base", (".",)),
     "operator": Recipe("debian-base", ROOT, ("images/operator", *OPERATOR_SOURCES)),
+    "model-tools": Recipe(
+        "debian-base",
+        ROOT,
+        ("images/model-tools", "operator/llm_operator/__init__.py", "operator/llm_operator/modeltools"),
+    ),
     "cpu-test-base": Recipe("debian-base", FOLDER / "cpu-test-base", (".",), torch=True),
     "vllm-cpu-test": Recipe("cpu-test-base", FOLDER / "vllm-cpu-test", (".",)),
     "lmdeploy-cpu-test": Recipe("cpu-test-base", FOLDER / "lmdeploy-cpu-test", (".",)),

@@ -23,6 +23,7 @@ OPERATOR_NAMESPACE = "llm-operator"
 RELEASE = "llm-operator"
 IMAGES = {
     "operator": "docker.io/llm-operator/operator:dev",
+    "model-tools": "docker.io/llm-operator/model-tools:dev",
     "lmdeploy-cpu-test": "docker.io/llm-operator/lmdeploy-cpu-test:dev",
     "vllm-cpu-test": "docker.io/llm-operator/vllm-cpu-test:dev",
 }
@@ -76,8 +77,12 @@ class Session:
 
     def install_chart(self, *settings: str) -> None:
         """Install the chart, or upgrade what is installed, and wait for the operator."""
-        repository, _, tag = self.images["operator"].rpartition(":")
-        values = [f"image.repository={repository}", f"image.tag={tag}", *settings]
+        values = [
+            *_image_values("image", self.images["operator"]),
+            *_image_values("modelTools.image", self.images["model-tools"]),
+            f"modelTools.quantizeImage={self.images['lmdeploy-cpu-test']}",
+            *settings,
+        ]
         self.run(
             "helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE,
             "--create-namespace", "--wait", "--timeout", "180s",
@@ -134,6 +139,11 @@ class Session:
         answer = json.loads(content)
         text: str = answer["choices"][0]["message"]["content"]
         return text
+
+
+def _image_values(path: str, reference: str) -> list[str]:
+    repository, _, tag = reference.rpartition(":")
+    return [f"{path}.repository={repository}", f"{path}.tag={tag}"]
 
 
 def existing(images: dict[str, str]) -> Session:
