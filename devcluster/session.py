@@ -100,22 +100,28 @@ class Session:
                 document["spec"]["hostPath"]["path"] = str(self.volumes / document["metadata"]["name"])
         return documents
 
+    def provide_volume(self, claim: str, namespace: str = "default") -> dict[str, Any]:
+        """What a claim must say to get a volume; on the development cluster, without a storage class, one is made."""
+        if self.volumes is None:
+            return {}
+        name = f"{claim}-{namespace}"
+        folder = self.volumes / name
+        folder.mkdir(parents=True, exist_ok=True)
+        # A hostPath volume heeds no fsGroup: the pods' user ids must be able to write as they are.
+        folder.chmod(0o777)
+        volume = self.example("devcluster-storage")[0]
+        volume["metadata"]["name"] = name
+        volume["spec"]["claimRef"] = {"namespace": namespace, "name": claim}
+        volume["spec"]["hostPath"]["path"] = str(folder)
+        self.apply([volume])
+        return {"storageClassName": "", "volumeName": name}
+
     def provide_tiny_model(self, namespace: str = "default") -> None:
         """A claim with the tiny model on it; the Job that makes it runs once."""
-        if self.volumes is not None:
-            folder = self.volumes / f"tiny-model-{namespace}"
-            folder.mkdir(parents=True, exist_ok=True)
-            # A hostPath volume heeds no fsGroup: the pods' user ids must be able to write as they are.
-            folder.chmod(0o777)
-            volume = self.example("devcluster-storage")[0]
-            volume["metadata"]["name"] = f"tiny-model-{namespace}"
-            volume["spec"]["claimRef"]["namespace"] = namespace
-            volume["spec"]["hostPath"]["path"] = str(folder)
-            self.apply([volume])
         documents = self.example("tiny-model")
         for document in documents:
-            if document["kind"] == "PersistentVolumeClaim" and self.volumes is not None:
-                document["spec"] |= {"storageClassName": "", "volumeName": f"tiny-model-{namespace}"}
+            if document["kind"] == "PersistentVolumeClaim":
+                document["spec"] |= self.provide_volume(document["metadata"]["name"], namespace)
         self.apply(documents, namespace)
         self.kubectl("-n", namespace, "wait", "--for=condition=Complete", "--timeout=180s", "job/tiny-model")
 

@@ -1,0 +1,94 @@
+"""One namespace of the cluster, and what tests ask of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from devcluster.session import CommandError, Session
+
+T = TypeVar("T")
+JSON = dict[str, Any]
+
+
+def eventually(what: Callable[[], T], seconds: float = 60, why: str = "") -> T:
+    """Wait until something is true, and return it; fails with the last value after a while."""
+    deadline = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {why} (last: {value!r})"
+        time.sleep(0.3)
+    return value
+
+
+@dataclass(frozen=True)
+class Space:
+    """A namespace."""
+
+    session: Session
+    name: str
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """kubectl in this namespace."""
+        return self.session.kubectl("-n", self.name, *arguments, stdin=stdin)
+
+    def apply(self, *documents: JSON) -> None:
+        """Server-side apply."""
+        self.session.apply(list(documents), self.name)
+
+    def claim(self, name: str, size: str = "1Gi") -> None:
+        """A claim with a volume."""
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
+        spec |= self.session.provide_volume(name, self.name)
+        self.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec})
+
+    def get(self, kind: str, name: str = "", *, selector: str = "") -> Any:
+        """One object, or a list."""
+        words = [*([name] if name else []), *(["-l", selector] if selector else []), "-o", "json"]
+        return json.loads(self.kubectl("get", kind, *words))
+
+    def find(self, kind: str, name: str) -> JSON | None:
+        """One object; None where there is none."""
+        try:
+            found: JSON = self.get(kind, name)
+        except CommandError as error:
+            if "NotFound" in str(error):
+                return None
+            raise
+        return found
+
+    def status(self, name: str) -> JSON:
+        """status of an LLMDeployment."""
+        found: JSON = self.get("llmdep", name).get("status", {})
+        return found
+
+    def condition(self, name: str, kind: str) -> tuple[str, str, str]:
+        """Status, reason and message of a condition; empty where it is not there."""
+        for entry in self.status(name).get("conditions", []):
+            if entry["type"] == kind:
+                return entry["status"], entry["reason"], entry["message"]
+        return "", "", ""
+
+    def becomes(self, name: str, kind: str, status: str, reason: str = "", seconds: float = 120) -> None:
+        """Wait until a condition has a status, and a reason where one is given."""
+        eventually(
+            lambda: (found := self.condition(name, kind))[0] == status and reason in ("", found[1]),
+            seconds,
+            f"{name}: {kind} {status} {reason}, but {self.condition(name, kind)}",
+        )
+
+    def ready(self, name: str, seconds: int = 240) -> None:
+        """Wait until an object serves."""
+        self.kubectl("wait", "--for=condition=Ready", f"--timeout={seconds}s", f"llmdep/{name}")
+
+    def delete(self, name: str) -> None:
+        """Delete an object, and wait until its pods are gone."""
+        self.kubectl("delete", "llmdep", name, "--timeout=60s")
+        selector = f"llm-operator.dev/deployment={name}"
+        eventually(lambda: not self.get("pods", selector=selector)["items"], 180, f"the pods of {name} are gone")
+
+    def chat(self, name: str, question: str = "hello") -> str:
+        """The answer of an engine."""
+        return self.session.chat(self.name, name, name, question)

@@ -1,0 +1,229 @@
+"""From a model's name to an answer: a hub in the cluster, real Jobs, the real quantizer, real engines on the CPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devcluster.session import Session
+from tests.e2e.space import JSON, Space, eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+NAMESPACE = "models"
+SENTENCE = "tiny test model"
+REPOSITORY = "org/tiny-qwen2"
+HUB = Path(__file__).resolve().parents[1] / "faulty_hub.py"
+COMMIT_LENGTH = 40
+
+
+class Hub:
+    """The stub of a hub that runs in the cluster."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.address = str(space.get("service", "hub")["spec"]["clusterIP"])
+
+    def _path(self, what: str) -> str:
+        return f"/api/v1/namespaces/{self.space.name}/services/hub:http/proxy/_control/{what}"
+
+    def fail(self, *faults: JSON) -> None:
+        """Faults from now on; counts begin anew."""
+        self.space.session.run("kubectl", "create", "--raw", self._path("reset"), "-f", "-", stdin="{}")
+        self.space.session.run("kubectl", "create", "--raw", self._path("faults"), "-f", "-", stdin=json.dumps(faults))
+
+    def sent(self) -> int:
+        """Bytes of the weights sent since then."""
+        state = json.loads(self.space.session.kubectl("get", "--raw", self._path("state")))
+        return int(sum(count for name, count in state["sent"].items() if name.endswith(".safetensors")))
+
+
+def hub_documents(session: Session) -> list[JSON]:
+    """The hub's script, a pod that makes the tiny model and serves it, and a Service."""
+    image = session.images["lmdeploy-cpu-test"]
+    folder = {"name": "hub", "mountPath": "/hub"}
+    tmp = {"name": "tmp", "mountPath": "/tmp"}
+    made = {
+        "name": "make",
+        "image": image,
+        "command": ["make-tiny-model", f"/hub/{REPOSITORY}", "qwen2"],
+        "env": [{"name": "HOME", "value": "/tmp"}],
+        "volumeMounts": [folder, tmp],
+    }
+    serve = {
+        "name": "serve",
+        "image": image,
+        "command": ["python3", "/script/faulty_hub.py", "--root", "/hub", "--port", "8080", "--host", "0.0.0.0"],
+        "volumeMounts": [folder, {"name": "script", "mountPath": "/script"}],
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+    }
+    volumes = [
+        {"name": "hub", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "script", "configMap": {"name": "hub"}},
+    ]
+    pod = {"restartPolicy": "Always", "initContainers": [made], "containers": [serve], "volumes": volumes}
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hub"}, "data": {HUB.name: HUB.read_text()}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hub", "labels": {"app": "hub"}}, "spec": pod},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "hub"},
+            "spec": {"selector": {"app": "hub"}, "ports": ports},
+        },
+    ]
+
+
+@pytest.fixture(scope="module")
+def space(installed: Session) -> Iterator[Space]:
+    installed.kubectl("create", "namespace", NAMESPACE)
+    made = Space(installed, NAMESPACE)
+    made.apply(*hub_documents(installed))
+    made.kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/hub")
+    made.claim("models")
+    endpoint = f"http://{made.get('service', 'hub')['spec']['clusterIP']}"
+    installed.install_chart(
+        "operator.extraEnv[0].name=HF_ENDPOINT",
+        f"operator.extraEnv[0].value={endpoint}",
+        "modelTools.stallSeconds=5",
+    )
+    yield made
+    installed.kubectl("delete", "namespace", NAMESPACE, "--timeout=180s")
+    installed.install_chart()
+
+
+@pytest.fixture
+def hub(space: Space) -> Hub:
+    found = Hub(space)
+    found.fail()
+    return found
+
+
+def deploy(space: Space, name: str, example: str = "tiny-vllm", **spec: Any) -> None:
+    """The example with its model from the hub, through the shared cache."""
+    document = space.session.example(example)[0]
+    document["metadata"]["name"] = name
+    document["spec"] |= {
+        "model": {"huggingFace": {"repository": REPOSITORY}},
+        "cache": {"claimName": "models"},
+        **spec,
+    }
+    document["spec"] = {key: value for key, value in document["spec"].items() if value is not None}
+    space.apply(document)
+
+
+def jobs(space: Space, stage: str) -> list[str]:
+    listed = space.get("jobs", selector=f"llm-operator.dev/stage={stage}")["items"]
+    return [item["metadata"]["name"] for item in listed]
+
+
+def stored(space: Space) -> set[str]:
+    """Directories of models on the claim's volume, as the node has them."""
+    assert space.session.volumes is not None
+    root = space.session.volumes / f"models-{NAMESPACE}" / "models"
+    return {path.relative_to(root).as_posix() for path in root.glob("*/*") if path.is_dir()}
+
+
+def test_a_fetch_is_cut_and_its_pod_killed_and_nothing_comes_twice(space: Space, hub: Hub) -> None:
+    weights = f"file/{REPOSITORY}/model.safetensors"
+    hub.fail(
+        {"kind": "rate", "match": weights, "rate": 60_000},
+    )
+    deploy(space, "first", "tiny-lmdeploy")
+    deploy(space, "second")
+    space.becomes("first", "ModelCached", "Unknown", "Fetching")
+    eventually(lambda: space.status("first").get("progress", {}).get("bytesPerSecond"), 60, "progress with a rate")
+    assert "Fetching" in space.kubectl("get", "llmdep", "first")
+    (job,) = jobs(space, "fetch")
+    before = space.get("pods", selector=f"job-name={job}")["items"][0]["metadata"]["name"]
+    space.kubectl("delete", "pod", before, "--wait=false")
+    eventually(
+        lambda: any(
+            item["metadata"]["name"] != before for item in space.get("pods", selector=f"job-name={job}")["items"]
+        ),
+        60,
+        "another pod goes on",
+    )
+    space.becomes("first", "ModelCached", "True", "Cached")
+    space.becomes("second", "ModelCached", "True", "Cached")
+    size = space.status("first")["cache"]["bytes"]
+    assert hub.sent() < size * 1.2, "the second pod went on where the first one was"
+    assert len(space.status("first")["model"]["resolvedRevision"]) == COMMIT_LENGTH
+    space.ready("first")
+    space.ready("second")
+    assert SENTENCE in space.chat("first")
+    assert SENTENCE in space.chat("second")
+    assert len(stored(space)) == 1
+    space.delete("second")
+
+
+def test_another_object_with_the_model_fetches_nothing(space: Space, hub: Hub) -> None:
+    deploy(space, "third", "tiny-lmdeploy", replicas=0)
+    space.becomes("third", "ModelCached", "True", "Cached")
+    assert hub.sent() == 0
+    assert len(jobs(space, "fetch")) == 1
+    space.delete("third")
+
+
+def test_without_a_cache_the_pod_fetches_for_itself(space: Space, hub: Hub) -> None:
+    deploy(space, "alone", "tiny-lmdeploy", cache=None)
+    space.ready("alone")
+    assert SENTENCE in space.chat("alone")
+    assert hub.sent() > 0
+    space.delete("alone")
+
+
+def test_a_missing_repository_stalls_and_touches_nothing_that_serves(space: Space, hub: Hub) -> None:
+    pods = {
+        item["metadata"]["uid"] for item in space.get("pods", selector="llm-operator.dev/deployment=first")["items"]
+    }
+    change = {"spec": {"model": {"huggingFace": {"repository": "org/none"}}}}
+    space.kubectl("patch", "llmdep", "first", "--type=merge", "-p", json.dumps(change))
+    space.becomes("first", "Stalled", "True", "ModelNotFound")
+    assert SENTENCE in space.chat("first")
+    after = {
+        item["metadata"]["uid"] for item in space.get("pods", selector="llm-operator.dev/deployment=first")["items"]
+    }
+    assert after == pods
+    back = {"spec": {"model": {"huggingFace": {"repository": REPOSITORY}}}}
+    space.kubectl("patch", "llmdep", "first", "--type=merge", "-p", json.dumps(back))
+    space.becomes("first", "Ready", "True")
+    space.delete("first")
+
+
+def test_weights_are_quantized_by_the_real_tool_and_vllm_serves_them(space: Space, hub: Hub) -> None:
+    recipe = {"calibration": {"dataset": "Text", "samples": 8, "sequenceLength": 64}, "quality": {"evaluate": True}}
+    deploy(space, "awq", weightQuantization=recipe, resources={"limits": {"memory": "4Gi"}})
+    space.becomes("awq", "ModelCached", "True", "Cached")
+    space.becomes("awq", "WeightsQuantized", "Unknown", "Quantizing")
+    space.becomes("awq", "WeightsQuantized", "True", "Quantized", seconds=300)
+    quality = space.status("awq")["quantization"]
+    assert float(quality["perplexityOriginal"]) > 1
+    assert 0 <= quality["agreementPercent"] <= 100
+    space.ready("awq")
+    assert space.chat("awq")
+    (job,) = jobs(space, "quantize")
+    uid = space.get("job", job)["metadata"]["uid"]
+    deploy(space, "awq-too", "tiny-lmdeploy", weightQuantization=recipe, replicas=0)
+    space.becomes("awq-too", "WeightsQuantized", "True", "Quantized")
+    assert space.get("job", job)["metadata"]["uid"] == uid
+    space.delete("awq-too")
+    space.delete("awq")
+
+
+def test_a_model_that_nobody_uses_is_removed_when_asked(space: Space, hub: Hub) -> None:
+    (job,) = jobs(space, "fetch")
+    eventually(
+        lambda: "llm-operator.dev/unused-since" in space.get("job", job)["metadata"]["annotations"], 90, "unused"
+    )
+    assert stored(space)
+    for name in (*jobs(space, "quantize"), job):
+        space.kubectl("annotate", "job", name, "llm-operator.dev/remove=true")
+    eventually(lambda: not stored(space), 120, "the files are gone")
+    eventually(lambda: not space.get("jobs")["items"], 60, "and so are the records")
