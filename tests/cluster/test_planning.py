@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +294,7 @@ def test_another_plan_restarts_no_engine(plane: ControlPlane, hub: StubHub, tmp_
     assert tokens[0] > tokens[1] > tokens[2]
 
 
-def running_pod(plane: ControlPlane, space: Space, name: str, kubelet: StubKubelet) -> None:
+def running_pod(plane: ControlPlane, space: Space, name: str, kubelet: StubKubelet, address: str | None = None) -> None:
     """The pod that the Deployment's controller would make, on a node whose kubelet is the stub."""
     node = f"stub-{name}"
     plane.request("POST", "/api/v1/nodes", {"metadata": {"name": node}})
@@ -315,6 +318,7 @@ def running_pod(plane: ControlPlane, space: Space, name: str, kubelet: StubKubel
             }
         ],
     }  # fmt: skip
+    state |= {"podIP": address} if address else {}
     path = space.path("Pod", f"{name}-1") + "/status"
     plane.request("PATCH", path, {"status": state}, "application/merge-patch+json")
 
@@ -359,6 +363,45 @@ def test_what_the_engine_has_is_held_against_the_plan(
     line = f'llmdeployment_kv_tokens_deviation_ratio{{name="{name}",namespace="{space.name}"}} '
     (value,) = [row.removeprefix(line) for row in operator.metrics().splitlines() if row.startswith(line)]
     assert float(value) == pytest.approx(percent / 100 - 1, abs=2e-3)
+
+
+class StubEngineMetrics(BaseHTTPRequestHandler):
+    """What a vLLM of 4,096 tokens says; a stub, as its pod does not run."""
+
+    def do_GET(self) -> None:
+        body = b'vllm:cache_config_info{engine="0",kv_cache_size_tokens="4096"} 1.0\n'
+        self.send_response(200 if self.path == "/metrics" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_the_engines_metrics_go_before_its_log(operator: OperatorUnderTest, plane: ControlPlane, space: Space) -> None:
+    serve(space, "asked", gpu={"product": A6000})
+    planned(space, "asked", "Fits")
+    pki = plane.folder / "pki"
+    # The port is vLLM's own; the address is this test's alone.
+    address = f"127.88.{os.getpid() >> 8 & 127}.{os.getpid() & 255 or 1}"
+    with (
+        StubKubelet(pki / "api.crt", pki / "api.key") as kubelet,
+        ThreadingHTTPServer((address, 8000), StubEngineMetrics) as engine,
+    ):
+        threading.Thread(target=engine.serve_forever, daemon=True).start()
+        kubelet.logs[space.name, "asked-1"] = vllm_log(1024)
+        running_pod(plane, space, "asked", kubelet, address)
+        eventually(lambda: "measured" in status(space, "asked"), why="status.measured")
+        engine.shutdown()
+        assert kubelet.asked == []
+    assert status(space, "asked")["measured"] == {"secondsToReady": 120, "kvTokens": 4096}
+
+
+def test_a_size_beyond_reason_is_said_and_blocks_nothing(operator: OperatorUnderTest, space: Space) -> None:
+    serve(space, "absurd", gpu={"memory": "1Mi"})
+    assert "GPU memory in bytes is 1048576" in planned(space, "absurd", "PlanUnknown")
+    deployed(space, "absurd")
 
 
 def test_a_log_that_cannot_be_read_leaves_the_capacity_unknown(

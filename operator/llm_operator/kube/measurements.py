@@ -1,4 +1,4 @@
-"""Reads what running engines say of themselves: once per pod, from the beginning of its log."""
+"""Reads what running engines say of themselves: once per pod, from its metrics or API, or the beginning of its log."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ import logging
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import MeasuredStatus
+from llm_operator.engines import lmdeploy, vllm
+from llm_operator.engines.common import METRICS_PATH
 from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.engine_api import ask
 from llm_operator.kube.inventory import UNREADABLE
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.common import inputs_hash
 from llm_operator.manifests.pod import CONTAINER
-from llm_operator.reconcile.measured import LOG_BYTES, kv_tokens, pod_to_measure, seconds_to_ready
+from llm_operator.reconcile.measured import (
+    ANSWER_BYTES,
+    ENGINE_INFO_PATH,
+    LOG_BYTES,
+    pod_to_measure,
+    pytorch_tokens,
+    seconds_to_ready,
+    turbomind_tokens,
+    vllm_tokens,
+    vllm_tokens_in_log,
+    vllm_tokens_of_blocks,
+)
 from llm_operator.reconcile.observed import Observed, Pod
 
 log = logging.getLogger("llm_operator.measurements")
@@ -63,13 +77,37 @@ class Measurements:
         self._read.pop(key, None)
 
     async def _ask(self, key: Key, resource: LLMDeployment, pod: Pod, bytes_per_token: int | None) -> None:
+        if resource.spec.engine.type == "VLLM":
+            tokens = await self._vllm(key[0], pod, bytes_per_token)
+        else:
+            tokens = await self._lmdeploy(key[0], pod, _backend(resource), bytes_per_token)
+        self._read[key] = MeasuredStatus(kv_tokens=tokens, seconds_to_ready=seconds_to_ready(pod))
+        self._queue.add(key)
+
+    async def _vllm(self, namespace: str, pod: Pod, bytes_per_token: int | None) -> int | None:
+        metrics = await ask(pod.pod_ip, vllm.PORT, METRICS_PATH, ANSWER_BYTES)
+        tokens = vllm_tokens(metrics)
+        if tokens is None:
+            tokens = vllm_tokens_in_log(await self._log(namespace, pod) or "")
+        return vllm_tokens_of_blocks(metrics, bytes_per_token) if tokens is None else tokens
+
+    async def _lmdeploy(self, namespace: str, pod: Pod, backend: str | None, bytes_per_token: int | None) -> int | None:
+        text = await self._log(namespace, pod)
+        if backend != "PyTorch":
+            return turbomind_tokens(text or "", bytes_per_token)
+        return pytorch_tokens(await ask(pod.pod_ip, lmdeploy.PORT, ENGINE_INFO_PATH, ANSWER_BYTES), text)
+
+    async def _log(self, namespace: str, pod: Pod) -> str | None:
+        """The log's beginning; None where it cannot be read."""
         try:
-            text = await self._client.read_log(key[0], pod.name, CONTAINER, LOG_BYTES)
+            return await self._client.read_log(namespace, pod.name, CONTAINER, LOG_BYTES)
         except UNREADABLE as error:
             level = logging.DEBUG if isinstance(error, ApiError) and error.status == 404 else logging.INFO
-            log.log(level, "the log of %s could not be read, its capacity stays unknown: %s", pod.name, error)
-            text = ""
-        tokens = kv_tokens(resource.spec.engine.type, text, bytes_per_token)
-        measured = MeasuredStatus(kv_tokens=tokens, seconds_to_ready=seconds_to_ready(pod))
-        self._read[key] = measured
-        self._queue.add(key)
+            log.log(level, "the log of %s could not be read: %s", pod.name, error)
+            return None
+
+
+def _backend(resource: LLMDeployment) -> str | None:
+    """LMDeploy's backend as it was rendered."""
+    running = resource.status.engine if resource.status else None
+    return resource.spec.engine.backend if running is None else running.backend

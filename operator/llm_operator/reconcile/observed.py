@@ -74,6 +74,8 @@ class Pod:
     """When the running container started (RFC 3339)."""
     ready_at: str | None = None
     """When the pod became Ready (RFC 3339)."""
+    pod_ip: str | None = None
+    """Its address in the cluster, once it has one."""
     container: str = ""
     """The container that the words above are about: the engine's or the tool's, or an init container in trouble."""
     initializing: str | None = None
@@ -149,6 +151,7 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
         restarts=container.get("restartCount", 0),
         started_at=(state.get("running") or {}).get("startedAt"),
         ready_at=conditions.get("Ready", {}).get("lastTransitionTime"),
+        pod_ip=status.get("podIP"),
         container=container.get("name", ""),
         initializing=next(
             (one["name"] for one in status.get("initContainerStatuses") or [] if "running" in (one.get("state") or {})),

@@ -118,6 +118,29 @@ def catalogue(argv: Sequence[str]) -> dict[str, list[str]]:
     }
 
 
+def cache_metrics(argv: Sequence[str]) -> str:
+    """What /metrics says of the cache's configuration, written by the engine's own logger.
+
+    argv: engine cores, then fields of the configuration as NAME=NUMBER, set as they are after the cache is made.
+    """
+    import prometheus_client  # noqa: PLC0415
+    from vllm.config import CacheConfig  # noqa: PLC0415
+    from vllm.v1.metrics.loggers import PrometheusStatLogger  # noqa: PLC0415
+
+    config = CacheConfig()
+    for field in argv[1:]:
+        name, _, number = field.partition("=")
+        if name not in config.__dict__:
+            raise RefusedError(f"{name} is no field of the configuration")
+        object.__setattr__(config, name, int(number))
+    registry = prometheus_client.CollectorRegistry()
+    logger = object.__new__(PrometheusStatLogger)  # its other metrics need a whole engine
+    logger._gauge_cls = functools.partial(prometheus_client.Gauge, registry=registry)
+    logger.engine_indexes = list(range(int(argv[0])))
+    logger.log_metrics_info("cache_config", config)
+    return prometheus_client.generate_latest(registry).decode()
+
+
 if __name__ == "__main__":
     serve(
         REPLIES,
@@ -125,6 +148,7 @@ if __name__ == "__main__":
             "parse": parse,
             "configure": configure,
             "catalogue": catalogue,
+            "cache_metrics": cache_metrics,
             "options": lambda _: options(SERVE, _type_name),
         },
     )

@@ -7,7 +7,6 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import LLMDeploymentStatus, MeasuredStatus, PlanStatus
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.diagnose import Trouble
-from llm_operator.reconcile.measured import kv_tokens
 from llm_operator.reconcile.observed import ContainerEnd, Observed
 from llm_operator.reconcile.status import Situation, status_of, transitions
 from tests.unit.reconcile.build import NOW, applied, plan, pod, resource, serving
@@ -159,13 +158,3 @@ def test_events_only_on_transitions() -> None:
     assert [entry.reason for entry in transitions((), first.conditions)] == []
     assert [entry.reason for entry in transitions(first.conditions, later.conditions)] == ["ReplicasReady"]
     assert transitions(later.conditions, later.conditions) == []
-
-
-def test_capacity_is_read_from_the_engines_own_words() -> None:
-    vllm = "INFO [kv_cache_utils.py:1] GPU KV cache size: 2,097,152 tokens, Maximum concurrency 4.00x"
-    assert kv_tokens("VLLM", vllm, None) == 2_097_152
-    turbomind = "[TM][INFO] Object cache budget: 101933.70 MB from free 127417.12 MB and ratio 0.8"
-    assert kv_tokens("LMDeploy", turbomind, 131_072) == 815_360, "as many blocks as the engine of this line had"
-    assert kv_tokens("LMDeploy", turbomind, 67_584) == 1_528_320, "slabs of 64 MiB: 3.4 % of the budget hold nothing"
-    assert kv_tokens("LMDeploy", turbomind, None) is None
-    assert kv_tokens("VLLM", "nothing to see", None) is None

@@ -1,0 +1,203 @@
+"""The way to a running engine: a stub of the engine on loopback, as the real one needs a GPU."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from llm_operator.api.status import LLMDeploymentStatus
+from llm_operator.engines import lmdeploy, vllm
+from llm_operator.kube import engine_api
+from llm_operator.kube.client import ApiError
+from llm_operator.kube.engine_api import ask
+from llm_operator.kube.measurements import Measurements
+from llm_operator.reconcile.observed import Observed, pod_from
+from tests.unit.reconcile.build import NOW, pod, resource
+from tests.unit.reconcile.test_measured import ENGINE_INFO, INFO_LOG, SMALLER, metrics
+
+KEY = ("team", "demo")
+PER_TOKEN = 131_072
+
+
+@dataclass
+class StubEngine:
+    """Answers by path, and remembers what it was asked."""
+
+    answers: dict[str, Callable[[web.Request], Any]] = field(default_factory=dict)
+    asked: list[web.Request] = field(default_factory=list)
+    port: int = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request)
+        found = self.answers.get(request.path)
+        response = web.Response(status=404) if found is None else found(request)
+        return await response if asyncio.iscoroutine(response) else response
+
+
+@pytest.fixture
+async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StubEngine]:
+    stub = StubEngine()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", stub.answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        stub.port = server.port or 0
+        for module in (vllm, lmdeploy):
+            monkeypatch.setattr(module, "PORT", stub.port)
+        yield stub
+
+
+def text(body: str, status: int = 200) -> Callable[[web.Request], web.Response]:
+    return lambda _: web.Response(text=body, status=status)
+
+
+@dataclass
+class FakeClient:
+    """Has a log, or cannot read it."""
+
+    log: str | None = None
+    reads: int = 0
+
+    async def read_log(self, *_: object) -> str:
+        self.reads += 1
+        if self.log is None:
+            raise ApiError(500, "InternalError", "the kubelet cannot be reached")
+        return self.log
+
+
+@dataclass
+class FakeQueue:
+    added: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, _: object) -> None:
+        self.added.set()
+
+
+async def measured(
+    client: FakeClient, address: str | None = "127.0.0.1", backend: str | None = None, kind: str = "VLLM"
+) -> int | None:
+    """What is read of one pod, as the reconciler gets it."""
+    of = resource(engine={"type": kind})
+    if backend is not None:
+        running = {"type": kind, "backend": backend, "version": "0.18.0", "image": "i"}
+        status = {"observedGeneration": 1, "conditions": [], "engine": running}
+        of = of.model_copy(update={"status": LLMDeploymentStatus.model_validate(status, strict=False)})
+    queue = FakeQueue()
+    measurements = Measurements(client, queue)  # type: ignore[arg-type]
+    seen = Observed(pods=(pod(of, ready=True, started_at=NOW, ready_at=NOW, pod_ip=address),))
+    assert measurements.of(KEY, of, seen, PER_TOKEN) is None
+    await asyncio.wait_for(queue.added.wait(), 20)
+    found = measurements.of(KEY, of, seen, PER_TOKEN)
+    assert found is not None
+    assert found.seconds_to_ready == 0
+    return found.kv_tokens
+
+
+async def test_vllms_metrics_are_asked_first(engine: StubEngine) -> None:
+    engine.answers["/metrics"] = text(metrics(kv_cache_size_tokens=2048))
+    client = FakeClient("GPU KV cache size: 1,024 tokens")
+    assert await measured(client) == 2048
+    assert client.reads == 0
+    assert [request.path for request in engine.asked] == ["/metrics"], "once per pod"
+    assert "Authorization" not in engine.asked[0].headers
+
+
+@pytest.mark.parametrize("answer", [text("", 404), text("", 500), text("# nothing\n"), text("\0\xff")])
+async def test_where_the_metrics_tell_nothing_the_log_does(
+    engine: StubEngine, answer: Callable[[web.Request], web.Response]
+) -> None:
+    engine.answers["/metrics"] = answer
+    assert await measured(FakeClient("GPU KV cache size: 1,024 tokens")) == 1024
+
+
+@pytest.mark.parametrize("address", [None, "127.0.0.9", "no address"])
+async def test_a_pod_out_of_reach_has_a_log(engine: StubEngine, address: str | None) -> None:
+    assert await measured(FakeClient("GPU KV cache size: 1,024 tokens"), address) == 1024
+
+
+async def test_blocks_are_the_last_resort(engine: StubEngine) -> None:
+    told = metrics(num_gpu_blocks=10_240, block_size=16, kv_cache_memory_bytes=20 << 30)
+    engine.answers["/metrics"] = text(told)
+    assert await measured(FakeClient("GPU KV cache size: 1,024 tokens")) == 1024
+    assert await measured(FakeClient(None)) == 163_840
+
+
+async def test_nothing_is_told_and_nothing_is_said(engine: StubEngine) -> None:
+    assert await measured(FakeClient(None)) is None
+
+
+async def test_the_pytorch_backend_is_asked_for_its_blocks(engine: StubEngine) -> None:
+    engine.answers["/distserve/engine_info"] = lambda _: web.Response(text=ENGINE_INFO, content_type="application/json")
+    assert await measured(FakeClient("started"), backend="PyTorch", kind="LMDeploy") == 3710 * 64
+    assert await measured(FakeClient(SMALLER), backend="PyTorch", kind="LMDeploy") == 3710 * 32
+    assert await measured(FakeClient(None), backend="PyTorch", kind="LMDeploy") is None
+
+
+async def test_with_an_api_key_only_its_log_tells(engine: StubEngine) -> None:
+    engine.answers["/distserve/engine_info"] = text('{"message":"Unauthorized."}', 401)
+    assert await measured(FakeClient("started"), backend="PyTorch", kind="LMDeploy") is None
+    assert await measured(FakeClient(INFO_LOG), backend="PyTorch", kind="LMDeploy") == 3917 * 64
+
+
+async def test_turbomind_is_not_asked(engine: StubEngine) -> None:
+    line = "[TM][INFO] Object cache budget: 101933.70 MB from free 127417.12 MB and ratio 0.8"
+    assert await measured(FakeClient(line), backend="TurboMind", kind="LMDeploy") == 815_360
+    assert engine.asked == []
+
+
+async def test_an_answer_is_read_to_its_limit_only(engine: StubEngine) -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 65_536)
+
+    engine.answers["/metrics"] = endless
+    assert await asyncio.wait_for(ask("127.0.0.1", engine.port, "/metrics", 100_000), 5) == "x" * 100_000
+
+
+async def test_a_silent_engine_is_left_alone(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(_: web.Request) -> web.Response:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    engine.answers["/metrics"] = silent
+    monkeypatch.setattr(engine_api, "TIMEOUT_SECONDS", 0.1)
+    assert await asyncio.wait_for(ask("127.0.0.1", engine.port, "/metrics", 100), 5) == ""
+
+
+async def test_no_redirect_is_followed(engine: StubEngine) -> None:
+    def elsewhere(_: web.Request) -> web.Response:
+        raise web.HTTPFound("/other")
+
+    engine.answers |= {"/metrics": elsewhere, "/other": text("secret")}
+    assert await ask("127.0.0.1", engine.port, "/metrics", 100) == ""
+    assert [request.path for request in engine.asked] == ["/metrics"]
+
+
+async def test_no_proxy_is_asked(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    engine.answers["/metrics"] = text("here")
+    assert await ask("127.0.0.1", engine.port, "/metrics", 100) == "here"
+
+
+async def test_addresses_of_ipv6_are_written_in_brackets(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "llm_operator.engine_api"):
+        assert await ask("::1", 9, "/metrics", 100) == ""
+    assert "http://[::1]:9/metrics does not answer" in caplog.text
+    assert "InvalidURL" not in caplog.text
+
+
+def test_a_pods_address_comes_from_its_status() -> None:
+    raw = {"metadata": {"name": "demo-1", "uid": "1", "resourceVersion": "1"}, "status": {"podIP": "10.0.0.7"}}
+    assert pod_from(raw).pod_ip == "10.0.0.7"
+    assert pod_from({**raw, "status": {}}).pod_ip is None
