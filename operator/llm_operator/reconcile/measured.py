@@ -22,7 +22,8 @@ DEVIATION_PERCENT = 5
 ENGINE_INFO_PATH = "/distserve/engine_info"
 """What LMDeploy tells a peer of its PyTorch backend's cache (0.9.2 to 0.18.0, lmdeploy/serve/openai).
 
-Seen with 0.18.0 on an H100. An API key guards it (0.12.3 to 0.18.0). The metrics tell no capacity: lmdeploy:backend_config_info has no labels.
+Seen with 0.18.0 on an H100. An API key guards it (0.12.3 to 0.18.0). The metrics tell no capacity:
+lmdeploy:backend_config_info has no labels.
 """
 
 # vLLM 0.20.2 to 0.33.0: vllm/v1/metrics/loggers.py, log_metrics_info; its labels are the fields of CacheConfig as text.
