@@ -234,15 +234,19 @@ class Handler(BaseHTTPRequestHandler):
         if path is None:
             self._json({}, 404, {"X-Error-Code": "EntryNotFound"})
             return
-        sha256, blob = self.hub.hashes(path)
-        headers = {"X-Repo-Commit": self.hub.commit(repository)}
         if not is_lfs(name):
-            self._file(repository, name, headers | {"ETag": f'"{blob}"'})
+            self._file(repository, name)
             return
-        size = str(path.stat().st_size)
-        headers |= {"X-Linked-Size": size, "X-Linked-Etag": f'"{sha256}"', "ETag": f'"{sha256}"'}
         location = f"http://{self.headers['Host']}/cdn/{repository}/{quote(name)}"
-        self._json({}, 302, headers | {"Location": location})
+        self._json({}, 302, self._metadata(repository, name) | {"Location": location})
+
+    def _metadata(self, repository: str, name: str) -> dict[str, str]:
+        path = self.hub.files(repository)[name]
+        sha256, blob = self.hub.hashes(path)
+        headers = {"X-Repo-Commit": self.hub.commit(repository), "ETag": f'"{sha256 if is_lfs(name) else blob}"'}
+        linked = {"X-Linked-Size": str(path.stat().st_size), "X-Linked-Etag": headers["ETag"]}
+        # The client follows a redirect to the same host, and then wants them from there.
+        return headers | linked if is_lfs(name) else headers
 
     def _model_scope(self, repository: str, rest: list[str], query: dict[str, str]) -> None:
         subject = f"file/{repository}/{query['FilePath']}" if "FilePath" in query else f"tree/{repository}"
@@ -296,7 +300,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(length))
         self.end_headers()
 
-    def _file(self, repository: str, name: str, headers: dict[str, str] | None = None) -> None:
+    def _file(self, repository: str, name: str) -> None:
         path = self.hub.files(repository)[name]
         size = path.stat().st_size
         start = 0
@@ -312,7 +316,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.hub.requests[-1] += f" {start}-"
         ranges = {"Content-Range": f"bytes {start}-{size - 1}/{size}"} if asked else {}
-        self._head(206 if asked else 200, size - start, {"Accept-Ranges": "bytes", **ranges, **(headers or {})})
+        self._head(206 if asked else 200, size - start, {**self._metadata(repository, name), **ranges})
         if self.command != "HEAD":
             self._content(path, start, size - start, f"{repository}/{name}")
 
