@@ -61,6 +61,10 @@ class FaultyHub:
         self.sent: Counter[str] = Counter()
         """Bytes of content by org/name/file."""
         self.requests: list[str] = []
+        self.xet: dict[str, str] = {}
+        """Xet's hash by org/name/file, of files that are also offered by that protocol."""
+        self.xet_store = ""
+        """Where Xet's client finds their content: http://..., or local:///folder."""
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self._hashes: dict[tuple[str, int, int], tuple[str, str]] = {}
@@ -137,6 +141,8 @@ class FaultyHub:
             sha256, blob = self.hashes(path)
             size = path.stat().st_size + (lie.delta if lie and is_lfs(name) else 0)
             entry: dict[str, Any] = {"type": "file", "oid": blob, "size": size, "path": name}
+            if f"{repository}/{name}" in self.xet:
+                entry["xetHash"] = self.xet[f"{repository}/{name}"]
             if is_lfs(name):
                 entry["lfs"] = {"oid": sha256, "size": size, "pointerSize": 134}
             entries.append(entry)
@@ -223,6 +229,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if kind == "tree":
             self._json(self.hub.tree(repository))
+        elif rest[:1] == ["xet-read-token"]:
+            token = {"X-Xet-Access-Token": "any", "X-Xet-Token-Expiration": str(int(time.time()) + 3600)}
+            self._json({}, headers={"X-Xet-Cas-Url": self.hub.xet_store, **token})
         else:
             siblings = [{"rfilename": name} for name in self.hub.files(repository)]
             self._json({"id": repository, "sha": self.hub.commit(repository), "siblings": siblings})
@@ -245,6 +254,9 @@ class Handler(BaseHTTPRequestHandler):
         sha256, blob = self.hub.hashes(path)
         headers = {"X-Repo-Commit": self.hub.commit(repository), "ETag": f'"{sha256 if is_lfs(name) else blob}"'}
         linked = {"X-Linked-Size": str(path.stat().st_size), "X-Linked-Etag": headers["ETag"]}
+        if f"{repository}/{name}" in self.hub.xet:
+            route = f"http://{self.headers['Host']}/api/models/{repository}/xet-read-token/{headers['X-Repo-Commit']}"
+            linked |= {"X-Xet-Hash": self.hub.xet[f"{repository}/{name}"], "X-Xet-Refresh-Route": route}
         # The client follows a redirect to the same host, and then wants them from there.
         return headers | linked if is_lfs(name) else headers
 

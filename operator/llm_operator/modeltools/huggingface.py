@@ -76,7 +76,8 @@ class HuggingFace:
     def fetch(self, file: RemoteFile, target: Transfer) -> str:
         """See Hub."""
         # Plain HTTP has no way to more than 50 GB in one request (file_download.py: http_get).
-        by_xet = file.xet and (target.xet or file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE)
+        wanted = target.xet or file.bytes > constants.MAX_HTTP_DOWNLOAD_SIZE
+        by_xet = file.xet and wanted and not constants.HF_HUB_DISABLE_XET
         transfer = _by_xet if by_xet else _by_http
         return self._told(lambda: transfer(file, target), target.repository, target.commit, file)
 
