@@ -14,6 +14,7 @@ from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.cli.errors import BadInputError
 from llm_operator.cli.inputs import GpuArguments, given_gpu, gpu_of, read_shape
 from llm_operator.cli.manifests import read_manifests
+from llm_operator.cli.table import aligned
 from llm_operator.engines import RefusedError, check
 from llm_operator.planning import (
     ComparedPlan,
@@ -197,7 +198,7 @@ def table(results: dict[str, PlanResult]) -> str:
             changes = ", ".join(f"{path}: {json.dumps(value)}" for path, value in offer.change.items())
             numbers = f"{offer.plan.kv_tokens:,} KV tokens at TP {offer.plan.tensor}"
             notes.append(f"{name}: would fit with {changes} ({numbers})")
-    return "\n".join([_aligned(rows), *([""] if notes else []), *notes])
+    return "\n".join([aligned(rows), *([""] if notes else []), *notes])
 
 
 def grid_table(grid: Sequence[ComparedPlan]) -> str:
@@ -208,7 +209,7 @@ def grid_table(grid: Sequence[ComparedPlan]) -> str:
         mark = "*" if entry.best else ""
         start = [mark, str(entry.tensor), str(entry.kv_quantization), _weights(entry)]
         rows.append([*start, str(entry.result.verdict), *numbers[1:5]])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _weights(entry: ComparedPlan) -> str:
@@ -228,10 +229,3 @@ def _numbers(result: PlanResult) -> list[str]:
         f"{found.max_concurrent_requests:,}",
         f"{found.context_length:,}",
     ]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

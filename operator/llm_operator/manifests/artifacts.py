@@ -115,9 +115,9 @@ def quantized_artifact(resource: LLMDeployment) -> Artifact | None:
     said = recipe.model_dump(mode="json", by_alias=True, exclude={"resources"})
     parts = ("quantize", source.digest, said, cache_claim(resource), QUANTIZE_VERSION)
     words = f"{recipe.method} W{recipe.bits} g{recipe.group_size} {recipe.calibration.dataset}"
-    return Artifact(
-        "quantize", digest_of(*parts), {**source.about, "recipe": words, "claimName": cache_claim(resource)}
-    )
+    # The claim of a model that lies on one is told, and not the cache's: the Job belongs to that one anyway.
+    about = {"claimName": cache_claim(resource), **source.about, "recipe": words}
+    return Artifact("quantize", digest_of(*parts), about)
 
 
 def converted_artifact(resource: LLMDeployment) -> Artifact | None:

@@ -1,0 +1,223 @@
+"""`kubectl llm cache`: which models are kept on claims, who asks for them, and asking for their removal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from llm_operator.cli.cached_models import (
+    CachedModel,
+    Inventory,
+    bytes_of,
+    inventory,
+    prunable,
+    source_text,
+    totals,
+)
+from llm_operator.cli.errors import BadInputError
+from llm_operator.cli.table import aligned, size
+from llm_operator.manifests.artifacts import ANNOTATION_REMOVE, LABEL_STAGE
+from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
+from llm_operator.reconcile.retention import KEPT
+
+if TYPE_CHECKING:
+    from llm_operator.cli.cluster import Cluster
+
+EXIT_DONE = 0
+EXIT_DECLINED = 1
+SHOWN_COMMIT = 12
+"""Digits of a commit that a table shows."""
+SELECTOR = f"{LABEL_MANAGED_BY}={MANAGER},{LABEL_STAGE} in ({', '.join((*KEPT, 'remove'))})"
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+_DESCRIPTION = "The models that Jobs of the model tools fetched, quantized or converted onto claims."
+_PRUNE = """Ask the operator to remove the models that no LLMDeployment asks for. Exit code: 0 done, or nothing to do; 1
+declined; 2 bad input, or no cluster."""
+
+
+def add_to(commands: Any) -> None:
+    """Declare the command."""
+    line = commands.add_parser("cache", help="the models kept on claims", description=_DESCRIPTION, allow_abbrev=False)
+    actions = line.add_subparsers(dest="action", required=True, metavar="ACTION")
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    where = common.add_mutually_exclusive_group()
+    where.add_argument("-n", "--namespace", metavar="NAMESPACE", help="default: the context's")
+    where.add_argument("-A", "--all-namespaces", action="store_true", help="every namespace")
+    common.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config, the pod's own")
+    common.add_argument("--context", metavar="NAME", help="context in it; default: the current one")
+    listing = actions.add_parser(
+        "list", parents=[common], help="models, sizes, users", description=_DESCRIPTION, allow_abbrev=False
+    )
+    listing.add_argument("--unused", action="store_true", help="only those that no LLMDeployment asks for")
+    listing.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
+    prune = actions.add_parser(
+        "prune", parents=[common], help="ask for the removal of unused models", description=_PRUNE, allow_abbrev=False
+    )
+    prune.add_argument("--older-than", type=age, metavar="AGE", help="only those unused for so long, such as 30d")
+    answer = prune.add_mutually_exclusive_group()
+    answer.add_argument("--yes", action="store_true", help="do not ask")
+    answer.add_argument("--dry-run", action="store_true", help="only say what would be done")
+
+
+def age(text: str) -> timedelta:
+    """A duration of the command line: a whole number and s, m, h, d or w.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age: expected a number and s, m, h, d or w, such as 30d")
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """List, or mark for removal.
+
+    Raises:
+        BadInputError: no cluster to talk to, or nobody to ask.
+    """
+    # The client takes a second to import, which `plan` is spared.
+    from llm_operator.cli.cluster import connect  # noqa: PLC0415
+
+    cluster = connect(chosen.kubeconfig, chosen.context)
+    namespace = None if chosen.all_namespaces else chosen.namespace or cluster.namespace
+    jobs = cluster.jobs(namespace, SELECTOR)
+    # The objects last: one that came meanwhile counts as a user.
+    found = inventory(jobs, cluster.objects(namespace))
+    for where, name, problem in found.unreadable:
+        print(
+            f"kubectl llm cache: LLMDeployment {where}/{name} cannot be read, what it asks for is not known: {problem}",
+            file=sys.stderr,
+        )
+    return _list(chosen, found) if chosen.action == "list" else _prune(chosen, cluster, found)
+
+
+def _list(chosen: argparse.Namespace, found: Inventory) -> int:
+    models = [model for model in found.models if model.unused or not chosen.unused]
+    if chosen.output == "table":
+        print(table(models))
+    else:
+        body = document(models)
+        print(json.dumps(body, indent=2) if chosen.output == "json" else yaml.safe_dump(body, sort_keys=False).rstrip())
+    return EXIT_DONE
+
+
+def _prune(chosen: argparse.Namespace, cluster: Cluster, found: Inventory) -> int:
+    due = prunable(found, now=datetime.now(UTC), older_than=chosen.older_than)
+    asked = [model for model in due if model.to_be_removed]
+    models = [model for model in due if not model.to_be_removed]
+    if asked:
+        print(f"The removal of {_amount(asked)} was asked for before.")
+    if not models:
+        since = " for so long" if chosen.older_than is not None else ""
+        print(f"Nothing {'more ' if asked else ''}to remove: no {'other ' if asked else ''}model is unused{since}.")
+        return EXIT_DONE
+    print(table(models))
+    if chosen.dry_run:
+        print(f"\nWould ask for the removal of {_amount(models)}. Nothing was changed.")
+        return EXIT_DONE
+    if not chosen.yes and not _agreed(f"\nRemove {_amount(models)}? [y/N] "):
+        print("Nothing was changed.")
+        return EXIT_DECLINED
+    done = [model for model in models if _mark(cluster, model)]
+    print(f"\nAsked for the removal of {_amount(done)}: the operator removes the files as soon as no pod mounts them.")
+    return EXIT_DONE
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise BadInputError(["there is no terminal to ask on: say --yes, or look with --dry-run"])
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _mark(cluster: Cluster, model: CachedModel) -> bool:
+    if cluster.annotate_job(model.namespace, model.job, model.resource_version, {ANNOTATION_REMOVE: "true"}):
+        return True
+    print(
+        f"kubectl llm cache: Job {model.namespace}/{model.job} has changed meanwhile and was left alone",
+        file=sys.stderr,
+    )
+    return False
+
+
+def _amount(models: Sequence[CachedModel]) -> str:
+    count = len({model.place for model in models})
+    return f"{count} model{'' if count == 1 else 's'}, {size(bytes_of(models))}"
+
+
+def table(models: Sequence[CachedModel]) -> str:
+    """One line per model, then one per claim."""
+    if not models:
+        return "No models."
+    rows = [["NAMESPACE", "CLAIM", "DIRECTORY", "SOURCE", "REVISION", "SIZE", "STATE", "USED BY", "UNUSED SINCE"]]
+    rows += [_row(model) for model in models]
+    lines = [aligned(rows)]
+    sums = [
+        f"{total.namespace}/{total.claim}: {total.models} model{'' if total.models == 1 else 's'}, {size(total.bytes)}"
+        + (f"; {total.unused_models} unused, {size(total.unused_bytes)}" if total.unused_models else "")
+        for total in totals(models)
+    ]
+    return "\n".join([*lines, *([""] if sums else []), *sums])
+
+
+def _row(model: CachedModel) -> list[str]:
+    state = f"{model.state}: {model.reason}" if model.reason else model.message or model.state
+    if model.to_be_removed and model.unused:
+        state = f"{state}, to be removed"
+    return [
+        model.namespace,
+        model.claim or "-",
+        model.directory or "-",
+        source_text(model.source),
+        (model.revision or "-")[:SHOWN_COMMIT],
+        size(model.bytes),
+        state,
+        ", ".join(model.used_by) or "-",
+        model.unused_since or "-",
+    ]
+
+
+def document(models: Sequence[CachedModel]) -> dict[str, Any]:
+    """The same for programs; sizes in bytes."""
+    return {
+        "items": [
+            {
+                "namespace": model.namespace,
+                "claim": model.claim,
+                "directory": model.directory or None,
+                "source": dict(model.source),
+                "revision": model.revision,
+                "bytes": model.bytes,
+                "state": model.state,
+                "reason": model.reason,
+                "message": model.message,
+                "usedBy": list(model.used_by),
+                "unusedSince": model.unused_since,
+                "removalRequested": model.to_be_removed,
+                "job": model.job,
+            }
+            for model in models
+        ],
+        "claims": [
+            {
+                "namespace": total.namespace,
+                "claim": total.claim,
+                "models": total.models,
+                "bytes": total.bytes,
+                "unusedModels": total.unused_models,
+                "unusedBytes": total.unused_bytes,
+            }
+            for total in totals(models)
+        ],
+    }
