@@ -9,8 +9,13 @@ import pytest
 import yaml
 
 from llm_operator.api import LLMDeployment
+from llm_operator.cli.main import run
 from llm_operator.engines import check
+from llm_operator.manifests.model_job import quantize_arguments
 from tests.unit.helm.rendering import ROOT
+
+
+CONFIGS = Path(__file__).parents[1] / "models" / "configs"
 
 
 def examples() -> Iterator[tuple[Path, LLMDeployment]]:
@@ -27,6 +32,37 @@ def test_there_are_examples_of_both_engines() -> None:
 @pytest.mark.parametrize(("path", "resource"), list(examples()), ids=lambda value: getattr(value, "stem", ""))
 def test_an_example_is_served_as_it_is(path: Path, resource: LLMDeployment) -> None:
     assert check(resource.spec) == (), path
+
+
+@pytest.mark.parametrize(
+    ("path", "resource"),
+    [entry for entry in examples() if entry[1].spec.model.hugging_face is not None],
+    ids=lambda value: getattr(value, "stem", ""),
+)
+def test_an_example_of_the_hub_fits_the_card_that_it_names(
+    path: Path, resource: LLMDeployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = resource.spec.model.hugging_face
+    assert source is not None
+    config = CONFIGS / f"{source.repository.split('/')[1].lower()}.json"
+    assert run(["plan", "-f", str(path), "--config", str(config)]) == 0
+    name, verdict, tensor = capsys.readouterr().out.splitlines()[1].split()[:3]
+    assert (name, verdict, tensor) == (resource.metadata.name, "Fits", str(resource.spec.parallelism.tensor))
+
+
+def test_one_object_quantizes_and_serves() -> None:
+    """The tutorial's last command: `lmdeploy lite auto_awq` with these numbers, then KV int4 at 0.4."""
+    (resource,) = [resource for path, resource in examples() if path.stem == "internlm2.5-7b-w4a16-kv4"]
+    recipe, spec = resource.spec.weight_quantization, resource.spec
+    assert recipe is not None
+    words = quantize_arguments(resource, recipe)
+    assert words[: words.index("--tool-version")] == [
+        *("--bits", "4", "--group-size", "128", "--dataset", "WikiText2"),
+        *("--samples", "128", "--sequence-length", "2048", "--batch-size", "1"),
+    ]
+    assert (spec.engine.type, spec.engine.backend) == ("LMDeploy", "TurboMind")
+    assert (spec.kv_cache.quantization, spec.kv_cache.memory_percent) == ("Int4", 40)
+    assert spec.cache is not None
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
