@@ -3,8 +3,9 @@
     python -m tests.engines.environments            # the versions that the tests use
     python -m tests.engines.environments --all      # every version of the flag tables
 
-LMDeploy needs a few small packages: its worker stubs the rest. vLLM needs torch: the CPU build from the folder that
-LLM_OPERATOR_WHEELS names (a wheel, or a `rebuild DIRECTORY` script that makes one), else PyPI's, which is larger.
+LMDeploy's parsers need a few small packages: its worker stubs the rest. `lmdeploy lite` runs for real, in what the CPU
+test image holds. That and vLLM need torch: the CPU build from the folder that LLM_OPERATOR_WHEELS names (a wheel, or a
+`rebuild DIRECTORY` script that makes one), else PyPI's, which is larger.
 Sources of further versions lie beside the environments, without their compiled libraries, and go on PYTHONPATH.
 """
 
@@ -37,6 +38,10 @@ TESTED = {
 """Versions whose parsers the tests run: the first, the last, and those between at which a rule of ours changes."""
 ALL_VERSIONS_VARIABLE = "LLM_OPERATOR_ENGINE_VERSIONS"
 """`all` makes the tests run every version of the flag tables: about 7 GB are downloaded once."""
+LITE_REQUIREMENTS = (
+    REPOSITORY / "images" / "cpu-test-base" / "requirements.txt",
+    REPOSITORY / "images" / "lmdeploy-cpu-test" / "requirements.txt",
+)
 INSTALL_TIMEOUT_SECONDS = 1800
 COMPLETE = ".complete"
 
@@ -71,6 +76,7 @@ def prepare() -> None:
         wanted += [
             (f"{engine} {version}", functools.partial(sources, engine, version)) for version in tested_versions(engine)
         ]
+    wanted.append(("lmdeploy lite: environment", lite_interpreter))
     steps = Steps("engines", len(wanted))
     for name, make in wanted:
         with steps.step(name):
@@ -79,7 +85,7 @@ def prepare() -> None:
 
 def prepared() -> bool:
     """Whether nothing is missing, so that there is no progress to show."""
-    folders = [_environment(engine) for engine in TESTED]
+    folders = [_lite_environment(), *(_environment(engine) for engine in TESTED)]
     folders += [
         folder
         for engine in TESTED
@@ -100,6 +106,19 @@ def interpreter(engine: str) -> Path:
             _install(python, "--no-deps", "-r", str(_requirements(engine)))
             if engine == "vllm":
                 _install(python, "--no-deps", f"vllm=={VLLM_INSTALLED}")
+    return folder / "bin" / "python"
+
+
+def lite_interpreter() -> Path:
+    """The Python that runs `lmdeploy lite` on the CPU, from the test image's own list of packages."""
+    folder = _lite_environment()
+    with _made_once(folder) as target:
+        if target is not None:
+            python = _virtual_environment(target)
+            for requirements in LITE_REQUIREMENTS:
+                _install(python, "--no-deps", "-r", str(requirements))
+            pins = [word for requirements in LITE_REQUIREMENTS for word in ("-c", str(requirements))]
+            _install(python, *pins, "--find-links", str(_wheels()), _torch_requirement())
     return folder / "bin" / "python"
 
 
@@ -125,6 +144,11 @@ def _requirements(engine: str) -> Path:
 def _environment(engine: str) -> Path:
     extra = f"torch {TORCH} vllm {VLLM_INSTALLED}" if engine == "vllm" else ""
     return cache_root() / f"{engine}-env-{_key(_requirements(engine).read_text(), extra, sys.version)}"
+
+
+def _lite_environment() -> Path:
+    lists = [requirements.read_text() for requirements in LITE_REQUIREMENTS]
+    return cache_root() / f"lmdeploy-lite-env-{_key(*lists, f'torch {TORCH}', sys.version)}"
 
 
 def _sources(engine: str, version: str) -> Path | None:
@@ -214,6 +238,7 @@ def main() -> None:
         print(engine, interpreter(engine))
         for version in known_versions(engine) if arguments.all else tested:
             print(" ", version, sources(engine, version) or "(in the environment)")
+    print("lmdeploy lite", lite_interpreter())
 
 
 if __name__ == "__main__":

@@ -57,17 +57,66 @@ _bare_package("lmdeploy", _SPEC.submodule_search_locations[0])
 _bare_package("lmdeploy.cli", _SPEC.submodule_search_locations[0] + "/cli")
 
 from lmdeploy.cli.cli import CLI  # noqa: E402
+from lmdeploy.cli.lite import SubCliLite  # noqa: E402
 from lmdeploy.cli.serve import SubCliServe  # noqa: E402
 
 CLI.add_parsers()
 SubCliServe.add_parsers()
+SubCliLite.add_parsers()
 COMMAND = ["serve", "api_server"]
-PARSER = CLI.parser._subparsers._group_actions[0].choices["serve"]._subparsers._group_actions[0].choices["api_server"]
+
+
+def _parser_of(words: Sequence[str]) -> Any:
+    """The parser of a command: that of its last word that names one."""
+    parser = CLI.parser
+    for word in words:
+        choices = parser._subparsers._group_actions[0].choices if parser._subparsers else {}
+        if word not in choices:
+            break
+        parser = choices[word]
+    return parser
+
+
+PARSER = _parser_of(COMMAND)
 
 
 def _namespace(argv: Sequence[str]) -> Any:
     with refusing():
         return CLI.parser.parse_args([*COMMAND, *argv])
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if isinstance(value, (str, int, float, list, type(None)))}
+
+
+def command(argv: Sequence[str]) -> dict[str, Any]:
+    """What `lmdeploy` makes of any command line, and the options in it that are abbreviations."""
+    with refusing():
+        values = vars(CLI.parser.parse_args(list(argv)))
+    return {"values": _plain(values), "inexact": inexact(_parser_of(argv), argv)}
+
+
+def quantizable(argv: Sequence[str]) -> dict[str, list[str]]:
+    """What `lite auto_awq` knows: architectures with calibration data, those without it only, and data sets."""
+    layers = _literal("lite/apis/calibrate.py", "LAYER_TYPE_MAP")
+    norms = _literal("lite/apis/calibrate.py", "NORM_TYPE_MAP")
+    maps = [_literal("lite/quantization/awq.py", name) for name in ("NORM_FCS_MAP", "FC_FCS_MAP")]
+    known = [name for name in layers if name in norms]
+    calibrated = {name for name in known if all(layers[name] in found for found in maps)}
+    loader = (ROOT / "lite" / "utils" / "calib_dataloader.py").read_text().partition("def get_calib_loaders")[2]
+    datasets = re.findall(r"^    if '([^']+)' in name", loader, re.MULTILINE)
+    return {
+        "calibrated": sorted(calibrated),
+        "without_data_only": sorted(set(known) - calibrated),
+        "datasets": sorted(datasets),
+    }
+
+
+def _literal(file: str, name: str) -> Any:
+    for node in ast.parse((ROOT / file).read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
+            return ast.literal_eval(node.value)
+    raise RuntimeError(f"{file} has no {name}")
 
 
 def _type_name(action: Any) -> str:
@@ -79,9 +128,7 @@ def _type_name(action: Any) -> str:
 
 def parse(argv: Sequence[str]) -> dict[str, Any]:
     """What the parser makes of argv, and the options in it that are abbreviations."""
-    values = vars(_namespace(argv))
-    plain = {key: value for key, value in values.items() if isinstance(value, (str, int, float, list, type(None)))}
-    return {"values": plain, "inexact": inexact(PARSER, argv)}
+    return {"values": _plain(vars(_namespace(argv))), "inexact": inexact(PARSER, argv)}
 
 
 def _server_module(name: str, **members: Any) -> None:
@@ -170,6 +217,8 @@ if __name__ == "__main__":
         REPLIES,
         {
             "parse": parse,
+            "command": command,
+            "quantizable": quantizable,
             "configure": configure,
             "catalogue": catalogue,
             "options": lambda _: options(PARSER, _type_name),

@@ -1,0 +1,47 @@
+"""What the headers of safetensors files tell of a model's weights, without reading them.
+
+A file begins with the length of its header, eight bytes little-endian, and the header, a JSON object: tensor name ->
+dtype, shape and place (https://github.com/huggingface/safetensors, README, "Format").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+from llm_operator.modeltools import inspection
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One tensor of a checkpoint."""
+
+    name: str
+    dtype: str
+    """As safetensors writes it: BF16, F16, F32, I32 ..."""
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+def read_tensors(directory: Path) -> list[Tensor]:
+    """Every tensor of the safetensors files that an engine loads.
+
+    Raises:
+        ToolError: WeightsMissing, WeightsCorrupt.
+    """
+    return [tensor for file in inspection.weight_files(directory) for tensor in _of_file(file)]
+
+
+def _of_file(file: Path) -> list[Tensor]:
+    inspection.tensor_bytes(file)  # refuses what is damaged
+    with file.open("rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        header = json.loads(content.read(length))
+    header.pop("__metadata__", None)
+    return [Tensor(name, str(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()]
