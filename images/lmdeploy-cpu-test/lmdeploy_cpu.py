@@ -153,6 +153,17 @@ def build_engine(self: object, model_path: str, backend_config: Any = None, **_:
     return CpuEngine(model_path, backend_config)
 
 
+def without_gpu(arguments: list[str]) -> list[str]:
+    """A command line of `lmdeploy lite auto_awq` as a machine without a GPU needs it; any other one as it is."""
+    if arguments[:2] != ["lite", "auto_awq"] or torch.cuda.is_available():
+        return arguments
+    words = list(arguments)
+    if "--device" not in words:
+        words += ["--device", "cpu"]
+    # bfloat16 asks CUDA whether the card has it (lmdeploy/lite/utils/load.py); of two values the parser takes the last.
+    return [*words, "--dtype", "float16"]
+
+
 def main() -> int:
     """LMDeploy's own main, with the engine replaced."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -160,7 +171,7 @@ def main() -> int:
     cli_serve.get_max_batch_size = lmdeploy_utils.get_max_batch_size = lambda device: BATCH_SIZE
     async_engine.AsyncEngine._build_pytorch = build_engine
     async_engine.AsyncEngine._build_turbomind = build_engine
-    sys.argv[0] = "lmdeploy"
+    sys.argv = ["lmdeploy", *without_gpu(sys.argv[1:])]
     return int(run() or 0)
 
 
