@@ -75,8 +75,13 @@ class Session:
             stdin=yaml.safe_dump_all(documents),
         )
 
-    def install_chart(self, *settings: str) -> None:
-        """Install the chart, or upgrade what is installed, and wait for the operator."""
+    def install_chart(self, *settings: str, numbers: dict[str, int] | None = None) -> None:
+        """Install the chart, or upgrade what is installed, and wait for the operator.
+
+        Args:
+            settings: `path=text` of values that are texts.
+            numbers: values by path that are numbers.
+        """
         values = [
             *_image_values("image", self.images["operator"]),
             *_image_values("modelTools.image", self.images["model-tools"]),
@@ -87,6 +92,7 @@ class Session:
             "helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE,
             "--create-namespace", "--wait", "--timeout", "180s",
             *(part for value in values for part in ("--set-string", value)),
+            *(part for path, number in (numbers or {}).items() for part in ("--set", f"{path}={number}")),
         )  # fmt: skip
 
     def example(self, name: str) -> list[dict[str, Any]]:

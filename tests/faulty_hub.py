@@ -187,7 +187,7 @@ class Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        content = self._body()
         if self.path == "/_control/faults":
             self.hub.faults = [Fault(**fields) for fields in json.loads(content)]
         elif self.path == "/_control/reset":
@@ -196,6 +196,17 @@ class Handler(BaseHTTPRequestHandler):
             self._json({}, 404)
             return
         self._json({})
+
+    def _body(self) -> bytes:
+        """What was sent; an API server's proxy sends it in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        pieces = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

@@ -91,7 +91,7 @@ def space(installed: Session) -> Iterator[Space]:
     installed.install_chart(
         "operator.extraEnv[0].name=HF_ENDPOINT",
         f"operator.extraEnv[0].value={endpoint}",
-        "modelTools.stallSeconds=5",
+        numbers={"modelTools.stallSeconds": 5},
     )
     yield made
     installed.kubectl("delete", "namespace", NAMESPACE, "--timeout=180s")
