@@ -107,7 +107,7 @@ class KeyedBy:
 
 def without_nulls(value: Any) -> Any:
     """A mapping without its null entries: the API server drops them before it defaults and validates."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and None in value.values():
         return {key: entry for key, entry in value.items() if entry is not None}
     return value
 
@@ -149,7 +149,7 @@ class ApiModel(BaseModel):
 
     @model_validator(mode="after")
     def _rules_hold(self) -> Self:
-        broken = [rule for rule in self.RULES if not rule.holds(self)]
+        broken = [rule for rule in self.RULES if not rule.holds(self)] if self.RULES else None
         if broken:
             raise ValidationError.from_exception_data(
                 type(self).__name__,

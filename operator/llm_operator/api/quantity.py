@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 _SUFFIXES = {
     "": Fraction(1),
@@ -16,6 +17,7 @@ _MOST = Fraction(2**63 - 1)
 _FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)")
 
 
+@lru_cache(maxsize=1024)
 def parse_quantity(text: str) -> Fraction:
     """The exact value of a quantity such as `48Gi`, `1.5G` or `500m`, in its base unit (bytes, cores).
 

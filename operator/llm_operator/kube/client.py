@@ -7,11 +7,13 @@ An apply through the `kubernetes` package costs 0.8-1.2 ms of CPU, one through a
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from pydantic_core import from_json, to_json
 
 from llm_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from llm_operator.kube.connection import Connection
@@ -33,6 +35,9 @@ PATHS = {
 CLUSTER_PATHS = {"Node": "/api/v1/nodes"}
 LIST_CHUNK = 500
 REQUEST_TIMEOUT_SECONDS = 30
+# Finding out which credentials are valid costs more than signing a request with them. Both loaders of the package
+# renew them minutes before they end, so that a few seconds more do no harm.
+AUTHORIZATION_SECONDS = 5.0
 
 
 class ApiError(Exception):
@@ -55,6 +60,9 @@ class ApiClient:
         self._metrics = metrics
         self._limit = connections
         self._session: aiohttp.ClientSession | None = None
+        self._server = connection.server
+        self._headers: dict[str, str] = {}
+        self._headers_until = 0.0
         self._counters: dict[tuple[str, int], Any] = {}
 
     async def __aenter__(self) -> Self:
@@ -62,6 +70,7 @@ class ApiClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._connection.ssl_context(), limit=self._limit),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self
 
@@ -165,7 +174,8 @@ class ApiClient:
         body: JSON | None = None,
         content: str = "application/json",
     ) -> JSON:
-        answer: JSON = json.loads(await self._send(method, path, parameters, body, content))
+        # pydantic's parser and writer take half and a third of the time of the standard library's.
+        answer: JSON = from_json(await self._send(method, path, parameters, body, content))
         return answer
 
     async def _send(
@@ -178,18 +188,25 @@ class ApiClient:
     ) -> bytes:
         if self._session is None:
             raise RuntimeError("the client is not open: use it as `async with`")
-        headers = {"Content-Type": content, "Accept": "application/json"}
-        authorization = self._connection.authorization()
-        if authorization:
-            headers["Authorization"] = authorization
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        url = self._connection.server + path
+        headers = {**self._common_headers(), "Content-Type": content}
+        data = None if body is None else to_json(body)
+        url = self._server + path
         async with self._session.request(method, url, params=parameters, data=data, headers=headers) as response:
             text = await response.read()
             self._count(method, response.status)
             if response.status >= 400:
                 raise _error(response.status, text, response.headers.get("Retry-After"))
             return text
+
+    def _common_headers(self) -> dict[str, str]:
+        now = time.monotonic()
+        if now >= self._headers_until:
+            authorization = self._connection.authorization()
+            self._headers = {"Accept": "application/json"}
+            if authorization:
+                self._headers["Authorization"] = authorization
+            self._headers_until = now + AUTHORIZATION_SECONDS
+        return self._headers
 
     def _count(self, method: str, status: int) -> None:
         key = (method, status)

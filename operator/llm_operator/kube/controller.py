@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from llm_operator.api import KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.api.status import Condition, LLMDeploymentStatus, MeasuredStatus, ProgressStatus
 from llm_operator.kube.cache import JOB_PREFIX, Cache
@@ -44,6 +45,8 @@ TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
 REFUSED_RETRY_SECONDS = 30.0
 MISSING_CLAIM_SECONDS = 5.0
 """Claims are not watched: one that is missing is asked for again at this pace."""
+DECIDED_ON = ("generation", "deletionTimestamp")
+"""Fields of an object's metadata that tell of a change which somebody else made."""
 
 
 class Planner(Protocol):
@@ -241,6 +244,7 @@ class Controller:
             self._queue.add(key)
         else:
             self._cache.update({**answer, "kind": kind})
+            self._queue.wrote(key, (kind, answer["metadata"]["resourceVersion"]))
         log.info("applied %s", kind)
         return None
 
@@ -272,9 +276,11 @@ class Controller:
             if error.status == 404:
                 return
             raise
-        self._cache.update({**answer, "kind": "LLMDeployment"})
-        if answer["metadata"].get("generation") != body["metadata"].get("generation"):
-            # The answer brought a newer spec into the cache; its own event will look old when it comes.
+        self._cache.update({**answer, "kind": KIND})
+        if all(answer["metadata"].get(field) == body["metadata"].get(field) for field in DECIDED_ON):
+            self._queue.wrote(key, (KIND, answer["metadata"]["resourceVersion"]))
+        else:
+            # The answer brought somebody else's change into the cache; its own event will look old when it comes.
             self._queue.add(key)
         before = [Condition.model_validate(entry, strict=False) for entry in told.get("conditions") or ()]
         for condition in transitions(before, status.conditions):

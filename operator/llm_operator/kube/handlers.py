@@ -42,6 +42,26 @@ class NoDiffBase(kopf.DiffBaseStorage):
         """Keep nothing."""
 
 
+class NoProgress(kopf.ProgressStorage):
+    """Keeps no progress of handlers, as there are none that are retried; the usual storage copies every object."""
+
+    def fetch(self, *, key: Any, body: kopf.Body) -> None:
+        """Nothing is known."""
+
+    def store(self, *, key: Any, record: Any, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Keep nothing."""
+
+    def purge(self, *, key: Any, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Nothing is kept."""
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        """Write nothing."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """The essence holds nothing of ours."""
+        return essence
+
+
 def settings() -> kopf.OperatorSettings:
     """kopf's settings for an informer."""
     chosen = kopf.OperatorSettings()
@@ -49,7 +69,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.scanning.disabled = True  # no right to list CRDs and namespaces is needed
     chosen.posting.enabled = False
     chosen.persistence.diffbase_storage = NoDiffBase()
-    chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"kopf.{GROUP}")
+    chosen.persistence.progress_storage = NoProgress()
     chosen.persistence.finalizer = f"{GROUP}/kopf"
     chosen.queueing.idle_timeout = 0.5
     chosen.watching.chunk_size = 500
@@ -77,6 +97,7 @@ def _handler(kind: str, cache: Cache, queue: WorkQueue) -> Callable[..., None]:
         raw = {**event["object"], "kind": kind}
         key = cache.remove(raw) if event["type"] == "DELETED" else cache.update(raw)
         if key is not None:
-            queue.add(key)
+            # A deletion is news whoever asked for it.
+            queue.add(key, None if event["type"] == "DELETED" else (kind, raw["metadata"]["resourceVersion"]))
 
     return handle  # type: ignore[return-value]

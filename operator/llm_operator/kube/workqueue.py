@@ -10,6 +10,8 @@ from llm_operator.telemetry.metrics import Metrics
 
 Key = tuple[str, str]
 """Namespace and name."""
+Version = tuple[str, str]
+"""Kind and resourceVersion of something that was written."""
 
 BACKOFF_BASE_SECONDS = 0.05
 BACKOFF_LIMIT_SECONDS = 300.0
@@ -28,7 +30,7 @@ class WorkQueue:
         self._ready: deque[Key] = deque()
         self._added_at: dict[Key, float] = {}
         self._in_work: dict[Key, float] = {}
-        self._again: set[Key] = set()
+        self._again: dict[Key, set[Version | None]] = {}
         self._failures: dict[Key, int] = {}
         self._later: dict[Key, tuple[float, asyncio.TimerHandle]] = {}
         self._wake = asyncio.Event()
@@ -49,10 +51,15 @@ class WorkQueue:
         """Nothing waits and nothing is worked on."""
         return not self._ready and not self._in_work
 
-    def add(self, key: Key) -> None:
-        """Work on a key as soon as a worker is free."""
+    def add(self, key: Key, because: Version | None = None) -> None:
+        """Work on a key as soon as a worker is free.
+
+        Args:
+            key: what to work on.
+            because: the version that is the only reason; the worker that wrote it takes the reason back by `wrote`.
+        """
         if key in self._in_work:
-            self._again.add(key)
+            self._again.setdefault(key, set()).add(because)
             return
         if key in self._added_at:
             return
@@ -85,6 +92,12 @@ class WorkQueue:
         """A key succeeded: its next failure starts with the shortest backoff."""
         self._failures.pop(key, None)
 
+    def wrote(self, key: Key, version: Version) -> None:
+        """The key's worker got the answer to its own write: where the watch was faster, that was no news."""
+        reasons = self._again.get(key)
+        if reasons is not None:
+            reasons.discard(version)
+
     async def get(self) -> Key:
         """The next key; the caller must call `done` afterwards."""
         while not self._ready:
@@ -99,8 +112,7 @@ class WorkQueue:
     def done(self, key: Key) -> None:
         """A worker is finished with a key."""
         self._work.observe(self._clock() - self._in_work.pop(key))
-        if key in self._again:
-            self._again.discard(key)
+        if self._again.pop(key, None):
             self.add(key)
 
     def oldest_in_work(self) -> float:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.spec import LLMDeploymentSpec
 
 MANAGER = "llm-operator"
 """Field manager of every server-side apply, and value of the managed-by label."""
@@ -21,6 +24,9 @@ ANNOTATION_MODEL = "llm-operator.dev/model"
 """On a pod template: the prepared model that it mounts; absent where nothing was prepared."""
 
 JSON = dict[str, Any]
+
+SPECS_REMEMBERED = 64
+_COMPACT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def selector_labels(resource: LLMDeployment) -> dict[str, str]:
@@ -61,9 +67,30 @@ def owner_reference(resource: LLMDeployment) -> JSON:
 
 def compact_json(value: object) -> str:
     """The shortest JSON text of a value, with sorted keys, so that equal values have equal texts."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _COMPACT.encode(value)
 
 
+def _once_per_spec(compute: Callable[[LLMDeployment], str]) -> Callable[[LLMDeployment], str]:
+    """Remember what follows from a spec alone: it is asked for many times in one reconciliation.
+
+    Kept by identity, because a spec holds lists and has no hash. The spec is kept too, so that no other can get its
+    identity; a few are enough, for those in work.
+    """
+    kept: dict[int, tuple[LLMDeploymentSpec, str]] = {}
+
+    @wraps(compute)
+    def remembered(resource: LLMDeployment) -> str:
+        entry = kept.get(id(resource.spec))
+        if entry is None:
+            if len(kept) >= SPECS_REMEMBERED:
+                kept.pop(next(iter(kept)), None)
+            entry = kept[id(resource.spec)] = (resource.spec, compute(resource))
+        return entry[1]
+
+    return remembered
+
+
+@_once_per_spec
 def inputs_hash(resource: LLMDeployment) -> str:
     """Hash of everything the user says about a pod; ten hexadecimal digits.
 

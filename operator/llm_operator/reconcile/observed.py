@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json, to_json
+
 from llm_operator.manifests.common import ANNOTATION_MODEL, LABEL_INPUTS
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Child:
 
     def body(self) -> JSON:
         """The child's metadata and spec."""
-        body: JSON = json.loads(self.text)
+        body: JSON = from_json(self.text)
         return body
 
 
@@ -120,7 +122,7 @@ def child_from(raw: Mapping[str, Any]) -> Child:
         generation=meta.get("generation", 0),
         owner_uid=next((owner["uid"] for owner in meta.get("ownerReferences") or [] if owner.get("controller")), None),
         deleting="deletionTimestamp" in meta,
-        text=json.dumps(said, separators=(",", ":")),
+        text=to_json(said).decode(),
         status={key: value for key, value in status.items() if isinstance(value, int)},
     )
 

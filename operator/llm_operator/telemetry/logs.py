@@ -11,6 +11,8 @@ from typing import Any
 context: ContextVar[dict[str, Any] | None] = ContextVar("log_context", default=None)
 """Fields of the reconciliation that is going on in the current task."""
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: ts, level, logger, msg, and the fields of the reconciliation."""
@@ -26,7 +28,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _ENCODER.encode(line)
 
 
 def configure(level: str, form: str) -> None:

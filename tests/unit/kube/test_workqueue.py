@@ -31,6 +31,28 @@ async def test_a_key_added_while_in_work_comes_back_after_done(queue: WorkQueue)
     assert await queue.get() == A
 
 
+async def test_the_watch_s_word_of_a_worker_s_own_write_is_no_news(queue: WorkQueue) -> None:
+    queue.add(A)
+    assert await queue.get() == A
+    queue.add(A, ("Service", "7"))
+    queue.wrote(A, ("Service", "7"))
+    queue.done(A)
+    assert queue.idle
+
+
+@pytest.mark.parametrize("other", [None, ("Service", "8"), ("Deployment", "7")])
+async def test_any_other_reason_brings_the_key_back(queue: WorkQueue, other: tuple[str, str] | None) -> None:
+    queue.add(A)
+    assert await queue.get() == A
+    queue.add(A, other)
+    queue.add(A, ("Service", "7"))
+    queue.wrote(A, ("Service", "7"))
+    queue.done(A)
+    assert await queue.get() == A
+    queue.done(A)
+    assert queue.idle, "the reasons are used up"
+
+
 async def test_the_earliest_of_several_times_counts(queue: WorkQueue) -> None:
     queue.add_after(A, 60)
     queue.add_after(A, 0.01)

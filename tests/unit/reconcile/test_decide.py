@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from llm_operator.manifests import deployment as deployment_module
-from llm_operator.manifests.common import ANNOTATION_TEMPLATE
+from llm_operator.manifests.common import ANNOTATION_TEMPLATE, SPECS_REMEMBERED, inputs_hash
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
@@ -25,6 +25,15 @@ def test_nothing_to_write_when_all_is_there() -> None:
     of = resource(replicas=2)
     decision = decide(of, applied(of), plan(of))
     assert (decision.applies, decision.deletes) == ((), ())
+
+
+def test_the_hash_of_inputs_is_that_of_the_spec_however_many_there_are() -> None:
+    several = [resource(contextLength=1024 + number) for number in range(3 * SPECS_REMEMBERED)]
+    first = [inputs_hash(of) for of in several]
+    assert len(set(first)) == len(several)
+    assert [inputs_hash(of) for of in reversed(several)] == first[::-1]
+    scaled = several[0].model_copy(update={"spec": several[1].spec})
+    assert inputs_hash(scaled) == first[1]
 
 
 @pytest.mark.parametrize(("replicas", "expected"), [(0, False), (1, False), (2, True), (5, True)])

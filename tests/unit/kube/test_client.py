@@ -1,0 +1,80 @@
+"""The client against a server of its own, which answers what it was asked."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from llm_operator.kube import client as client_module
+from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.telemetry.metrics import Metrics
+
+SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "demo", "namespace": "team"}, "spec": {"ä": [1]}}
+
+
+class FakeConnection:
+    """Credentials that change with every question."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+        self.asked = 0
+
+    def authorization(self) -> str:
+        self.asked += 1
+        return f"Bearer token-{self.asked}"
+
+    def ssl_context(self) -> ssl.SSLContext | bool:
+        return False
+
+
+async def echo(request: web.Request) -> web.Response:
+    if "missing" in request.path:
+        return web.json_response({"reason": "NotFound", "message": "no such thing"}, status=404)
+    return web.json_response(
+        {
+            "authorization": request.headers["Authorization"],
+            "type": request.headers["Content-Type"],
+            "query": dict(request.query),
+            "body": await request.json() if request.can_read_body else None,
+        }
+    )
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[TestServer]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", echo)
+    async with TestServer(app) as started:
+        yield started
+
+
+def client_for(server: TestServer) -> ApiClient:
+    return ApiClient(FakeConnection(str(server.make_url("")).rstrip("/")), Metrics())  # type: ignore[arg-type]
+
+
+async def test_an_apply_sends_the_object_under_our_field_manager(server: TestServer) -> None:
+    async with client_for(server) as client:
+        answer = await client.apply(SERVICE, force=True)
+    assert answer["body"] == SERVICE
+    assert answer["query"] == {"fieldManager": "llm-operator", "force": "true"}
+    assert answer["type"] == "application/apply-patch+yaml"
+
+
+async def test_credentials_are_asked_for_now_and_then(server: TestServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with client_for(server) as client:
+        told = [(await client.get("Service", "team", "demo"))["authorization"] for _ in range(3)]
+        assert told == ["Bearer token-1"] * 3
+    monkeypatch.setattr(client_module, "AUTHORIZATION_SECONDS", 0.0)
+    async with client_for(server) as client:
+        told = [(await client.get("Service", "team", "demo"))["authorization"] for _ in range(2)]
+        assert told == ["Bearer token-1", "Bearer token-2"]
+
+
+async def test_a_refusal_carries_the_server_s_words(server: TestServer) -> None:
+    async with client_for(server) as client:
+        with pytest.raises(ApiError, match="404 NotFound: no such thing"):
+            await client.get("Service", "team", "missing")
