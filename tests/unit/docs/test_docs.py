@@ -6,17 +6,24 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from llm_operator.api import LLMDeployment
+from llm_operator.api.status import ConditionType
+from llm_operator.modeltools import report
+from llm_operator.reconcile import prepare
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PACKAGE = ROOT / "operator" / "llm_operator"
 # The position of the reason in a call, where it is not given by name.
-REASON_POSITION = {"Trouble": 0, "Finding": 2, "Refusal": 0, "Diagnosis": 0, "unknown_outcome": 1, "_sign": 1}
+REASON_POSITION = {
+    **{"Trouble": 0, "Finding": 2, "Refusal": 0, "Diagnosis": 0, "unknown_outcome": 1, "_sign": 1},
+    **{"ToolError": 0, "StageReport": 2, "_stage": 3, "running": 0},
+}
 # The ends of reasons that are put together: SecretMissing, ConfigMapKeyMissing.
 PARTS = {"Missing", "KeyMissing"}
 REASON = re.compile(r"([A-Z]+[a-z0-9]+)+[A-Z]*s?")
@@ -71,8 +78,32 @@ def reasons() -> Iterator[tuple[str, str]]:
                         yield part.value, page_id(path)
 
 
+def documented_words() -> set[str]:
+    return set(re.findall(r"`([A-Za-z0-9]+)`", (ROOT / "docs" / "status.md").read_text()))
+
+
 def test_every_reason_is_documented() -> None:
-    documented = set(re.findall(r"`([A-Za-z0-9]+)`", (ROOT / "docs" / "status.md").read_text()))
+    documented = documented_words()
     found = set(reasons())
     assert len(found) > 20, "the search finds the reasons of the code"
     assert sorted(entry for entry in found if entry[0] not in documented | PARTS) == []
+
+
+def test_the_reasons_of_the_stages_before_serving_are_documented_where_these_are() -> None:
+    """Also in the section of their own: some of their words are an engine's too, where they mean something else."""
+    text = (ROOT / "docs" / "status.md").read_text()
+    section = text.split("## ModelCached and WeightsQuantized")[1].split("## Available")[0]
+    told = set(re.findall(r"`([A-Za-z0-9]+)`", section))
+    assert set(get_args(report.Reason)) - told == set()
+    assert set(prepare._DONE.values()) - told == set()
+    assert {"Fetching", "Quantizing", "Removing", "JobFailed", "ClaimMissing"} - told == set()
+
+
+def test_every_stage_that_progress_tells_is_documented() -> None:
+    told = set(re.findall(r"`([A-Za-z]+)`", (ROOT / "docs" / "models.md").read_text()))
+    shown = set(get_args(report.Stage)) - {"Inspecting"}  # it is over before anybody could read of it
+    assert shown - told == set()
+
+
+def test_every_condition_is_documented() -> None:
+    assert set(get_args(ConditionType)) - documented_words() == set()

@@ -14,7 +14,6 @@ from llm_operator.engines import check
 from llm_operator.manifests.model_job import quantize_arguments
 from tests.unit.helm.rendering import ROOT
 
-
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
 
 
