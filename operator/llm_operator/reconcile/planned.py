@@ -20,6 +20,7 @@ from llm_operator.planning import (
     PlanResult,
     UnknownGpuError,
     Verdict,
+    WeightQuantization,
     gpu_by_name,
     plan_document,
 )
@@ -71,9 +72,26 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         context_length=spec.context_length,
         max_concurrent_sequences=spec.max_concurrent_sequences,
         max_batched_tokens=_batched_tokens(spec, shape),
+        weight_quantization=_recipe(spec),
         prefix_caching=spec.kv_cache.prefix_caching,
         enforce_eager="--enforce-eager" in spec.engine.extra_args,
         hybrid_cache="--disable-hybrid-kv-cache-manager" not in spec.engine.extra_args,
+    )
+
+
+def _recipe(spec: LLMDeploymentSpec) -> WeightQuantization | None:
+    recipe = spec.weight_quantization
+    if recipe is None:
+        return None
+    calibration = recipe.calibration
+    return WeightQuantization(
+        method=recipe.method,
+        bits=recipe.bits,
+        group_size=recipe.group_size,
+        samples=0 if calibration.dataset == "None" else calibration.samples,
+        sequence_length=calibration.sequence_length,
+        batch_size=calibration.batch_size,
+        search_scale=calibration.search_scale,
     )
 
 
