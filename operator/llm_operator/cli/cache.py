@@ -173,8 +173,8 @@ def table(models: Sequence[CachedModel]) -> str:
 
 def _row(model: CachedModel) -> list[str]:
     state = f"{model.state}: {model.reason}" if model.reason else model.message or model.state
-    if model.to_be_removed and model.unused:
-        state = f"{state}, to be removed"
+    if model.to_be_removed:
+        state = f"{state}, to be removed{' once unused' if model.used_by else ''}"
     return [
         model.namespace,
         model.claim or "-",

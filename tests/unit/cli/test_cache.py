@@ -249,6 +249,12 @@ def test_the_table() -> None:
     ]
 
 
+def test_a_mark_on_what_is_used_again_is_seen() -> None:
+    model = only([job(body(), result=FETCHED, remove="true")], body("again"))
+    assert "Ready, to be removed once unused  again" in table([model])
+    assert not model.unused
+
+
 def test_an_empty_cache() -> None:
     assert table(()) == "No models."
     assert inventory([], [body()]) == Inventory(())
