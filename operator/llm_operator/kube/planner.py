@@ -21,7 +21,7 @@ from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.planning import GpuFacts, PlanInputError, PlanRequest, PlanResult, plan
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.planned import gpu_given, outcome_of, request_from_spec, unknown_outcome
+from llm_operator.reconcile.planned import gpu_given, outcome_of, request_from_spec, unknown_outcome, with_quantization
 from llm_operator.reconcile.prepare import Looked
 from llm_operator.telemetry.metrics import Metrics
 
@@ -76,8 +76,10 @@ class ClusterPlanner:
             return unknown_outcome(spec, "ReadingNodes", "reading the nodes' GPUs", pending=True)
         if gpu is None:
             text = "the GPU's memory is not known: set spec.gpu.memory, or label the nodes with GPU feature discovery"
-            return unknown_outcome(spec, "GPUUnknown", text, architecture=facts.shape.architecture)
-        return self._planned(spec, facts, gpu)
+            outcome = unknown_outcome(spec, "GPUUnknown", text, architecture=facts.shape.architecture)
+        else:
+            outcome = self._planned(spec, facts, gpu)
+        return with_quantization(outcome, spec, facts.shape, gpu)
 
     def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:
         """What the running engine said of itself, as far as it was read."""

@@ -28,6 +28,7 @@ from llm_operator.planning.gpus import (
     parse_quantity,
 )
 from llm_operator.planning.planner import plan, unknown
+from llm_operator.planning.quantizing import QuantizationNeeds, quantization_needs, quantization_problems
 from llm_operator.planning.types import (
     DEFAULT_MEMORY_PERCENT,
     Backend,
@@ -60,6 +61,7 @@ __all__ = [
     "PlanInputError",
     "PlanRequest",
     "PlanResult",
+    "QuantizationNeeds",
     "Term",
     "UnknownGpuError",
     "Verdict",
@@ -74,6 +76,8 @@ __all__ = [
     "parse_quantity",
     "plan",
     "plan_document",
+    "quantization_needs",
+    "quantization_problems",
     "result_document",
     "unknown",
 ]

@@ -7,9 +7,11 @@ config/cache.py, v1/attention/backends and the architectures in its wheel.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from llm_operator.models import CheckpointQuantization, Role
-from llm_operator.planning.types import Backend, Engine, KVQuantization, PlanInputError, PlanRequest
+from llm_operator.planning.quantizing import quantization_problems
+from llm_operator.planning.types import Backend, Engine, KVQuantization, PlanInputError, PlanRequest, WeightQuantization
 from llm_operator.planning.weights import quantization_in_force
 
 TURBOMIND = frozenset(
@@ -32,21 +34,6 @@ TURBOMIND_BEFORE_0_14 = TURBOMIND | {
     "ChatGLMModel",
     "ChatGLMForConditionalGeneration",
 }
-# lmdeploy/lite/apis/calibrate.py of 0.18.0.
-QUANTIZABLE = frozenset(
-    {
-        "InternLM2ForCausalLM",
-        "InternLM3ForCausalLM",
-        "Qwen2ForCausalLM",
-        "Qwen3ForCausalLM",
-        "Qwen3MoeForCausalLM",
-        "LlamaForCausalLM",
-        "Phi3ForCausalLM",
-        "ChatGLMModel",
-        "MixtralForCausalLM",
-        "MistralForCausalLM",
-    }
-)
 TURBOMIND_GROUPS = {"awq": (128,), "gptq": (128,), "compressed-tensors": (32, 128), "mxfp4": (32,)}
 
 
@@ -69,6 +56,17 @@ def refusals(request: PlanRequest) -> tuple[str, ...]:
     A card of unknown compute capability is refused nothing that depends on it.
     """
     return tuple(_refusals(request))
+
+
+def awq_recipe(request: PlanRequest) -> WeightQuantization | None:
+    """Return how this project would quantize the model for this engine and card; None where it cannot.
+
+    With the usual calibration, or without data where auto_awq knows no other way. The KV cache is left out of account.
+    """
+    for recipe in (WeightQuantization(), WeightQuantization(samples=0)):
+        if not refusals(replace(request, weight_quantization=recipe, kv_quantization=KVQuantization.NONE)):
+            return recipe
+    return None
 
 
 def _refusals(request: PlanRequest) -> Iterator[str]:
@@ -103,20 +101,9 @@ def _card(request: PlanRequest) -> Iterator[str]:
 
 
 def _requested_quantization(request: PlanRequest) -> Iterator[str]:
-    wanted, shape = request.weight_quantization, request.shape
-    if wanted is None:
-        return
-    if shape.quantization is not None:
-        yield f"the checkpoint is already quantized ({shape.quantization.method}): weightQuantization needs 16 bit"
-    if wanted.method.upper() != "AWQ" or wanted.bits != 4:
-        yield f"weightQuantization {wanted.method} with {wanted.bits} bits is not served; expected AWQ with 4 bits"
-    if shape.architecture not in QUANTIZABLE:
-        yield f"lmdeploy lite auto_awq does not know {shape.architecture}"
-    if shape.hidden_size % wanted.group_size or shape.intermediate_size % wanted.group_size:
-        yield (
-            f"AWQ needs sizes that are multiples of the group {wanted.group_size}; hidden_size is {shape.hidden_size},"
-            f" intermediate_size {shape.intermediate_size}"
-        )
+    if request.weight_quantization is not None:
+        # Which GPU does it is not this plan's affair.
+        yield from quantization_problems(request.shape, request.weight_quantization, None)
 
 
 def _turbomind(request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from llm_operator.planning.capability import refusals
+from llm_operator.planning.capability import awq_recipe
 from llm_operator.planning.decide import check, decide
 from llm_operator.planning.parallel import accepted
 from llm_operator.planning.types import KVQuantization, PlanRequest, PlanResult, Verdict, WeightQuantization
@@ -39,9 +39,8 @@ def compare(
     tensors = accepted(request, request.gpu.count) if tensors is None else tensors
     policies = tuple(KVQuantization) if kv_quantizations is None else kv_quantizations
     if weight_quantizations is None:
-        awq = WeightQuantization()
-        usable = not refusals(replace(request, weight_quantization=awq, kv_quantization=KVQuantization.NONE))
-        weight_quantizations = (None, awq) if usable else (request.weight_quantization,)
+        awq = awq_recipe(request)
+        weight_quantizations = (None, awq) if awq is not None else (request.weight_quantization,)
     cells = [
         _cell(request, tensor, policy, weights)
         for tensor in tensors[:MOST_CELLS]

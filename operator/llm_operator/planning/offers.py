@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from llm_operator.planning.capability import refusals
+from llm_operator.planning.capability import awq_recipe, refusals
 from llm_operator.planning.decide import decide
 from llm_operator.planning.estimate import LEAST_CONTEXT, estimate, largest_percent
 from llm_operator.planning.parallel import accepted, objections
@@ -18,7 +18,6 @@ from llm_operator.planning.types import (
     Plan,
     PlanRequest,
     Verdict,
-    WeightQuantization,
 )
 
 MOST_OFFERS = 8
@@ -27,9 +26,6 @@ LARGEST_OFFERED_GPU = 512
 MOST_PERCENT = 95
 NEWEST_LMDEPLOY = "0.18.0"
 NEWEST_VLLM = "0.33.0"
-AWQ = WeightQuantization()
-AWQ_CHANGE = {"weightQuantization": {"method": "AWQ", "bits": 4, "groupSize": 128}}
-
 Change = Mapping[str, object]
 
 
@@ -62,8 +58,7 @@ def _single(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
     yield from _caches(request)
     yield from _contexts(request)
     yield from _percent(request)
-    if _may_quantize(request):
-        yield AWQ_CHANGE, replace(request, weight_quantization=AWQ)
+    yield from _awq(request)
     if request.weight_quantization is not None:
         yield {"weightQuantization": None}, replace(request, weight_quantization=None)
     for sequences in (256, 64, 16):
@@ -72,19 +67,20 @@ def _single(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
 
 
 def _pairs(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
-    for change, first in (*_tensors(request), *((AWQ_CHANGE, replace(request, weight_quantization=AWQ)),)):
-        if change is AWQ_CHANGE and not _may_quantize(request):
-            continue
-        for second_change, second in (*_caches(first), *_percent(first), *_contexts(first)):
+    for change, first in (*_tensors(request), *_awq(request)):
+        for second_change, second in (*_caches(first), *_percent(first), *_contexts(first), *_awq(first)):
             yield {**change, **second_change}, second
-        if change is not AWQ_CHANGE and _may_quantize(first):
-            yield {**change, **AWQ_CHANGE}, replace(first, weight_quantization=AWQ)
 
 
-def _may_quantize(request: PlanRequest) -> bool:
-    if request.weight_quantization is not None or request.shape.quantization is not None:
-        return False
-    return not refusals(replace(request, weight_quantization=AWQ, kv_quantization=KVQuantization.NONE))
+def _awq(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
+    """Yield the recipe that this model takes, where it may be quantized at all."""
+    recipe = awq_recipe(request)
+    if recipe is None or request.weight_quantization is not None or request.shape.quantization is not None:
+        return
+    said: dict[str, object] = {"method": recipe.method, "bits": recipe.bits, "groupSize": recipe.group_size}
+    if not recipe.samples:
+        said["calibration"] = {"dataset": "None"}
+    yield {"weightQuantization": said}, replace(request, weight_quantization=recipe)
 
 
 def _engines(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:

@@ -70,11 +70,19 @@ class GpuFacts:
 
 @dataclass(frozen=True, slots=True)
 class WeightQuantization:
-    """Quantization done by this project before serving (spec.weightQuantization); the checkpoint must be 16 bit."""
+    """Quantization done by this project before serving (spec.weightQuantization); the checkpoint must be 16 bit.
+
+    samples: of the calibration; 0 for none. sequence_length: tokens of one. search_scale: search the scaling ratio.
+    What is served depends on the first three alone.
+    """
 
     method: str = "AWQ"
     bits: int = 4
     group_size: int = 128
+    samples: int = 128
+    sequence_length: int = 2048
+    batch_size: int = 1
+    search_scale: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def _on_rank(request: PlanRequest, tensor: int) -> list[_Local]:
         if quantized and quantization is not None:
             if quantization.method == "mxfp4" and request.engine is Engine.VLLM:
                 rows, columns = padded(rows, MXFP4_PADDING), padded(columns, MXFP4_PADDING)
-            size = _quantized_bytes(rows, columns, quantization, wide_zeros=wide_zeros)
+            size = quantized_bytes(rows, columns, quantization, wide_zeros=wide_zeros)
             codes = rows * columns * quantization.bits / 8
         else:
             size = codes = rows * columns * SERVED_BYTES
@@ -169,7 +169,8 @@ def second_copy_of_tied_head(request: PlanRequest, tensor: int) -> int:
     return padded(shape.vocabulary_size, 8 * tensor) // tensor * shape.hidden_size * SERVED_BYTES
 
 
-def _quantized_bytes(rows: int, columns: int, how: CheckpointQuantization, *, wide_zeros: bool) -> float:
+def quantized_bytes(rows: int, columns: int, how: CheckpointQuantization, *, wide_zeros: bool) -> float:
+    """Return the bytes of one quantized matrix with its scales and zero points."""
     if how.method == "mxfp4":
         return rows * columns / 2 + rows * columns / 32
     if how.block is not None:

@@ -23,6 +23,8 @@ from llm_operator.planning import (
     WeightQuantization,
     gpu_by_name,
     plan_document,
+    quantization_needs,
+    quantization_problems,
 )
 from llm_operator.planning.weights import weight_bytes
 from llm_operator.reconcile.outcome import PlanOutcome
@@ -117,6 +119,32 @@ def unknown_outcome(
         context_length=spec.context_length,
         kv=KVAllocation(ratio_percent=percent if spec.engine.type == "LMDeploy" else None),
         architecture=architecture,
+    )
+
+
+def with_quantization(
+    outcome: PlanOutcome, spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts | None
+) -> PlanOutcome:
+    """The outcome with what the quantization that the spec asks for takes, and what stands against it.
+
+    Where the policy is to warn, a GPU that is likely too small does not: the Job goes on with less calibration data.
+    """
+    recipe = _recipe(spec)
+    if recipe is None:
+        return outcome
+    memory = gpu.memory_bytes if gpu is not None and spec.plan_policy == "Enforce" else None
+    needs = quantization_needs(
+        shape,
+        recipe.samples,
+        recipe.sequence_length,
+        group_size=recipe.group_size,
+        batch_size=recipe.batch_size,
+        search_scale=recipe.search_scale,
+    )
+    return replace(
+        outcome,
+        quantization_problems=quantization_problems(shape, recipe, memory),
+        quantization_memory_bytes=needs.host_bytes,
     )
 
 

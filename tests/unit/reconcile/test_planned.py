@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from llm_operator.models import parse_config
-from llm_operator.planning import PlanRequest, gpu_by_name, plan
-from llm_operator.reconcile.planned import request_from_spec
+from llm_operator.planning import PlanRequest, WeightQuantization, gpu_by_name, plan, quantization_needs
+from llm_operator.reconcile.planned import request_from_spec, unknown_outcome, with_quantization
 from tests.unit.reconcile.build import resource
 
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
+MODEL = {"huggingFace": {"repository": "org/model"}}
 SHAPE = parse_config(json.loads((CONFIGS / "llama-3.1-8b.json").read_text()))
 
 
@@ -52,3 +53,42 @@ def test_a_plan_counts_on_no_more_sequences_than_tokens() -> None:
     short = plan(request("VLLM", "--max-num-batched-tokens", "100", contextLength=16)).plan
     assert short is not None
     assert short.max_concurrent_requests == 100
+
+
+@pytest.mark.parametrize(
+    ("recipe", "planned"),
+    [
+        ({}, WeightQuantization()),
+        ({"groupSize": 64}, WeightQuantization(group_size=64)),
+        ({"calibration": {"dataset": "None"}}, WeightQuantization(samples=0)),
+        (
+            {"calibration": {"samples": 16, "sequenceLength": 512, "batchSize": 2, "searchScale": True}},
+            WeightQuantization(samples=16, sequence_length=512, batch_size=2, search_scale=True),
+        ),
+    ],
+)
+def test_the_recipe_of_the_weights_is_planned_for(recipe: dict[str, Any], planned: WeightQuantization) -> None:
+    found = request("VLLM", model=MODEL, cache={"size": "100Gi"}, weightQuantization=recipe)
+    assert found.weight_quantization == planned
+    assert request("VLLM").weight_quantization is None
+
+
+def asked(**spec: Any) -> tuple[tuple[str, ...], int | None]:
+    """What the reconciler is told of a quantization on one A6000."""
+    of = resource(model=MODEL, cache={"size": "100Gi"}, **spec).spec
+    outcome = with_quantization(unknown_outcome(of, "Any", ""), of, SHAPE, gpu_by_name("NVIDIA-RTX-A6000"))
+    return outcome.quantization_problems, outcome.quantization_memory_bytes
+
+
+def test_the_reconciler_hears_what_quantizing_takes() -> None:
+    assert asked() == ((), None)
+    problems, memory = asked(weightQuantization={})
+    assert problems == ()
+    assert memory == quantization_needs(SHAPE, 128, 2048).host_bytes
+
+
+def test_a_gpu_that_is_likely_too_small_is_only_tried_where_the_policy_says_so() -> None:
+    large = {"calibration": {"samples": 1024}}
+    (problem,), _ = asked(weightQuantization=large)
+    assert "256 samples of 2048 tokens would fit" in problem
+    assert asked(weightQuantization=large, planPolicy="Warn")[0] == ()
