@@ -87,6 +87,8 @@ class OutputReader:
         """Read one line."""
         layer = _LAYER.search(text)
         if text.startswith("Loading calibrate dataset"):
+            # The rate is that of layers: loading the model does not count.
+            self._began = self._clock()
             self._show("loading calibration data", now=True)
         elif layer is None:
             return

@@ -66,8 +66,8 @@ def test_layers_become_percent_and_time_left() -> None:
     assert [(line["stage"], line.get("percent"), line.get("secondsLeft")) for line in told] == [
         ("Calibrating", None, None),
         ("Calibrating", None, None),
-        ("Calibrating", 25, 9),
-        ("Calibrating", 50, 4),
+        ("Calibrating", 25, 3),
+        ("Calibrating", 50, 2),
         ("Calibrating", 100, 0),
         ("Quantizing", 0, None),
         ("Quantizing", 50, 1),
