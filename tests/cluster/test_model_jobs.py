@@ -14,7 +14,7 @@ import pytest
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.artifacts import artifacts_of
+from llm_operator.manifests.artifacts import artifacts_of, removal_name
 from tests.cluster.helpers import JSON, Space, eventually, llm
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest
@@ -217,9 +217,12 @@ def test_a_model_that_nobody_uses_is_removed_when_asked(operator: OperatorUnderT
     ask = {"metadata": {"annotations": {"llm-operator.dev/remove": "true"}}}
     space.patch(job, ask, "Job")
     time.sleep(1)
-    assert space.names("Job") == {job}, "an object asks for it"
+    asked = jobs(space)[0]["metadata"]["annotations"]
+    assert "llm-operator.dev/remove" not in asked, "an object asks for it: the wish is void"
     space.delete(KIND, "demo")
-    removal = job.replace("fetch", "remove")
+    eventually(lambda: "llm-operator.dev/unused-since" in jobs(space)[0]["metadata"]["annotations"], 90, "unused")
+    space.patch(job, ask, "Job")
+    removal = removal_name("models", DIRECTORY)
     # The pods go when the garbage collector has found the kind, which it looks for every half minute.
     eventually(lambda: removal in space.names("Job"), seconds=90, why="a removal")
     # Whoever comes now waits until it is gone, and fetches it anew.

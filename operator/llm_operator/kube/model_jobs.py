@@ -11,6 +11,7 @@ from llm_operator.kube.cache import JOB_PREFIX, Cache, job_key
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.artifacts import (
+    ANNOTATION_REMOVE,
     ANNOTATION_RESULT,
     ANNOTATION_UNUSED_SINCE,
     artifacts_of,
@@ -57,11 +58,10 @@ class ModelJobs:
 
     def jobs_of(self, key: Key, resource: LLMDeployment) -> dict[str, JobView]:
         """The Jobs that make, or remove, what an object asks for, by name, as far as they exist."""
-        names = [
-            name for artifact in artifacts_of(resource) for name in (artifact.job_name, f"llm-remove-{artifact.digest}")
-        ]
-        found = {name: self._cache.job(job_key(key[0], name)) for name in names}
-        return {name: job for name, job in found.items() if job is not None}
+        names = [artifact.job_name for artifact in artifacts_of(resource)]
+        made = {name: job for name in names if (job := self._cache.job(job_key(key[0], name))) is not None}
+        removals = [name for job in made.values() if (name := job.removal()) is not None]
+        return made | {name: job for name in removals if (job := self._cache.job(job_key(key[0], name))) is not None}
 
     async def reconcile(self, key: Key) -> None:
         """Look at one Job after something happened to it.
@@ -70,15 +70,20 @@ class ModelJobs:
             ApiError: the API server failed; the key is to be tried again.
         """
         job = self._cache.job(key)
-        counterpart = self._counterpart(key)
-        maker = counterpart if _removes(key) else key
-        for waiting in (*self._waiting.get(maker or key, ()), *([counterpart] if counterpart and not job else [])):
-            self._queue.add(waiting)
+        makers = self._makers(key)
+        for concerned in makers or [key]:
+            for waiting in self._waiting.get(concerned, ()):
+                self._queue.add(waiting)
         if job is None or job.deleting:
             return
         if not self._interest_known(key[0]):
             self._queue.add_after(key, UNKNOWN_INTEREST_SECONDS)
             return
+        if job.stage == "remove" and job.phase == "Complete":
+            for maker in makers:
+                self._queue.add(maker)
+        removal = job.removal()
+        counterpart = makers[0] if makers else job_key(key[0], removal) if removal and job.stage != "remove" else None
         fate = fate_of(
             job,
             wanted=bool(self._waiting.get(key)),
@@ -87,8 +92,6 @@ class ModelJobs:
             now=datetime.fromisoformat(self._now()).astimezone(UTC),
             retention_seconds=self._tools.retention_seconds,
         )
-        if _removes(key) and job.phase == "Complete" and counterpart:
-            self._queue.add(counterpart)
         await self._carry_out(key, job, fate)
 
     async def _carry_out(self, key: Key, job: JobView, fate: Fate) -> None:
@@ -100,7 +103,7 @@ class ModelJobs:
         elif fate.action == "MarkUnused":
             await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: self._now()})
         elif fate.action == "MarkUsed":
-            await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: None})
+            await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: None, ANNOTATION_REMOVE: None})
         elif fate.action == "Delete":
             log.info("Job %s is deleted: %s", job.name, fate.why)
             await self._client.delete("Job", namespace, job.name, job.uid)
@@ -122,7 +125,7 @@ class ModelJobs:
         """Begin the removal of what a Job made; its own record goes when that is done."""
         claim = ClaimFacts(job.claim or "", job.claim_uid or "", single_node=False)
         log.info("%s is removed from claim %s", directory, claim.name)
-        body = remove_job(namespace, claim, job.digest, directory, self._tools)
+        body = remove_job(namespace, claim, directory, self._tools, job.placement)
         answer = await self._client.apply(body, force=True)
         self._cache.update({**answer, "kind": "Job"})
 
@@ -158,14 +161,10 @@ class ModelJobs:
         others = (other for other in self._cache.jobs(namespace) if self._waiting.get(job_key(namespace, other.name)))
         return any((told := other.result()) is not None and told.directory == directory for other in others)
 
-    def _counterpart(self, key: Key) -> Key | None:
-        """The Job that removes what this one makes, or whose work this one removes; None where there is none."""
+    def _makers(self, key: Key) -> list[Key]:
+        """The Jobs whose work a removal undoes; empty for other Jobs."""
         name = key[1].removeprefix(JOB_PREFIX)
-        digest = name.rsplit("-", 1)[-1]
-        pairs = [job.name for job in self._cache.jobs(key[0]) if job.digest == digest and job.name != name]
-        chosen = [pair for pair in pairs if pair.startswith("llm-remove-") != name.startswith("llm-remove-")]
-        return job_key(key[0], chosen[0]) if chosen else None
-
-
-def _removes(key: Key) -> bool:
-    return key[1].startswith(f"{JOB_PREFIX}llm-remove-")
+        if not name.startswith("llm-remove-"):
+            return []
+        jobs = self._cache.jobs(key[0])
+        return [job_key(key[0], job.name) for job in jobs if job.stage != "remove" and job.removal() == name]

@@ -57,6 +57,11 @@ def digest_of(*parts: object) -> str:
     return hashlib.sha256(compact_json(parts).encode()).hexdigest()[:10]
 
 
+def removal_name(claim: str, directory: str) -> str:
+    """Name of the Job that removes a directory from a claim, whoever made it and under however many names."""
+    return f"llm-remove-{digest_of(claim, directory)}"
+
+
 def claim_label(claim_name: str) -> str:
     """A claim's name as a label's value; longer ones end in a hash."""
     return claim_name if len(claim_name) <= 63 else f"{claim_name[:52].rstrip('-.')}-{digest_of(claim_name)}"

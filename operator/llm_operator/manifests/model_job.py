@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resource import LLMDeployment
@@ -14,6 +15,7 @@ from llm_operator.manifests.artifacts import (
     LABEL_STAGE,
     QUANTIZE_VERSION,
     Artifact,
+    removal_name,
 )
 from llm_operator.manifests.common import JSON, LABEL_MANAGED_BY, MANAGER, compact_json, owner_reference
 from llm_operator.manifests.model_volume import claim_labels, fetch_arguments, same_node
@@ -310,8 +312,20 @@ def _convert(request: JobRequest) -> _Parts:
     return _foreign(request, image, words, _Parts([], []), {"requests": dict(gpu), "limits": dict(gpu)})
 
 
-def remove_job(namespace: str, claim: ClaimFacts, digest: str, directory: str, tools: ToolSettings) -> JSON:
-    """The Job that removes one model from a claim that nothing uses."""
+def remove_job(
+    namespace: str, claim: ClaimFacts, directory: str, tools: ToolSettings, placement: Mapping[str, Any]
+) -> JSON:
+    """The Job that removes one model from a claim that nothing uses.
+
+    Args:
+        namespace: the claim's.
+        claim: the claim.
+        directory: the model's directory on it.
+        tools: the operator's settings.
+        placement: node selector, tolerations, affinity and pull secrets of the Job that made it.
+    """
+    name = removal_name(claim.name, directory)
+    digest = name.rsplit("-", 1)[-1]
     labels = {LABEL_MANAGED_BY: MANAGER, LABEL_STAGE: "remove", LABEL_ARTIFACT: digest, **claim_labels(claim.name)}
     container = {
         "name": CONTAINER,
@@ -339,14 +353,13 @@ def remove_job(namespace: str, claim: ClaimFacts, digest: str, directory: str, t
         },
         "containers": [container],
         "volumes": [_claim_volume("model", claim.name, read_only=False), {"name": "tmp", "emptyDir": {}}],
+        **placement,
     }
-    if claim.single_node:
-        pod["affinity"] = same_node(claim.name)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": f"llm-remove-{digest}",
+            "name": name,
             "namespace": namespace,
             "labels": labels,
             "ownerReferences": [claim_owner(claim)],

@@ -18,6 +18,7 @@ from llm_operator.manifests.artifacts import (
     ANNOTATION_UNUSED_SINCE,
     LABEL_ARTIFACT,
     LABEL_STAGE,
+    removal_name,
 )
 from llm_operator.reconcile.observed import ContainerEnd, Pod
 
@@ -82,12 +83,24 @@ class JobView:
     claim: str | None
     """Claim that owns it."""
     claim_uid: str | None
+    placement: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """Of its pod template: what decides on which nodes, and with which pull secrets, it can run."""
     pods: tuple[Pod, ...] = ()
 
     def result(self) -> Result | None:
         """What it told, from its record or from its pods; None while nothing is known."""
         text = self.told if self.told is not None else last_words(self.pods)
         return parse_result(text) if text is not None else None
+
+    def removal(self) -> str | None:
+        """Name of the Job that removes what it made; the same for all that made the same. None: it made nothing."""
+        result = self.result()
+        if result is None or not result.ok or not result.directory or self.claim is None:
+            return None
+        return removal_name(self.claim, result.directory)
+
+
+PLACEMENT = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets")
 
 
 def job_from(raw: Mapping[str, Any]) -> JobView:
@@ -100,6 +113,7 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
     failed = true.get("Failed") or true.get("FailureTarget")
     done = true.get("Complete")
     end = done or true.get("Failed")
+    pod = ((raw.get("spec") or {}).get("template") or {}).get("spec") or {}
     owner: JSON = next((one for one in meta.get("ownerReferences") or [] if one["kind"] == "PersistentVolumeClaim"), {})
     return JobView(
         name=meta["name"],
@@ -117,6 +131,7 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         to_be_removed=annotations.get(ANNOTATION_REMOVE) == "true",
         claim=owner.get("name"),
         claim_uid=owner.get("uid"),
+        placement={name: pod[name] for name in PLACEMENT if name in pod},
     )
 
 

@@ -303,10 +303,10 @@ def _judge(course: _Course, artifact: Artifact, doing: str) -> StageReport:
 
     jobs = course.observed.jobs
     job = jobs.get(artifact.job_name)
-    if f"llm-remove-{artifact.digest}" in jobs:
-        return running("Removing", "an older copy is being removed from the cache first")
     if job is None or job.deleting:
         return running(doing, f"Job {artifact.job_name} is being made")
+    if job.removal() in jobs:
+        return running("Removing", "an unused copy is being removed from the cache first")
     if job.phase == "Active":
         course.trouble = job_trouble(job)
         if course.trouble is not None:

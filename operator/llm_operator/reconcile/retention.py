@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -16,6 +16,8 @@ FINAL_RETRY_SECONDS = 1800
 """After this any other failure: a licence may have been accepted, a Secret corrected, a volume enlarged."""
 IN_USE_SECONDS = 10
 """At this pace it is asked whether the pods have gone that mount what no object asks for any more."""
+REMOVED_SECONDS = 2
+"""At this pace a removal that has done its work asks whether the records of what it removed are gone."""
 KEPT = ("fetch", "quantize", "convert")
 """Stages that leave something on a claim."""
 
@@ -66,23 +68,21 @@ def fate_of(
         return Fate("Record")
     if job.phase == "Failed":
         return _failed(job, now)
-    done = _complete(job, counterpart, wanted=wanted or in_use, now=now, retention_seconds=retention_seconds)
-    # Nothing tells of the last pod's end.
-    return done if wanted or not in_use else replace(done, look_again_seconds=IN_USE_SECONDS)
-
-
-def _complete(
-    job: JobView, counterpart: JobView | None, *, wanted: bool, now: datetime, retention_seconds: int
-) -> Fate:
     if counterpart is not None:
-        done = counterpart.phase == "Complete"
-        return Fate("Delete", "what it made was removed") if done else Fate()
+        return Fate("Delete", "what it made was removed") if counterpart.phase == "Complete" else Fate()
+    return _complete(job, wanted=wanted, in_use=in_use, now=now, retention_seconds=retention_seconds)
+
+
+def _complete(job: JobView, *, wanted: bool, in_use: bool, now: datetime, retention_seconds: int) -> Fate:
     result = job.result()
     if result is None:
         return Fate("Delete", "its result was lost; the next one finds what is there")
-    if job.stage not in KEPT:
-        return Fate()
-    return _kept(job, result.directory, wanted=wanted, now=now, retention_seconds=retention_seconds)
+    if wanted:
+        return Fate("MarkUsed") if job.unused_since is not None or job.to_be_removed else Fate()
+    if in_use:
+        # Nothing tells of the last pod's end.
+        return Fate(look_again_seconds=IN_USE_SECONDS)
+    return _unused(job, result.directory, now=now, retention_seconds=retention_seconds)
 
 
 def _failed(job: JobView, now: datetime) -> Fate:
@@ -94,9 +94,7 @@ def _failed(job: JobView, now: datetime) -> Fate:
     return Fate("Delete", "it is tried again") if left <= 0 else Fate(look_again_seconds=left)
 
 
-def _kept(job: JobView, directory: str, *, wanted: bool, now: datetime, retention_seconds: int) -> Fate:
-    if wanted:
-        return Fate("MarkUsed") if job.unused_since is not None else Fate()
+def _unused(job: JobView, directory: str, *, now: datetime, retention_seconds: int) -> Fate:
     if job.unused_since is None:
         return Fate("MarkUnused")
     if job.to_be_removed:
@@ -110,7 +108,8 @@ def _kept(job: JobView, directory: str, *, wanted: bool, now: datetime, retentio
 def _removal(job: JobView, maker: JobView | None, now: datetime) -> Fate:
     """A removal's Job goes after the record of what it removed; one that failed is tried again."""
     if job.phase == "Complete":
-        return Fate("Delete", "its work is done") if maker is None else Fate()
+        done = Fate("Delete", "its work is done")
+        return done if maker is None else Fate(look_again_seconds=REMOVED_SECONDS)
     if job.phase == "Failed" and job.finished_at is not None:
         left = FINAL_RETRY_SECONDS - _seconds_since(job.finished_at, now)
         return Fate("Delete", "it is tried again") if left <= 0 else Fate(look_again_seconds=left)

@@ -67,7 +67,8 @@ def test_every_pod_is_restricted_and_has_no_token_of_the_cluster(resource: LLMDe
 
 
 def test_a_removal_is_taken_too() -> None:
-    job = remove_job("team", CLAIM, "0123456789", "models/a/b", TOOLS)
+    job = remove_job("team", CLAIM, "models/a/b", TOOLS, {"nodeSelector": {"a": "b"}})
+    assert job["spec"]["template"]["spec"]["nodeSelector"] == {"a": "b"}
     words = containers(job)[0]["args"]
     assert str(command_line("remove").parse_args(words).directory) == "models/a/b"
 

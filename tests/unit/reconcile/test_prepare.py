@@ -9,7 +9,7 @@ import pytest
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import KVAllocation
-from llm_operator.manifests.artifacts import artifacts_of
+from llm_operator.manifests.artifacts import artifacts_of, removal_name
 from llm_operator.manifests.common import inputs_hash
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.decide import Decision, decide, prepared_of
@@ -240,7 +240,7 @@ def test_what_serves_is_not_touched_while_a_new_model_is_prepared() -> None:
 def test_a_removal_is_waited_for() -> None:
     of = cached()
     fetch = stages(of)["fetch"]
-    removal = replace(job(fetch), name=f"llm-remove-{fetch.digest}", stage="remove")
+    removal = replace(job(fetch), name=removal_name("models", DIRECTORY), stage="remove")
     observed = seen(removal, done(fetch, fetched()))
     assert decide(of, observed, plan(of), TOOLS).held
     assert conditions(of, observed)["ModelCached"] == ("Unknown", "Removing")

@@ -65,8 +65,7 @@ def test_after_its_time_an_unused_model_is_removed() -> None:
 def test_a_removal_that_was_asked_for_still_heeds_pods() -> None:
     marked = replace(done(FETCH, fetched()), unused_since="2026-01-01T00:00:00Z", to_be_removed=True)
     assert fate(marked, wanted=False).action == "Remove"
-    used = fate(marked, wanted=False, in_use=True)
-    assert (used.action, used.look_again_seconds) == ("MarkUsed", IN_USE_SECONDS)
+    assert fate(marked, wanted=False, in_use=True) == Fate(look_again_seconds=IN_USE_SECONDS)
     assert fate(marked).action == "MarkUsed"
 
 
