@@ -105,6 +105,9 @@ class QuantizationStatus(ApiModel):
     agreement_percent: Count | None = Field(
         default=None, description="Tokens of golden prompts on which both agree, in percent."
     )
+    warning: Text | None = Field(
+        default=None, description="What is wrong with the quality: beyond its limit, or not measured."
+    )
 
 
 class ProgressStatus(ApiModel):

@@ -68,21 +68,33 @@ def fate_of(
         return Fate("Record")
     if job.phase == "Failed":
         return _failed(job, now)
-    if counterpart is not None:
-        return Fate("Delete", "what it made was removed") if counterpart.phase == "Complete" else Fate()
-    return _complete(job, wanted=wanted, in_use=in_use, now=now, retention_seconds=retention_seconds)
+    usage = _Usage(wanted, in_use, retention_seconds)
+    return _complete(job, usage, now) if counterpart is None else _being_removed(counterpart)
 
 
-def _complete(job: JobView, *, wanted: bool, in_use: bool, now: datetime, retention_seconds: int) -> Fate:
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    """See fate_of()."""
+
+    wanted: bool
+    in_use: bool
+    retention_seconds: int
+
+
+def _being_removed(removal: JobView) -> Fate:
+    return Fate("Delete", "what it made was removed") if removal.phase == "Complete" else Fate()
+
+
+def _complete(job: JobView, usage: _Usage, now: datetime) -> Fate:
     result = job.result()
     if result is None:
         return Fate("Delete", "its result was lost; the next one finds what is there")
-    if wanted:
+    if usage.wanted:
         return Fate("MarkUsed") if job.unused_since is not None or job.to_be_removed else Fate()
-    if in_use:
+    if usage.in_use:
         # Nothing tells of the last pod's end.
         return Fate(look_again_seconds=IN_USE_SECONDS)
-    return _unused(job, result.directory, now=now, retention_seconds=retention_seconds)
+    return _unused(job, result.directory, now=now, retention_seconds=usage.retention_seconds)
 
 
 def _failed(job: JobView, now: datetime) -> Fate:

@@ -26,16 +26,27 @@ def stage_findings(preparation: Preparation | None, prepared: Prepared | None) -
     A stage that the spec does not ask for has no condition. What serves needs no Job any more: it is told from the
     pod template.
     """
+    warning = prepared.quantization.get("warning") if prepared is not None else None
     if preparation is not None:
         reports = {report.stage: report for report in preparation.reports}
-        yield from (_entry(reports[stage]) for stage in _CONDITIONS if stage in reports)
+        entries = [_entry(reports[stage]) for stage in _CONDITIONS if stage in reports]
+        yield from (_warned(entry, warning) for entry in entries)
         return
     if prepared is None or prepared.claim_name is None:
         return
     if prepared.revision is not None:
         yield "ModelCached", "True", "Cached", f"revision {prepared.revision}"
     if prepared.quantization:
-        yield "WeightsQuantized", "True", "Quantized", str(prepared.quantization.get("recipe", ""))
+        recipe = str(prepared.quantization.get("recipe", ""))
+        yield _warned(("WeightsQuantized", "True", "Quantized", recipe), warning)
+
+
+def _warned(entry: Entry, warning: str | int | None) -> Entry:
+    """The entry with what is wrong with the quality of what is served."""
+    kind, status, _, message = entry
+    if warning is None or kind != "WeightsQuantized" or status != "True":
+        return entry
+    return kind, status, "QualityDoubtful", f"{warning}; {message}"
 
 
 def _entry(report: StageReport) -> Entry:

@@ -344,6 +344,26 @@ def test_status_tells_quality_also_when_the_jobs_are_gone() -> None:
     assert {entry.type for entry in status.conditions} >= {"ModelCached", "WeightsQuantized"}
 
 
+@pytest.mark.parametrize(
+    ("quality", "said"),
+    [
+        ({"perplexityIncreasePercent": "9.1", "exceeded": True}, "rose by 9.1 %"),
+        ({"error": "the evaluation ended early"}, "could not be measured"),
+    ],
+)
+def test_doubtful_quality_is_served_and_told(quality: dict[str, Any], said: str) -> None:
+    of = cached(weightQuantization=AWQ)
+    told = quantized(quality=quality)
+    both = seen(done(stages(of)["fetch"], fetched()), done(stages(of)["quantize"], told))
+    decision = decide(of, both, plan(of), TOOLS)
+    status = status_of(Situation(of, both, decision, plan(of)), NOW)
+    found = next(entry for entry in status.conditions if entry.type == "WeightsQuantized")
+    assert (found.status, found.reason) == ("True", "QualityDoubtful")
+    assert said in found.message
+    assert status.quantization is not None
+    assert said in (status.quantization.warning or "")
+
+
 def test_a_model_on_a_claim_is_quantized_into_the_cache() -> None:
     of = resource(
         model={"persistentVolumeClaim": {"claimName": "original", "path": "a/b"}},
