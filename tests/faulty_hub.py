@@ -326,10 +326,11 @@ class Handler(BaseHTTPRequestHandler):
     def _file(self, repository: str, name: str) -> None:
         path = self.hub.files(repository)[name]
         size = path.stat().st_size
-        start = 0
+        start, end = 0, size
         asked = self.headers.get("Range")
         if asked:
-            start = int(asked.removeprefix("bytes=").split("-")[0])
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(int(last) + 1, size) if last else size
         subject = f"file/{repository}/{name}"
         if self.command != "HEAD" and self._refused(subject):
             return
@@ -338,10 +339,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.command != "HEAD":
             self.hub.requests[-1] += f" {start}-"
-        ranges = {"Content-Range": f"bytes {start}-{size - 1}/{size}"} if asked else {}
-        self._head(206 if asked else 200, size - start, {**self._metadata(repository, name), **ranges})
+        ranges = {"Content-Range": f"bytes {start}-{end - 1}/{size}"} if asked else {}
+        self._head(206 if asked else 200, end - start, {**self._metadata(repository, name), **ranges})
         if self.command != "HEAD":
-            self._content(path, start, size - start, f"{repository}/{name}")
+            self._content(path, start, end - start, f"{repository}/{name}")
 
     def _content(self, path: Path, start: int, length: int, name: str) -> None:
         fault = self.hub.fault(f"file/{name}", "stall", "cut", "rate", "corrupt")

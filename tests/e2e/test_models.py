@@ -19,6 +19,7 @@ SENTENCE = "tiny test model"
 REPOSITORY = "org/tiny-qwen2"
 HUB = Path(__file__).resolve().parents[1] / "faulty_hub.py"
 COMMIT_LENGTH = 40
+PIECE = 256 << 10
 
 
 class Hub:
@@ -91,7 +92,6 @@ def space(installed: Session) -> Iterator[Space]:
     installed.install_chart(
         "operator.extraEnv[0].name=HF_ENDPOINT",
         f"operator.extraEnv[0].value={endpoint}",
-        numbers={"modelTools.stallSeconds": 5},
     )
     yield made
     installed.kubectl("delete", "namespace", NAMESPACE, "--timeout=180s")
@@ -132,9 +132,7 @@ def stored(space: Space) -> set[str]:
 
 def test_a_fetch_is_cut_and_its_pod_killed_and_nothing_comes_twice(space: Space, hub: Hub) -> None:
     weights = f"file/{REPOSITORY}/model.safetensors"
-    hub.fail(
-        {"kind": "rate", "match": weights, "rate": 60_000},
-    )
+    hub.fail({"kind": "rate", "match": weights, "rate": 60_000})
     deploy(space, "first", "tiny-lmdeploy")
     deploy(space, "second")
     space.becomes("first", "ModelCached", "Unknown", "Fetching")
@@ -153,7 +151,8 @@ def test_a_fetch_is_cut_and_its_pod_killed_and_nothing_comes_twice(space: Space,
     space.becomes("first", "ModelCached", "True", "Cached")
     space.becomes("second", "ModelCached", "True", "Cached")
     size = space.status("first")["cache"]["bytes"]
-    assert hub.sent() < size * 1.2, "the second pod went on where the first one was"
+    # The client writes pieces of 256 KiB: what it held of one is sent again. The planner reads the file's beginning.
+    assert hub.sent() < size + 2 * PIECE, "the second pod went on where the first one was"
     assert len(space.status("first")["model"]["resolvedRevision"]) == COMMIT_LENGTH
     space.ready("first")
     space.ready("second")
