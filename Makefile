@@ -18,10 +18,12 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 PYTEST := $(PY) -m pytest $(ARGS)
+# Whole files side by side: fixtures start servers on ports of their own, once per process.
+PARALLEL := --numprocesses 2 --dist loadfile
 CRD := llm-operator.dev_llmdeployments.yaml
 SOURCES := operator devcluster tests $(wildcard images)
 # In the order in which they fail fastest; `make test` runs them all and says how long each took.
-STAGES := lint unit engines cluster-tests e2e
+STAGES := lint unit engines cluster-tests
 
 .PHONY: help
 help: ## List the targets
@@ -66,30 +68,39 @@ lint: venv ## Style, types, layers, generated files, chart
 
 .PHONY: unit
 unit: venv ## Tests that need no server
-	$(PYTEST) tests/unit
+	$(PYTEST) $(PARALLEL) tests/unit
 
 .PHONY: engines
 engines: venv ## Rendered command lines against the engines' own argument parsers
-	$(PYTEST) tests/engines
+	$(PYTEST) $(PARALLEL) tests/engines
 
 .PHONY: cluster-tests
 cluster-tests: venv ## Tests against a real API server and etcd
-	$(PYTEST) tests/cluster
+	$(PYTEST) $(PARALLEL) tests/cluster
 
 .PHONY: e2e
 e2e: venv ## Tests on the full node: real kubelet, real pods, real engines on the CPU
 	$(PYTEST) --capture=no --verbose tests/e2e
 
 .PHONY: test
-test: venv ## All of the above, the fast ones first, with the time of each
-	@report=""; \
+test: venv ## All of the above, with the time of each; e2e, which mostly waits, beside the others
+	@log=$$(mktemp); verdict=passed; \
+	time_of() { \
+	  local start=$$SECONDS word=passed; \
+	  $(MAKE) --no-print-directory $$1 || word=FAILED; \
+	  printf '%-14s %-7s %5d s\n' $$1 $$word $$((SECONDS - start)) >> $$log.report; \
+	  [ $$word = passed ]; \
+	}; \
+	: > $$log.report; \
+	time_of e2e > $$log 2>&1 < /dev/null & beside=$$!; \
 	for stage in $(STAGES); do \
-	  echo "== $$stage"; start=$$SECONDS; \
-	  if $(MAKE) --no-print-directory $$stage; then verdict=passed; else verdict=FAILED; fi; \
-	  report+=$$(printf '%-14s %-7s %5d s' $$stage $$verdict $$((SECONDS - start)))$$'\n'; \
-	  if [ $$verdict = FAILED ]; then printf '\n%s' "$$report"; exit 1; fi; \
+	  echo "== $$stage"; time_of $$stage || { verdict=FAILED; break; }; \
 	done; \
-	printf '\n%s%-22s %5d s\n' "$$report" all $$SECONDS
+	echo "== e2e (it runs since the beginning; what it says comes when it ends)"; \
+	while kill -0 $$beside 2>/dev/null; do sleep 1; (( SECONDS % 60 )) || echo "    $$SECONDS s: $$(tail -n 1 $$log | cut -c 1-150)"; done; \
+	wait $$beside || verdict=FAILED; \
+	cat $$log; printf '\n'; cat $$log.report; printf '%-14s %-7s %5d s\n' all $$verdict $$SECONDS; \
+	rm -f $$log $$log.report; [ $$verdict = passed ]
 
 ##### The development cluster
 
