@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 
 from tests.faulty_hub import FaultyHub
-from tests.unit.modeltools.tool import REPOSITORY, Tool, write_model
+
+pytest.register_assert_rewrite("tests.unit.modeltools.tool")
+
+from tests.unit.modeltools.tool import COPIES, REPOSITORY, Tool, write_model  # noqa: E402 - after the line above
 
 
 @pytest.fixture(scope="session")
 def model_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the model acme/tiny; nothing changes it."""
+    """A folder with the model acme/tiny, by several names; nothing changes it."""
     root = tmp_path_factory.mktemp("hub")
     write_model(root / REPOSITORY)
+    for name in COPIES:
+        (root / name).symlink_to(root / REPOSITORY)
     return root
 
 

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.faulty_hub import Fault, FaultyHub
-from tests.unit.modeltools.tool import MIB, PIECE, REPOSITORY, Tool, wait_for, write_model, write_safetensors
+from tests.unit.modeltools.tool import COPIES, MIB, PIECE, REPOSITORY, Tool, wait_for, write_model, write_safetensors
 
 SHARD = "model-00002-of-00002.safetensors"
-FILE = f"file/{REPOSITORY}/{SHARD}"
 RETRY, FINAL = 4, 3
 
 
@@ -24,85 +23,80 @@ def assert_nothing_visible(tool: Tool) -> None:
     assert all(name.endswith((".partial", ".lock")) for name in entries)
 
 
-def assert_fetched(tool: Tool) -> None:
-    assert (tool.directory() / SHARD).read_bytes() == (tool.hub.root / REPOSITORY / SHARD).read_bytes()
+def test_what_can_be_overcome_is_and_nothing_is_sent_twice(tool: Tool) -> None:
+    stall, cut, error, ever = COPIES[:4]
+    tool.fail(
+        Fault("stall", f"file/{stall}/{SHARD}", after=2 * PIECE, times=1),
+        Fault("cut", f"file/{cut}/{SHARD}", after=PIECE, times=2),
+        Fault("status", f"file/{error}/{SHARD}", status=503, times=1),
+        Fault("stall", f"file/{ever}/{SHARD}"),
+    )
+    *done, never = tool.fetch_each(stall, cut, error, ever, more=["--stall-seconds", "2", "--attempts", "2"])
+    for name, each in zip((stall, cut, error), done, strict=True):
+        assert each.code == 0, each.errors
+        assert (tool.directory(repository=name) / SHARD).read_bytes() == (tool.hub.root / name / SHARD).read_bytes()
+        tool.sent_once(name)
+    assert f"GET file/{stall}/{SHARD} {2 * PIECE}-" in tool.hub.requests
+    assert any("DownloadStalled" in str(line.get("detail")) for line in done[0].progress)
+    assert f"GET file/{cut}/{SHARD} {2 * PIECE}-" in tool.hub.requests
+    # The client itself goes on after a cut: that is no failure.
+    assert not any("next attempt" in str(line.get("detail")) for line in done[1].progress)
+    assert (never.code, never.reason) == (RETRY, "DownloadStalled")
+    assert never.result is not None
+    assert never.result["retry"] is True
+    assert f"no byte of {ever} arrived" in never.result["message"]
+    assert not tool.directory(repository=ever).exists()
 
 
-def test_a_stall_is_ended_and_the_file_continued(tool: Tool) -> None:
-    tool.fail(Fault("stall", FILE, after=2 * PIECE, times=1))
-    done = tool.fetch("--stall-seconds", "1")
-    assert done.code == 0, done.errors
-    assert_fetched(tool)
-    tool.sent_once()
-    assert f"GET {FILE} {2 * PIECE}-" in tool.hub.requests
-    assert any("DownloadStalled" in str(line.get("detail")) for line in done.progress)
-
-
-def test_a_stall_for_ever_fails_with_what_is_there(tool: Tool) -> None:
-    tool.fail(Fault("stall", FILE))
-    done = tool.fetch("--stall-seconds", "1", "--attempts", "2")
-    assert (done.code, done.reason) == (RETRY, "DownloadStalled")
-    assert done.result is not None
-    assert done.result["retry"] is True
-    assert "no byte of acme/tiny arrived" in done.result["message"]
-    assert_nothing_visible(tool)
-
-
-def test_a_cut_connection_is_continued(tool: Tool) -> None:
-    tool.fail(Fault("cut", FILE, after=PIECE, times=2))
-    assert tool.fetch().code == 0
-    assert_fetched(tool)
-    assert [request for request in tool.hub.requests if request.startswith(f"GET {FILE}")][:2] == [
-        f"GET {FILE} 0-",
-        f"GET {FILE} {PIECE}-",
-    ]
-    tool.sent_once()
-
-
-@pytest.mark.parametrize("match", [f"tree/{REPOSITORY}", FILE])
-def test_a_rate_limit_is_waited_for(tool: Tool, match: str) -> None:
-    tool.fail(Fault("status", match, status=429, headers={"Retry-After": "1"}, times=1))
+def test_a_rate_limit_is_waited_for(tool: Tool) -> None:
+    headers = {"Retry-After": "1"}
+    subjects = ["api/{}", "tree/{}", "resolve/{}/*", "file/{}/model-00002*"]
+    matches = [subject.format(name) for subject, name in zip(subjects, COPIES, strict=False)]
+    tool.fail(*(Fault("status", match, status=429, headers=headers, times=1) for match in matches))
     start = time.monotonic()
-    done = tool.fetch()
-    assert done.code == 0, done.errors
+    for done in tool.fetch_each(*COPIES[: len(subjects)]):
+        assert done.code == 0, done.errors
+        assert any("HubRateLimited: next attempt in 1 s" in str(line.get("detail")) for line in done.progress)
     assert time.monotonic() - start >= 1
-    assert any("HubRateLimited: next attempt in 1 s" in str(line.get("detail")) for line in done.progress)
-    tool.sent_once()
 
 
-@pytest.mark.parametrize(
-    "headers", [{"Retry-After": "3600"}, {"RateLimit": '"api";r=0;t=3600', "RateLimit-Policy": '"api";q=1;w=3600'}]
-)
-def test_a_long_rate_limit_is_left_to_another_pod(tool: Tool, headers: dict[str, str]) -> None:
-    tool.fail(Fault("status", f"api/{REPOSITORY}", status=429, headers=headers))
-    done = tool.fetch()
-    assert (done.code, done.reason) == (RETRY, "HubRateLimited")
-    assert done.result is not None
-    assert "3600 s" in done.result["message"]
+def test_a_rate_limit_that_lasts_is_left_to_another_pod(tool: Tool) -> None:
+    limits: list[dict[str, str]] = [
+        {"Retry-After": "3600"},
+        {"RateLimit": '"api";r=0;t=3600', "RateLimit-Policy": '"api";q=1;w=3600'},
+        {},
+    ]
+    tool.fail(
+        *(
+            Fault("status", f"api/{name}", status=429, headers=limit)
+            for name, limit in zip(COPIES, limits, strict=False)
+        )
+    )
+    done = tool.fetch_each(*COPIES[:3], more=["--attempts", "2"])
+    assert [(each.code, each.reason) for each in done] == [(RETRY, "HubRateLimited")] * 3
+    messages = [str(each.result["message"]) for each in done if each.result]
+    assert ["3600 s" in message for message in messages] == [True, True, False]
+    # The long ones at once, the other one after as many attempts as it has.
+    assert [tool.hub.requests.count(f"GET api/{name}") for name in COPIES[:3]] == [1, 1, 2]
 
 
-def test_a_rate_limit_without_an_end(tool: Tool) -> None:
-    tool.fail(Fault("status", f"api/{REPOSITORY}", status=429))
-    done = tool.fetch("--attempts", "2")
-    assert (done.code, done.reason) == (RETRY, "HubRateLimited")
-    assert len(tool.hub.requests) == 2
-
-
-@pytest.mark.parametrize(
-    ("match", "status", "reason"),
-    [
-        (f"api/{REPOSITORY}", 401, "ModelAccessDenied"),
-        (f"api/{REPOSITORY}", 403, "ModelGated"),
-        (f"tree/{REPOSITORY}", 403, "ModelGated"),
+def test_a_refusal_is_final_and_has_its_own_reason(tool: Tool) -> None:
+    refusals = [
+        ("api/{}", 401, "ModelAccessDenied"),
+        ("api/{}", 403, "ModelGated"),
+        ("tree/{}", 403, "ModelGated"),
         # Everybody may see the list of a gated model's files.
-        (f"resolve/{REPOSITORY}/*", 403, "ModelGated"),
-        (f"resolve/{REPOSITORY}/{SHARD}", 404, "WeightsMissing"),
-    ],
-)
-def test_a_refusal_is_final_and_has_its_own_reason(tool: Tool, match: str, status: int, reason: str) -> None:
-    tool.fail(Fault("status", match, status=status))
-    done = tool.fetch(HF_TOKEN="hf_something")
-    assert (done.code, done.reason) == (FINAL, reason)
+        ("resolve/{}/*", 403, "ModelGated"),
+        ("resolve/{}/model-00002*", 404, "WeightsMissing"),
+    ]
+    tool.fail(
+        *(
+            Fault("status", subject.format(name), status=status)
+            for (subject, status, _), name in zip(refusals, COPIES, strict=True)
+        )
+    )
+    done = tool.fetch_each(*COPIES, HF_TOKEN="hf_something")
+    assert [(each.code, each.reason) for each in done] == [(FINAL, reason) for _, _, reason in refusals]
     assert_nothing_visible(tool)
 
 
@@ -123,10 +117,9 @@ def test_a_revision_that_does_not_exist(tool: Tool, revision: str) -> None:
     assert revision in done.result["message"]
 
 
-@pytest.mark.parametrize("repository", ["../../etc", "a/b/c", "acme/..", "no spaces", ""])
-def test_a_name_that_is_none(tool: Tool, repository: str) -> None:
-    done = tool.fetch(repository=repository)
-    assert (done.code, done.reason) == (FINAL, "ModelNotFound")
+def test_a_name_that_is_none(tool: Tool) -> None:
+    for done in tool.fetch_each("../../etc", "a/b/c", "acme/..", "no spaces", ""):
+        assert (done.code, done.reason) == (FINAL, "ModelNotFound")
     assert tool.hub.requests == []
 
 
@@ -137,62 +130,40 @@ def test_a_hub_that_is_away(tool: Tool) -> None:
     assert "http://127.0.0.1:9" in done.result["message"]
 
 
-def test_an_error_of_the_hub_is_tried_again(tool: Tool) -> None:
-    tool.fail(Fault("status", FILE, status=503, times=1))
-    assert tool.fetch().code == 0
-    assert_fetched(tool)
+def test_other_content_than_the_hub_lists(tool: Tool) -> None:
+    lies, shard, config, once = COPIES[:4]
+    tool.fail(
+        Fault("size", f"tree/{lies}", delta=1000),
+        Fault("corrupt", f"file/{shard}/model-00002*"),
+        Fault("corrupt", f"file/{config}/config.json"),
+        Fault("corrupt", f"file/{once}/model-00002*", times=1),
+    )
+    *damaged, mended = tool.fetch_each(lies, shard, config, once)
+    assert [(each.code, each.reason) for each in damaged] == [(FINAL, "WeightsCorrupt")] * 3
+    assert mended.code == 0, mended.errors
+    assert (tool.directory(repository=once) / SHARD).read_bytes() == (tool.hub.root / once / SHARD).read_bytes()
+    for name in (lies, shard, config):
+        assert not tool.directory(repository=name).exists()
 
 
-def test_a_hub_that_lies_about_sizes(tool: Tool) -> None:
-    tool.fail(Fault("size", f"tree/{REPOSITORY}", delta=1000))
-    done = tool.fetch()
-    assert (done.code, done.reason) == (FINAL, "WeightsCorrupt")
-    assert_nothing_visible(tool)
-
-
-def test_other_bytes_than_the_hub_says_are_fetched_once_more(tool: Tool) -> None:
-    tool.fail(Fault("corrupt", FILE, times=1))
-    assert tool.fetch().code == 0
-    assert_fetched(tool)
-
-
-@pytest.mark.parametrize("match", [FILE, f"file/{REPOSITORY}/config.json"])
-def test_other_bytes_every_time(tool: Tool, match: str) -> None:
-    tool.fail(Fault("corrupt", match))
-    done = tool.fetch()
-    assert (done.code, done.reason) == (FINAL, "WeightsCorrupt")
-    assert_nothing_visible(tool)
-
-
-@pytest.mark.parametrize(
-    ("file", "reason", "advice"),
-    [
-        ("pytorch_model.bin", "WeightsMissing", "pickle"),
-        ("model.Q4_K_M.gguf", "WeightsMissing", "llama.cpp"),
-        ("README.md", "WeightsMissing", "no weights"),
-    ],
-)
-def test_weights_in_other_formats(tmp_path: Path, file: str, reason: str, advice: str) -> None:
-    folder = tmp_path / "hub" / REPOSITORY
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    (folder / file).write_bytes(b"weights")
+def test_weights_that_cannot_be_served(tmp_path: Path) -> None:
+    others = {"pytorch_model.bin": "pickle", "model.Q4_K_M.gguf": "llama.cpp", "README.md": "no weights"}
+    for number, file in enumerate(others):
+        folder = tmp_path / "hub" / COPIES[number]
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / file).write_bytes(b"weights")
+    write_safetensors(tmp_path / "hub" / COPIES[3] / "model.safetensors", 100)
     (tmp_path / "cache").mkdir()
     with FaultyHub(tmp_path / "hub") as hub:
-        done = Tool(hub, tmp_path).fetch()
-        assert (done.code, done.reason) == (FINAL, reason)
+        *missing, unconfigured = Tool(hub, tmp_path).fetch_each(*COPIES[:4])
+    for done, advice in zip(missing, others.values(), strict=True):
+        assert (done.code, done.reason) == (FINAL, "WeightsMissing")
         assert done.result is not None
         assert advice in done.result["message"]
-        assert not hub.sent
+    assert (unconfigured.code, unconfigured.reason) == (FINAL, "ModelConfigMissing")
+    assert not hub.sent
     assert os.listdir(tmp_path / "cache") == []
-
-
-def test_weights_without_a_configuration(tmp_path: Path) -> None:
-    write_safetensors(tmp_path / "hub" / REPOSITORY / "model.safetensors", 100)
-    (tmp_path / "cache").mkdir()
-    with FaultyHub(tmp_path / "hub") as hub:
-        done = Tool(hub, tmp_path).fetch()
-    assert (done.code, done.reason) == (FINAL, "ModelConfigMissing")
 
 
 def test_a_volume_that_is_too_small_is_told_before(tool: Tool) -> None:

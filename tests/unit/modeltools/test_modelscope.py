@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import signal
 
-import pytest
-
 from tests.faulty_hub import Fault
-from tests.unit.modeltools.tool import MIB, REPOSITORY, Tool, wait_for
+from tests.unit.modeltools.tool import COPIES, MIB, REPOSITORY, Tool, wait_for
 
 SHARD = "model-00002-of-00002.safetensors"
-FILE = f"file/{REPOSITORY}/{SHARD}"
 
 
 def test_a_model_is_fetched_whole(tool: Tool) -> None:
@@ -38,34 +35,43 @@ def test_what_is_complete_is_not_fetched_again(tool: Tool) -> None:
 
 
 def test_killed_midway_the_next_one_goes_on(tool: Tool) -> None:
-    tool.fail(Fault("stall", FILE, after=MIB // 2, times=1))
+    tool.fail(Fault("stall", f"file/{REPOSITORY}/{SHARD}", after=MIB // 2, times=1))
     partial = tool.directory("ms").with_name(f"{tool.hub.commit(REPOSITORY)}.partial")
-    with tool.fetching(source="modelScope") as started:
+    with tool.fetching(source="modelScope", MODELSCOPE_HOME=str(tool.folder / "home")) as started:
         wait_for(lambda: tool.stands_at(SHARD, MIB // 2, partial))
         started.end(signal.SIGKILL)
     assert tool.fetch(source="modelScope").code == 0
     tool.sent_once()
 
 
-def test_a_stall_is_ended_and_the_file_continued(tool: Tool) -> None:
-    tool.fail(Fault("stall", FILE, after=MIB // 2, times=1))
-    done = tool.fetch("--stall-seconds", "1", source="modelScope")
-    assert done.code == 0, done.errors
-    tool.sent_once()
+def test_faults_of_the_transfer(tool: Tool) -> None:
+    stall, limit, corrupt = COPIES[:3]
+    tool.fail(
+        Fault("stall", f"file/{stall}/{SHARD}", after=MIB // 2, times=1),
+        Fault("status", f"file/{limit}/{SHARD}", status=429, headers={"Retry-After": "1"}, times=1),
+        Fault("corrupt", f"file/{corrupt}/{SHARD}"),
+    )
+    stalled, limited, corrupted = tool.fetch_each(
+        stall, limit, corrupt, more=["--stall-seconds", "4"], source="modelScope"
+    )
+    for name, done in ((stall, stalled), (limit, limited)):
+        assert done.code == 0, done.errors
+        tool.sent_once(name)
+    assert any("HubRateLimited: next attempt in 1 s" in str(line.get("detail")) for line in limited.progress)
+    assert (corrupted.code, corrupted.reason) == (3, "WeightsCorrupt")
+    assert not tool.directory("ms", corrupt).exists()
 
 
-@pytest.mark.parametrize(
-    ("match", "status", "reason", "code"),
-    [
-        (f"tree/{REPOSITORY}", 401, "ModelAccessDenied", 3),
-        (f"tree/{REPOSITORY}", 403, "ModelGated", 3),
-        (FILE, 403, "ModelGated", 3),
-    ],
-)
-def test_a_refusal_has_its_own_reason(tool: Tool, match: str, status: int, reason: str, code: int) -> None:
-    tool.fail(Fault("status", match, status=status))
-    done = tool.fetch(source="modelScope")
-    assert (done.code, done.reason) == (code, reason)
+def test_a_refusal_has_its_own_reason(tool: Tool) -> None:
+    refusals = [("tree/{}", 401, "ModelAccessDenied"), ("tree/{}", 403, "ModelGated"), ("file/{}/*", 403, "ModelGated")]
+    tool.fail(
+        *(
+            Fault("status", subject.format(name), status=status)
+            for (subject, status, _), name in zip(refusals, COPIES, strict=False)
+        )
+    )
+    done = tool.fetch_each(*COPIES[:3], source="modelScope")
+    assert [(each.code, each.reason) for each in done] == [(3, reason) for _, _, reason in refusals]
 
 
 def test_a_repository_that_does_not_exist(tool: Tool) -> None:
@@ -76,17 +82,3 @@ def test_a_repository_that_does_not_exist(tool: Tool) -> None:
 def test_a_revision_that_does_not_exist(tool: Tool) -> None:
     done = tool.fetch("--revision", "v9", source="modelScope")
     assert (done.code, done.reason) == (3, "RevisionNotFound")
-
-
-def test_a_rate_limit_is_waited_for(tool: Tool) -> None:
-    tool.fail(Fault("status", FILE, status=429, headers={"Retry-After": "1"}, times=1))
-    done = tool.fetch(source="modelScope")
-    assert done.code == 0, done.errors
-    assert any("HubRateLimited: next attempt in 1 s" in str(line.get("detail")) for line in done.progress)
-
-
-def test_other_bytes_every_time(tool: Tool) -> None:
-    tool.fail(Fault("corrupt", FILE))
-    done = tool.fetch(source="modelScope")
-    assert (done.code, done.reason) == (3, "WeightsCorrupt")
-    assert not tool.directory("ms").exists()

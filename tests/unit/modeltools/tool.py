@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from tests.faulty_hub import Fault, FaultyHub
 
 OPERATOR = Path(__file__).parents[3] / "operator"
 REPOSITORY = "acme/tiny"
+COPIES = tuple(f"acme/copy-{number}" for number in range(5))
+"""Other names of the same model, so that several can fail in several ways at a time."""
+LEFT_OUT = (".gitattributes", "pytorch_model.bin", "consolidated.safetensors")
+"""Files of the model that no engine loads beside the others."""
 MIB = 1 << 20
 PIECE = 256 * 1024
 """What reaches the disk at a time (huggingface.PIECE_BYTES)."""
@@ -133,9 +137,20 @@ class Tool:
         """Run `fetch` to its end."""
         return self.run(*self.arguments(*more, source=source, repository=repository), **environment)
 
-    def fetching(self, *more: str, source: str = "huggingFace") -> contextlib.AbstractContextManager[Running]:
+    def fetch_each(
+        self, *repositories: str, more: Sequence[str] = (), source: str = "huggingFace", **environment: str
+    ) -> list[Done]:
+        """Run `fetch` for several models side by side."""
+        with contextlib.ExitStack() as stack:
+            lines = [self.arguments(*more, source=source, repository=repository) for repository in repositories]
+            started = [stack.enter_context(self.running(*line, **environment)) for line in lines]
+            return [each.end() for each in started]
+
+    def fetching(
+        self, *more: str, source: str = "huggingFace", **environment: str
+    ) -> contextlib.AbstractContextManager[Running]:
         """Start `fetch`."""
-        return self.running(*self.arguments(*more, source=source))
+        return self.running(*self.arguments(*more, source=source), **environment)
 
     def arguments(self, *more: str, source: str = "huggingFace", repository: str = REPOSITORY) -> list[str]:
         """The command line of `fetch`, trying again soon unless told otherwise."""
@@ -161,10 +176,10 @@ class Tool:
         assert {name: number for name, number in sent.items() if number and number != sizes[name]} == {}
 
     def stands_at(self, name: str, size: int, folder: Path | None = None) -> bool:
-        """Whether so many bytes of a file are there, and all of the other weights."""
+        """Whether so many bytes of a file are there, and all of the others."""
         partial = folder or self.directory().with_name(f"{self.directory().name}.partial")
         files = self.hub.files(REPOSITORY)
-        others = [other for other in files if other.startswith("model-") and other != name]
+        others = set(files) - {name, *LEFT_OUT}
         beginning = partial / ".llm-operator-transfer" / f"{self.hub.hashes(files[name])[0]}.incomplete"
         if not beginning.exists():
             beginning = partial / f"{name}.incomplete"
