@@ -84,10 +84,12 @@ def requests(draw: st.DrawFn, engine: str, version: str) -> RenderRequest:
     document.setdefault("kvCache", {})
     if engine == "vllm":
         document["engine"].pop("backend", None)
+        document["engine"].pop("conversion", None)
     else:
         document["kvCache"].pop("memory", None)
         if document["kvCache"].get("quantization") == "FP8":
             document["engine"]["backend"] = "PyTorch"
+            document["engine"].pop("conversion", None)
     spec = LLMDeployment.parse(resource(document)).spec
     positive = st.integers(1, 2**40)
     kv = KVAllocation(
