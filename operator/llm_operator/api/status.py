@@ -55,9 +55,9 @@ class EngineStatus(ApiModel):
 class ModelStatus(ApiModel):
     """The model as its files describe it."""
 
-    architecture: Text = Field(description="First entry of architectures in config.json.")
-    parameters: Amount = Field(description="Number of parameters.")
-    weight_bytes: Amount = Field(description="Size of the weights as served, in bytes.")
+    architecture: Text | None = Field(default=None, description="First entry of architectures in config.json.")
+    parameters: Amount | None = Field(default=None, description="Number of parameters.")
+    weight_bytes: Amount | None = Field(default=None, description="Size of the weights as served, in bytes.")
     format: Text | None = Field(default=None, description="Format of the weights.")
     resolved_revision: Text | None = Field(default=None, description="Commit that the revision stands for.")
 

@@ -21,7 +21,13 @@ from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.planning import GpuFacts, PlanInputError, PlanRequest, PlanResult, plan
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.planned import gpu_given, outcome_of, request_from_spec, unknown_outcome, with_quantization
+from llm_operator.reconcile.planned import (
+    gpu_given,
+    outcome_of,
+    request_from_spec,
+    unknown_outcome,
+    with_quantization,
+)
 from llm_operator.reconcile.prepare import Looked
 from llm_operator.telemetry.metrics import Metrics
 

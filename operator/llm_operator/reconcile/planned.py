@@ -9,7 +9,7 @@ from llm_operator.api.spec import GpuSpec, LLMDeploymentSpec
 from llm_operator.api.status import ModelStatus, PlanStatus
 from llm_operator.engines import KVAllocation, common, resolve, vllm_batch
 from llm_operator.engines.arguments import whole_number
-from llm_operator.models import ModelShape
+from llm_operator.models import ModelShape, expected_bytes
 from llm_operator.planning import (
     Backend,
     Engine,
@@ -104,6 +104,16 @@ def _batched_tokens(spec: LLMDeploymentSpec, shape: ModelShape) -> int | None:
     if not common.given(spec, vllm_batch.TOKENS) and vllm_batch.chunked_prefill_is_off(spec):
         return max(spec.context_length or shape.context_length, vllm_batch.LEAST_DEFAULT_TOKENS)
     return vllm_batch.batched_tokens_given(spec) or None
+
+
+def model_without_plan(shape: ModelShape, revision: str | None) -> ModelStatus:
+    """What the files tell of a model for which there is no plan; the weights as they are stored."""
+    return ModelStatus(
+        architecture=shape.architecture,
+        parameters=shape.parameters,
+        weight_bytes=expected_bytes(shape),
+        resolved_revision=revision,
+    )
 
 
 def unknown_outcome(

@@ -199,9 +199,9 @@ def _prepared(situation: Situation) -> Prepared | None:
 
 def _model_status(model: ModelStatus | None, prepared: Prepared | None) -> ModelStatus | None:
     """What the files tell, with the commit that really was fetched."""
-    if model is None or prepared is None or prepared.revision is None:
+    if prepared is None or prepared.revision is None:
         return model
-    return model.model_copy(update={"resolved_revision": prepared.revision})
+    return (model or ModelStatus()).model_copy(update={"resolved_revision": prepared.revision})
 
 
 def _available(progress: Progress) -> Finding:
