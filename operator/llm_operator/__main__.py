@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     return line
 
 
-HANDED_ON = ("HF_ENDPOINT", "MODELSCOPE_DOMAIN", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+HANDED_ON = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 """Variables of the operator's own environment that its tools need to reach the same hub in the same way."""
 
 

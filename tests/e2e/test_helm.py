@@ -1,28 +1,19 @@
 """The chart on a real node: installed, upgraded and uninstalled under an engine that serves all the while."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from devcluster.session import CHART, OPERATOR_NAMESPACE, RELEASE, CommandError, Session
+from tests.e2e.space import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 SPACE = "chart"
 NAME = "tiny-lmdeploy"
 SENTENCE = "tiny test model"
-T = TypeVar("T")
-
-
-def eventually(what: Callable[[], T], seconds: float = 60, why: str = "") -> T:
-    deadline = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {why} (last: {value!r})"
-        time.sleep(0.3)
-    return value
 
 
 def items(session: Session, kinds: str, *where: str) -> list[dict[str, Any]]:

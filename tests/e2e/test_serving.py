@@ -4,26 +4,18 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from devcluster.session import OPERATOR_NAMESPACE, Session
+from tests.e2e.space import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 NAMESPACE = "serving"
 SENTENCE = "tiny test model"
-T = TypeVar("T")
-
-
-def eventually(what: Callable[[], T], seconds: float = 60, why: str = "") -> T:
-    deadline = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {why} (last: {value!r})"
-        time.sleep(0.3)
-    return value
 
 
 @pytest.fixture(scope="module")
