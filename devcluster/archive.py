@@ -1,13 +1,18 @@
-"""Which images an archive holds."""
+"""Image archives: which images one holds, and how to write one of a few files."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import platform
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class ArchiveError(Exception):
@@ -62,3 +67,39 @@ def _read(archive: tarfile.TarFile, name: str) -> bytes:
     if member is None:
         raise KeyError(name)
     return member.read()
+
+
+def image_archive(name: str, files: Mapping[str, bytes], run: Mapping[str, Any], *, mode: int = 0o644) -> bytes:
+    """A docker archive of an image with one layer.
+
+    Args:
+        name: full reference of the image.
+        files: content by path, without a leading slash.
+        run: the image's configuration, such as Entrypoint and User.
+        mode: permissions of the files.
+    """
+    layer = _tar(files, mode)
+    diff_id = hashlib.sha256(layer).hexdigest()
+    config = json.dumps(
+        {
+            "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+            "os": "linux",
+            "config": run,
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
+        }
+    ).encode()
+    config_name = f"{hashlib.sha256(config).hexdigest()}.json"
+    layer_name = f"{diff_id}/layer.tar"
+    manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": [layer_name]}]).encode()
+    return _tar({config_name: config, layer_name: layer, "manifest.json": manifest}, 0o644)
+
+
+def _tar(files: Mapping[str, bytes], mode: int) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            entry.mode = mode
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()

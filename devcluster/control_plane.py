@@ -38,7 +38,13 @@ class ControlPlane:
 
     @classmethod
     def start(
-        cls, folder: Path, *, controllers: bool = False, scheduler: bool = False, kwok: bool = False
+        cls,
+        folder: Path,
+        *,
+        controllers: bool = False,
+        scheduler: bool = False,
+        kwok: bool = False,
+        emulated: str | None = None,
     ) -> ControlPlane:
         """Start one.
 
@@ -47,6 +53,7 @@ class ControlPlane:
             controllers: run kube-controller-manager: garbage collection, Deployments, service accounts.
             scheduler: run kube-scheduler.
             kwok: run kwok, which plays the kubelet of nodes annotated kwok.x-k8s.io/node=fake.
+            emulated: older minor version whose API the server is to have, such as 1.34.
 
         Raises:
             ComponentError: a component did not get ready.
@@ -59,7 +66,7 @@ class ControlPlane:
         plane = cls(folder, f"https://127.0.0.1:{secure}", binaries)
         write_kubeconfig(plane.kubeconfig, plane.url, folder / "pki" / "ca.crt")
         try:
-            plane._start_api_server(client, peer, secure)
+            plane._start_api_server(client, peer, secure, emulated)
             if controllers:
                 plane._start_controllers()
             if scheduler:
@@ -144,7 +151,7 @@ class ControlPlane:
         self._components.append(component)
         return component
 
-    def _start_api_server(self, client: int, peer: int, secure: int) -> None:
+    def _start_api_server(self, client: int, peer: int, secure: int, emulated: str | None) -> None:
         pki, etcd = self.folder / "pki", f"http://127.0.0.1:{client}"
         self._launch(
             "etcd",
@@ -174,6 +181,7 @@ class ControlPlane:
             f"--cert-dir={self.folder / 'apiserver'}",
             # The controller that makes service accounts may not run.
             "--disable-admission-plugins=ServiceAccount",
+            *([f"--emulated-version={emulated}"] if emulated else []),
             log="apiserver",
         )
         server.wait_until(self._ready)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class Session:
     images: dict[str, str] = field(default_factory=lambda: dict(IMAGES))
     volumes: Path | None = None
     """Where the development cluster keeps volumes; None on a cluster that provides its own."""
+    load: Callable[[Sequence[Path]], None] | None = None
+    """Brings image archives into the development cluster; None on a cluster that pulls from a registry."""
 
     def run(self, program: str, *arguments: str, stdin: str | None = None, seconds: float = 600) -> str:
         """Run kubectl or helm against the cluster; its output.

@@ -18,10 +18,12 @@ from llm_operator.manifests.artifacts import artifacts_of, removal_name
 from tests.cluster.helpers import JSON, Space, eventually, llm
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest
+from tests.unit.reconcile.model_jobs import packed
 
 pytestmark = pytest.mark.cluster
 
 CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"
+CONFIGS = Path(__file__).resolve().parents[1] / "unit" / "models" / "configs"
 TOOLS = ("--no-leader-elect", "--no-gpu-inventory", "--model-tools-image", "tools:1", "--quantize-image", "lmdeploy:1")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIRECTORY = f"models/hf--org--model/{COMMIT}"
@@ -265,6 +267,32 @@ def test_a_model_on_a_claim_is_looked_at_and_planned(operator: OperatorUnderTest
     end_pod(space, job_name(body, space, "inspect"), {"ok": False, "reason": "ModelPathMissing", "message": "no a"}, 3)
     becomes(space, "demo", "Stalled", "True", "ModelPathMissing")
     assert space.names("Deployment") == set()
+
+
+def test_the_files_of_a_claim_are_planned_with(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    model = {"persistentVolumeClaim": {"claimName": "models", "path": "llama"}}
+    body = space.create(llm("demo", model=model, gpu={"memory": "48Gi"}))
+    small = space.create(llm("small", model=model, gpu={"memory": "8Gi"}, parallelism={"tensor": 1}))
+    assert job_name(body, space, "inspect") == job_name(small, space, "inspect")
+    config = packed(json.loads((CONFIGS / "llama-3.1-8b.json").read_text()))
+    end_pod(space, job_name(body, space, "inspect"), {"ok": True, "directory": "llama", "config": config})
+    becomes(space, "demo", "Planned", "True", "Fits")
+    becomes(space, "small", "Planned", "False", "DoesNotFit")
+    assert (space.get(KIND, "demo") or {})["status"]["model"]["parameters"] == 8_030_261_248
+    assert template(space, "demo")["spec"]["containers"][0]["args"][0] == "/models/llama"
+    assert "small" not in space.names("Deployment")
+
+
+def test_a_cluster_without_image_volumes_refuses_with_the_reason(tmp_path: Path) -> None:
+    with ControlPlane.start(tmp_path, emulated="1.34") as older:
+        older.install_crd(CRD)
+        space = Space(older, "older")
+        space.create(llm("demo", model={"image": {"reference": "registry.example/model:1"}}))
+        with OperatorUnderTest(older.kubeconfig, "older", arguments=TOOLS) as process:
+            process.wait_ready()
+            becomes(space, "demo", "Stalled", "True", "ImageVolumesMissing")
+        assert space.names("Job") == space.names("Deployment") == set()
 
 
 def test_a_spec_change_to_another_model_keeps_what_serves(operator: OperatorUnderTest, space: Space) -> None:

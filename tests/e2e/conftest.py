@@ -28,7 +28,7 @@ def session() -> Iterator[Session]:
     try:
         archives = images.build(list(IMAGES))
         node.load([archive.path for archive in archives.values()])
-        yield Session(node.kubeconfig, binaries, volumes=node.volumes)
+        yield Session(node.kubeconfig, binaries, volumes=node.volumes, load=node.load)
     finally:
         node.down()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from devcluster.archive import image_archive
 from devcluster.session import Session
 from tests.e2e.space import JSON, Space, eventually
 
@@ -214,6 +215,23 @@ def test_weights_are_quantized_by_the_real_tool_and_vllm_serves_them(space: Spac
     assert space.get("job", job)["metadata"]["uid"] == uid
     space.delete("awq-too")
     space.delete("awq")
+
+
+def test_a_model_in_an_image_is_mounted_and_served(space: Space) -> None:
+    if space.session.load is None or space.session.volumes is None:
+        pytest.skip("on a cluster of your own, an image with a model would have to be pushed to its registry")
+    (directory,) = {name for name in stored(space) if "--awq" not in name}
+    folder = space.session.volumes / f"models-{NAMESPACE}" / "models" / directory
+    files = {f"weights/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    archive = space.session.volumes / "model-image.tar"
+    archive.write_bytes(image_archive("docker.io/local/tiny-model:1", files, {}))
+    space.session.load([archive])
+    image = {"reference": "docker.io/local/tiny-model:1", "path": "weights", "pullPolicy": "Never"}
+    deploy(space, "imaged", "tiny-lmdeploy", model={"image": image}, cache=None)
+    space.ready("imaged")
+    assert SENTENCE in space.chat("imaged")
+    assert space.status("imaged")["model"]["architecture"] == "Qwen2ForCausalLM"
+    space.delete("imaged")
 
 
 def test_a_model_that_nobody_uses_is_removed_when_asked(space: Space, hub: Hub) -> None:

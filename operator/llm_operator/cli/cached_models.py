@@ -102,7 +102,7 @@ def inventory(jobs: Iterable[Mapping[str, Any]], objects: Iterable[Mapping[str, 
     """
     users, unreadable = _users(objects)
     views = [(raw, job_from(raw)) for raw in jobs]
-    removals = {(raw["metadata"]["namespace"], job.digest): job for raw, job in views if job.stage == "remove"}
+    removals = {(raw["metadata"]["namespace"], job.name): job for raw, job in views if job.stage == "remove"}
     models: list[CachedModel] = []
     asked: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for raw, job in views:
@@ -110,7 +110,7 @@ def inventory(jobs: Iterable[Mapping[str, Any]], objects: Iterable[Mapping[str, 
             continue
         namespace = raw["metadata"]["namespace"]
         here = users.get((namespace, job.name), ())
-        model = _model(raw, job, removals.get((namespace, job.digest)), here)
+        model = _model(raw, job, removals.get((namespace, job.removal() or "")), here)
         models.append(model)
         asked[model.place].update(model.used_by)
     shared = [

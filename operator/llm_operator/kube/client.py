@@ -81,14 +81,18 @@ class ApiClient:
         if self._session is not None:
             await self._session.close()
 
-    async def apply(self, body: JSON, *, force: bool) -> JSON:
+    async def apply(self, body: JSON, *, force: bool, dry_run: bool = False) -> JSON:
         """Server-side apply of one object under the operator's field manager; the stored object comes back.
+
+        With `dry_run` it is what would be stored, and nothing is.
 
         Raises:
             ApiError: refused; 409 where `force` is false and somebody else owns a field.
         """
         path = f"{self._path(body['kind'], body['metadata']['namespace'])}/{body['metadata']['name']}"
         parameters = {"fieldManager": MANAGER, "force": "true" if force else "false"}
+        if dry_run:
+            parameters["dryRun"] = "All"
         return await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml")
 
     async def apply_status(self, namespace: str, name: str, status: JSON) -> JSON:

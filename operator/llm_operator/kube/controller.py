@@ -28,7 +28,7 @@ from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.tools import CONTAINER, ToolSettings
 from llm_operator.reconcile.decide import Apply, Decision, decide, kept_template
-from llm_operator.reconcile.diagnose import Trouble, write_refused
+from llm_operator.reconcile.diagnose import Trouble, image_volumes, without_image_volumes, write_refused
 from llm_operator.reconcile.invalid import invalid_status
 from llm_operator.reconcile.observed import Observed, Pod
 from llm_operator.reconcile.outcome import PlanOutcome
@@ -227,6 +227,9 @@ class Controller:
         kind, name = apply.body["kind"], apply.body["metadata"]["name"]
         force = apply.force or await self._is_ours_unseen(key, resource, apply)
         try:
+            asked = image_volumes(apply.body)
+            if asked and asked != image_volumes(await self._client.apply(apply.body, force=force, dry_run=True)):
+                return without_image_volumes()
             answer = await self._client.apply(apply.body, force=force)
         except ApiError as error:
             if error.status == 429 or error.status >= 500:

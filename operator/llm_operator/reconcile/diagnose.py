@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from llm_operator.api import EngineType
 from llm_operator.engines.failures import diagnose as diagnose_log
@@ -110,11 +111,17 @@ def _crash(end: ContainerEnd, restarts: int, engine: EngineType) -> Trouble:
 
 
 def write_refused(kind: str, name: str, message: str) -> Trouble:
-    """A write that the API server, a quota or a policy refused.
-
-    An API server without image volumes drops the field, and then misses the volume's type.
-    """
-    if "must specify a volume type" in message:
-        text = "spec.model.image: this cluster has no image volumes (Kubernetes 1.36, or the feature gate ImageVolume)"
-        return Trouble("ImageVolumesMissing", f"{text}: use another source ({message})", stalled=True)
+    """A write that the API server, a quota or a policy refused."""
     return Trouble("WriteRefused", f"{kind} {name!r} was refused: {message}", stalled=False)
+
+
+def image_volumes(body: Mapping[str, Any]) -> frozenset[str]:
+    """Names of a pod template's volumes that are images; empty for objects without a pod template."""
+    spec = ((body.get("spec") or {}).get("template") or {}).get("spec") or {}
+    return frozenset(volume["name"] for volume in spec.get("volumes") or [] if "image" in volume)
+
+
+def without_image_volumes() -> Trouble:
+    """The API server drops image volumes and their mounts without a word where it does not know them."""
+    text = "spec.model.image: this cluster has no image volumes (Kubernetes 1.36, or the feature gate ImageVolume)"
+    return Trouble("ImageVolumesMissing", f"{text}: use persistentVolumeClaim, or a hub", stalled=True)

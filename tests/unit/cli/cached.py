@@ -73,7 +73,7 @@ def removal(of: JSON, stage: str = "fetch", condition: str | None = None) -> JSO
     """The live Job that removes what another one made."""
     made = bare_job(of, stage)["metadata"]
     facts = ClaimFacts("models", "claim-uid", single_node=False)
-    raw = remove_job(made["namespace"], facts, made["labels"]["llm-operator.dev/artifact"], DIRECTORY, TOOLS)
+    raw = remove_job(made["namespace"], facts, DIRECTORY, TOOLS, {})
     raw["metadata"] |= {"uid": "uid-removal", "resourceVersion": "8"}
     raw["status"] = ended_status(condition) if condition else {"active": 1}
     return raw
