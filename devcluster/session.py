@@ -77,6 +77,14 @@ class Session:
             stdin=yaml.safe_dump_all(documents),
         )
 
+    def image_values(self) -> list[str]:
+        """The chart's values that name this cluster's images, as `path=text`."""
+        return [
+            *_image_values("image", self.images["operator"]),
+            *_image_values("modelTools.image", self.images["model-tools"]),
+            f"modelTools.quantizeImage={self.images['lmdeploy-cpu-test']}",
+        ]
+
     def install_chart(self, *settings: str, numbers: dict[str, int] | None = None) -> None:
         """Install the chart, or upgrade what is installed, and wait for the operator.
 
@@ -84,12 +92,7 @@ class Session:
             settings: `path=text` of values that are texts.
             numbers: values by path that are numbers.
         """
-        values = [
-            *_image_values("image", self.images["operator"]),
-            *_image_values("modelTools.image", self.images["model-tools"]),
-            f"modelTools.quantizeImage={self.images['lmdeploy-cpu-test']}",
-            *settings,
-        ]
+        values = [*self.image_values(), *settings]
         self.run(
             "helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE,
             "--create-namespace", "--wait", "--timeout", "180s",

@@ -106,7 +106,7 @@ def test_statuses_are_judged_alike(client: CrdClient) -> None:
     verdicts: Counter[bool] = Counter()
 
     @settings(_THOROUGH, max_examples=STATUSES)
-    @given(statuses | mutated(statuses, STATUS_SCHEMA))
+    @given(statuses | mutated(statuses, STATUS_SCHEMA) | mutated(mutated(statuses, STATUS_SCHEMA), STATUS_SCHEMA))
     def judge(status: Any) -> None:
         code, body = client.replace_status({**created, "status": status}, dry_run=True)
         ours = LLMDeployment.parse({**created, "status": status}).status

@@ -39,8 +39,7 @@ def operator_pods(session: Session) -> set[str]:
 
 
 def upgrade(session: Session, *settings: str) -> None:
-    repository, _, tag = session.images["operator"].rpartition(":")
-    given = [f"image.repository={repository}", f"image.tag={tag}", *settings]
+    given = [*session.image_values(), *settings]
     session.run(
         "helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE, "--create-namespace",
         "--wait", "--timeout", "180s", *(part for value in given for part in ("--set", value)),

@@ -30,7 +30,7 @@ CALIBRATION = "/calibration"
 FINAL_EXIT_CODES = (2, 3)
 """The model tools end with 3 where another try would change nothing, and argparse with 2."""
 BACKOFF_LIMIT = 4
-INSPECT_SECONDS = 300
+INSPECT_SECONDS = 120
 _GIB = 1 << 30
 
 

@@ -120,7 +120,9 @@ def inspection(resource: LLMDeployment, observed: Observed, tools: ToolSettings)
         return "Running", None
     result = job.result()
     if job.phase == "Active" or (job.phase == "Complete" and result is None):
-        return "Running", None
+        # A pod that cannot start is not waited for: what it would tell is of use, and not needed.
+        cannot = artifact.stage == "inspect" and job_trouble(job) is not None
+        return ("Done" if cannot else "Running"), None
     return "Done", result
 
 

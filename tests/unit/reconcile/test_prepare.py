@@ -286,6 +286,8 @@ def test_files_that_no_engine_serves_are_refused(reason: str) -> None:
 def test_a_look_that_cannot_be_had_blocks_nothing() -> None:
     of = resource()
     assert decide(of, seen(failed(stages(of)["inspect"], "ToolFailed")), plan(of), TOOLS).template is not None
+    image = pod(of, waiting_reason="ImagePullBackOff", waiting_message="no such image")
+    assert decide(of, seen(job(stages(of)["inspect"], image)), plan(of), TOOLS).template is not None
     never = ToolSettings(image="tools:1", inspect=False)
     assert decide(of, seen(), plan(of), never).template is not None
 
