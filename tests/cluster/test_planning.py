@@ -233,6 +233,7 @@ def test_a_resource_nobody_asked_for_before_is_looked_up_first(
     assert "--kv-cache-memory-bytes" in arguments(deployed(space, "sliced")), "planned before it was rendered"
     serve(space, "elsewhere", gpu={"resourceName": "example.com/gpu"})
     planned(space, "elsewhere", "GPUUnknown")
+    assert status(space, "elsewhere")["model"]["architecture"] == "LlamaForCausalLM"
     deployed(space, "elsewhere")
 
 

@@ -243,4 +243,5 @@ def test_a_model_that_nobody_uses_is_removed_when_asked(space: Space, hub: Hub) 
     for name in (*jobs(space, "quantize"), job):
         space.kubectl("annotate", "job", name, "llm-operator.dev/remove=true")
     eventually(lambda: not stored(space), 120, "the files are gone")
-    eventually(lambda: not space.get("jobs")["items"], 60, "and so are the records")
+    eventually(lambda: not jobs(space, "fetch") and not jobs(space, "quantize"), 60, "and so are the records")
+    eventually(lambda: not jobs(space, "remove"), 60, "and the Jobs that removed them")

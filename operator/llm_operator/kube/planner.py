@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 from typing import Self
 
 from llm_operator.api.resource import LLMDeployment
@@ -23,6 +24,7 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import (
     gpu_given,
+    model_without_plan,
     outcome_of,
     request_from_spec,
     unknown_outcome,
@@ -82,7 +84,10 @@ class ClusterPlanner:
             return unknown_outcome(spec, "ReadingNodes", "reading the nodes' GPUs", pending=True)
         if gpu is None:
             text = "the GPU's memory is not known: set spec.gpu.memory, or label the nodes with GPU feature discovery"
-            outcome = unknown_outcome(spec, "GPUUnknown", text, architecture=facts.shape.architecture)
+            outcome = replace(
+                unknown_outcome(spec, "GPUUnknown", text, architecture=facts.shape.architecture),
+                model=model_without_plan(facts.shape, facts.revision),
+            )
         else:
             outcome = self._planned(spec, facts, gpu)
         return with_quantization(outcome, spec, facts.shape, gpu)
