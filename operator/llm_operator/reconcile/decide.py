@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -120,8 +121,14 @@ def kept_template(resource: LLMDeployment, child: Child | None) -> JSON | None:
 
 def applied_template(child: Child) -> JSON | None:
     """The pod template as it was applied last; None where the Deployment's annotation is damaged or gone."""
+    return _applied_in(child.text)
+
+
+@functools.lru_cache(maxsize=256)
+def _applied_in(text: str) -> JSON | None:
+    """Remembered, because one look at an object asks several times; the result is read, never changed."""
     try:
-        template: Any = json.loads(child.body()["metadata"]["annotations"].get(ANNOTATION_TEMPLATE, ""))
+        template: Any = json.loads(json.loads(text)["metadata"]["annotations"].get(ANNOTATION_TEMPLATE, ""))
         complete = bool(template["spec"]["containers"][0]["image"] and template["metadata"]["labels"][LABEL_INPUTS])
     except (ValueError, KeyError, TypeError, IndexError):
         return None
