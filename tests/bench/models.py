@@ -24,32 +24,11 @@ from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
 from tests.bench.reconcile import BareClient, in_flight
 from tests.cluster.helpers import Space, eventually
-from tests.cluster.test_model_jobs import TOOLS, cached, claim, end_pod, job_name, pods_of
+from tests.cluster.test_model_jobs import FETCHED, TOOLS, cached, claim, end_pod, job_name, pods_of, run_on_stub
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest
 
 CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-FETCHED = {"ok": True, "directory": f"models/hf--org--model/{COMMIT}", "bytes": 1 << 30, "revision": COMMIT}
-
-
-def run_on_stub(plane: ControlPlane, space: Space, job: str, kubelet: StubKubelet) -> str:
-    """Bind the Job's pod to a node whose kubelet is the stub, and say that it runs; the pod's name."""
-    pod: str = eventually(lambda: pods_of(space, job), why="a pod")[0]["metadata"]["name"]
-    merge = "application/merge-patch+json"
-    plane.request("POST", "/api/v1/nodes", {"metadata": {"name": "stub"}})
-    node = {
-        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
-    }
-    plane.request("PATCH", "/api/v1/nodes/stub/status", {"status": node}, merge)
-    target = {"apiVersion": "v1", "kind": "Node", "name": "stub"}
-    plane.request("POST", f"{space.path('Pod', pod)}/binding", {"metadata": {"name": pod}, "target": target})
-    state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
-    container = {"name": "tool", "image": "t", "imageID": "", "ready": True, "restartCount": 0, "state": state}
-    status = {"status": {"phase": "Running", "containerStatuses": [container]}}
-    plane.request("PATCH", f"{space.path('Pod', pod)}/status", status, merge)
-    return pod
 
 
 async def bare_writes(plane: ControlPlane, space: Space, count: int) -> float:
@@ -94,7 +73,8 @@ def measure(count: int, seconds: int) -> dict[str, Any]:
             operator.wait_idle()
             first = operator.writes()
             job = job_name(bodies[0], space, "fetch")
-            pod = run_on_stub(plane, space, job, kubelet)
+            pod: str = eventually(lambda: pods_of(space, job), why="a pod")[0]["metadata"]["name"]
+            run_on_stub(space, pod, kubelet)
             start, before = time.monotonic(), operator.usage().cpu_seconds
             while (spent := time.monotonic() - start) < seconds:
                 line = {"progress": {"stage": "Fetching", "percent": int(spent * 100 / seconds)}}

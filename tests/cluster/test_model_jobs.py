@@ -89,6 +89,23 @@ def end_pod(space: Space, job: str, result: JSON | str, exit_code: int = 0) -> N
     space.plane.request("PATCH", path, {"status": status}, "application/merge-patch+json")
 
 
+def run_on_stub(space: Space, pod: str, kubelet: StubKubelet) -> None:
+    """Bind a Job's pod to a node whose kubelet is the stub, and say that its container runs."""
+    node, merge = f"node-{space.name}", "application/merge-patch+json"
+    space.plane.request("POST", "/api/v1/nodes", {"metadata": {"name": node}})
+    address = {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
+    }
+    space.plane.request("PATCH", f"/api/v1/nodes/{node}/status", {"status": address}, merge)
+    target = {"apiVersion": "v1", "kind": "Node", "name": node}
+    space.plane.request("POST", f"{space.path('Pod', pod)}/binding", {"metadata": {"name": pod}, "target": target})
+    state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+    container = {"name": "tool", "image": "t", "imageID": "", "ready": True, "restartCount": 0, "state": state}
+    status = {"status": {"phase": "Running", "containerStatuses": [container]}}
+    space.plane.request("PATCH", f"{space.path('Pod', pod)}/status", status, merge)
+
+
 def reason(space: Space, name: str, kind: str) -> tuple[str, str]:
     found = space.condition(name, kind) or ("", "", "")
     return found[0], found[1]
@@ -349,18 +366,6 @@ def test_progress_reaches_status_within_ten_seconds_and_not_more_often(
     pod = eventually(lambda: pods_of(space, job), why="a pod")[0]["metadata"]["name"]
     pki = plane.folder / "pki"
     with StubKubelet(pki / "api.crt", pki / "api.key") as kubelet:
-        plane.request("POST", "/api/v1/nodes", {"metadata": {"name": f"node-{space.name}"}})
-        node = {
-            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
-        }
-        merge = "application/merge-patch+json"
-        plane.request("PATCH", f"/api/v1/nodes/node-{space.name}/status", {"status": node}, merge)
-        target = {"apiVersion": "v1", "kind": "Node", "name": f"node-{space.name}"}
-        plane.request("POST", f"{space.path('Pod', pod)}/binding", {"metadata": {"name": pod}, "target": target})
-        state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
-        container = {"name": "tool", "image": "t", "imageID": "", "ready": True, "restartCount": 0, "state": state}
-        status = {"phase": "Running", "containerStatuses": [container]}
 
         def tell(percent: int) -> None:
             line = {
@@ -369,7 +374,7 @@ def test_progress_reaches_status_within_ten_seconds_and_not_more_often(
             kubelet.logs[space.name, pod] = "a warning of a library\n" + json.dumps(line) + "\n"
 
         tell(10)
-        plane.request("PATCH", f"{space.path('Pod', pod)}/status", {"status": status}, merge)
+        run_on_stub(space, pod, kubelet)
 
         def progress() -> JSON:
             found: JSON = ((space.get(KIND, "demo") or {}).get("status") or {}).get("progress") or {}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_operator.api.base import SecretKeyReference
+from llm_operator.api.model import ModelSpec
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines.types import Refusal, RenderRequest
@@ -101,11 +102,18 @@ def model_variables(request: RenderRequest, modelscope_switch: str) -> list[dict
     variables: list[dict[str, Any]] = []
     if model.model_scope is not None:
         variables.append({"name": modelscope_switch, "value": "True"})
-    if model.credentials is not None:
-        # MODELSCOPE_API_TOKEN: modelscope 1.x, modelscope/hub.
-        name = "HF_TOKEN" if model.hugging_face is not None else "MODELSCOPE_API_TOKEN"
-        variables.append(secret_variable(name, model.credentials))
-    return variables
+    return [*variables, *token_variables(model)]
+
+
+def token_name(model: ModelSpec) -> str:
+    """The variable in which the hub's client looks for a token."""
+    # MODELSCOPE_API_TOKEN: modelscope 1.x, modelscope/hub.
+    return "HF_TOKEN" if model.hugging_face is not None else "MODELSCOPE_API_TOKEN"
+
+
+def token_variables(model: ModelSpec) -> list[dict[str, Any]]:
+    """The hub's token, by reference; empty where the spec names none."""
+    return [] if model.credentials is None else [secret_variable(token_name(model), model.credentials)]
 
 
 def environment(spec: LLMDeploymentSpec, own: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
@@ -126,8 +134,7 @@ def check_environment(spec: LLMDeploymentSpec, owned: Mapping[str, str]) -> tupl
     """Variables of the user that a field owns or that would break the pod."""
     taken = {**DEVICE_VARIABLES, **owned}
     if spec.model.credentials is not None:
-        name = "HF_TOKEN" if spec.model.hugging_face is not None else "MODELSCOPE_API_TOKEN"
-        taken[name] = "spec.model.credentials says it"
+        taken[token_name(spec.model)] = "spec.model.credentials says it"
     return tuple(
         Refusal("ConflictingVariable", "spec.engine.env", f"{variable.name}: {taken[variable.name]}; remove it")
         for variable in spec.engine.env

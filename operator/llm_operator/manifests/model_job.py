@@ -18,9 +18,9 @@ from llm_operator.manifests.artifacts import (
     removal_name,
 )
 from llm_operator.manifests.common import JSON, LABEL_MANAGED_BY, MANAGER, compact_json, owner_reference
-from llm_operator.manifests.model_volume import claim_labels, fetch_arguments, same_node
+from llm_operator.manifests.model_volume import claim_labels, claim_volume, fetch_arguments, image_volume, same_node
 from llm_operator.manifests.pod import node_selector, tolerations
-from llm_operator.manifests.tools import CONTAINER, USER, ToolSettings, tool_container
+from llm_operator.manifests.tools import CONTAINER, POD_SECURITY, ToolSettings, restricted_container, tool_container
 
 ROOT = "/models"
 SOURCE = "/source"
@@ -104,19 +104,7 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
     # The claim owns what fills it: many objects share the Job, and it ends with the volume.
     owner = claim_owner(request.claim) if request.claim and request.claim.uid else owner_reference(resource)
     spec: JSON = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": parts.containers,
-        "volumes": [*parts.volumes, {"name": "tmp", "emptyDir": {}}],
+        **_pod(parts.containers, parts.volumes),
         # Where the engine will run: a volume may be bound to the zone or node of its first pod.
         "tolerations": tolerations(resource.spec),
         "nodeSelector": node_selector(resource.spec),
@@ -162,13 +150,21 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
     }
 
 
+def _pod(containers: list[JSON], volumes: list[JSON]) -> JSON:
+    """What every pod of the tools has in common."""
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": POD_SECURITY,
+        "containers": containers,
+        "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
+    }
+
+
 def claim_owner(claim: ClaimFacts) -> JSON:
     """The owner reference of a Job that fills a claim."""
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": claim.name, "uid": claim.uid}
-
-
-def _claim_volume(name: str, claim: str, *, read_only: bool) -> JSON:
-    return {"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": read_only}}
 
 
 def _mount(name: str, path: str, *, read_only: bool = False) -> JSON:
@@ -187,16 +183,15 @@ def _inspect(request: JobRequest) -> _Parts:
         raise ValueError("only a model on a claim or in an image is inspected")
     arguments = ["inspect", "--root", ROOT, "--directory", source.path or "."]
     if model.image is not None:
-        image = {"reference": model.image.reference, "pullPolicy": model.image.pull_policy}
-        volume: JSON = {"name": "model", "image": image}
+        volume = image_volume("model", model.image)
     else:
-        volume = _claim_volume("model", source.claim_name, read_only=True)  # type: ignore[union-attr]
+        volume = claim_volume("model", source.claim_name, read_only=True)  # type: ignore[union-attr]
     return _Parts([_tool(request, arguments, [_mount("model", ROOT, read_only=True)])], [volume])
 
 
 def _fetch(request: JobRequest) -> _Parts:
     arguments = ["fetch", "--root", ROOT, *fetch_arguments(request.resource, request.tools)]
-    volume = _claim_volume("model", _written(request).name, read_only=False)
+    volume = claim_volume("model", _written(request).name, read_only=False)
     return _Parts([_tool(request, arguments, [_mount("model", ROOT)])], [volume])
 
 
@@ -212,9 +207,9 @@ def _source(request: JobRequest) -> tuple[str, JSON | None, JSON | None]:
     if request.source_in_cache:
         return ROOT, None, None
     if request.source_claim is not None:
-        volume = _claim_volume("source", request.source_claim.name, read_only=True)
+        volume = claim_volume("source", request.source_claim.name, read_only=True)
     elif image is not None:
-        volume = {"name": "source", "image": {"reference": image.reference, "pullPolicy": image.pull_policy}}
+        volume = image_volume("source", image)
     else:
         raise ValueError(f"{request.artifact.job_name} has no original to read")
     return SOURCE, volume, _mount("source", SOURCE, read_only=True)
@@ -240,7 +235,7 @@ def _foreign(request: JobRequest, image: str, arguments: list[str], extra: _Part
         "volumeMounts": [_mount("tools", TOOLS), _mount("tmp", "/tmp")],  # noqa: S108
     }
     installer["env"] = []
-    volumes = [_claim_volume("model", _written(request).name, read_only=False), {"name": "tools", "emptyDir": {}}]
+    volumes = [claim_volume("model", _written(request).name, read_only=False), {"name": "tools", "emptyDir": {}}]
     shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}
     container["volumeMounts"].append(_mount("shm", "/dev/shm"))  # noqa: S108 - torch's workers
     volumes += [*([source_volume] if source_volume else []), *extra.volumes, shm]
@@ -285,7 +280,7 @@ def _calibration(recipe: WeightQuantization) -> tuple[list[JSON], list[JSON], li
         path = f"{CALIBRATION}/text"
     else:
         claim = text.persistent_volume_claim
-        volume = _claim_volume("calibration", claim.claim_name, read_only=True)  # type: ignore[union-attr]
+        volume = claim_volume("calibration", claim.claim_name, read_only=True)  # type: ignore[union-attr]
         path = f"{CALIBRATION}/{claim.path}"  # type: ignore[union-attr]
     return [_mount("calibration", CALIBRATION, read_only=True)], [volume], ["--text", path]
 
@@ -328,33 +323,11 @@ def remove_job(
     digest = name.rsplit("-", 1)[-1]
     labels = {LABEL_MANAGED_BY: MANAGER, LABEL_STAGE: "remove", LABEL_ARTIFACT: digest, **claim_labels(claim.name)}
     container = {
-        "name": CONTAINER,
-        "image": tools.image,
-        "imagePullPolicy": tools.pull_policy,
-        "args": ["remove", "--root", ROOT, "--directory", directory],
+        **restricted_container(tools, ["remove", "--root", ROOT, "--directory", directory]),
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
         "volumeMounts": [_mount("model", ROOT), _mount("tmp", "/tmp")],  # noqa: S108
     }
-    pod: JSON = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [_claim_volume("model", claim.name, read_only=False), {"name": "tmp", "emptyDir": {}}],
-        **placement,
-    }
+    pod = {**_pod([container], [claim_volume("model", claim.name, read_only=False)]), **placement}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

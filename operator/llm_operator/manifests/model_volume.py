@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Self
 
+from llm_operator.api.model import ImageSource
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.common import MODEL_MOUNT
 from llm_operator.manifests.artifacts import LABEL_CLAIM, claim_label, from_hub, source_claim
@@ -60,14 +61,20 @@ def model_name(resource: LLMDeployment) -> str:
 
 
 def model_path(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> str | None:
-    """Absolute path that the engine loads; None where the engine itself fetches a repository."""
+    """Absolute path of what a stage or an init container provides; None where spec.model alone says what to load."""
     if prepared.claim_name is not None or (from_hub(resource) and tools.enabled):
         return f"{MODEL_MOUNT}/{model_name(resource)}"
-    source = resource.spec.model.persistent_volume_claim or resource.spec.model.image
-    if source is None:
-        return None
-    inside = "/".join(part for part in source.path.split("/") if part not in ("", "."))
-    return f"{MODEL_MOUNT}/{inside}" if inside else MODEL_MOUNT
+    return None
+
+
+def claim_volume(name: str, claim: str, *, read_only: bool) -> JSON:
+    """A volume of a claim."""
+    return {"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": read_only}}
+
+
+def image_volume(name: str, image: ImageSource) -> JSON:
+    """A volume of an image's files."""
+    return {"name": name, "image": {"reference": image.reference, "pullPolicy": image.pull_policy}}
 
 
 def volume(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> JSON | None:
@@ -75,10 +82,9 @@ def volume(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> 
     model = resource.spec.model
     claim = prepared.claim_name or source_claim(resource)
     if claim is not None:
-        return {"name": VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        return claim_volume(VOLUME, claim, read_only=True)
     if model.image is not None:
-        image = {"reference": model.image.reference, "pullPolicy": model.image.pull_policy}
-        return {"name": VOLUME, "image": image}
+        return image_volume(VOLUME, model.image)
     return {"name": VOLUME, "emptyDir": {}} if tools.enabled else None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.engines.common import secret_variable
+from llm_operator.engines.common import token_variables
 from llm_operator.manifests.common import JSON
 
 CONTAINER = "tool"
@@ -49,24 +49,25 @@ def variables(tools: ToolSettings) -> list[JSON]:
     return [{"name": name, "value": value} for name, value in {**own, **tools.environment}.items()]
 
 
-def token_variables(resource: LLMDeployment) -> list[JSON]:
-    """The hub's token, by reference."""
-    model = resource.spec.model
-    if model.credentials is None:
-        return []
-    name = "HF_TOKEN" if model.hugging_face is not None else "MODELSCOPE_API_TOKEN"
-    return [secret_variable(name, model.credentials)]
+POD_SECURITY: JSON = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    # A volume of terabytes is not walked through at every mount.
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""Security context of the tools' own pods."""
 
 
-def tool_container(resource: LLMDeployment, tools: ToolSettings, arguments: Sequence[str]) -> JSON:
-    """A container of the model tools without its mounts."""
+def restricted_container(tools: ToolSettings, arguments: Sequence[str]) -> JSON:
+    """A container of the model tools without environment, resources and mounts."""
     return {
         "name": CONTAINER,
         "image": tools.image,
         "imagePullPolicy": tools.pull_policy,
         "args": list(arguments),
-        "env": [*variables(tools), *token_variables(resource)],
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}},
         # What the tool says at its end; where it was killed before, its last lines.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -76,4 +77,13 @@ def tool_container(resource: LLMDeployment, tools: ToolSettings, arguments: Sequ
             "runAsNonRoot": True,
             "runAsUser": USER,
         },
+    }
+
+
+def tool_container(resource: LLMDeployment, tools: ToolSettings, arguments: Sequence[str]) -> JSON:
+    """A container of the model tools that may ask the hub, without its mounts."""
+    return {
+        **restricted_container(tools, arguments),
+        "env": [*variables(tools), *token_variables(resource.spec.model)],
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}},
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from llm_operator.api.resource import LLMDeployment
@@ -169,11 +169,9 @@ def inspecting(resource: LLMDeployment, observed: Observed, tools: ToolSettings)
 
 
 def _without_tools(course: _Course) -> Preparation:
-    spec = course.resource.spec
-    needing = "spec.cache" if spec.cache is not None else None
-    if needing is None:
+    if course.resource.spec.cache is None:
         return course.stop(Prepared())
-    text = f"{needing} needs the model tools, which this operator runs without: set the chart's modelTools.image"
+    text = f"spec.cache needs the model tools, which this operator runs without: set {TOOLS_FIELD}"
     course.trouble = Trouble("ModelToolsMissing", text, stalled=True)
     return course.stop()
 
@@ -221,16 +219,9 @@ def _quantized(course: _Course, prepared: Prepared, directory: str) -> tuple[Pre
     if result is None:
         return None
     made = _on_claim(prepared, course.claim(cache_claim(resource)), result)
-    recipe = _quantization_status(result)
-    return Prepared(
-        made.claim_name,
-        made.directory,
-        prepared.revision or result.revision,
-        made.bytes,
-        format="AWQ",
-        single_node=made.single_node,
-        quantization=recipe,
-    ), result.directory
+    revision = prepared.revision or result.revision
+    told = _quantization_status(result)
+    return replace(made, revision=revision, format="AWQ", quantization=told), result.directory
 
 
 def _converted(course: _Course, prepared: Prepared, directory: str) -> tuple[Prepared, str] | None:
@@ -274,14 +265,13 @@ def _output_directory(resource: LLMDeployment, directory: str) -> str:
 
 
 def _on_claim(before: Prepared, claim: ClaimFacts | None, result: Result) -> Prepared:
-    return Prepared(
+    return replace(
+        before,
         claim_name=claim.name if claim is not None else None,
         directory=result.directory,
         revision=result.revision or before.revision,
         bytes=result.bytes,
-        format=before.format,
-        single_node=claim.single_node if claim is not None else False,
-        quantization=before.quantization,
+        single_node=claim is not None and claim.single_node,
     )
 
 
@@ -361,12 +351,7 @@ def _failure(job: JobView, result: Result | None) -> Trouble:
     return Trouble("JobFailed", f"Job {job.name} failed: {job.failure or 'no reason is told'}{again}", stalled=True)
 
 
-_QUALITY = {
-    "perplexityOriginal": "perplexityOriginal",
-    "perplexityQuantized": "perplexityQuantized",
-    "perplexityIncreasePercent": "perplexityIncreasePercent",
-    "agreementPercent": "agreementPercent",
-}
+_QUALITY = ("perplexityOriginal", "perplexityQuantized", "perplexityIncreasePercent", "agreementPercent")
 
 
 def quality_warning(quality: Mapping[str, object]) -> str | None:
@@ -382,7 +367,7 @@ def _quantization_status(result: Result) -> Mapping[str, str | int]:
     """status.quantization from what the Job told."""
     quality = result.more.get("quality")
     told = quality if isinstance(quality, dict) else {}
-    numbers = {name: told[key] for name, key in _QUALITY.items() if isinstance(told.get(key), str | int)}
+    numbers = {name: told[name] for name in _QUALITY if isinstance(told.get(name), str | int)}
     warning = quality_warning(told)
     if warning is not None:
         numbers["warning"] = warning
