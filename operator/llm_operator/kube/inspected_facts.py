@@ -6,8 +6,8 @@ import dataclasses
 import functools
 
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.kube.model_facts import ModelFacts
-from llm_operator.models import ModelConfigError, UnknownArchitectureError, contradiction, parse_config_text
+from llm_operator.kube.model_facts import ModelFacts, facts_of
+from llm_operator.models import parse_config_text
 from llm_operator.reconcile.jobs import Result
 from llm_operator.reconcile.prepare import Looked
 
@@ -36,13 +36,4 @@ def _failed(result: Result) -> ModelFacts:
 
 @functools.lru_cache(maxsize=512)
 def _facts(config: str, weight_bytes: int | None) -> ModelFacts:
-    try:
-        shape = parse_config_text(config)
-    except UnknownArchitectureError as error:
-        return ModelFacts(reason="ModelUnknown", message=f"config.json: {error}")
-    except ModelConfigError as error:
-        return ModelFacts(reason="ModelUnsupported", message=str(error))
-    told = contradiction(shape, weight_bytes) if weight_bytes is not None else None
-    if told is not None:
-        return ModelFacts(reason="WeightsContradictConfig", message=told)
-    return ModelFacts(shape=shape)
+    return facts_of(lambda: (parse_config_text(config), weight_bytes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import tempfile
 from collections.abc import Callable
@@ -107,10 +108,6 @@ def fetch_facts(repository: str, revision: str | None) -> ModelFacts:
     """
     try:
         return _read(repository, revision)
-    except UnknownArchitectureError as error:
-        return ModelFacts(reason="ModelUnknown", message=f"config.json of {repository}: {error}")
-    except ModelConfigError as error:
-        return ModelFacts(reason="ModelUnsupported", message=f"{repository}: {error}")
     except Exception as error:  # the client raises its transport's own errors for a hub that is away
         log.debug("%s could not be read from the hub", repository, exc_info=True)
         reason, text = next((told for kind, *told in _FAILURES if isinstance(error, kind)), _UNREACHABLE)
@@ -140,22 +137,43 @@ _FAILURES = (
 
 
 def _read(repository: str, revision: str | None) -> ModelFacts:
-    """The facts of one repository. Raises the hub client's errors, and ModelConfigError."""
+    """The facts of one repository. Raises the hub client's errors."""
     info = model_info(repository, revision=revision, timeout=FETCH_TIMEOUT_SECONDS)
     files = frozenset(sibling.rfilename for sibling in info.siblings or ())
     commit = info.sha or revision
     with tempfile.TemporaryDirectory(prefix="llm-operator-") as folder:
-        shape = parse_config_text(_download(repository, CONFIG, commit, folder))
-        stored: int | None = None
-        if INDEX in files:
-            stored = read_index(_download(repository, INDEX, commit, folder)).total_bytes
-        elif SINGLE in files:
+
+        def read() -> tuple[ModelShape, int | None]:
+            shape = parse_config_text(_download(repository, CONFIG, commit, folder))
+            if INDEX in files:
+                return shape, read_index(_download(repository, INDEX, commit, folder)).total_bytes
+            if SINGLE not in files:
+                return shape, None
             header = parse_safetensors_file_metadata(repository, SINGLE, revision=commit, timeout=FETCH_TIMEOUT_SECONDS)
-            stored = max((tensor.data_offsets[1] for tensor in header.tensors.values()), default=None)
+            return shape, max((tensor.data_offsets[1] for tensor in header.tensors.values()), default=None)
+
+        return dataclasses.replace(facts_of(read, repository), revision=info.sha)
+
+
+def facts_of(read: Callable[[], tuple[ModelShape, int | None]], repository: str = "") -> ModelFacts:
+    """The facts in config.json, or why there are none.
+
+    Args:
+        read: gives the shape that config.json tells and the bytes of all tensors, None where these are not known; may
+            raise ModelConfigError.
+        repository: for the message; empty for files of a volume.
+    """
+    of, begin = (f" of {repository}", f"{repository}: ") if repository else ("", "")
+    try:
+        shape, stored = read()
+    except UnknownArchitectureError as error:
+        return ModelFacts(reason="ModelUnknown", message=f"config.json{of}: {error}")
+    except ModelConfigError as error:
+        return ModelFacts(reason="ModelUnsupported", message=f"{begin}{error}")
     told = contradiction(shape, stored) if stored is not None else None
     if told is not None:
-        return ModelFacts(reason="WeightsContradictConfig", message=f"{repository}: {told}", revision=info.sha)
-    return ModelFacts(shape=shape, revision=info.sha)
+        return ModelFacts(reason="WeightsContradictConfig", message=f"{begin}{told}")
+    return ModelFacts(shape=shape)
 
 
 def _download(repository: str, name: str, revision: str | None, folder: str) -> bytes:

@@ -10,8 +10,10 @@ import pytest
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import model_facts
-from llm_operator.kube.model_facts import ModelFacts, ModelFactsCache
+from llm_operator.kube.inspected_facts import known_facts
+from llm_operator.kube.model_facts import ModelFacts, ModelFactsCache, facts_of
 from llm_operator.models import parse_config_text
+from llm_operator.reconcile.jobs import Result
 from tests.cluster.helpers import llm
 
 CONFIG = Path(__file__).parents[1] / "models" / "configs" / "llama-3.1-8b.json"
@@ -59,3 +61,27 @@ async def test_a_hub_that_does_not_answer_holds_nobody_for_long(monkeypatch: pyt
 def test_what_is_on_a_volume_is_not_asked_for() -> None:
     spec = LLMDeployment.parse(llm("a", model={"persistentVolumeClaim": {"claimName": "models"}})).spec
     assert ModelFactsCache(lambda _: None).of(spec).reason == "ModelNotInspected"
+
+
+@pytest.mark.parametrize(
+    ("config", "stored", "reason", "said"),
+    [
+        ("{", None, "ModelUnsupported", "org/model: "),
+        ('{"architectures": ["MambaForCausalLM"]}', None, "ModelUnknown", "config.json of org/model: "),
+        (CONFIG.read_text(), 5_700_000_000, "WeightsContradictConfig", "org/model: "),
+        (CONFIG.read_text(), 16_060_522_496, "", ""),
+        (CONFIG.read_text(), None, "", ""),
+    ],
+)
+def test_a_hub_and_the_files_of_a_volume_are_judged_alike(
+    config: str, stored: int | None, reason: str, said: str
+) -> None:
+    hub = facts_of(lambda: (parse_config_text(config), stored), "org/model")
+    assert hub.reason == reason
+    assert hub.message.startswith(said)
+    assert (hub.shape is None) == bool(reason)
+    spec = LLMDeployment.parse(llm("a", model={"persistentVolumeClaim": {"claimName": "models"}})).spec
+    unknown = ModelFactsCache(lambda _: None).of(spec)
+    files = known_facts(spec, unknown, ("Done", Result(ok=True, config=config, weight_bytes=stored)))
+    assert (files.reason, files.shape) == (hub.reason, hub.shape)
+    assert "org/model" not in files.message
