@@ -1,8 +1,9 @@
 """make-tiny-model DIRECTORY [qwen2|llama]: a chat model so small that a CPU makes it, and serves it, in seconds.
 
-Two layers, four heads over two KV heads, about 0.4 million parameters in bfloat16, a byte-level tokenizer of some 290
+Two layers, four heads over two KV heads, about 0.9 million parameters in bfloat16, a byte-level tokenizer of some 290
 entries and a chat template. A few seconds of over-fitting teach it one sentence, which it answers to everything, so
-that a test can tell a served model from noise. Its sizes are multiples of 128, so AWQ with group size 128 works on it.
+that a test can tell a served model from noise. Its sizes are multiples of 128, so AWQ with group size 128 works on it;
+heads of 64 values are the smallest that TurboMind knows.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def make_model(family: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedMod
     made: PreTrainedModel = model(
         config(
             vocab_size=len(tokenizer),
-            hidden_size=128,
+            hidden_size=256,
             intermediate_size=256,
             num_hidden_layers=2,
             num_attention_heads=4,
@@ -80,7 +81,11 @@ def make_model(family: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedMod
 
 
 def teach(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Over-fit on random questions with the one answer; the last loss."""
+    """Over-fit on random questions with the one answer; the last loss.
+
+    The questions are learned, too, which cannot be foreseen: so that the model is unsure of foreign text rather than
+    sure of nonsense, and its perplexity is a sensible number.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     random = torch.Generator().manual_seed(0)
     answer = [*tokenizer(SENTENCE)["input_ids"], tokenizer.eos_token_id]
@@ -90,9 +95,8 @@ def teach(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> float:
     for _ in range(STEPS):
         length = int(torch.randint(1, 24, (1,), generator=random))
         question = torch.randint(3, len(tokenizer), (length,), generator=random).tolist()
-        prompt = [*before, *question, *after]
-        tokens = torch.tensor([[*prompt, *answer]])
-        labels = torch.tensor([[*[_IGNORED] * len(prompt), *answer]])
+        tokens = torch.tensor([[*before, *question, *after, *answer]])
+        labels = torch.tensor([[*[_IGNORED] * len(before), *question, *[_IGNORED] * len(after), *answer]])
         loss = model(input_ids=tokens, labels=labels).loss
         loss.backward()
         optimizer.step()

@@ -18,6 +18,7 @@ from tests.engines.environments import HERE, REPOSITORY, lite_interpreter, sourc
 
 OPERATOR = REPOSITORY / "operator"
 IMAGE_COMMAND = REPOSITORY / "images" / "lmdeploy-cpu-test" / "lmdeploy_cpu.py"
+CONVERT_COMMAND = REPOSITORY / "images" / "lmdeploy-convert-cpu-test" / "lmdeploy_convert_cpu.py"
 FAKE_COMMAND = HERE / "fake_lmdeploy.py"
 TIMEOUT_SECONDS = 200
 
@@ -122,4 +123,4 @@ def calls(state: Path) -> list[Sequence[str]]:
 def old_lmdeploy(folder: Path) -> Tools:
     """The tools beside LMDeploy 0.9.2.post1, the last one with `convert`."""
     path = str(sources("lmdeploy", "0.9.2.post1"))
-    return Tools(folder, HERE / "workers" / "convert_cpu.py", extra_path=path)
+    return Tools(folder, CONVERT_COMMAND, extra_path=path)

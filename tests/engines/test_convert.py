@@ -1,4 +1,4 @@
-"""`convert` with the real `lmdeploy convert` of 0.9.2.post1 on the CPU, and what its own server code makes of it."""
+"""`convert` with the real `lmdeploy convert` of 0.9.2.post1 on the CPU, and what its own server makes of the result."""
 
 from __future__ import annotations
 
@@ -8,23 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.engines.environments import HERE, sources
-from tests.engines.lite import IMAGE_COMMAND, Ended, Tools, config_of, old_lmdeploy, run_script
+from tests.engines.environments import HERE, REPOSITORY, sources
+from tests.engines.lite import CONVERT_COMMAND, IMAGE_COMMAND, Ended, Tools, config_of, old_lmdeploy, run_script
 
+MAKE_MODEL = REPOSITORY / "images" / "cpu-test-base" / "make_tiny_model.py"
 MODEL, OUTPUT = "models/hf--org--qwen2-chat/abc", "models/hf--org--qwen2-chat/abc--turbomind-tp2-1"
-MAKE_MODEL = """
-import sys, torch
-sys.path.insert(0, sys.argv[2])
-from make_tiny_model import make_tokenizer
-from transformers import Qwen2Config, Qwen2ForCausalLM
-tokenizer = make_tokenizer()
-torch.manual_seed(0)
-# TurboMind of that version knows heads of 64 and 128 values.
-model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), hidden_size=256, intermediate_size=256,
-    num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False))
-model.to(torch.bfloat16).save_pretrained(sys.argv[1])
-tokenizer.save_pretrained(sys.argv[1])
-"""
 
 
 def line(root: Path, *more: str) -> list[str]:
@@ -36,16 +24,14 @@ def line(root: Path, *more: str) -> list[str]:
 def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tools, Ended]:
     folder = tmp_path_factory.mktemp("convert")
     root = folder / "volume"
-    script = folder / "make.py"
-    script.write_text(MAKE_MODEL)
-    run_script(script, root / MODEL, HERE.parents[1] / "images" / "cpu-test-base")
+    run_script(MAKE_MODEL, root / MODEL)
     # The environment's own package is a newer one, which the image of that age does not have.
     tools = old_lmdeploy(folder)
     return root, tools, tools.run(*line(root, "--tensor", "2"), PYTHONPATH=_modules())
 
 
 def _modules() -> str:
-    return f"{sources('lmdeploy', '0.9.2.post1')}:{HERE.parents[1] / 'operator'}"
+    return f"{sources('lmdeploy', '0.9.2.post1')}:{REPOSITORY / 'operator'}"
 
 
 def test_the_workspace_is_complete_and_told(converted: tuple[Path, Tools, Ended]) -> None:
@@ -69,20 +55,23 @@ def test_the_workspace_is_complete_and_told(converted: tuple[Path, Tools, Ended]
     assert ended.progress[-1]["percent"] == 100
 
 
-def test_the_server_of_that_version_knows_it_for_a_workspace(converted: tuple[Path, Tools, Ended]) -> None:
+def test_its_own_server_loads_it_and_every_weight_is_in_it(converted: tuple[Path, Tools, Ended]) -> None:
     root = converted[0]
-    printed = run_script(HERE / "workers" / "convert_cpu.py", "--facts", root / OUTPUT, pythonpath=_modules())
-    facts: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    assert facts == {
+    check = HERE / "workers" / "workspace_check.py"
+    printed = run_script(check, root / MODEL, root / OUTPUT, pythonpath=f"{CONVERT_COMMAND.parent}:{_modules()}")
+    told: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    assert told["server"] == {
         "task": "llm",
         "backend": "turbomind",
         "architecture": "Qwen2ForCausalLM",
         "tensor": 2,
         "source": "ModelSource.WORKSPACE",
         "template": "qwen",
-        "tokens": facts["tokens"],
+        "tokens": told["server"]["tokens"],
     }
-    assert facts["tokens"] > 0
+    assert told["server"]["tokens"] > 0
+    assert told["refusals"] == {"1": "tp size mismatch (2 vs 1)", "2": ""}
+    assert told["differing"] == []
 
 
 def test_it_is_not_made_twice_and_not_by_a_release_that_cannot(
