@@ -67,7 +67,7 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         version=version,
         gpu=gpu,
         backend=Backend(backend) if backend else Backend.TURBOMIND,
-        tensor=spec.parallelism.tensor,
+        tensor=_tensor(spec),
         kv_quantization=KVQuantization(spec.kv_cache.quantization),
         memory_percent=spec.kv_cache.memory_percent,
         kv_memory_bytes=bytes_of(spec.kv_cache.memory) if spec.kv_cache.memory else None,
@@ -79,6 +79,14 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         enforce_eager="--enforce-eager" in spec.engine.extra_args,
         hybrid_cache="--disable-hybrid-kv-cache-manager" not in spec.engine.extra_args,
     )
+
+
+def _tensor(spec: LLMDeploymentSpec) -> int | None:
+    """The tensor parallelism that is settled before the plan.
+
+    A workspace is made for a number of GPUs, before or beside the plan, and its server refuses another one.
+    """
+    return spec.parallelism.tensor or (1 if spec.engine.conversion != "None" else None)
 
 
 def _recipe(spec: LLMDeploymentSpec) -> WeightQuantization | None:

@@ -45,6 +45,20 @@ def test_without_chunked_prefill_the_context_counts() -> None:
     assert request("VLLM", "--disable-chunked-prefill", contextLength=1024).max_batched_tokens == 2048, "the default"
 
 
+def test_a_workspace_and_its_server_are_for_the_same_gpus() -> None:
+    """The Job that converts takes parallelism.tensor or 1, so the plan must not choose another number."""
+
+    def asked(**more: Any) -> int | None:
+        engine = {"type": "LMDeploy", "version": "0.9.2.post1", "conversion": "TurboMind"}
+        model = {**MODEL, "trustRemoteCode": True}
+        of = resource(engine=engine, model=model, cache={"claimName": "models"}, **more)
+        return request_from_spec(of.spec, SHAPE, gpu_by_name("NVIDIA-RTX-A6000")).tensor
+
+    assert asked() == 1
+    assert asked(parallelism={"tensor": 2}) == 2
+    assert request("LMDeploy").tensor is None, "the plan chooses"
+
+
 def test_a_plan_counts_on_no_more_sequences_than_tokens() -> None:
     settings = plan(request("VLLM", "--max-num-batched-tokens", "100")).plan
     assert settings is not None
