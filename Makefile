@@ -23,7 +23,7 @@ PARALLEL := --numprocesses 2 --dist loadfile
 CRD := llm-operator.dev_llmdeployments.yaml
 SOURCES := operator devcluster tests $(wildcard images)
 # In the order in which they fail fastest; `make test` runs them all and says how long each took.
-STAGES := lint unit engines cluster-tests
+STAGES := prepare lint unit engines cluster-tests
 
 .PHONY: help
 help: ## List the targets
@@ -66,20 +66,34 @@ lint: venv ## Style, types, layers, generated files, chart
 	$(PY) -m llm_operator.api.crd --check crds/
 	@cmp crds/$(CRD) helm/llm-operator/files/$(CRD) || { echo "the chart's CRD is stale: make generate" >&2; exit 1; }
 
+# Builds and downloads come before the tests: a test's time limit is for the test.
+.PHONY: programs
+programs: venv
+	@$(PY) -m devcluster build
+
+.PHONY: environments
+environments: venv
+	@$(PY) -m tests.engines.environments
+
+.PHONY: prepare
+prepare: venv ## Build what tests run, once: the cluster's programs, the engines' environments
+	@$(MAKE) --no-print-directory --jobs 2 programs environments
+
 .PHONY: unit
-unit: venv ## Tests that need no server
+unit: programs ## Tests that need no server
 	$(PYTEST) $(PARALLEL) tests/unit
 
 .PHONY: engines
-engines: venv ## Rendered command lines against the engines' own argument parsers
+engines: environments ## Rendered command lines against the engines' own argument parsers
 	$(PYTEST) $(PARALLEL) tests/engines
 
 .PHONY: cluster-tests
-cluster-tests: venv ## Tests against a real API server and etcd
+cluster-tests: programs ## Tests against a real API server and etcd
 	$(PYTEST) $(PARALLEL) tests/cluster
 
 .PHONY: e2e
 e2e: venv ## Tests on the full node: real kubelet, real pods, real engines on the CPU
+	@[ "$$LLM_OPERATOR_E2E_USE_EXISTING" = 1 ] || $(PY) -m devcluster prepare
 	$(PYTEST) --capture=no --verbose tests/e2e
 
 .PHONY: test

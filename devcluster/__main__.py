@@ -6,10 +6,12 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from devcluster import toolchain
 from devcluster.archive import ArchiveError
+from devcluster.debian import NODE_PACKAGES, ensure_packages
 from devcluster.node import DEFAULT_NAME, Node, down, find
 from devcluster.session import IMAGES
 from devcluster.state import ClusterError, known
@@ -33,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("archives", nargs="+", type=Path)
         if name == "images":
             command.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join(IMAGES)}; default all")
+    text = "build the cluster's programs and the images, and start nothing"
+    commands.add_parser("prepare", help=text, description=text, allow_abbrev=False)
     build = commands.add_parser("build", help="build the cluster's programs", allow_abbrev=False)
     build.add_argument("programs", nargs="*", metavar="PROGRAM", help="default all")
     commands.add_parser("demo", help="from nothing to an answer of both engines", add_help=False)
@@ -43,6 +47,8 @@ def run(chosen: argparse.Namespace) -> int:
     """One command; its exit code."""
     if chosen.command == "build":
         print(toolchain.ensure(chosen.programs or tuple(toolchain.BINARIES)))
+    elif chosen.command == "prepare":
+        _prepare()
     elif chosen.command == "up":
         node = Node.up(chosen.name)
         print(f"\nexport KUBECONFIG={node.kubeconfig}\nexport PATH={node.binaries}:$PATH\nkubectl get nodes")
@@ -61,6 +67,17 @@ def run(chosen: argparse.Namespace) -> int:
         built = images.build(chosen.images or list(IMAGES))
         _running(chosen.name).load([archive.path for archive in built.values()])
     return 0
+
+
+def _prepare() -> None:
+    from devcluster import images  # noqa: PLC0415 - the other commands work without it
+
+    ensure_packages(NODE_PACKAGES)
+    # Images wait for downloads, programs for the compiler: side by side they take little longer than the slower one.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        built, programs = pool.submit(images.build, list(IMAGES)), pool.submit(toolchain.ensure)
+    built.result()
+    programs.result()
 
 
 def _running(name: str) -> Node:

@@ -234,6 +234,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", action="store_true", help="every version of the flag tables, not only the tested ones")
     arguments = parser.parse_args()
+    if not prepared():
+        prepare()
     for engine, tested in TESTED.items():
         print(engine, interpreter(engine))
         for version in known_versions(engine) if arguments.all else tested:
