@@ -1,9 +1,10 @@
 """A stub of the Hugging Face hub and of ModelScope that serves folders, and can be told to fail.
 
 A stub and not a hub: no network reaches the tests. The clients are the real ones, huggingface_hub 2.4.0 (HF_ENDPOINT)
-and modelscope_hub 0.5.1 (MODELSCOPE_ENDPOINT); paths, headers and error codes are those that they read, large files are
-redirected to another path as the hub's LFS files are, and ranges are honoured. It needs the standard library only, also
-runs by itself (`python faulty_hub.py --root DIR --port PORT`), and counts every byte of every file that it sends.
+and modelscope_hub 0.5.1 (MODELSCOPE_ENDPOINT), and for data sets, below datasets/, the library datasets 5.2.0; paths,
+headers and error codes are those that they read, large files are redirected to another path as the hub's LFS files are,
+and ranges are honoured. It needs the standard library only, also runs by itself
+(`python faulty_hub.py --root DIR --port PORT`), and counts every byte of every file that it sends.
 
     POST /_control/faults  [{"kind": "stall", "match": "file/org/name/*", "after": 1000, "times": 1}, ...]
     GET  /_control/state   {"sent": {"org/name/file": bytes}, "requests": ["GET file/org/name/file 0-", ...]}
@@ -22,13 +23,14 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-LFS_NAMES = ("*.safetensors", "*.bin", "*.gguf", "*.pth")
+LFS_NAMES = ("*.safetensors", "*.bin", "*.gguf", "*.pth", "*.parquet", "*.gz", "*.zst")
 PIECE = 64 * 1024
 ERROR_CODES = {403: "GatedRepo", 404: "EntryNotFound"}
 
@@ -53,7 +55,7 @@ class Fault:
 
 
 class FaultyHub:
-    """Serves ROOT/org/name/ on loopback."""
+    """Serves the models ROOT/org/name/ and the data sets ROOT/datasets/org/name/ on loopback."""
 
     def __init__(self, root: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.root = root
@@ -87,6 +89,13 @@ class FaultyHub:
         self.server.shutdown()
         self.server.server_close()
         self._thread.join(10)
+
+    def add(self, repository: str, files: Mapping[str, bytes]) -> None:
+        """Serve these files, too."""
+        for name, content in files.items():
+            path = self.root / repository / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
     def reset(self) -> None:
         """Forget faults and counts."""
@@ -133,8 +142,20 @@ class FaultyHub:
         """Whether there is such a revision."""
         return revision in ("main", "master", self.commit(repository))
 
+    def listing(self, repository: str, folder: str, recursive: bool) -> list[dict[str, Any]]:
+        """The hub's listing of a folder, which is empty for the whole repository."""
+        below = f"{folder}/" if folder else ""
+        entries = [entry for entry in self.tree(repository) if entry["path"].startswith(below)]
+        if recursive:
+            return entries
+        shown: dict[str, dict[str, Any]] = {}
+        for entry in entries:
+            name, deeper, _ = entry["path"][len(below) :].partition("/")
+            shown[name] = {"type": "directory", "oid": "", "size": 0, "path": below + name} if deeper else entry
+        return list(shown.values())
+
     def tree(self, repository: str) -> list[dict[str, Any]]:
-        """The hub's listing."""
+        """All files, as the hub lists them."""
         lie = self.fault(f"tree/{repository}", "size")
         entries = []
         for name, path in self.files(repository).items():
@@ -225,21 +246,28 @@ class Handler(BaseHTTPRequestHandler):
             self._json({"sent": self.hub.sent, "requests": self.hub.requests})
         elif parts[:3] == ["api", "v1", "models"] or parts[:3] == ["openapi", "v1", "models"]:
             self._model_scope("/".join(parts[3:5]), parts[5:], query)
-        elif parts[:2] == ["api", "models"]:
-            self._api("/".join(parts[2:4]), parts[4:])
-        elif len(parts) > 4 and parts[2] == "resolve":
-            self._resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
-        elif parts[0] == "cdn" and len(parts) > 3:
-            self._file("/".join(parts[1:3]), "/".join(parts[3:]))
+        elif parts[:2] in (["api", "models"], ["api", "datasets"]):
+            self._api(*split(parts[2:] if parts[1] == "models" else parts[1:]), query)
+        elif parts[0] == "cdn":
+            repository, rest = split(parts[1:])
+            self._file(repository, "/".join(rest))
         else:
-            self._json({}, 404)
+            repository, rest = split(parts)
+            if rest[:1] == ["resolve"] and len(rest) > 2:
+                self._resolve(repository, rest[1], "/".join(rest[2:]))
+            else:
+                self._json({}, 404)
 
-    def _api(self, repository: str, rest: list[str]) -> None:
+    def _api(self, repository: str, rest: list[str], query: dict[str, str]) -> None:
         kind = "tree" if rest[:1] == ["tree"] else "api"
         if self._refused(f"{kind}/{repository}") or self._missing(repository, rest[1] if len(rest) > 1 else "main"):
             return
         if kind == "tree":
-            self._json(self.hub.tree(repository))
+            entries = self.hub.listing(repository, "/".join(rest[2:]), query.get("recursive", "").lower() == "true")
+            if entries:
+                self._json(entries)
+            else:
+                self._json({}, 404, {"X-Error-Code": "EntryNotFound"})
         elif rest[:1] == ["xet-read-token"]:
             token = {"X-Xet-Access-Token": "any", "X-Xet-Token-Expiration": str(int(time.time()) + 3600)}
             self._json({}, headers={"X-Xet-Cas-Url": self.hub.xet_store, **token})
@@ -369,6 +397,12 @@ class Handler(BaseHTTPRequestHandler):
             while fault.kind == "stall" and not self.hub.closing.is_set():
                 if select.select([self.connection], [], [], 0.1)[0]:
                     return
+
+
+def split(parts: list[str]) -> tuple[str, list[str]]:
+    """The repository that a path begins with, org/name or datasets/org/name, and the rest."""
+    size = 3 if parts[0] == "datasets" else 2
+    return "/".join(parts[:size]), parts[size:]
 
 
 def is_lfs(name: str) -> bool:

@@ -22,7 +22,7 @@ from llm_operator.engines import resolve
 from llm_operator.models import parse_config_text
 from llm_operator.planning import Backend, Engine, GpuFacts, PlanRequest, gpu_by_name, plan, plan_document
 from tests.cluster.helpers import JSON, Space, eventually, llm
-from tests.hub_stub import COMMIT, StubHub
+from tests.faulty_hub import Fault, FaultyHub
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest, free_port
 
@@ -65,20 +65,24 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 
 @pytest.fixture(scope="module")
-def hub() -> Iterator[StubHub]:
-    with StubHub() as stub:
-        stub.add("org/small", SMALL)
-        stub.add("org/large", LARGE)
-        stub.add("org/unknown", json.dumps({"architectures": ["MambaForCausalLM"]}).encode())
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
+    with FaultyHub(tmp_path_factory.mktemp("hub")) as stub:
+        not_read = {"model-00001-of-00001.safetensors": b"not asked for", "tokenizer.json": b"{}"}
+        stub.add("org/small", {"config.json": SMALL, **not_read})
+        stub.add("org/large", {"config.json": LARGE})
+        stub.add("org/unknown", {"config.json": json.dumps({"architectures": ["MambaForCausalLM"]}).encode()})
         index = {"metadata": {"total_size": 5_700_000_000}, "weight_map": {"a": "b"}}
-        stub.add("org/disagrees", SMALL, model__safetensors__index__json=json.dumps(index).encode())
-        stub.errors |= {"org/gated": 403, "org/broken": 500}
+        files = {"config.json": SMALL, "model.safetensors.index.json": json.dumps(index).encode(), **not_read}
+        stub.add("org/disagrees", files)
+        stub.faults = [
+            Fault("status", f"*/org/{name}*", status=code) for name, code in (("gated", 403), ("broken", 500))
+        ]
         yield stub
 
 
 @pytest.fixture(scope="module")
 def operator(
-    plane: ControlPlane, hub: StubHub, tmp_path_factory: pytest.TempPathFactory
+    plane: ControlPlane, hub: FaultyHub, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorUnderTest]:
     log = tmp_path_factory.mktemp("operator") / "log"
     spaces = [f"planning-{number}" for number in range(30)]
@@ -142,7 +146,7 @@ def expected(config: bytes, gpu: GpuFacts, engine: str = "VLLM", **request: Any)
     return plan_document(result.plan)
 
 
-def test_a_plan_that_fits_is_shown_and_carried_out(operator: OperatorUnderTest, space: Space) -> None:
+def test_a_plan_that_fits_is_shown_and_carried_out(operator: OperatorUnderTest, hub: FaultyHub, space: Space) -> None:
     serve(space, "fits", gpu={"product": A6000}, parallelism={"tensor": 2})
     message = planned(space, "fits", "Fits")
     assert (space.condition("fits", "Planned") or ("",))[0] == "True"
@@ -152,7 +156,7 @@ def test_a_plan_that_fits_is_shown_and_carried_out(operator: OperatorUnderTest, 
     assert "kvTokens" in found["plan"]["explanation"]
     assert f"{want['kvTokens']} KV tokens" in message
     assert found["model"]["parameters"] == 8030261248
-    assert found["model"]["resolvedRevision"] == COMMIT
+    assert found["model"]["resolvedRevision"] == hub.commit("org/small")
     deployment = deployed(space, "fits")
     given = arguments(deployment)
     assert given[given.index("--tensor-parallel-size") + 1] == "2"
@@ -160,10 +164,11 @@ def test_a_plan_that_fits_is_shown_and_carried_out(operator: OperatorUnderTest, 
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
 
 
-def test_only_config_and_index_are_read(operator: OperatorUnderTest, hub: StubHub, space: Space) -> None:
+def test_only_config_and_index_are_read(operator: OperatorUnderTest, hub: FaultyHub, space: Space) -> None:
     serve(space, "reads", gpu={"product": A6000})
     planned(space, "reads", "Fits")
-    files = {line.split("/resolve/", 1)[1].split("/", 1)[1] for line in hub.requests if "/resolve/" in line}
+    assert hub.sent["org/small/config.json"] > 0
+    files = {name.split("/", 2)[2] for name in hub.sent}
     assert files <= {"config.json", "model.safetensors.index.json"}, files
 
 
@@ -269,7 +274,7 @@ def test_a_hub_that_is_away_blocks_nothing(plane: ControlPlane, tmp_path: Path) 
         assert (space.condition("away", "Stalled") or ("",))[0] == "False"
 
 
-def test_another_plan_restarts_no_engine(plane: ControlPlane, hub: StubHub, tmp_path: Path) -> None:
+def test_another_plan_restarts_no_engine(plane: ControlPlane, hub: FaultyHub, tmp_path: Path) -> None:
     """Between two runs of the operator the nodes' GPUs become other ones, and then too small."""
     space = Space(plane, f"replanned-{next(numbers)}")
     product = "NVIDIA-TEST-CARD"

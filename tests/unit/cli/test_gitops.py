@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.hub_stub import StubHub
+from tests.faulty_hub import Fault, FaultyHub
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
@@ -48,11 +48,11 @@ def manifest(repository: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def hub() -> Iterator[StubHub]:
-    with StubHub() as stub:
-        stub.add("org/small", (CONFIGS / "llama-3.1-8b.json").read_bytes())
-        stub.add("org/large", (CONFIGS / "llama-3.3-70b.json").read_bytes())
-        stub.errors["org/gated"] = 403
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
+    with FaultyHub(tmp_path_factory.mktemp("hub")) as stub:
+        stub.add("org/small", {"config.json": (CONFIGS / "llama-3.1-8b.json").read_bytes()})
+        stub.add("org/large", {"config.json": (CONFIGS / "llama-3.3-70b.json").read_bytes()})
+        stub.faults.append(Fault("status", "*/org/gated*", status=403))
         yield stub
 
 
@@ -60,7 +60,7 @@ Runner = Callable[[list[str]], "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def repository(tmp_path: Path, hub: StubHub) -> Runner:
+def repository(tmp_path: Path, hub: FaultyHub) -> Runner:
     """Runs a command in a folder with deployments/; kubectl-llm is the one beside this Python."""
     (tmp_path / "deployments").mkdir()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from huggingface_hub import constants
 from llm_operator.cli.main import run
 from llm_operator.models import parse_config_text
 from llm_operator.planning import Engine, PlanRequest, gpu_by_name, plan, result_document
-from tests.hub_stub import StubHub
+from tests.faulty_hub import Fault, FaultyHub
 
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
 LLAMA = str(CONFIGS / "llama-3.1-8b.json")
@@ -59,9 +60,9 @@ def written(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def stub_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
+def stub_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FaultyHub]:
     """A stub on loopback in the place of the hub."""
-    with StubHub() as hub:
+    with FaultyHub(tmp_path / "hub") as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", hub.url, raising=False)
         monkeypatch.setattr(
@@ -233,27 +234,28 @@ def test_compare_marks_one_best_of_all_that_fit(capsys: pytest.CaptureFixture[st
     assert len([line for line in lines if line.startswith(("*  ", "   1", "   2"))]) == 16
 
 
-def test_a_repository_of_the_hub(capsys: pytest.CaptureFixture[str], stub_hub: StubHub) -> None:
-    stub_hub.add("org/model", Path(LLAMA).read_bytes())
+def test_a_repository_of_the_hub(capsys: pytest.CaptureFixture[str], stub_hub: FaultyHub) -> None:
+    weights = {"model-00001-of-00001.safetensors": b"not asked for", "tokenizer.json": b"{}"}
+    stub_hub.add("org/model", {"config.json": Path(LLAMA).read_bytes(), **weights})
     (item,) = items(capsys, "--config", "org/model", "--gpu", "NVIDIA-L4")
     (local,) = items(capsys, "--config", LLAMA, "--gpu", "NVIDIA-L4")
     assert item == local
-    assert not [line for line in stub_hub.requests if line.endswith(".safetensors")]
+    assert set(stub_hub.sent) == {"org/model/config.json"}
 
 
 def test_the_model_that_a_manifest_names(
-    capsys: pytest.CaptureFixture[str], written: Callable[..., str], stub_hub: StubHub
+    capsys: pytest.CaptureFixture[str], written: Callable[..., str], stub_hub: FaultyHub
 ) -> None:
-    stub_hub.add("org/model", Path(LLAMA).read_bytes())
+    stub_hub.add("org/model", {"config.json": Path(LLAMA).read_bytes()})
     file = written(manifest("a"))
     (item,) = items(capsys, "-f", file, "--gpu", "NVIDIA-L4")
     assert item["verdict"] == "Fits"
-    del stub_hub.repositories["org/model"]
+    shutil.rmtree(stub_hub.root / "org" / "model")
     assert "org/model does not exist on the hub" in refused(capsys, "-f", file, "--gpu", "NVIDIA-L4")[0]
-    stub_hub.errors["org/model"] = 403
+    stub_hub.faults = [Fault("status", "*/org/model*", status=403)]
     (item,) = items(capsys, "-f", file, "--gpu", "NVIDIA-L4")
     assert (item["verdict"], "gated" in item["reasons"][0]) == ("Unknown", True)
-    stub_hub.errors["org/model"] = 500
+    stub_hub.faults = [Fault("status", "*/org/model*", status=500)]
     (item,) = items(capsys, "-f", file, "--gpu", "NVIDIA-L4")
     assert item["verdict"] == "Unknown"
 

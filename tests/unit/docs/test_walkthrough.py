@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from llm_operator.cli.main import run
-from tests.hub_stub import StubHub
+from tests.faulty_hub import FaultyHub
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
@@ -21,11 +21,11 @@ QUOTED = BLOCK.findall(PAGE.read_text())
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A stub in the place of the hub, with the examples' models."""
-    with StubHub() as stub:
-        stub.add("internlm/internlm2_5-7b-chat", (CONFIGS / "internlm2_5-7b-chat.json").read_bytes())
-        stub.add("Qwen/QwQ-32B", (CONFIGS / "qwq-32b.json").read_bytes())
+    with FaultyHub(tmp_path) as stub:
+        stub.add("internlm/internlm2_5-7b-chat", {"config.json": (CONFIGS / "internlm2_5-7b-chat.json").read_bytes()})
+        stub.add("Qwen/QwQ-32B", {"config.json": (CONFIGS / "qwq-32b.json").read_bytes()})
         monkeypatch.setattr(constants, "ENDPOINT", stub.url)
         monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", stub.url, raising=False)
         template = f"{stub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
