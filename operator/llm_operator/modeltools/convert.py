@@ -62,7 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert, and write the result."""
-    return report.finish(options.result, lambda: _convert(options, Progress()))
+    root = options.output_root or options.root
+    return report.finish(
+        options.result, lambda: _convert(options, Progress()), lambda: layout.leftover(root, options.output)
+    )
 
 
 def convert_command(conversion: Conversion, model: Path, output: Path) -> list[str]:
@@ -140,6 +143,7 @@ def _make(options: argparse.Namespace, directory: Path, progress: Progress) -> M
     _check_disk(model, directory)
     layout.remove(directory)
     written = layout.partial(directory)
+    report.unfinished(options.result, {"directory": options.output})
     shutil.rmtree(written, ignore_errors=True)
     written.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="convert-") as work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -42,7 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fetch, and write the result."""
-    return report.finish(options.result, lambda: Fetch(options, Progress()).run())
+    fetch = Fetch(options, Progress())
+    return report.finish(options.result, fetch.run, fetch.leftover)
+
+
+class _HeldError(Exception):
+    """Somebody else holds a lock that is not worth waiting for."""
 
 
 @dataclasses.dataclass
@@ -52,6 +58,8 @@ class Fetch:
     options: argparse.Namespace
     progress: Progress
     fetched_bytes: int = 0
+    commit: str | None = None
+    """What the revision stands for, once the hub has said it."""
 
     def run(self) -> Mapping[str, object]:
         """The fields of the result.
@@ -66,6 +74,17 @@ class Fetch:
         except OSError as error:
             raise unwritable(error) or error from error
 
+    def leftover(self) -> Mapping[str, object]:
+        """The directory of the cache that is half-done, and the bytes in it; see report.finish."""
+        root = self.options.root
+        if root is None:
+            return {}
+        given = self.options.revision or ""
+        commit = self.commit or (given if COMMIT.fullmatch(given) else None)
+        known = [] if commit is None else [self._directory(root, commit)]
+        told = (layout.leftover(root, str(one.relative_to(root))) for one in [*known, *self._begun(root)])
+        return next(filter(None, told), {})
+
     def _cached(self, root: Path) -> Mapping[str, object]:
         if not root.is_dir():
             raise ToolError("ModelPathMissing", f"{root} is no directory: the cache volume is not mounted there")
@@ -75,8 +94,9 @@ class Fetch:
             known = self._complete(self._directory(root, given))
             if known is not None:
                 return self._result(root, self._directory(root, given), known)
+        report.unfinished(self.options.result, self.leftover())
         hub = transfer.hub_of(self.options.source)
-        commit = self._patiently(lambda: hub.commit(self.options.repository, given))
+        commit = self.commit = self._patiently(lambda: hub.commit(self.options.repository, given))
         directory = self._directory(root, commit)
         marker = self._complete(directory)
         if marker is None:
@@ -106,13 +126,48 @@ class Fetch:
             # Damaged: it goes on as a download that was interrupted, and every file of it is checked.
             os.rename(directory, written)
             (written / layout.MARKER).unlink(missing_ok=True)
+        self._take_over(directory)
         layout.remove(directory)
+        self._keep_words(directory)
         hashes = self._download(written, commit, files)
         extra = {"configSha256": hashlib.sha256(inspection.read_config(written)).hexdigest()}
         return layout.publish(written, directory, source=self._source(), revision=commit, hashes=hashes, extra=extra)
 
+    def _begun(self, root: Path) -> list[Path]:
+        """Directories that were begun for the same revision; it may have stood for another commit then."""
+        asked = self.options.revision or ""
+        folder = self._directory(root, "*").parent
+        begun = [path for path in folder.glob(f"*{layout.PARTIAL}") if transfer.revision_of(path) == asked]
+        return sorted(path.with_name(path.name.removesuffix(layout.PARTIAL)) for path in begun)
+
+    def _take_over(self, directory: Path) -> None:
+        """Go on with what was begun before the branch moved: most files are the same, nobody else will finish it."""
+
+        def held() -> None:
+            raise _HeldError
+
+        written = layout.partial(directory)
+        for earlier in self._begun(self.options.root):
+            begun = layout.partial(earlier)
+            if begun == written:
+                continue
+            with contextlib.suppress(_HeldError), layout.lock(earlier, held):
+                if begun.exists() and not written.exists():
+                    transfer.take_over(begun, written)
+                layout.remove_beginnings(earlier)
+                if not earlier.exists():
+                    layout.forget_lock(earlier)
+
+    def _keep_words(self, directory: Path) -> None:
+        """From now on a process that is killed has said where it was, and how far."""
+        relative = str(directory.relative_to(self.options.root))
+        words = {"directory": relative}
+        report.unfinished(self.options.result, words)
+        self.progress.told = lambda done: report.unfinished(self.options.result, {**words, "bytes": done})
+
     def _download(self, written: Path, commit: str, files: list[RemoteFile]) -> dict[str, str]:
-        job = transfer.Job(self.options.source, self.options.repository, commit, written, tuple(files))
+        asked = self.options.revision or ""
+        job = transfer.Job(self.options.source, self.options.repository, commit, written, tuple(files), revision=asked)
         before = watchdog.Meter(job).bytes()
         hashes = watchdog.download(job, self._patience(), self.progress)
         self.fetched_bytes = job.bytes - before

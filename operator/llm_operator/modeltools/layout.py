@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from llm_operator.modeltools.report import ToolError
 MODELS = "models"
 MARKER = ".llm-operator.json"
 MARKER_VERSION = 1
+PARTIAL = ".partial"
 LOCK_POLL_SECONDS = 0.5
 READ_BYTES = 4 << 20
 
@@ -68,7 +69,7 @@ def model_directory(root: Path, kind: SourceKind, repository: str, revision: str
 
 def partial(directory: Path) -> Path:
     """Where a directory is written before it is complete."""
-    return directory.with_name(f"{directory.name}.partial")
+    return directory.with_name(f"{directory.name}{PARTIAL}")
 
 
 def inside(root: Path, relative: str) -> Path:
@@ -151,9 +152,27 @@ def files_of(directory: Path) -> dict[str, Path]:
     return found
 
 
+def beginnings(directory: Path) -> list[Path]:
+    """What is there of a directory that was never finished: the one that is written, and notes beside it."""
+    return sorted(directory.parent.glob(f"{partial(directory).name}*"))
+
+
+def leftover(root: Path, relative: str) -> dict[str, object]:
+    """What a failed command tells of a directory that it left half-done, and the bytes there; empty without one.
+
+    Raises:
+        ToolError: ModelPathMissing: it leads out of the root.
+    """
+    directory = below(root, relative)
+    found = beginnings(directory)
+    if not found:
+        return {}
+    return {"directory": str(directory.relative_to(root.resolve())), "bytes": sum(map(size_of, found))}
+
+
 def size_of(directory: Path) -> int:
-    """Bytes of the files below a directory."""
-    total = 0
+    """Bytes of the files below a directory, or of the one file that it is."""
+    total = directory.lstat().st_size if directory.is_file() else 0
     for folder, _, names in os.walk(directory):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
@@ -254,15 +273,24 @@ def remove(directory: Path) -> int:
 
     It disappears under its name at once; a removal that is interrupted is continued by the next one.
     """
-    removed = f"{directory.name}.removed-"
     if directory.exists():
+        removed = f"{directory.name}.removed-"
         taken = {path.name for path in directory.parent.glob(f"{removed}*")}
         number = next(number for number in range(1, len(taken) + 2) if f"{removed}{number}" not in taken)
         os.rename(directory, directory.with_name(f"{removed}{number}"))
+    return _delete(directory.parent.glob(f"{directory.name}.removed-*"))
+
+
+def remove_beginnings(directory: Path) -> int:
+    """Remove what is there of a directory that was never finished; the bytes freed. The lock is held."""
+    return _delete([*beginnings(directory), *directory.parent.glob(f"{directory.name}.removed-*")])
+
+
+def _delete(paths: Iterable[Path]) -> int:
     freed = 0
-    for leftover in directory.parent.glob(f"{removed}*"):
-        freed += size_of(leftover)
-        shutil.rmtree(leftover)
+    for path in paths:
+        freed += size_of(path)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return freed
 
 

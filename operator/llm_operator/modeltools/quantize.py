@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Quantize, and write the result."""
-    return report.finish(options.result, lambda: _quantize(options))
+    root = options.output_root or options.root
+    return report.finish(options.result, lambda: _quantize(options), lambda: layout.leftover(root, options.output))
 
 
 def _quantize(options: argparse.Namespace) -> Mapping[str, object]:
@@ -146,6 +147,7 @@ class Quantize:
         """Write the directory. The lock is held."""
         original = self._original()
         layout.remove(directory)
+        report.unfinished(self._options.result, {"directory": str(directory.relative_to(self._output_root))})
         asked: dict[str, object] = {**self._recipe.described(), "toolVersion": self._version}
         attempts = ladder.load(directory, asked)
         written = layout.partial(directory)

@@ -1,10 +1,9 @@
-"""`remove`: delete one model from a cache volume, so that it is never seen half deleted."""
+"""`remove`: delete one model from a cache volume, so that it is never seen half deleted, or only what is half-done."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +18,12 @@ DEPTH = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `remove`."""
     parser.add_argument("--root", type=Path, required=True, metavar="PATH", help="the volume's mount")
-    parser.add_argument("--directory", required=True, metavar="PATH", help="the model, below the root: models/...")
+    parser.add_argument(
+        "--directory",
+        required=True,
+        metavar="PATH",
+        help="the model, below the root: models/...; with .partial only what is half-done",
+    )
     report.add_arguments(parser)
 
 
@@ -29,12 +33,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _remove(root: Path, relative: str) -> Mapping[str, object]:
-    directory = layout.below(root, relative)
+    given = layout.below(root, relative)
+    directory = given.with_name(given.name.removesuffix(layout.PARTIAL) or given.name)
     parts = directory.relative_to(root.resolve()).parts
     if len(parts) != DEPTH or parts[0] != layout.MODELS or "." in parts[2]:
         raise ToolError(
             "ModelPathMissing",
-            f"{relative!r} is no model of the cache: expected models/<source>--<repository>/<commit>",
+            f"{relative!r} is no model of the cache: expected models/<source>--<repository>/<commit>, or that and "
+            ".partial",
         )
     progress = Progress()
     progress.show("Removing", detail=relative)
@@ -42,11 +48,11 @@ def _remove(root: Path, relative: str) -> Mapping[str, object]:
         return {"directory": relative, "bytes": 0}
     try:
         with layout.lock(directory, lambda: progress.show("Waiting", detail=relative)):
-            freed = layout.remove(directory)
-            for beside in directory.parent.glob(f"{directory.name}.partial*"):
-                freed += layout.size_of(beside) if beside.is_dir() else beside.stat().st_size
-                shutil.rmtree(beside) if beside.is_dir() else beside.unlink()
-            layout.forget_lock(directory)
+            # Whoever held the lock may have finished it meanwhile: what is whole is removed only by its own name.
+            freed = layout.remove(directory) if given == directory else 0
+            freed += layout.remove_beginnings(directory)
+            if not directory.exists():
+                layout.forget_lock(directory)
     except OSError as error:
         raise unwritable(error) or error from error
     with contextlib.suppress(OSError):

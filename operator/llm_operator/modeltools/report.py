@@ -53,6 +53,7 @@ Reason = Literal[
     "QuantizationFailed",
     "ConversionFailed",
     "QualityTooLow",
+    "Interrupted",
     "ToolFailed",
 ]
 
@@ -83,6 +84,8 @@ class Progress:
     """Writes progress lines: at most one every two seconds, and one at every change of stage."""
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.told: Callable[[int], None] | None = None
+        """Called with the bytes of every line that has them."""
         self._stream = stream or sys.stdout
         self._clock = clock
         self._stage: Stage | None = None
@@ -124,6 +127,8 @@ class Progress:
         self._stage, self._written = stage, time_now
         self._stream.write(json.dumps({"progress": line}) + "\n")
         self._stream.flush()
+        if self.told is not None and done_bytes is not None:
+            self.told(done_bytes)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,24 +136,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--result", default=RESULT_FILE, metavar="FILE", help="where the result is written")
 
 
-def finish(result_file: str, work: Callable[[], Mapping[str, object]]) -> int:
+def finish(
+    result_file: str,
+    work: Callable[[], Mapping[str, object]],
+    leftover: Callable[[], Mapping[str, object]] = dict,
+) -> int:
     """Do the work of a command, write its result and give the exit code.
 
-    `work` returns the fields of a success, or raises ToolError. SIGTERM is raised inside of it as SystemExit(143), so
-    that its `finally` blocks end what it started; then no result is written.
+    SIGTERM is raised inside of the work as SystemExit(143), so that its `finally` blocks end what it started.
+
+    Args:
+        result_file: where the result is written.
+        work: returns the fields of a success, or raises ToolError.
+        leftover: asked after a failure: which directory is half-done, and the bytes in it; empty where nothing is. A
+            result says it too, and without it a command that was ended writes no result.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
         fields = work()
     except ToolError as error:
-        return _failed(result_file, error)
+        return _failed(result_file, error, leftover)
     except SystemExit as request:
+        unfinished(result_file, _known(leftover))
         return int(request.code or 0)
     except Exception as error:
         traceback.print_exc()
-        return _failed(result_file, ToolError("ToolFailed", f"{type(error).__name__}: {error}", retry=True))
+        failure = ToolError("ToolFailed", f"{type(error).__name__}: {error}", retry=True)
+        return _failed(result_file, failure, leftover)
     write_result(result_file, {"ok": True, **fields})
     return DONE
+
+
+def unfinished(result_file: str, leftover: Mapping[str, object]) -> None:
+    """Say what is being written, for the case that no other words follow: a process may be killed without notice.
+
+    Nothing is written where nothing is left.
+    """
+    if leftover:
+        text = "the tool was ended before it was done; the next one begins with what is there"
+        write_result(result_file, {"ok": False, "reason": "Interrupted", "message": text, "retry": True, **leftover})
 
 
 def write_result(result_file: str, fields: Mapping[str, object]) -> None:
@@ -169,11 +195,19 @@ def encode_config(config: bytes) -> str:
     return base64.b64encode(gzip.compress(compact.encode(), mtime=0)).decode()
 
 
-def _failed(result_file: str, error: ToolError) -> int:
+def _failed(result_file: str, error: ToolError, leftover: Callable[[], Mapping[str, object]]) -> int:
     sys.stderr.write(f"{error.reason}: {error}\n")
     fields = {"ok": False, "reason": error.reason, "message": str(error), "retry": error.retry}
-    write_result(result_file, fields)
+    write_result(result_file, {**fields, **_known(leftover)})
     return RETRY_FAILURE if error.retry else FINAL_FAILURE
+
+
+def _known(leftover: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
+    # A volume that does not answer is no reason to say nothing of the failure.
+    try:
+        return leftover()
+    except (OSError, ToolError):
+        return {}
 
 
 def _fitting(fields: dict[str, object]) -> bytes:

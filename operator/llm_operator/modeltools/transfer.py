@@ -27,6 +27,9 @@ from llm_operator.modeltools.report import ToolError
 
 WORK = ".llm-operator-transfer"
 """Folder below the one that is written to, for everything that does not belong to the model."""
+NOTE = "job.json"
+"""In it: what is being downloaded."""
+VERIFIED = "verified.jsonl"
 WORKERS = 8
 """Files at a time; huggingface_hub's own default."""
 MEMORY = "/dev/shm"  # noqa: S108
@@ -45,6 +48,8 @@ class Job:
     folder: Path
     files: tuple[RemoteFile, ...]
     xet: bool = True
+    revision: str = ""
+    """What was asked for: a branch, tag or commit; empty for the default branch."""
 
     @property
     def work(self) -> Path:
@@ -67,7 +72,7 @@ class Job:
     def write(self) -> Path:
         """Write it down for the process that does it."""
         self.work.mkdir(parents=True, exist_ok=True)
-        path = self.work / "job.json"
+        path = self.work / NOTE
         path.write_text(json.dumps(dataclasses.asdict(self) | {"folder": str(self.folder)}))
         return path
 
@@ -88,7 +93,7 @@ class Journal:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._path = job.work / "verified.jsonl"
+        self._path = job.work / VERIFIED
         self._boot = BOOT.read_text().strip() if BOOT.exists() else ""
         self._lock = threading.Lock()
 
@@ -205,6 +210,21 @@ class Downloads:
         """The hash of a file that an earlier attempt completed, and that is in no journal that holds."""
         path = self.folder / file.name
         return content.verify(path, file, self.alive) if path.is_file() else None
+
+
+def revision_of(folder: Path) -> str | None:
+    """The revision that was asked for when a download into this folder began; None where nobody noted it."""
+    try:
+        revision = json.loads((folder / WORK / NOTE).read_text())["revision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return revision if isinstance(revision, str) else None
+
+
+def take_over(begun: Path, folder: Path) -> None:
+    """Go on elsewhere with the files of another commit: each one is checked before it counts."""
+    (begun / WORK / VERIFIED).unlink(missing_ok=True)
+    os.rename(begun, folder)
 
 
 def hub_of(source: str) -> Hub:
