@@ -17,11 +17,11 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_operator.modeltools import content
+from llm_operator.modeltools import content, writeback
 from llm_operator.modeltools.hub import Hub, RateLimitedError, RemoteFile, unwritable
 from llm_operator.modeltools.report import ToolError
 
@@ -173,6 +173,10 @@ class Downloads:
         self.alive(1)
         known = self._journal.hashes()
         missing = sorted((file for file in self._job.files if file.name not in known), key=lambda file: -file.bytes)
+        with writeback.early([(self._job.folder / file.name, *self._job.beginnings(file)) for file in missing]):
+            self._all(missing)
+
+    def _all(self, missing: Sequence[RemoteFile]) -> None:
         pool = concurrent.futures.ThreadPoolExecutor(WORKERS)
         tasks = [pool.submit(self._one, file) for file in missing]
         failure: ToolError | None = None
