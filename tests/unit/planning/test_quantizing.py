@@ -53,6 +53,39 @@ def test_memory_of_the_gpu(samples: int, sequence_length: int, options: dict[str
     assert allocated < needs.gpu_bytes - CUDA_CONTEXT < allocated * 1.13
 
 
+SHALLOW = parse_config(
+    {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+    }
+)
+
+
+# The tool on an H100 whose memory something else held but for so much: the calibrations that died, and the one after.
+@pytest.mark.parametrize(
+    ("free_mib", "died", "worked"),
+    [
+        (6998, (64, 2048), (64, 1024)),
+        (2098, (32, 512), (16, 512)),
+        (1498, (16, 512), (0, 0)),
+    ],
+)
+def test_the_plan_draws_the_line_where_the_tool_did(
+    free_mib: int, died: tuple[int, int], worked: tuple[int, int]
+) -> None:
+    free = free_mib << 20
+    assert quantization_needs(SHALLOW, *worked).gpu_bytes < free < quantization_needs(SHALLOW, *died).gpu_bytes
+
+
 def test_a_gpu_of_just_that_size_would_do() -> None:
     """The same tool with its memory limited on purpose."""
     short = quantization_needs(SEVEN, 32, 2048).gpu_bytes - CUDA_CONTEXT
