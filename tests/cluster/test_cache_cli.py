@@ -146,6 +146,33 @@ def test_prune_marks_only_what_no_object_asks_for(space: Space) -> None:
     assert (code, output.splitlines()[0]) == (0, "The removal of 1 model, 5.00 GiB was asked for before.")
 
 
+def test_what_is_half_done_is_listed_and_pruned_like_a_model(space: Space) -> None:
+    full = {
+        "ok": False,
+        "reason": "DiskFull",
+        "message": "9 GB are missing",
+        "directory": "models/a/b",
+        "bytes": 3 << 30,
+    }
+    waited_for = cached("waiting", space)
+    space.create(waited_for)
+    kept = make_job(space, waited_for, result=full)
+    gone = {"huggingFace": {"repository": "org/gone"}}
+    left = make_job(
+        space, cached("gone", space, model=gone), result={**full, "directory": "models/c/d"}, unused_since=ENDED
+    )
+    found = listed(space)
+    assert [(item["directory"], item["state"], item["reason"], item["bytes"]) for item in found["items"]] == [
+        ("models/a/b.partial", "Incomplete", "DiskFull", 3 << 30),
+        ("models/c/d.partial", "Incomplete", "DiskFull", 3 << 30),
+    ]
+    assert [(total["bytes"], total["unusedBytes"]) for total in found["claims"]] == [(6 << 30, 3 << 30)]
+    code, output, errors = ran(space, "prune", "-n", space.name, "--older-than", "1d", "--yes")
+    assert (code, errors) == (0, "")
+    assert "Asked for the removal of 1 model, 3.00 GiB" in output
+    assert (marked(space, left), marked(space, kept)) == (True, False)
+
+
 def test_a_job_that_changed_or_went_meanwhile_is_left_alone(space: Space) -> None:
     name = make_job(space, cached("demo", space), result=QUANTIZED)
     raw = space.get("Job", name)

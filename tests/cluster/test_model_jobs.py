@@ -14,6 +14,7 @@ import pytest
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.cli.cached_models import CachedModel, inventory
 from llm_operator.manifests.artifacts import artifacts_of, removal_name
 from tests.cluster.helpers import JSON, Space, eventually, llm
 from tests.kubelet_stub import StubKubelet
@@ -27,6 +28,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / "unit" / "models" / "configs"
 TOOLS = ("--no-leader-elect", "--no-gpu-inventory", "--model-tools-image", "tools:1", "--quantize-image", "lmdeploy:1")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIRECTORY = f"models/hf--org--model/{COMMIT}"
+LEFT = {"ok": False, "directory": DIRECTORY, "bytes": 7}
+INCOMPLETE = ("Incomplete", f"{DIRECTORY}.partial", 7)
 FETCHED = {"ok": True, "directory": DIRECTORY, "bytes": 1 << 30, "revision": COMMIT}
 numbers = itertools.count()
 
@@ -89,21 +92,54 @@ def end_pod(space: Space, job: str, result: JSON | str, exit_code: int = 0) -> N
     space.plane.request("PATCH", path, {"status": status}, "application/merge-patch+json")
 
 
-def run_on_stub(space: Space, pod: str, kubelet: StubKubelet) -> None:
-    """Bind a Job's pod to a node whose kubelet is the stub, and say that its container runs."""
+def run_on_stub(space: Space, pod: str, kubelet: StubKubelet | None = None) -> None:
+    """Bind a Job's pod to a node whose kubelet is the stub, or that has none, and say that its container runs."""
     node, merge = f"node-{space.name}", "application/merge-patch+json"
     space.plane.request("POST", "/api/v1/nodes", {"metadata": {"name": node}})
-    address = {
-        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
-    }
-    space.plane.request("PATCH", f"/api/v1/nodes/{node}/status", {"status": address}, merge)
+    if kubelet is not None:
+        address = {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
+        }
+        space.plane.request("PATCH", f"/api/v1/nodes/{node}/status", {"status": address}, merge)
     target = {"apiVersion": "v1", "kind": "Node", "name": node}
     space.plane.request("POST", f"{space.path('Pod', pod)}/binding", {"metadata": {"name": pod}, "target": target})
     state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
     container = {"name": "tool", "image": "t", "imageID": "", "ready": True, "restartCount": 0, "state": state}
     status = {"status": {"phase": "Running", "containerStatuses": [container]}}
     space.plane.request("PATCH", f"{space.path('Pod', pod)}/status", status, merge)
+
+
+def stop_pod(space: Space, job: str, result: JSON) -> None:
+    """What the kubelet does with a running pod that is being deleted: it ends with these words, and is gone."""
+
+    def going() -> list[JSON]:
+        return [pod for pod in pods_of(space, job) if "deletionTimestamp" in pod["metadata"]]
+
+    pod = eventually(going, why=f"the end of a pod of {job}")[0]["metadata"]["name"]
+    end_pod(space, job, result, 143)
+    space.plane.request("DELETE", space.path("Pod", pod), {"gracePeriodSeconds": 0})
+
+
+def models(space: Space) -> list[CachedModel]:
+    """What `kubectl llm cache list` tells."""
+    objects = space.plane.request("GET", space.path(KIND))["items"]
+    return list(inventory(jobs(space), objects).models)
+
+
+def half_done(space: Space) -> list[tuple[str, str, int | None]]:
+    """State, directory and bytes of everything that is no whole model."""
+    return [(model.state, model.directory, model.bytes) for model in models(space) if model.state != "Ready"]
+
+
+def annotations(space: Space, job: str) -> JSON:
+    found: JSON = ((space.get("Job", job) or {}).get("metadata") or {}).get("annotations") or {}
+    return found
+
+
+def uid(space: Space, job: str) -> str:
+    found = space.get("Job", job)
+    return found["metadata"]["uid"] if found is not None else ""
 
 
 def reason(space: Space, name: str, kind: str) -> tuple[str, str]:
@@ -251,6 +287,134 @@ def test_a_model_that_nobody_uses_is_removed_when_asked(operator: OperatorUnderT
     eventually(lambda: space.names("Job") == {job} and "later" not in space.names("Deployment"), why="a new fetch")
     end_pod(space, job, FETCHED)
     becomes(space, "later", "ModelCached", "True", "Cached")
+
+
+def test_an_abandoned_download_ends_and_is_the_record_of_what_it_left(
+    operator: OperatorUnderTest, space: Space
+) -> None:
+    claim(space)
+    body = space.create(cached("demo"))
+    job = job_name(body, space, "fetch")
+    run_on_stub(space, eventually(lambda: pods_of(space, job), why="a pod")[0]["metadata"]["name"])
+    first = uid(space, job)
+    space.delete(KIND, "demo")
+    stop_pod(space, job, {**LEFT, "reason": "Interrupted", "message": "ended", "retry": True})
+    eventually(lambda: half_done(space) == [INCOMPLETE], why="a record")
+    eventually(lambda: not pods_of(space, job), why="no pod")
+    assert uid(space, job) == first
+    assert "llm-operator.dev/unused-since" in annotations(space, job)
+    operator.wait_idle()
+    assert half_done(space) == [INCOMPLETE], "it is kept"
+
+    # Whoever asks again has a new Job at once, which knows what is there, and is told so before it tells itself.
+    space.create(cached("again"))
+    eventually(lambda: uid(space, job) not in ("", first), why="a new Job")
+    becomes(space, "again", "ModelCached", "Unknown", "Fetching")
+    assert json.loads(annotations(space, job)["llm-operator.dev/incomplete"]) == {"directory": DIRECTORY, "bytes": 7}
+    eventually(lambda: pods_of(space, job), why="a pod")
+    assert half_done(space) == [("Fetching", f"{DIRECTORY}.partial", 7)]
+    # It goes before any node took its pod: what the first one left is still known.
+    space.delete(KIND, "again")
+    eventually(lambda: half_done(space) == [INCOMPLETE] and not pods_of(space, job), why="the record again")
+
+    space.patch(job, {"metadata": {"annotations": {"llm-operator.dev/remove": "true"}}}, "Job")
+    removal = removal_name("models", f"{DIRECTORY}.partial")
+    eventually(lambda: removal in space.names("Job"), why="a removal")
+    words = (space.get("Job", removal) or {})["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert words[-1] == f"{DIRECTORY}.partial"
+    # Who comes now waits for its end, and begins from nothing.
+    space.create(cached("late"))
+    becomes(space, "late", "ModelCached", "Unknown", "Removing")
+    end_pod(space, removal, {"ok": True, "directory": f"{DIRECTORY}.partial", "bytes": 7})
+    eventually(lambda: space.names("Job") == {job} and "deletionTimestamp" not in str(jobs(space)), why="a new fetch")
+    becomes(space, "late", "ModelCached", "Unknown", "Fetching")
+    assert "llm-operator.dev/incomplete" not in annotations(space, job)
+
+
+def test_an_abandoned_download_that_wrote_nothing_leaves_no_record(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    job = job_name(space.create(cached("demo")), space, "fetch")
+    run_on_stub(space, eventually(lambda: pods_of(space, job), why="a pod")[0]["metadata"]["name"])
+    space.patch("demo", {"spec": {"model": {"huggingFace": {"repository": "org/other"}}}})
+    eventually(lambda: len(jobs(space)) == 2, why="the other model's Job")
+    stop_pod(space, job, {"ok": False, "reason": "HubUnreachable", "message": "away", "retry": True})
+    eventually(lambda: job not in space.names("Job"), why="no record")
+    assert len(jobs(space)) == 1
+
+
+def test_what_a_failed_job_left_is_continued_or_finished_by_others(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    job = job_name(space.create(cached("demo")), space, "fetch")
+    full = {**LEFT, "reason": "DiskFull", "message": "9 GB are missing", "retry": False}
+    end_pod(space, job, full, 3)
+    becomes(space, "demo", "ModelCached", "False", "DiskFull")
+    eventually(lambda: half_done(space) == [INCOMPLETE], why="a record")
+    assert models(space)[0].used_by == ("demo",)
+    # By hand, as the message says.
+    first = uid(space, job)
+    space.delete("Job", job)
+    eventually(lambda: uid(space, job) not in ("", first), why="a new Job")
+    assert json.loads(annotations(space, job)["llm-operator.dev/incomplete"]) == {"directory": DIRECTORY, "bytes": 7}
+    end_pod(space, job, full, 3)
+    becomes(space, "demo", "ModelCached", "False", "DiskFull")
+
+    # The commit that the branch stands for, by another Job: it finds the files and finishes them.
+    pinned = {"huggingFace": {"repository": "org/model", "revision": COMMIT}}
+    other = job_name(cached("demo", model=pinned), space, "fetch")
+    space.patch("demo", {"spec": {"model": pinned}})
+    eventually(lambda: "llm-operator.dev/unused-since" in annotations(space, job), why="unused")
+    space.patch(job, {"metadata": {"annotations": {"llm-operator.dev/remove": "true"}}}, "Job")
+    eventually(lambda: pods_of(space, other), why="a pod")
+    time.sleep(1)
+    assert space.names("Job") == {job, other}, "somebody may be working on it"
+    end_pod(space, other, FETCHED)
+    becomes(space, "demo", "ModelCached", "True", "Cached")
+    eventually(lambda: space.names("Job") == {other}, why="no record of what is whole")
+
+
+def test_what_is_half_done_goes_after_its_time(plane: ControlPlane, space: Space, tmp_path: Path) -> None:
+    """An operator of its own, that keeps what nobody uses for three seconds."""
+    own = Space(plane, f"retention-{space.name}")
+    claim(own)
+    arguments = (*TOOLS, "--cache-retention-seconds", "3")
+    with OperatorUnderTest(plane.kubeconfig, own.name, arguments=arguments, log=tmp_path / "log") as process:
+        process.wait_ready()
+        job = job_name(own.create(cached("demo")), own, "fetch")
+        end_pod(own, job, {**LEFT, "reason": "HubUnreachable", "message": "away", "retry": True}, 3)
+        becomes(own, "demo", "ModelCached", "False", "HubUnreachable")
+        time.sleep(4)
+        assert own.names("Job") == {job}, "an object waits for it"
+        own.delete(KIND, "demo")
+        removal = removal_name("models", f"{DIRECTORY}.partial")
+        eventually(lambda: removal in own.names("Job"), why="a removal")
+        end_pod(own, removal, {"ok": True, "directory": f"{DIRECTORY}.partial", "bytes": 7})
+        eventually(lambda: not jobs(own), why="nothing left")
+
+
+def test_two_that_left_the_same_keep_it_until_the_last_ones_time_is_over(
+    plane: ControlPlane, space: Space, tmp_path: Path
+) -> None:
+    """An operator of its own, with ten seconds."""
+    own = Space(plane, f"shared-{space.name}")
+    claim(own)
+    arguments = (*TOOLS, "--cache-retention-seconds", "10")
+    pinned = cached("pinned", model={"huggingFace": {"repository": "org/model", "revision": COMMIT}})
+    with OperatorUnderTest(plane.kubeconfig, own.name, arguments=arguments, log=tmp_path / "log") as process:
+        process.wait_ready()
+        for body in (cached("branch"), pinned):
+            name = own.create(body)["metadata"]["name"]
+            end_pod(own, job_name(body, own, "fetch"), {**LEFT, "reason": "DiskFull", "message": "full"}, 3)
+            becomes(own, name, "ModelCached", "False", "DiskFull")
+        own.delete(KIND, "branch")
+        time.sleep(9)
+        own.delete(KIND, "pinned")
+        late = job_name(pinned, own, "fetch")
+        eventually(lambda: "llm-operator.dev/unused-since" in annotations(own, late), why="unused")
+        start, removal = time.monotonic(), removal_name("models", f"{DIRECTORY}.partial")
+        eventually(lambda: removal in own.names("Job"), why="a removal")
+        assert time.monotonic() - start > 8, "the younger one's time counts"
+        end_pod(own, removal, {"ok": True, "directory": f"{DIRECTORY}.partial", "bytes": 7})
+        eventually(lambda: not jobs(own), why="nothing left")
 
 
 def test_weights_are_quantized_and_the_result_is_served(operator: OperatorUnderTest, space: Space) -> None:

@@ -21,6 +21,8 @@ JSON = dict[str, Any]
 
 READY = "Ready"
 FAILED = "Failed"
+INCOMPLETE = "Incomplete"
+"""A Job failed, or was ended because nobody asked for it any more, and left something."""
 REMOVING = "Removing"
 _DOING: Mapping[str, str] = {"fetch": "Fetching", "quantize": "Quantizing", "convert": "Converting"}
 
@@ -34,11 +36,11 @@ class CachedModel:
         claim: the PersistentVolumeClaim.
         job: name of the Job.
         resource_version: the Job's, as it was read.
-        directory: directory on the claim; empty while it is not known.
+        directory: directory on the claim, also of what is half-done; empty while it is not known.
         source: what it was made from, as the Job's annotation tells.
         revision: commit of the hub; None: not known, or no hub.
-        bytes: size of its files; None: not known.
-        state: Ready, Failed, Removing, or what the Job does now.
+        bytes: size of the files that are there; None: not known.
+        state: Ready, Failed, Incomplete, Removing, or what the Job does now.
         reason: CamelCase word, where something failed.
         message: what was wrong, or how far the Job that runs is.
         used_by: names of the LLMDeployments that ask for this directory.
@@ -68,8 +70,8 @@ class CachedModel:
 
     @property
     def unused(self) -> bool:
-        """It is there, and no object asks for it."""
-        return self.state == READY and not self.used_by
+        """It is there, whole or in part, and no object asks for it."""
+        return self.state in (READY, INCOMPLETE) and not self.used_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +144,18 @@ def _users(
 def _model(
     raw: Mapping[str, Any], job: JobView, removal: JobView | None, users: Sequence[LLMDeployment]
 ) -> CachedModel:
-    result = job.result() if job.phase != "Active" else None
+    result = job.result() if job.phase == "Complete" else None
+    leftover = job.leftover()
     state, reason, message = _removing(removal) if removal is not None else _state(job, users)
     return CachedModel(
         namespace=raw["metadata"]["namespace"],
         claim=job.claim or _mounted(raw),
         job=job.name,
         resource_version=job.resource_version,
-        directory=result.directory if result is not None and result.ok else "",
+        directory=leftover.path if leftover is not None else job.directory(),
         source=job.about,
         revision=result.revision if result is not None else None,
-        bytes=result.bytes if result is not None else None,
+        bytes=leftover.bytes if leftover is not None else result.bytes if result is not None else None,
         state=state,
         reason=reason,
         message=message,
@@ -164,13 +167,16 @@ def _model(
 
 def _state(job: JobView, users: Sequence[LLMDeployment]) -> tuple[str, str, str]:
     if job.phase == "Active":
+        if job.unused_since is not None and not users:
+            return INCOMPLETE, "", ""
         told = (resource.status.progress for resource in users if resource.status is not None)
         return _DOING[job.stage], "", next((progress.summary for progress in told if progress is not None), "")
     result = job.result()
+    failed = FAILED if job.leftover() is None else INCOMPLETE
     if result is not None and not result.ok:
-        return FAILED, result.reason, result.message
+        return failed, result.reason, result.message
     if job.phase == "Failed":
-        return FAILED, "JobFailed", job.failure
+        return failed, "JobFailed", job.failure
     # A Job that has just ended: the operator reads its result within seconds.
     return (READY if result is not None else _DOING[job.stage]), "", ""
 

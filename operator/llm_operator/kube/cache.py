@@ -50,6 +50,8 @@ class Cache:
         self._children: dict[Key, dict[str, Child]] = {}
         self._pods: dict[Key, dict[str, Pod]] = {}
         self._jobs: dict[Key, JobView] = {}
+        self._gone: dict[Key, Pod] = {}
+        """By Job: the pod that was deleted last with last words. They are told nowhere else."""
 
     def observed(self, key: Key) -> Observed:
         """The surroundings of one LLMDeployment; Jobs and claims are looked up where they are needed."""
@@ -58,7 +60,10 @@ class Cache:
     def job(self, key: Key) -> JobView | None:
         """A Job with its pods, by its key in the queue."""
         job = self._jobs.get(key)
-        return None if job is None else dataclasses.replace(job, pods=self._sorted_pods(key))
+        if job is None:
+            return None
+        gone = (self._gone[key],) if key in self._gone else ()
+        return dataclasses.replace(job, pods=(*gone, *self._sorted_pods(key)))
 
     def jobs(self, namespace: str) -> list[JobView]:
         """Every Job of the model tools in a namespace."""
@@ -111,6 +116,11 @@ class Cache:
         # A successor of the same name may be known already: the answer to an apply comes before the watch's events.
         if known is not None and not _newer(known, meta["resourceVersion"]):
             self.forget(kind, key, meta["name"])
+        job = self._jobs.get(key) if kind == "Pod" else None
+        if job is not None and job.uid in {owner["uid"] for owner in meta.get("ownerReferences") or ()}:
+            pod = pod_from(raw)
+            if pod.end is not None and pod.end.message:
+                self._gone[key] = pod
         return key
 
     def forget(self, kind: str, key: Key, name: str) -> None:
@@ -120,6 +130,7 @@ class Cache:
             return
         if kind == "Job":
             self._jobs.pop(key, None)
+            self._gone.pop(key, None)
             return
         table = self._pods if kind == "Pod" else self._children
         entries: dict[str, Any] = table.get(key, {})

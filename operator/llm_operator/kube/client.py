@@ -116,10 +116,15 @@ class ApiClient:
             if error.status not in (404, 409):
                 raise
 
-    async def annotate(self, kind: str, namespace: str, name: str, annotations: dict[str, str | None]) -> JSON:
-        """Set annotations of one object, or remove those that are None; the stored object comes back."""
+    async def annotate(
+        self, kind: str, namespace: str, name: str, annotations: dict[str, str | None], spec: JSON | None = None
+    ) -> JSON:
+        """Set annotations of one object, or remove those that are None; the stored object comes back.
+
+        Fields of `spec` are set by the same write.
+        """
         path = f"{self._path(kind, namespace)}/{name}"
-        body = {"metadata": {"annotations": annotations}}
+        body: JSON = {"metadata": {"annotations": annotations}, **({"spec": spec} if spec else {})}
         return await self._request("PATCH", path, {"fieldManager": MANAGER}, body, "application/merge-patch+json")
 
     async def get(self, kind: str, namespace: str, name: str) -> JSON:

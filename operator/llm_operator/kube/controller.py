@@ -194,7 +194,8 @@ class Controller:
         claims: dict[str, ClaimFacts | None] = {}
         if kept_template(resource, observed.deployment) is None:
             claims = await self._claims.look_up(key[0], needed_claims(resource))
-        return dataclasses.replace(observed, jobs=jobs, claims=claims)
+        incomplete = self._model_jobs.incomplete(key, resource)
+        return dataclasses.replace(observed, jobs=jobs, claims=claims, incomplete=incomplete)
 
     def _progress_of(self, key: Key, observed: Observed, seen: Observed, decision: Decision) -> ProgressStatus | None:
         """What the stage that runs says of itself; None where none runs."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube.cache import JOB_PREFIX, Cache, job_key
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.artifacts import (
+    ANNOTATION_INCOMPLETE,
     ANNOTATION_REMOVE,
     ANNOTATION_RESULT,
     ANNOTATION_UNUSED_SINCE,
@@ -24,6 +27,8 @@ from llm_operator.reconcile.retention import Fate, fate_of
 log = logging.getLogger("llm_operator.model_jobs")
 
 UNKNOWN_INTEREST_SECONDS = 5.0
+END_NOW: dict[str, Any] = {"activeDeadlineSeconds": 1}
+"""In a Job's spec: its pods end within their grace period, and it stays, failed."""
 
 
 class ModelJobs:
@@ -40,6 +45,8 @@ class ModelJobs:
         self._wanted: dict[Key, frozenset[str]] = {}
         self._waiting: dict[Key, set[Key]] = {}
         """Objects by the Job that they ask for."""
+        self._incomplete: dict[Key, str] = {}
+        """By Job: what it left half-done, for the next one of its name."""
 
     def want(self, key: Key, resource: LLMDeployment) -> None:
         """An object asks for what its spec says; Jobs that it no longer asks for are looked at again."""
@@ -63,6 +70,11 @@ class ModelJobs:
         removals = [name for job in made.values() if (name := job.removal()) is not None]
         return made | {name: job for name in removals if (job := self._cache.job(job_key(key[0], name))) is not None}
 
+    def incomplete(self, key: Key, resource: LLMDeployment) -> dict[str, str]:
+        """What earlier Jobs left half-done of what an object asks for, by name, as the annotation of the next ones."""
+        names = [artifact.job_name for artifact in artifacts_of(resource)]
+        return {name: text for name in names if (text := self._incomplete.get(job_key(key[0], name))) is not None}
+
     async def reconcile(self, key: Key) -> None:
         """Look at one Job after something happened to it.
 
@@ -83,23 +95,41 @@ class ModelJobs:
             for maker in makers:
                 self._queue.add(maker)
         removal = job.removal()
-        counterpart = makers[0] if makers else job_key(key[0], removal) if removal and job.stage != "remove" else None
+        other = makers[0] if makers else job_key(key[0], removal) if removal and job.stage != "remove" else None
+        counterpart = self._cache.job(other) if other else None
         fate = fate_of(
-            job,
+            self._with_time_of_all(key[0], job),
             wanted=bool(self._waiting.get(key)),
             in_use=self._in_use(key[0], job),
-            counterpart=self._cache.job(counterpart) if counterpart else None,
+            counterpart=counterpart,
             now=datetime.fromisoformat(self._now()).astimezone(UTC),
             retention_seconds=self._tools.retention_seconds,
+            finished_elsewhere=self._finished_elsewhere(key[0], job),
         )
+        self._remember(key, job, fate, removed=counterpart is not None)
         await self._carry_out(key, job, fate)
+
+    def _remember(self, key: Key, job: JobView, fate: Fate, *, removed: bool) -> None:
+        """Keep what a Job left, whoever may delete it, for the next one of its name; unless it goes for good."""
+        leftover = job.leftover()
+        if leftover is None or (fate.action == "Delete" and (removed or not self._waiting.get(key))):
+            self._incomplete.pop(key, None)
+        else:
+            self._incomplete[key] = leftover.to_text()
 
     async def _carry_out(self, key: Key, job: JobView, fate: Fate) -> None:
         namespace = key[0]
         if fate.look_again_seconds is not None:
             self._queue.add_after(key, fate.look_again_seconds)
+        leftover = job.leftover()
         if fate.action == "Record":
             await self._annotate(namespace, job, {ANNOTATION_RESULT: last_words(job.pods)})
+            self._look_at_unfinished(namespace, job.directory())
+        elif fate.action == "Note" and leftover is not None:
+            await self._annotate(namespace, job, {ANNOTATION_INCOMPLETE: leftover.to_text()})
+        elif fate.action == "End":
+            log.info("Job %s is ended: %s", job.name, fate.why)
+            await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: self._now()}, END_NOW)
         elif fate.action == "MarkUnused":
             await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: self._now()})
         elif fate.action == "MarkUsed":
@@ -110,9 +140,11 @@ class ModelJobs:
         elif fate.action == "Remove":
             await self._remove(namespace, job, fate.directory)
 
-    async def _annotate(self, namespace: str, job: JobView, annotations: dict[str, str | None]) -> None:
+    async def _annotate(
+        self, namespace: str, job: JobView, annotations: dict[str, str | None], spec: dict[str, Any] | None = None
+    ) -> None:
         try:
-            answer = await self._client.annotate("Job", namespace, job.name, annotations)
+            answer = await self._client.annotate("Job", namespace, job.name, annotations, spec)
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -152,14 +184,37 @@ class ModelJobs:
 
         `main` and the commit that it stood for are two names of one directory.
         """
-        result = job.result()
-        directory = result.directory if result is not None else ""
+        directory = job.directory()
         if not directory:
             return False
         if any(pod.model == directory for pod in self._cache.pods(namespace)):
             return True
-        others = (other for other in self._cache.jobs(namespace) if self._waiting.get(job_key(namespace, other.name)))
-        return any((told := other.result()) is not None and told.directory == directory for other in others)
+        others = [other for other in self._cache.jobs(namespace) if self._waiting.get(job_key(namespace, other.name))]
+        if job.leftover() is not None:
+            return any(other.may_fill(directory) for other in others)
+        return any(other.directory() == directory for other in others)
+
+    def _with_time_of_all(self, namespace: str, job: JobView) -> JobView:
+        """The Job, unused no longer than all others that made or left the same: its time begins with the last one's."""
+        name = job.removal()
+        if job.unused_since is None or name is None:
+            return job
+        others = [other for other in self._cache.jobs(namespace) if other.removal() == name]
+        return dataclasses.replace(job, unused_since=max(other.unused_since or self._now() for other in others))
+
+    def _finished_elsewhere(self, namespace: str, job: JobView) -> bool:
+        """Whether another Job has completed what this one left half-done: a branch, and its commit."""
+        leftover = job.leftover()
+        return leftover is not None and any(
+            other.phase == "Complete" and other.claim == job.claim and other.directory() == leftover.directory
+            for other in self._cache.jobs(namespace)
+        )
+
+    def _look_at_unfinished(self, namespace: str, directory: str) -> None:
+        """A directory is complete: whoever had left it half-done is looked at again."""
+        for other in self._cache.jobs(namespace):
+            if (leftover := other.leftover()) is not None and leftover.directory == directory:
+                self._queue.add(job_key(namespace, other.name))
 
     def _makers(self, key: Key) -> list[Key]:
         """The Jobs whose work a removal undoes; empty for other Jobs."""

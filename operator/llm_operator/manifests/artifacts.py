@@ -24,9 +24,11 @@ ANNOTATION_RESULT = "llm-operator.dev/result"
 """On a finished Job: what it told in its last words, kept when its pod is gone."""
 ANNOTATION_SOURCE = "llm-operator.dev/source"
 """On a Job: what it was made from, for people and `kubectl llm cache`."""
+ANNOTATION_INCOMPLETE = "llm-operator.dev/incomplete"
+"""On a Job that has not told a result: what pods of it, or an earlier Job of its name, left half-done on the claim."""
 ANNOTATION_UNUSED_SINCE = "llm-operator.dev/unused-since"
 ANNOTATION_REMOVE = "llm-operator.dev/remove"
-"""On a finished Job: "true" asks the operator to remove what it made, as soon as nothing uses it."""
+"""On a finished Job: "true" asks the operator to remove what it made or left, as soon as nothing uses it."""
 
 QUANTIZE_VERSION = newest_version("LMDeploy")
 """LMDeploy whose `lite auto_awq` quantizes, whichever engine serves the result."""

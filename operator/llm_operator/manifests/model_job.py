@@ -10,6 +10,7 @@ from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.lmdeploy import default_image
 from llm_operator.manifests.artifacts import (
+    ANNOTATION_INCOMPLETE,
     ANNOTATION_SOURCE,
     LABEL_ARTIFACT,
     LABEL_STAGE,
@@ -63,6 +64,7 @@ class JobRequest:
         output_directory: directory to be made.
         memory_bytes: host memory that it will need; None: not known.
         source_in_cache: the original lies on `claim` itself.
+        incomplete: what an earlier Job of this name left half-done, as its annotation; empty where nothing is known.
     """
 
     resource: LLMDeployment
@@ -74,6 +76,7 @@ class JobRequest:
     output_directory: str = ""
     memory_bytes: int | None = None
     source_in_cache: bool = True
+    incomplete: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,9 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
     }
     claims = [claim for claim in (request.claim, request.source_claim) if claim is not None]
     labels |= claim_labels(*(claim.name for claim in claims))
+    annotations = {ANNOTATION_SOURCE: compact_json(artifact.about)}
+    if request.incomplete:
+        annotations[ANNOTATION_INCOMPLETE] = request.incomplete
     # The claim owns what fills it: many objects share the Job, and it ends with the volume.
     owner = claim_owner(request.claim) if request.claim and request.claim.uid else owner_reference(resource)
     spec: JSON = {
@@ -143,7 +149,7 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
             "name": artifact.job_name,
             "namespace": resource.metadata.namespace,
             "labels": labels,
-            "annotations": {ANNOTATION_SOURCE: compact_json(artifact.about)},
+            "annotations": annotations,
             "ownerReferences": [owner],
         },
         "spec": job,
@@ -310,12 +316,12 @@ def _convert(request: JobRequest) -> _Parts:
 def remove_job(
     namespace: str, claim: ClaimFacts, directory: str, tools: ToolSettings, placement: Mapping[str, Any]
 ) -> JSON:
-    """The Job that removes one model from a claim that nothing uses.
+    """The Job that removes one model, or what was left half-done of one, from a claim.
 
     Args:
         namespace: the claim's.
         claim: the claim.
-        directory: the model's directory on it.
+        directory: path on it; of what is half-done, the directory that is written before it is complete.
         tools: the operator's settings.
         placement: node selector, tolerations, affinity and pull secrets of the Job that made it.
     """

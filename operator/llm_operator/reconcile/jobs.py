@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from llm_operator.manifests.artifacts import (
+    ANNOTATION_INCOMPLETE,
     ANNOTATION_REMOVE,
     ANNOTATION_RESULT,
     ANNOTATION_SOURCE,
@@ -20,6 +21,7 @@ from llm_operator.manifests.artifacts import (
     LABEL_STAGE,
     removal_name,
 )
+from llm_operator.manifests.common import compact_json
 from llm_operator.reconcile.observed import ContainerEnd, Pod
 
 JSON = dict[str, Any]
@@ -38,8 +40,8 @@ class Result:
         reason: CamelCase word for a condition, where it failed.
         message: what was wrong, what was expected, what to do.
         retry: the same may go better later.
-        directory: directory on the volume that was made or looked at.
-        bytes: size of its files.
+        directory: directory on the volume that was made or looked at; of a failure: the one that is half-done.
+        bytes: size of its files, or of those that are there so far.
         revision: commit of the hub.
         weight_bytes: bytes of all tensors; None: not known.
         config: text of config.json; None where it was not told.
@@ -56,6 +58,28 @@ class Result:
     weight_bytes: int | None = None
     config: str | None = None
     more: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What lies half-done on a claim: the next Job goes on with it.
+
+    Attributes:
+        directory: the directory that was to be made.
+        bytes: what is there; None: not known.
+    """
+
+    directory: str
+    bytes: int | None = None
+
+    @property
+    def path(self) -> str:
+        """Where on the claim it is (modeltools/layout.py)."""
+        return f"{self.directory}.partial"
+
+    def to_text(self) -> str:
+        """Its text in an annotation."""
+        return compact_json({"directory": self.directory, "bytes": self.bytes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +107,10 @@ class JobView:
     claim: str | None
     """Claim that owns it."""
     claim_uid: str | None
+    suspended: bool = False
+    """Somebody holds it back, such as a queue for GPUs."""
+    noted: Leftover | None = None
+    """What its annotation says of earlier pods and Jobs."""
     placement: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Of its pod template: what decides on which nodes, and with which pull secrets, it can run."""
     pods: tuple[Pod, ...] = ()
@@ -92,12 +120,40 @@ class JobView:
         text = self.told if self.told is not None else last_words(self.pods)
         return parse_result(text) if text is not None else None
 
-    def removal(self) -> str | None:
-        """Name of the Job that removes what it made; the same for all that made the same. None: it made nothing."""
+    def leftover(self) -> Leftover | None:
+        """What it, or an earlier Job of its name, left half-done; None: nothing that is known of, or it is complete."""
+        result = self.result() if self.phase != "Complete" else None
+        if result is not None and not result.ok and result.directory:
+            return Leftover(result.directory, result.bytes)
+        return self.noted if self.phase != "Complete" else None
+
+    def directory(self) -> str:
+        """Directory on the claim that it made, or began to make; empty while that is not known."""
+        leftover = self.leftover()
+        if leftover is not None:
+            return leftover.directory
         result = self.result()
-        if result is None or not result.ok or not result.directory or self.claim is None:
+        return result.directory if result is not None and result.ok else ""
+
+    def may_fill(self, directory: str) -> bool:
+        """Whether it makes this directory, or might: for which commit a branch stands it tells only at its end."""
+        known = self.directory()
+        if known or self.stage != "fetch" or self.phase != "Active":
+            return known == directory
+        folder, _, commit = directory.rpartition("/")
+        repository = str(self.about.get("repository", "")).replace("/", "--")
+        return folder.endswith(f"--{repository}") and "--" not in commit
+
+    def removal(self) -> str | None:
+        """Name of the Job that removes what it made or left; the same for all that made or left the same.
+
+        None: there is nothing, or the Job is still at work.
+        """
+        leftover = self.leftover()
+        path = leftover.path if leftover is not None else self.directory()
+        if self.phase == "Active" or not path or self.claim is None:
             return None
-        return removal_name(self.claim, result.directory)
+        return removal_name(self.claim, path)
 
 
 PLACEMENT = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets")
@@ -131,8 +187,15 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         to_be_removed=annotations.get(ANNOTATION_REMOVE) == "true",
         claim=owner.get("name"),
         claim_uid=owner.get("uid"),
+        suspended="Suspended" in true,
+        noted=_leftover(_mapping(annotations.get(ANNOTATION_INCOMPLETE))),
         placement={name: pod[name] for name in PLACEMENT if name in pod},
     )
+
+
+def _leftover(body: Mapping[str, Any]) -> Leftover | None:
+    directory = _text(body, "directory")
+    return Leftover(directory, _count(body, "bytes")) if directory is not None else None
 
 
 def _mapping(text: str | None) -> Mapping[str, Any]:
@@ -147,7 +210,7 @@ def last_words(pods: tuple[Pod, ...]) -> str | None:
     """The message of the pod that ended last with one; success before failure."""
     ends = [pod.end for pod in pods if pod.end is not None and not pod.running and pod.end.message]
     good: list[ContainerEnd] = [end for end in ends if end.exit_code == 0]
-    chosen = good or ends
+    chosen = sorted(good or ends, key=lambda end: end.finished_at)
     return chosen[-1].message if chosen else None
 
 

@@ -50,6 +50,8 @@ class ContainerEnd:
     signal: int | None
     reason: str
     message: str
+    finished_at: str = ""
+    """RFC 3339; empty: not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Observed:
     """By name, those that make what this object needs."""
     claims: Mapping[str, ClaimFacts | None] = field(default_factory=dict)
     """Claims that were looked up, by name; None for one that does not exist."""
+    incomplete: Mapping[str, str] = field(default_factory=dict)
+    """By name of a Job: what an earlier one left half-done, as the annotation of the next one."""
 
     @property
     def deployment(self) -> Child | None:
@@ -188,4 +192,5 @@ def _end(terminated: Mapping[str, Any]) -> ContainerEnd:
         signal=terminated.get("signal"),
         reason=terminated.get("reason", ""),
         message=terminated.get("message", ""),
+        finished_at=terminated.get("finishedAt") or "",
     )

@@ -281,7 +281,8 @@ def _stage(course: _Course, artifact: Artifact, request: Callable[[], JobRequest
     course.reports.append(report)
     job = course.observed.jobs.get(artifact.job_name)
     if job is None and report.state == "Running" and report.reason != "Removing":
-        course.writes.append(model_job(request()))
+        incomplete = course.observed.incomplete.get(artifact.job_name, "")
+        course.writes.append(model_job(replace(request(), incomplete=incomplete)))
     if report.state != "Done" or job is None:
         return None
     return job.result()

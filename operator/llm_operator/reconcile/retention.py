@@ -8,7 +8,8 @@ from typing import Literal
 
 from llm_operator.reconcile.jobs import JobView, last_words
 
-Action = Literal["Keep", "Record", "MarkUnused", "MarkUsed", "Delete", "Remove"]
+Action = Literal["Keep", "Note", "Record", "MarkUnused", "MarkUsed", "End", "Delete", "Remove"]
+"""Note: write down what its pods left so far. End: stop it, and keep it as the record of what it leaves."""
 
 RETRY_SECONDS = 300
 """After this a failure that may go better later is tried again."""
@@ -18,6 +19,8 @@ IN_USE_SECONDS = 10
 """At this pace it is asked whether the pods have gone that mount what no object asks for any more."""
 REMOVED_SECONDS = 2
 """At this pace a removal that has done its work asks whether the records of what it removed are gone."""
+ENDED = ("Succeeded", "Failed")
+"""Phases of a pod that does nothing any more."""
 KEPT = ("fetch", "quantize", "convert")
 """Stages that leave something on a claim."""
 
@@ -29,7 +32,7 @@ class Fate:
     Attributes:
         action: the one thing to do now.
         why: for the log.
-        directory: what is to be removed.
+        directory: path on the claim of what is to be removed.
         look_again_seconds: when to ask again, where only time will change the answer.
     """
 
@@ -47,29 +50,31 @@ def fate_of(
     counterpart: JobView | None,
     now: datetime,
     retention_seconds: int,
+    finished_elsewhere: bool = False,
 ) -> Fate:
     """Decide on one Job.
 
     Args:
         job: the Job, not being deleted.
         wanted: an object asks for what it makes.
-        in_use: a pod mounts what it made, or an object asks for the same under another name.
+        in_use: a pod mounts what it made, or an object asks for the same, or may do so, under another name.
         counterpart: the Job that removes what this one made, or whose work this one removes, where there is one.
         now: the time.
         retention_seconds: how long what nobody asks for is kept on the claim; 0: for ever.
+        finished_elsewhere: another Job has completed the directory that this one left half-done.
     """
     if job.stage == "remove":
         return _removal(job, counterpart, now)
-    if not wanted and (job.phase != "Complete" or job.stage not in KEPT):
+    if not wanted and job.stage not in KEPT:
         return Fate("Delete", "no object asks for it any more")
     if job.phase == "Active":
-        return Fate()
+        return _active(job, wanted)
     if job.told is None and last_words(job.pods):
         return Fate("Record")
-    if job.phase == "Failed":
-        return _failed(job, now)
-    usage = _Usage(wanted, in_use, retention_seconds)
-    return _complete(job, usage, now) if counterpart is None else _being_removed(counterpart)
+    if counterpart is not None:
+        return _being_removed(counterpart)
+    usage = _Usage(wanted, in_use, retention_seconds, finished_elsewhere)
+    return _complete(job, usage, now) if job.phase == "Complete" else _failed(job, usage, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,19 @@ class _Usage:
     wanted: bool
     in_use: bool
     retention_seconds: int
+    finished_elsewhere: bool
+
+
+def _active(job: JobView, wanted: bool) -> Fate:
+    if not wanted:
+        # One that is held back runs no pod, and would not fail either.
+        if job.suspended:
+            return Fate("Delete", "no object asks for it any more")
+        return Fate("End", "no object asks for it any more") if job.unused_since is None else Fate()
+    if job.unused_since is not None:
+        return Fate("Delete", "it was being ended; the next one goes on with what is there")
+    leftover = job.leftover()
+    return Fate("Note") if leftover is not None and leftover != job.noted else Fate()
 
 
 def _being_removed(removal: JobView) -> Fate:
@@ -97,13 +115,29 @@ def _complete(job: JobView, usage: _Usage, now: datetime) -> Fate:
     return _unused(job, result.directory, now=now, retention_seconds=usage.retention_seconds)
 
 
-def _failed(job: JobView, now: datetime) -> Fate:
+def _failed(job: JobView, usage: _Usage, now: datetime) -> Fate:
+    if not usage.wanted:
+        return _abandoned(job, usage, now)
+    if job.unused_since is not None:
+        return Fate("Delete", "an object asks for it again")
     if job.finished_at is None:
         return Fate(look_again_seconds=RETRY_SECONDS)
     result = job.result()
     wait = RETRY_SECONDS if result is not None and result.retry else FINAL_RETRY_SECONDS
     left = wait - _seconds_since(job.finished_at, now)
     return Fate("Delete", "it is tried again") if left <= 0 else Fate(look_again_seconds=left)
+
+
+def _abandoned(job: JobView, usage: _Usage, now: datetime) -> Fate:
+    """A Job that did not finish, and that nobody asks for."""
+    if job.finished_at is None or any(pod.end is None and pod.phase not in ENDED for pod in job.pods):
+        return Fate()  # its last words are still to come
+    leftover = job.leftover()
+    if leftover is None or job.claim is None or usage.finished_elsewhere:
+        return Fate("Delete", "no object asks for it, and it left nothing")
+    if usage.in_use and job.unused_since is not None:
+        return Fate(look_again_seconds=IN_USE_SECONDS)
+    return _unused(job, leftover.path, now=now, retention_seconds=usage.retention_seconds)
 
 
 def _unused(job: JobView, directory: str, *, now: datetime, retention_seconds: int) -> Fate:

@@ -24,6 +24,8 @@ JSON = dict[str, Any]
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 RECIPE = {"weightQuantization": {}}
+LEFT = compact_json({"directory": DIRECTORY, "bytes": 1 << 30})
+FULL = {"ok": False, "reason": "DiskFull", "message": "9 GB are missing", "directory": DIRECTORY, "bytes": 3 << 30}
 
 
 def only(jobs: Sequence[JSON], *objects: JSON) -> CachedModel:
@@ -102,6 +104,43 @@ def test_the_state_of_a_job(raw: JSON, state: str, reason: str) -> None:
     model = only([raw], body())
     assert (model.state, model.reason, model.directory) == (state, reason, "")
     assert not model.unused
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason", "size"),
+    [
+        (job(body(), result=FULL), "DiskFull", 3 << 30),
+        (job(body(), result={"ok": False, "reason": "Interrupted", "directory": DIRECTORY}), "Interrupted", None),
+        # Killed without a word; an earlier pod had told.
+        (job(body(), condition="Failed", incomplete=LEFT), "JobFailed", 1 << 30),
+        # An object went, and the pods still end.
+        (job(body(), incomplete=LEFT, unused_since=ENDED), "", 1 << 30),
+    ],
+)
+def test_what_is_half_done(raw: JSON, reason: str, size: int | None) -> None:
+    model = only([raw])
+    assert (model.state, model.reason, model.bytes) == ("Incomplete", reason, size)
+    assert (model.directory, model.unused) == (f"{DIRECTORY}.partial", True)
+    found = inventory([raw], [])
+    assert totals(found.models)[0].unused_bytes == (size or 0)
+    assert prunable(found, now=NOW, older_than=None) == [model]
+    # Somebody waits for it.
+    waiting = inventory([raw], [body()])
+    assert prunable(waiting, now=NOW, older_than=None) == []
+    assert waiting.models[0].used_by == ("demo",)
+
+
+def test_what_is_being_continued_is_no_leftover() -> None:
+    model = only([job(body(), incomplete=LEFT)], body())
+    assert (model.state, model.directory, model.bytes) == ("Fetching", f"{DIRECTORY}.partial", 1 << 30)
+
+
+def test_a_beginning_and_the_whole_are_two_places() -> None:
+    commit = body(model={"huggingFace": {"repository": "org/model", "revision": COMMIT}})
+    found = inventory([job(body(), result=FULL), job(commit, result=FETCHED)], [commit])
+    assert [(model.state, model.used_by) for model in found.models] == [("Ready", ("demo",)), ("Incomplete", ())]
+    assert [model.directory for model in prunable(found, now=NOW, older_than=None)] == [f"{DIRECTORY}.partial"]
+    assert [(total.models, total.bytes) for total in totals(found.models)] == [(2, 8 << 30)]
 
 
 def test_progress_comes_from_an_object_that_waits_for_it() -> None:
@@ -228,6 +267,7 @@ def test_the_table() -> None:
         job(quantized, "quantize", QUANTIZED),
         job(body(namespace="other"), result={**FETCHED, "bytes": 1000}, unused_since=ENDED, remove="true"),
         job(body(namespace="third"), result=GATED),
+        job(body(namespace="third", **RECIPE), result=FULL, unused_since=ENDED),
     ]
     lines = table(inventory(jobs, [quantized]).models).splitlines()
     cells = [line.split("  ") for line in lines]
@@ -243,9 +283,14 @@ def test_the_table() -> None:
             *(COMMIT[:12], "1.50 GiB", "Ready", "quantized", "-"),
         ],
         ["third", "models", "-", "huggingFace org/model", "-", "-", "Failed: ModelGated", "-", "-"],
+        [
+            *("third", "models", f"{DIRECTORY}.partial", "huggingFace org/model", "-", "3.00 GiB"),
+            *("Incomplete: DiskFull", "-", ENDED),
+        ],
         [],
         ["other/models: 1 model, 1000 B; 1 unused, 1000 B"],
         ["team/models: 2 models, 6.50 GiB"],
+        ["third/models: 1 model, 3.00 GiB; 1 unused, 3.00 GiB"],
     ]
 
 

@@ -1,7 +1,9 @@
 from typing import Any
 
 from llm_operator.kube.cache import Cache
+from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.common import LABEL_DEPLOYMENT
+from llm_operator.reconcile.jobs import last_words
 
 KEY = ("team", "demo")
 
@@ -58,3 +60,49 @@ def test_pods_are_told_apart_and_sorted() -> None:
     assert [pod.name for pod in cache.observed(KEY).pods] == ["demo-1", "demo-2"]
     cache.remove(thing("Pod", 3, name="demo-1"))
     assert [pod.name for pod in cache.observed(KEY).pods] == ["demo-2"]
+
+
+JOB_LABELS = {LABEL_STAGE: "fetch", LABEL_ARTIFACT: "1"}
+JOB = ("team", "job/llm-fetch-1")
+
+
+def tool_pod(version: int, words: str, uid: str = "Job-llm-fetch-1", name: str = "pod") -> dict[str, Any]:
+    """A Job's pod that has ended with these last words; without any it has not run."""
+    raw = thing("Pod", version, name, labels=JOB_LABELS, ownerReferences=[{"kind": "Job", "uid": uid}])
+    ended = {"exitCode": 143, "message": words, "finishedAt": f"2026-01-01T00:00:{version:02}Z"}
+    states = [{"name": "tool", "state": {"terminated": ended}}] if words else []
+    return {**raw, "status": {"phase": "Failed" if words else "Pending", "containerStatuses": states}}
+
+
+def words(cache: Cache) -> str | None:
+    job = cache.job(JOB)
+    assert job is not None
+    return last_words(job.pods)
+
+
+def test_the_last_words_of_a_job_outlive_its_pods() -> None:
+    cache = Cache()
+    cache.update(thing("Job", 1, "llm-fetch-1", labels=JOB_LABELS))
+    cache.update(tool_pod(2, ""))
+    assert words(cache) is None
+    # The watch may tell the pod's end and its deletion in one.
+    assert cache.remove(tool_pod(3, "one")) == JOB
+    assert words(cache) == "one"
+    cache.update(tool_pod(4, "two", name="next"))
+    cache.remove(tool_pod(5, "", name="never-ran"))
+    assert words(cache) == "two"
+    assert [name for _, name, _ in cache.entries("Pod")] == ["next"], "what is gone is no pod that a relist would miss"
+    cache.remove(tool_pod(6, "two", name="next"))
+    assert words(cache) == "two"
+
+
+def test_last_words_belong_to_one_job() -> None:
+    cache = Cache()
+    cache.update(thing("Job", 1, "llm-fetch-1", labels=JOB_LABELS))
+    cache.remove(tool_pod(2, "of an earlier one", uid="another"))
+    assert words(cache) is None
+    cache.remove(tool_pod(3, "its own"))
+    cache.remove(thing("Job", 4, "llm-fetch-1", labels=JOB_LABELS))
+    cache.remove(tool_pod(5, "too late"))
+    cache.update(thing("Job", 6, "llm-fetch-1", labels=JOB_LABELS))
+    assert words(cache) is None

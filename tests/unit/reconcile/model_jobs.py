@@ -65,8 +65,8 @@ def done(artifact: Artifact, result: dict[str, Any]) -> JobView:
     return job(artifact, condition="Complete", result=json.dumps(result))
 
 
-def failed(artifact: Artifact, reason: str, *, retry: bool = False) -> JobView:
-    body = {"ok": False, "reason": reason, "message": "what was wrong", "retry": retry}
+def failed(artifact: Artifact, reason: str, *, retry: bool = False, **more: Any) -> JobView:
+    body = {"ok": False, "reason": reason, "message": "what was wrong", "retry": retry, **more}
     return job(artifact, condition="Failed", result=json.dumps(body))
 
 

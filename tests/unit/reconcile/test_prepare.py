@@ -210,6 +210,25 @@ def test_a_failed_fetch_stalls_with_its_reason(retry: bool) -> None:
     assert decide(of, observed, plan(of), TOOLS).applies == ()
 
 
+def test_the_next_job_knows_what_an_earlier_one_left() -> None:
+    of = cached()
+    name = stages(of)["fetch"].job_name
+    text = '{"directory": "models/hf--org--model/abc", "bytes": 7}'
+    left = replace(seen(), incomplete={name: text, "llm-fetch-other": "{}"})
+    annotations = decide(of, left, plan(of), TOOLS).applies[0].body["metadata"]["annotations"]
+    assert annotations["llm-operator.dev/incomplete"] == text
+    first = decide(of, seen(), plan(of), TOOLS).applies[0].body["metadata"]["annotations"]
+    assert "llm-operator.dev/incomplete" not in first
+
+
+def test_what_is_half_done_and_being_removed_is_waited_for() -> None:
+    of = cached()
+    fetch = stages(of)["fetch"]
+    left = failed(fetch, "DiskFull", directory=DIRECTORY)
+    removal = replace(job(fetch), name=removal_name("models", f"{DIRECTORY}.partial"), stage="remove")
+    assert conditions(of, seen(removal, left))["ModelCached"] == ("Unknown", "Removing")
+
+
 def test_a_job_without_a_result_is_waited_for() -> None:
     of = cached()
     assert conditions(of, seen(job(stages(of)["fetch"], condition="Complete")))["ModelCached"][0] == "Unknown"

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from llm_operator.reconcile.jobs import JobView, parse_result
+from llm_operator.manifests.artifacts import removal_name
+from llm_operator.reconcile.jobs import JobView, Leftover, parse_result
 from llm_operator.reconcile.retention import FINAL_RETRY_SECONDS, IN_USE_SECONDS, RETRY_SECONDS, Fate, fate_of
-from tests.unit.reconcile.build import resource
+from tests.unit.reconcile.build import pod, resource
 from tests.unit.reconcile.model_jobs import CONFIG, DIRECTORY, done, failed, fetched, job, packed, stages, tool_pod
 
 OF = resource(model={"huggingFace": {"repository": "org/model"}}, cache={"claimName": "models"})
 FETCH = stages(OF)["fetch"]
 ENDED = datetime(2026, 1, 1, tzinfo=UTC)
+SINCE = "2026-01-01T00:00:00Z"
+LEFT = {"directory": DIRECTORY, "bytes": 7}
 
 
 def fate(one: JobView, *, after: float = 1, **facts: Any) -> Fate:
@@ -32,7 +35,19 @@ def test_a_result_is_recorded_once() -> None:
 
 def test_an_active_job_that_nobody_wants_is_ended() -> None:
     assert fate(job(FETCH)).action == "Keep"
-    assert fate(job(FETCH), wanted=False).action == "Delete"
+    assert fate(job(FETCH), wanted=False).action == "End"
+    ending = replace(job(FETCH), unused_since=SINCE)
+    assert fate(ending, wanted=False).action == "Keep"
+    # Its pods may be on a node that does not answer: whoever asks again does not wait for them.
+    assert fate(ending).action == "Delete"
+    # A queue holds it back: it has no pod, and would not fail either.
+    assert fate(replace(job(FETCH), suspended=True), wanted=False).action == "Delete"
+    assert fate(replace(job(FETCH), suspended=True)).action == "Keep"
+
+
+def test_a_look_that_nobody_wants_leaves_nothing() -> None:
+    claim = resource(model={"persistentVolumeClaim": {"claimName": "models", "path": "a"}})
+    assert fate(job(stages(claim)["inspect"]), wanted=False).action == "Delete"
 
 
 def test_a_lost_result_is_made_anew() -> None:
@@ -45,6 +60,110 @@ def test_failures_are_tried_again_later(retry: bool, seconds: int) -> None:
     assert fate(broken, after=seconds - 10) == Fate(look_again_seconds=10)
     assert fate(broken, after=seconds).action == "Delete"
     assert fate(broken, wanted=False).action == "Delete"
+
+
+##### What is left half-done
+
+
+def test_what_ended_pods_left_is_noted_once_while_the_job_goes_on() -> None:
+    words = tool_pod(OF, {**LEFT, "ok": False, "reason": "HubUnreachable"}, 4)
+    assert fate(job(FETCH, words)).action == "Note"
+    noted = job(FETCH, words, incomplete=json.dumps(LEFT))
+    assert noted.leftover() == Leftover(DIRECTORY, 7)
+    assert fate(noted).action == "Keep"
+    more = tool_pod(OF, {**LEFT, "ok": False, "bytes": 8}, 4)
+    assert fate(job(FETCH, more, incomplete=json.dumps(LEFT))).action == "Note"
+
+
+def test_what_was_left_is_known_from_the_last_words_or_from_before() -> None:
+    before = json.dumps(LEFT)
+    words = json.dumps({"ok": False, "reason": "HubUnreachable", "message": "away"})
+    assert failed(FETCH, "DiskFull", **LEFT).leftover() == Leftover(DIRECTORY, 7)
+    assert failed(FETCH, "ModelGated").leftover() is None
+    assert job(FETCH, condition="Failed", result=words, incomplete=before).leftover() == Leftover(DIRECTORY, 7)
+    assert job(FETCH, condition="Complete", result=json.dumps(fetched()), incomplete=before).leftover() is None
+    assert job(FETCH, incomplete="{").leftover() is None
+    assert Leftover(DIRECTORY, 7).path == f"{DIRECTORY}.partial"
+    assert job(FETCH, incomplete=Leftover(DIRECTORY).to_text()).leftover() == Leftover(DIRECTORY)
+
+
+def test_the_words_of_the_pod_that_ended_last_count() -> None:
+    ends = [
+        replace(tool_pod(OF, {"ok": False, "directory": name}, 4), name=f"pod-{number}")
+        for number, name in enumerate(("late", "early"))
+    ]
+    times = ("2026-01-01T00:00:09Z", "2026-01-01T00:00:08Z")
+    pods = [
+        replace(pod, end=replace(pod.end, finished_at=time))
+        for pod, time in zip(ends, times, strict=True)
+        if pod.end is not None
+    ]
+    assert job(FETCH, *pods).leftover() == Leftover("late")
+
+
+def test_a_failed_job_is_the_record_of_what_it_left() -> None:
+    left = failed(FETCH, "DiskFull", **LEFT)
+    for in_use in (False, True):
+        assert fate(left, wanted=False, in_use=in_use).action == "MarkUnused"
+    marked = replace(left, unused_since=SINCE)
+    assert fate(marked, wanted=False, after=1e9).action == "Keep"
+    assert fate(marked, wanted=False, retention_seconds=100, after=40) == Fate(look_again_seconds=60)
+    path = f"{DIRECTORY}.partial"
+    assert fate(marked, wanted=False, retention_seconds=100, after=100) == Fate("Remove", "nobody used it", path)
+    asked = replace(marked, to_be_removed=True)
+    assert fate(asked, wanted=False) == Fate("Remove", "it was asked for", path)
+    assert fate(asked, wanted=False, in_use=True) == Fate(look_again_seconds=IN_USE_SECONDS)
+    assert fate(asked, wanted=False, finished_elsewhere=True).action == "Delete"
+    # Within the time, whoever asks again goes on with it, and at once.
+    assert fate(marked).action == "Delete"
+
+
+def test_a_failed_job_that_left_nothing_goes() -> None:
+    assert fate(failed(FETCH, "ModelGated"), wanted=False).action == "Delete"
+    assert fate(replace(failed(FETCH, "DiskFull", **LEFT), claim=None), wanted=False).action == "Delete"
+
+
+def test_before_its_pods_have_ended_nothing_is_known() -> None:
+    ended = job(FETCH, condition="Failed")
+    assert fate(replace(ended, pods=(pod(OF, phase="Running"),)), wanted=False).action == "Keep"
+    assert fate(job(FETCH, condition="FailureTarget"), wanted=False).action == "Keep"
+    words = tool_pod(OF, {**LEFT, "ok": False, "reason": "Interrupted"}, 143)
+    assert fate(replace(ended, pods=(words,)), wanted=False).action == "Record"
+    assert fate(replace(ended, pods=(pod(OF, phase="Failed"),)), wanted=False).action == "Delete"
+
+
+def test_a_removal_is_of_what_was_left_and_its_record_goes_after_it() -> None:
+    left = replace(failed(FETCH, "DiskFull", **LEFT), unused_since=SINCE)
+    assert left.removal() == removal_name("models", f"{DIRECTORY}.partial")
+    assert left.removal() != done(FETCH, fetched()).removal()
+    assert job(FETCH, incomplete=json.dumps(LEFT)).removal() is None, "it is still at work"
+    removal = replace(job(FETCH), name=left.removal() or "", stage="remove")
+    for wanted in (True, False):
+        assert fate(left, wanted=wanted, counterpart=removal).action == "Keep"
+        assert fate(left, wanted=wanted, counterpart=replace(removal, phase="Complete")).action == "Delete"
+
+
+@pytest.mark.parametrize(
+    ("other", "may"),
+    [
+        (job(FETCH), True),
+        (job(FETCH, source='{"repository": "org/model"}'), True),
+        (job(FETCH, source='{"repository": "other/model"}'), False),
+        (job(FETCH, incomplete='{"directory": "models/hf--org--model/other"}'), False),
+        (job(FETCH, incomplete=json.dumps({"directory": DIRECTORY})), True),
+        (failed(FETCH, "ModelGated"), False),
+        (failed(FETCH, "DiskFull", directory=DIRECTORY), True),
+        (done(FETCH, fetched()), True),
+    ],
+)
+def test_who_may_work_on_a_directory(other: JobView, may: bool) -> None:
+    other = replace(other, about=other.about or {"repository": "org/model"})
+    assert other.may_fill(DIRECTORY) == may
+    assert not replace(other, stage="quantize", phase="Active", noted=None, told=None).may_fill(DIRECTORY)
+    assert not other.may_fill(f"{DIRECTORY}--awq")
+
+
+##### What is complete
 
 
 def test_without_a_time_limit_a_model_is_kept_for_ever() -> None:
