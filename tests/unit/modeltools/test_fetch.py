@@ -9,6 +9,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.faulty_hub import Fault, FaultyHub
 from tests.unit.modeltools.tool import LEFT_OUT, PIECE, REPOSITORY, STAGES, Done, Tool, gone, wait_for, write_model
 
