@@ -167,7 +167,7 @@ def _model(
 
 def _state(job: JobView, users: Sequence[LLMDeployment]) -> tuple[str, str, str]:
     if job.phase == "Active":
-        if job.unused_since is not None and not users:
+        if job.abandoned and not users:
             return INCOMPLETE, "", ""
         told = (resource.status.progress for resource in users if resource.status is not None)
         return _DOING[job.stage], "", next((progress.summary for progress in told if progress is not None), "")

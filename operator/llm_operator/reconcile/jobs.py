@@ -27,6 +27,8 @@ from llm_operator.reconcile.observed import ContainerEnd, Pod
 JSON = dict[str, Any]
 JobPhase = Literal["Active", "Complete", "Failed"]
 
+ENDED = ("Succeeded", "Failed")
+"""Phases of a pod that does nothing any more."""
 CONFIG_LIMIT = 1 << 20
 """Bytes of a config.json that a result may hold once it is unpacked."""
 
@@ -119,6 +121,17 @@ class JobView:
         """What it told, from its record or from its pods; None while nothing is known."""
         text = self.told if self.told is not None else last_words(self.pods)
         return parse_result(text) if text is not None else None
+
+    @property
+    def settled(self) -> bool:
+        """It has ended, and so have its pods: all words are said."""
+        running = any(pod.end is None and pod.phase not in ENDED for pod in self.pods)
+        return self.phase == "Complete" or (self.finished_at is not None and not running)
+
+    @property
+    def abandoned(self) -> bool:
+        """Nobody asked for it before it was done. It goes on no more: whoever asks again gets another one."""
+        return self.phase != "Complete" and self.unused_since is not None
 
     def leftover(self) -> Leftover | None:
         """What it, or an earlier Job of its name, left half-done; None: nothing that is known of, or it is complete."""

@@ -116,7 +116,7 @@ def inspection(resource: LLMDeployment, observed: Observed, tools: ToolSettings)
     if artifact is None or not tools.enabled or (artifact.stage == "inspect" and not tools.inspect):
         return "Done", None
     job = observed.jobs.get(artifact.job_name)
-    if job is None or job.deleting:
+    if job is None or job.deleting or job.abandoned:
         return "Running", None
     result = job.result()
     if job.phase == "Active" or (job.phase == "Complete" and result is None):
@@ -296,10 +296,10 @@ def _judge(course: _Course, artifact: Artifact, doing: str) -> StageReport:
 
     jobs = course.observed.jobs
     job = jobs.get(artifact.job_name)
-    if job is None or job.deleting:
-        return running(doing, f"Job {artifact.job_name} is being made")
-    if job.removal() in jobs:
+    if job is not None and not job.deleting and job.removal() in jobs:
         return running("Removing", "an unused copy is being removed from the cache first")
+    if job is None or job.deleting or job.abandoned:
+        return running(doing, f"Job {artifact.job_name} is being made")
     if job.phase == "Active":
         course.trouble = job_trouble(job)
         if course.trouble is not None:

@@ -19,8 +19,6 @@ IN_USE_SECONDS = 10
 """At this pace it is asked whether the pods have gone that mount what no object asks for any more."""
 REMOVED_SECONDS = 2
 """At this pace a removal that has done its work asks whether the records of what it removed are gone."""
-ENDED = ("Succeeded", "Failed")
-"""Phases of a pod that does nothing any more."""
 KEPT = ("fetch", "quantize", "convert")
 """Stages that leave something on a claim."""
 
@@ -69,7 +67,7 @@ def fate_of(
         return Fate("Delete", "no object asks for it any more")
     if job.phase == "Active":
         return _active(job, wanted)
-    if job.told is None and last_words(job.pods):
+    if job.told is None and job.settled and last_words(job.pods):
         return Fate("Record")
     if counterpart is not None:
         return _being_removed(counterpart)
@@ -92,8 +90,8 @@ def _active(job: JobView, wanted: bool) -> Fate:
         # One that is held back runs no pod, and would not fail either.
         if job.suspended:
             return Fate("Delete", "no object asks for it any more")
-        return Fate("End", "no object asks for it any more") if job.unused_since is None else Fate()
-    if job.unused_since is not None:
+        return Fate() if job.abandoned else Fate("End", "no object asks for it any more")
+    if job.abandoned:
         return Fate("Delete", "it was being ended; the next one goes on with what is there")
     leftover = job.leftover()
     return Fate("Note") if leftover is not None and leftover != job.noted else Fate()
@@ -118,7 +116,7 @@ def _complete(job: JobView, usage: _Usage, now: datetime) -> Fate:
 def _failed(job: JobView, usage: _Usage, now: datetime) -> Fate:
     if not usage.wanted:
         return _abandoned(job, usage, now)
-    if job.unused_since is not None:
+    if job.abandoned:
         return Fate("Delete", "an object asks for it again")
     if job.finished_at is None:
         return Fate(look_again_seconds=RETRY_SECONDS)
@@ -130,8 +128,8 @@ def _failed(job: JobView, usage: _Usage, now: datetime) -> Fate:
 
 def _abandoned(job: JobView, usage: _Usage, now: datetime) -> Fate:
     """A Job that did not finish, and that nobody asks for."""
-    if job.finished_at is None or any(pod.end is None and pod.phase not in ENDED for pod in job.pods):
-        return Fate()  # its last words are still to come
+    if not job.settled:
+        return Fate()
     leftover = job.leftover()
     if leftover is None or job.claim is None or usage.finished_elsewhere:
         return Fate("Delete", "no object asks for it, and it left nothing")

@@ -221,6 +221,14 @@ def test_the_next_job_knows_what_an_earlier_one_left() -> None:
     assert "llm-operator.dev/incomplete" not in first
 
 
+def test_whoever_asks_again_is_told_of_no_failure_that_was_nobodys() -> None:
+    of = cached()
+    ended = replace(failed(stages(of)["fetch"], "Interrupted", directory=DIRECTORY), unused_since=NOW)
+    found = conditions(of, seen(ended))
+    assert (found["ModelCached"], found["Stalled"][0]) == (("Unknown", "Fetching"), "False")
+    assert inspection(of, seen(ended), TOOLS) == ("Running", None)
+
+
 def test_what_is_half_done_and_being_removed_is_waited_for() -> None:
     of = cached()
     fetch = stages(of)["fetch"]

@@ -130,6 +130,10 @@ def test_before_its_pods_have_ended_nothing_is_known() -> None:
     words = tool_pod(OF, {**LEFT, "ok": False, "reason": "Interrupted"}, 143)
     assert fate(replace(ended, pods=(words,)), wanted=False).action == "Record"
     assert fate(replace(ended, pods=(pod(OF, phase="Failed"),)), wanted=False).action == "Delete"
+    # One has told; the one that came after it is still to tell more.
+    for wanted in (True, False):
+        assert fate(replace(ended, pods=(words, pod(OF, phase="Running"))), wanted=wanted).action == "Keep"
+        assert fate(job(FETCH, words, condition="FailureTarget"), wanted=wanted).action == "Keep"
 
 
 def test_a_removal_is_of_what_was_left_and_its_record_goes_after_it() -> None:
