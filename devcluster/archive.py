@@ -1,4 +1,4 @@
-"""Image archives: which images one holds, and how to write one of a few files."""
+"""Image archives: which images one holds, how to write one of a few files, and how to put a second image into one."""
 
 from __future__ import annotations
 
@@ -94,12 +94,45 @@ def image_archive(name: str, files: Mapping[str, bytes], run: Mapping[str, Any],
     return _tar({config_name: config, layer_name: layer, "manifest.json": manifest}, 0o644)
 
 
+def add_image(path: Path, name: str, config: bytes) -> None:
+    """Put a further image into an archive, made of the same layers as the first one and therefore almost free.
+
+    Args:
+        path: the archive.
+        name: full reference of the image.
+        config: its configuration.
+
+    Raises:
+        ArchiveError: it has other layers.
+    """
+    with tarfile.open(path, "r:") as archive:
+        manifests: list[dict[str, Any]] = json.loads(_read(archive, "manifest.json"))
+        layers = _layers_of(_read(archive, manifests[0]["Config"]))
+    if _layers_of(config) != layers:
+        raise ArchiveError(f"{name} cannot lie in {path}: it adds files to {manifests[0]['RepoTags']}")
+    config_name = f"{hashlib.sha256(config).hexdigest()}.json"
+    manifests.append({"Config": config_name, "RepoTags": [name], "Layers": manifests[0]["Layers"]})
+    with tarfile.open(path, "a:") as archive:
+        # Of two members with one name, the later one counts.
+        for member, content in ((config_name, config), ("manifest.json", json.dumps(manifests).encode())):
+            _add(archive, member, content, 0o644)
+
+
+def _layers_of(config: bytes) -> list[str]:
+    layers: list[str] = json.loads(config)["rootfs"]["diff_ids"]
+    return layers
+
+
 def _tar(files: Mapping[str, bytes], mode: int) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            entry.mode = mode
-            archive.addfile(entry, io.BytesIO(content))
+            _add(archive, name, content, mode)
     return buffer.getvalue()
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    entry.mode = mode
+    archive.addfile(entry, io.BytesIO(content))

@@ -15,6 +15,8 @@ from devcluster.state import ClusterError
 
 QUESTION = "Who are you?"
 ENGINES = ("tiny-vllm", "tiny-lmdeploy")
+DEMO_IMAGES = ("operator", "model-tools", "vllm-cpu-test", "lmdeploy-cpu-test")
+"""Without that of the old release, which only the tests ask for `convert`."""
 READY_SECONDS = 300
 
 
@@ -22,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; 0 when both engines answered."""
     line = argparse.ArgumentParser(prog="python -m devcluster demo", description=__doc__, allow_abbrev=False)
     line.add_argument("--use-existing", action="store_true", help="run on the cluster of KUBECONFIG; nothing is built")
-    for name, reference in IMAGES.items():
+    for name in DEMO_IMAGES:
+        reference = IMAGES[name]
         line.add_argument(f"--{name}-image", metavar="REFERENCE", help=f"with --use-existing; default {reference}")
     chosen = line.parse_args(argv)
     start = time.monotonic()
@@ -38,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _existing(chosen: argparse.Namespace) -> Session:
-    given = {name: getattr(chosen, f"{name.replace('-', '_')}_image") for name in IMAGES}
+    given = {name: getattr(chosen, f"{name.replace('-', '_')}_image") for name in DEMO_IMAGES}
     return existing({name: reference for name, reference in given.items() if reference})
 
 
@@ -48,7 +51,7 @@ def _own(steps: Steps) -> Session:
     with steps.step("start the node"):
         node = Node.up()
     with steps.step("build the images and bring them into the node"):
-        archives = images.build(list(IMAGES))
+        archives = images.build(DEMO_IMAGES)
         node.load([archive.path for archive in archives.values()])
     return Session(node.kubeconfig, binaries, volumes=node.volumes)
 

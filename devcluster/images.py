@@ -6,6 +6,7 @@ as a build argument; everything else is the same. Results are docker archives, n
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from devcluster import torch_wheel
+from devcluster.archive import add_image
 from devcluster.cache import ROOT, Steps, cache_dir, content_key, locked
 from devcluster.debian import ensure_packages
 from devcluster.session import IMAGES
@@ -42,6 +44,8 @@ class Recipe:
     """Files and folders of the context that the image is made of."""
     torch: bool = False
     """Whether torch's wheel is given to the build."""
+    settings_only: bool = False
+    """Whether it adds no files to its base, and therefore lies in its base's archive."""
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -55,6 +59,9 @@ RECIPES: Mapping[str, Recipe] = {
     "cpu-test-base": Recipe("debian-base", FOLDER / "cpu-test-base", (".",), torch=True),
     "vllm-cpu-test": Recipe("cpu-test-base", FOLDER / "vllm-cpu-test", (".",)),
     "lmdeploy-cpu-test": Recipe("cpu-test-base", FOLDER / "lmdeploy-cpu-test", (".",)),
+    "lmdeploy-convert-cpu-test": Recipe(
+        "lmdeploy-cpu-test", FOLDER / "lmdeploy-convert-cpu-test", (".",), settings_only=True
+    ),
 }
 
 
@@ -77,29 +84,46 @@ def build(names: Sequence[str]) -> dict[str, Archive]:
     unknown = [name for name in names if name not in IMAGES]
     if unknown:
         raise ClusterError(f"no image is called {', '.join(unknown)}: choose from {', '.join(IMAGES)}")
+    carriers = {name: _carrier(name) for name in names}
     # Read once: sources that change while a build runs are the next build's.
-    keys = {part: key(part) for name in names for part in _chain(name)}
-    folder = cache_dir() / "images"
-    archives = {name: Archive(folder / f"{name}-{keys[name]}.tar", IMAGES[name]) for name in names}
-    if all(archive.path.exists() for archive in archives.values()):
+    keys = {part: key(part) for carrier in carriers.values() for part in (*_chain(carrier), *_riders(carrier))}
+    paths = {carrier: _archive_path(carrier, keys) for carrier in carriers.values()}
+    archives = {name: Archive(paths[carrier], IMAGES[name]) for name, carrier in carriers.items()}
+    if all(path.exists() for path in paths.values()):
         return archives
     if os.geteuid() != 0:
         raise ClusterError("building images needs root: buildah makes namespaces and mounts")
     ensure_packages(PACKAGES)
     tags = {name: f"localhost/llm-operator/{name}:{value}" for name, value in keys.items()}
     with locked("images"):
-        missing = [name for name in names if not archives[name].path.exists()]
+        missing = [carrier for carrier, path in paths.items() if not path.exists()]
         order = list(dict.fromkeys(part for name in missing for part in _chain(name)))
         order = [name for name in order if name in missing or not _stored(tags[name])]
         steps = Steps("images", len(order))
         for name in order:
             with steps.step(f"build {name}"):
                 _build(name, tags)
-                if name in archives:
-                    _write_archive(name, tags[name], archives[name])
+                if name in missing:
+                    _write_archive(name, tags, paths[name])
         if order:
             _buildah("rmi", "--prune", "--force", check=False)
     return archives
+
+
+def _carrier(name: str) -> str:
+    """The image in whose archive an image lies; most have one of their own."""
+    recipe = RECIPES[name]
+    return recipe.base if recipe.settings_only and recipe.base is not None else name
+
+
+def _riders(carrier: str) -> list[str]:
+    """The images that lie in the archive of another one."""
+    return [name for name in RECIPES if name != carrier and _carrier(name) == carrier]
+
+
+def _archive_path(carrier: str, keys: Mapping[str, str]) -> Path:
+    parts = [keys[name] for name in (carrier, *_riders(carrier))]
+    return cache_dir() / "images" / f"{carrier}-{content_key(*parts) if len(parts) > 1 else parts[0]}.tar"
 
 
 def key(name: str) -> str:
@@ -143,20 +167,26 @@ def _build(name: str, tags: Mapping[str, str]) -> None:
             print("    no folder with torch's CPU build is named (LLM_OPERATOR_WHEELS): PyPI's build, gigabytes more")
         else:
             arguments += ["--volume", f"{wheel.parent}:/wheels:ro", "--build-arg", f"TORCH=/wheels/{wheel.name}"]
+    # Only with this does an image without files of its own get no layer of its own.
+    arguments.append(f"--layers={'true' if recipe.settings_only else 'false'}")
     _buildah(
-        "bud", "--isolation", "chroot", "--network", "host", "--layers=false", "--pull-never", *arguments,
+        "bud", "--isolation", "chroot", "--network", "host", "--pull-never", *arguments,
         "--file", str(FOLDER / name / "Dockerfile"), "--tag", tags[name], str(context),
     )  # fmt: skip
 
 
-def _write_archive(name: str, tag: str, archive: Archive) -> None:
-    folder = archive.path.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    for older in folder.glob(f"{name}-*.tar*"):
+def _write_archive(name: str, tags: Mapping[str, str], path: Path) -> None:
+    """The archive of a built image; images without files of their own are built here."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for older in path.parent.glob(f"{name}-*.tar*"):
         older.unlink()
-    part = archive.path.with_suffix(".tar.part")
-    _buildah("push", "--quiet", tag, f"docker-archive:{part}:{archive.reference}")
-    part.rename(archive.path)
+    part = path.with_suffix(".tar.part")
+    _buildah("push", "--quiet", tags[name], f"docker-archive:{part}:{IMAGES[name]}")
+    for rider in _riders(name):
+        _build(rider, tags)
+        config = json.loads(_buildah("inspect", "--type", "image", tags[rider]).stdout)["Docker"]
+        add_image(part, IMAGES[rider], json.dumps(config).encode())
+    part.rename(path)
 
 
 def _root_file_system() -> Path:

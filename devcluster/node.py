@@ -97,7 +97,7 @@ class Node:
         record = self.state.path / "loaded.json"
         loaded: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
         present = set(self.inside("ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", "images", "ls", "-q").split())
-        held = [(path, images_in(path)) for path in archives]
+        held = [(path, images_in(path)) for path in dict.fromkeys(archives)]
         wanted = [
             (path, images)
             for path, images in held

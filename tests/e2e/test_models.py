@@ -1,4 +1,4 @@
-"""From a model's name to an answer: a hub in the cluster, real Jobs, the real quantizer, real engines on the CPU."""
+"""From a model's name to an answer: a hub in the cluster, real Jobs, the real tools, real engines on the CPU."""
 
 from __future__ import annotations
 
@@ -124,6 +124,12 @@ def jobs(space: Space, stage: str) -> list[str]:
     return [item["metadata"]["name"] for item in listed]
 
 
+def original(space: Space) -> str:
+    """Directory of the fetched model among those that were made from it."""
+    (directory,) = {name for name in stored(space) if "--awq" not in name and "--turbomind" not in name}
+    return directory
+
+
 def stored(space: Space) -> set[str]:
     """Directories of models on the claim's volume, as the node has them."""
     assert space.session.volumes is not None
@@ -133,7 +139,7 @@ def stored(space: Space) -> set[str]:
 
 def test_a_fetch_is_cut_and_its_pod_killed_and_nothing_comes_twice(space: Space, hub: Hub) -> None:
     weights = f"file/{REPOSITORY}/model.safetensors"
-    hub.fail({"kind": "rate", "match": weights, "rate": 60_000})
+    hub.fail({"kind": "rate", "match": weights, "rate": 150_000})
     deploy(space, "first", "tiny-lmdeploy")
     deploy(space, "second")
     space.becomes("first", "ModelCached", "Unknown", "Fetching")
@@ -217,11 +223,33 @@ def test_weights_are_quantized_by_the_real_tool_and_vllm_serves_them(space: Spac
     space.delete("awq")
 
 
+def test_weights_are_converted_by_the_last_release_that_can_and_its_server_loads_them(space: Space, hub: Hub) -> None:
+    image = space.session.images["lmdeploy-convert-cpu-test"]
+    engine = {"type": "LMDeploy", "version": "0.9.2.post1", "conversion": "TurboMind", "image": image}
+    # That release always runs code of the repository.
+    model = {"huggingFace": {"repository": REPOSITORY}, "trustRemoteCode": True}
+    deploy(space, "converted", "tiny-lmdeploy", engine=engine, model=model, parallelism={"tensor": 2})
+    space.becomes("converted", "Ready", "False", "Converting")
+    space.ready("converted")
+    (job,) = jobs(space, "convert")
+    assert space.get("job", job)["status"]["succeeded"] == 1
+    (workspace,) = {name for name in stored(space) if "--turbomind" in name}
+    assert workspace.startswith(f"{original(space)}--turbomind-")
+    (container,) = space.get("deployment", "converted")["spec"]["template"]["spec"]["containers"]
+    (mount,) = (entry for entry in container["volumeMounts"] if entry["name"] == "model")
+    assert mount["subPath"] == f"models/{workspace}"
+    assert container["args"][0] == mount["mountPath"]
+    assert container["args"][container["args"].index("--tp") + 1] == "2"
+    # The stand-in for TurboMind has its weights from the workspace's files alone.
+    assert SENTENCE in space.chat("converted")
+    assert hub.sent() == 0
+    space.delete("converted")
+
+
 def test_a_model_in_an_image_is_mounted_and_served(space: Space) -> None:
     if space.session.load is None or space.session.volumes is None:
         pytest.skip("on a cluster of your own, an image with a model would have to be pushed to its registry")
-    (directory,) = {name for name in stored(space) if "--awq" not in name}
-    folder = space.session.volumes / f"models-{NAMESPACE}" / "models" / directory
+    folder = space.session.volumes / f"models-{NAMESPACE}" / "models" / original(space)
     files = {f"weights/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}
     archive = space.session.volumes / "model-image.tar"
     archive.write_bytes(image_archive("docker.io/local/tiny-model:1", files, {}))
@@ -240,8 +268,11 @@ def test_a_model_that_nobody_uses_is_removed_when_asked(space: Space, hub: Hub) 
         lambda: "llm-operator.dev/unused-since" in space.get("job", job)["metadata"]["annotations"], 90, "unused"
     )
     assert stored(space)
-    for name in (*jobs(space, "quantize"), job):
+    made = (*jobs(space, "quantize"), *jobs(space, "convert"))
+    assert len(made) == 2
+    for name in (*made, job):
         space.kubectl("annotate", "job", name, "llm-operator.dev/remove=true")
     eventually(lambda: not stored(space), 120, "the files are gone")
-    eventually(lambda: not jobs(space, "fetch") and not jobs(space, "quantize"), 60, "and so are the records")
+    stages = ("fetch", "quantize", "convert")
+    eventually(lambda: not any(jobs(space, stage) for stage in stages), 60, "and so are the records")
     eventually(lambda: not jobs(space, "remove"), 60, "and the Jobs that removed them")

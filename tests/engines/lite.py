@@ -18,7 +18,7 @@ from tests.engines.environments import HERE, REPOSITORY, lite_interpreter, sourc
 
 OPERATOR = REPOSITORY / "operator"
 IMAGE_COMMAND = REPOSITORY / "images" / "lmdeploy-cpu-test" / "lmdeploy_cpu.py"
-CONVERT_COMMAND = REPOSITORY / "images" / "lmdeploy-convert-cpu-test" / "lmdeploy_convert_cpu.py"
+CONVERT_COMMAND = REPOSITORY / "images" / "lmdeploy-cpu-test" / "convert" / "lmdeploy_convert_cpu.py"
 FAKE_COMMAND = HERE / "fake_lmdeploy.py"
 TIMEOUT_SECONDS = 200
 
