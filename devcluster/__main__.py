@@ -13,7 +13,7 @@ from devcluster import toolchain
 from devcluster.archive import ArchiveError
 from devcluster.debian import NODE_PACKAGES, ensure_packages
 from devcluster.node import DEFAULT_NAME, Node, down, find
-from devcluster.session import IMAGES
+from devcluster.session import GPU_IMAGES, IMAGES
 from devcluster.state import ClusterError, known
 
 
@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
         if name == "images":
             command.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join(IMAGES)}; default all")
     text = "build the cluster's programs and the images, and start nothing"
-    commands.add_parser("prepare", help=text, description=text, allow_abbrev=False)
+    prepare = commands.add_parser("prepare", help=text, description=text, allow_abbrev=False)
+    listed = f"of {', '.join(IMAGES)}; default all of these; for GPUs, of gigabytes: {', '.join(GPU_IMAGES)}"
+    prepare.add_argument("images", nargs="*", metavar="IMAGE", help=listed)
     build = commands.add_parser("build", help="build the cluster's programs", allow_abbrev=False)
     build.add_argument("programs", nargs="*", metavar="PROGRAM", help="default all")
     commands.add_parser("demo", help="from nothing to an answer of both engines", add_help=False)
@@ -48,7 +50,7 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.command == "build":
         print(toolchain.ensure(chosen.programs or tuple(toolchain.BINARIES)))
     elif chosen.command == "prepare":
-        _prepare()
+        _prepare(chosen.images or list(IMAGES))
     elif chosen.command == "up":
         node = Node.up(chosen.name)
         print(f"\nexport KUBECONFIG={node.kubeconfig}\nexport PATH={node.binaries}:$PATH\nkubectl get nodes")
@@ -69,13 +71,13 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare() -> None:
+def _prepare(names: Sequence[str]) -> None:
     from devcluster import images  # noqa: PLC0415 - the other commands work without it
 
     ensure_packages(NODE_PACKAGES)
     # Images wait for downloads, programs for the compiler: side by side they take little longer than the slower one.
     with ThreadPoolExecutor(max_workers=2) as pool:
-        built, programs = pool.submit(images.build, list(IMAGES)), pool.submit(toolchain.ensure)
+        built, programs = pool.submit(images.build, names), pool.submit(toolchain.ensure)
     built.result()
     programs.result()
 

@@ -20,7 +20,7 @@ from devcluster import torch_wheel
 from devcluster.archive import add_image
 from devcluster.cache import ROOT, Steps, cache_dir, content_key, locked
 from devcluster.debian import ensure_packages
-from devcluster.session import IMAGES
+from devcluster.session import GPU_IMAGES, IMAGES
 from devcluster.state import ClusterError
 
 FOLDER = ROOT / "images"
@@ -29,6 +29,8 @@ DEBIAN = "bookworm"
 DEBIAN_PACKAGES = ("ca-certificates", "libgomp1", "libnuma1", "python3", "python3-venv")
 OPERATOR_SOURCES = ("operator", "pyproject.toml", "README.md", "requirements.lock")
 BUILD_SECONDS = 2400
+REFERENCES = IMAGES | GPU_IMAGES
+STORE = "localhost/llm-operator"
 # What a machine behind a proxy or a mirror of its own needs inside of a build, where it has it.
 HOST_SETTINGS = ("/etc/pip.conf", "/etc/ssl/certs", "/etc/apt/sources.list.d", "/etc/apt/apt.conf.d", "/etc/hosts")
 
@@ -62,6 +64,8 @@ RECIPES: Mapping[str, Recipe] = {
     "lmdeploy-convert-cpu-test": Recipe(
         "lmdeploy-cpu-test", FOLDER / "lmdeploy-convert-cpu-test", (".",), settings_only=True
     ),
+    "lmdeploy": Recipe("debian-base", FOLDER / "lmdeploy", (".",)),
+    "vllm": Recipe("debian-base", FOLDER / "vllm", (".",)),
 }
 
 
@@ -81,20 +85,20 @@ def build(names: Sequence[str]) -> dict[str, Archive]:
     Raises:
         ClusterError: an unknown name, no root, or a build failed (with the end of its output).
     """
-    unknown = [name for name in names if name not in IMAGES]
+    unknown = [name for name in names if name not in REFERENCES]
     if unknown:
-        raise ClusterError(f"no image is called {', '.join(unknown)}: choose from {', '.join(IMAGES)}")
+        raise ClusterError(f"no image is called {', '.join(unknown)}: choose from {', '.join(REFERENCES)}")
     carriers = {name: _carrier(name) for name in names}
     # Read once: sources that change while a build runs are the next build's.
     keys = {part: key(part) for carrier in carriers.values() for part in (*_chain(carrier), *_riders(carrier))}
     paths = {carrier: _archive_path(carrier, keys) for carrier in carriers.values()}
-    archives = {name: Archive(paths[carrier], IMAGES[name]) for name, carrier in carriers.items()}
+    archives = {name: Archive(paths[carrier], REFERENCES[name]) for name, carrier in carriers.items()}
     if all(path.exists() for path in paths.values()):
         return archives
     if os.geteuid() != 0:
         raise ClusterError("building images needs root: buildah makes namespaces and mounts")
     ensure_packages(PACKAGES)
-    tags = {name: f"localhost/llm-operator/{name}:{value}" for name, value in keys.items()}
+    tags = {name: f"{STORE}/{name}:{value}" for name, value in keys.items()}
     with locked("images"):
         missing = [carrier for carrier, path in paths.items() if not path.exists()]
         order = list(dict.fromkeys(part for name in missing for part in _chain(name)))
@@ -106,8 +110,17 @@ def build(names: Sequence[str]) -> dict[str, Archive]:
                 if name in missing:
                     _write_archive(name, tags, paths[name])
         if order:
-            _buildah("rmi", "--prune", "--force", check=False)
+            _remove_older(order, tags)
     return archives
+
+
+def _remove_older(names: Sequence[str], tags: Mapping[str, str]) -> None:
+    listed = _buildah("images", "--format", "{{.Name}}:{{.Tag}}").stdout.split()
+    built = {f"{STORE}/{part}" for name in names for part in (name, *_riders(name))}
+    older = [tag for tag in listed if tag.rpartition(":")[0] in built and tag not in tags.values()]
+    if older:
+        _buildah("rmi", *older, check=False)
+    _buildah("rmi", "--prune", "--force", check=False)
 
 
 def _carrier(name: str) -> str:
@@ -178,14 +191,14 @@ def _build(name: str, tags: Mapping[str, str]) -> None:
 def _write_archive(name: str, tags: Mapping[str, str], path: Path) -> None:
     """The archive of a built image; images without files of their own are built here."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for older in path.parent.glob(f"{name}-*.tar*"):
+    for older in path.parent.glob(f"{name}-{'[0-9a-f]' * 16}.tar*"):
         older.unlink()
     part = path.with_suffix(".tar.part")
-    _buildah("push", "--quiet", tags[name], f"docker-archive:{part}:{IMAGES[name]}")
+    _buildah("push", "--quiet", tags[name], f"docker-archive:{part}:{REFERENCES[name]}")
     for rider in _riders(name):
         _build(rider, tags)
         config = json.loads(_buildah("inspect", "--type", "image", tags[rider]).stdout)["Docker"]
-        add_image(part, IMAGES[rider], json.dumps(config).encode())
+        add_image(part, REFERENCES[rider], json.dumps(config).encode())
     part.rename(path)
 
 

@@ -28,6 +28,12 @@ IMAGES = {
     "lmdeploy-convert-cpu-test": "docker.io/llm-operator/lmdeploy-convert-cpu-test:dev",
     "vllm-cpu-test": "docker.io/llm-operator/vllm-cpu-test:dev",
 }
+"""What the demo and the tests need."""
+GPU_IMAGES = {
+    "lmdeploy": "docker.io/llm-operator/lmdeploy:dev",
+    "vllm": "docker.io/llm-operator/vllm:dev",
+}
+"""Built only by name: 9 GB each, from PyPI."""
 
 
 class CommandError(Exception):
