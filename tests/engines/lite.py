@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.engines.environments import HERE, REPOSITORY, lite_interpreter, sources
+from tests.faulty_hub import FaultyHub
 
 OPERATOR = REPOSITORY / "operator"
 IMAGE_COMMAND = REPOSITORY / "images" / "lmdeploy-cpu-test" / "lmdeploy_cpu.py"
@@ -95,11 +96,15 @@ def _progress(output: str) -> Iterator[dict[str, Any]]:
                 yield body["progress"]
 
 
-def run_script(script: Path, *words: str | Path, pythonpath: str = str(OPERATOR)) -> str:
+def run_script(
+    script: Path, *words: str | Path, pythonpath: str = str(OPERATOR), cwd: Path | None = None, **variables: str
+) -> str:
     """Run a script with the packages of `lmdeploy lite`; what it prints."""
+    own = {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [lite_interpreter(), script, *words],
-        env={**os.environ, "PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        cwd=cwd,
+        env={**os.environ, **own, **variables},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_SECONDS,
@@ -107,6 +112,15 @@ def run_script(script: Path, *words: str | Path, pythonpath: str = str(OPERATOR)
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@contextlib.contextmanager
+def datasets_hub(folder: Path, texts: Sequence[str]) -> Iterator[FaultyHub]:
+    """A stub of the hub with the data sets that LMDeploy names, made of these texts."""
+    (folder / "texts.json").write_text(json.dumps(texts))
+    run_script(HERE / "workers" / "make_datasets.py", folder / "hub", folder / "texts.json")
+    with FaultyHub(folder / "hub") as hub:
+        yield hub
 
 
 def config_of(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,10 @@ def test_every_recipe_is_refused_or_accepted_by_the_parser(lmdeploy: Worker) -> 
 
 def test_the_data_sets_are_the_release_s_own(lmdeploy: Worker) -> None:
     ours = {word for word, since in DATASETS.values() if release(lmdeploy.version) >= release(since)}
-    assert ours == set(lmdeploy.ask("quantizable").result["datasets"]) - {"ptb"}
+    theirs = set(lmdeploy.ask("quantizable").result["datasets"])
+    # What they know and cannot load: ptb is a script, which datasets no longer runs; c4 see test_datasets.py.
+    assert theirs - ours == ({"ptb", "c4"} if release(lmdeploy.version) < (0, 12) else set())
+    assert ours <= theirs
 
 
 def test_a_value_after_a_bare_flag_is_what_the_parser_refuses(newest: Worker) -> None:

@@ -8,13 +8,26 @@ import re
 import shutil
 import signal
 import stat
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from llm_operator.manifests.tools import ToolSettings, variables
 from tests.engines.environments import HERE, REPOSITORY
-from tests.engines.lite import FAKE_COMMAND, IMAGE_COMMAND, Ended, Tools, calls, config_of, run_script
+from tests.engines.lite import (
+    FAKE_COMMAND,
+    IMAGE_COMMAND,
+    Ended,
+    Tools,
+    calls,
+    config_of,
+    datasets_hub,
+    finished,
+    run_script,
+)
 
 MODEL, OUTPUT = "models/hf--org--tiny/abc", "models/hf--org--tiny/abc--awq-w4-g128-1"
 SIZES = ("--samples", "4", "--sequence-length", "256")
@@ -58,6 +71,23 @@ def text_run(tmp_path_factory: pytest.TempPathFactory, original: Path) -> tuple[
     return root, Tools(folder, IMAGE_COMMAND).run(*words(root, "--dataset", "Text", *SIZES, *limit))
 
 
+@pytest.fixture(scope="module")
+def without_hub(
+    tmp_path_factory: pytest.TempPathFactory, original: Path
+) -> Iterator[tuple[subprocess.Popen[str], Path, Path]]:
+    """The tools beside the fake with a hub that is not there; the result; the state.
+
+    They wait for it for half a minute, in which other tests run: it is started before the first of them.
+    """
+    folder = tmp_path_factory.mktemp("without-hub")
+    variables = {"FAKE_LMDEPLOY_SCRIPT": "done", "FAKE_LMDEPLOY_STATE": str(folder)}
+    process, result = Tools(folder, FAKE_COMMAND).start(*words(volume(folder, original)), **variables)
+    yield process, result, folder
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.usefixtures("without_hub")
 def test_own_text_calibrates_offline_and_the_result_says_what_was_done(text_run: tuple[Path, Ended]) -> None:
     root, ended = text_run
     assert ended.code == 0, ended.output
@@ -283,13 +313,34 @@ def test_block_publishes_nothing_and_keeps_the_weights_for_another_limit(
     assert not list((root / MODEL).parent.glob("*.partial*"))
 
 
+WIKITEXT = [f" = Chapter {number} = \n" if number % 3 else "" for number in range(200)]
+
+
+def test_a_named_data_set_is_fetched_from_the_hub(tmp_path: Path, original: Path) -> None:
+    root, own_volume = volume(tmp_path, original), tmp_path / "tmp"
+    own_volume.mkdir()
+    with datasets_hub(tmp_path, WIKITEXT) as hub:
+        pod = variables(ToolSettings(environment={"HF_ENDPOINT": hub.url}))
+        given = {item["name"]: item["value"].replace("/tmp", str(own_volume), 1) for item in pod}
+        tools = Tools(tmp_path, IMAGE_COMMAND)
+        ended = tools.run(*words(root, "--dataset", "WikiText2", *SIZES), TMPDIR=str(own_volume), **given)
+    assert ended.code == 0, ended.output
+    assert ended.result["recipe"]["dataset"] == "WikiText2"
+    assert ended.result["recipe"]["samples"] == 4
+    assert "message" not in ended.result
+    assert json.loads((root / OUTPUT / ".llm-operator.json").read_text())["recipe"] == ended.result["recipe"]
+    assert hub.sent["datasets/Salesforce/wikitext/wikitext-2-raw-v1/train-00000-of-00001.parquet"] > 0
+    # A pod's root is read-only: the hub's client keeps its copies on the volume at /tmp.
+    assert {"datasets", "hub"} <= {path.name for path in (own_volume / "huggingface").iterdir()}
+
+
 def test_a_data_set_that_cannot_be_loaded_is_told_before_the_model_is(
-    tmp_path: Path, original: Path, fake: Fake
+    without_hub: tuple[subprocess.Popen[str], Path, Path],
 ) -> None:
-    tools, state, variables = fake
-    root = volume(tmp_path, original)
-    ended = tools.run(*words(root), FAKE_LMDEPLOY_SCRIPT="done", HF_HUB_OFFLINE="1", **variables)
-    assert (ended.code, ended.result["reason"]) == (3, "CalibrationDataMissing")
+    process, result, state = without_hub
+    ended = finished(process, result)
+    assert (ended.code, ended.result["reason"]) == (3, "CalibrationDataMissing"), ended.output
     assert "WikiText2" in ended.result["message"]
+    assert "Give the Job a way to the hub (HF_ENDPOINT, HTTPS_PROXY)" in ended.result["message"]
     assert "calibration.dataset to Text" in ended.result["message"]
     assert calls(state) == []

@@ -2,6 +2,9 @@
 
 LMDeploy knows data sets by name only. Text of one's own is given to it as the data set `wikitext` in the working
 directory, where the datasets library looks before it asks the hub (seen with LMDeploy 0.18.0 and datasets 5.2.0).
+
+WikiText2 itself is given to it in the same way: LMDeploy up to 0.18.0 asks the hub for `wikitext`, and huggingface_hub
+2.4.0 takes no name without an organisation any more (huggingface_hub/hf_file_system.py, resolve_path).
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llm_operator.modeltools import child
 from llm_operator.modeltools.recipe import DATASETS, TEXT, Recipe
-from llm_operator.modeltools.report import ToolError
+from llm_operator.modeltools.report import Reason, ToolError
 
 SHIPPED = Path(__file__).with_name("data") / "calibration.txt"
 TEXT_LIMIT_BYTES = 64 << 20
@@ -25,6 +30,8 @@ TEXT_LIMIT_BYTES = 64 << 20
 LENGTH_STEP = 64
 """Shortened samples have a multiple of so many tokens."""
 _MODULE = "llm_operator.modeltools.calibration"
+WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1")
+"""Repository and configuration of WikiText2."""
 _JOINT = "\n\n"
 """What LMDeploy puts between the texts of wikitext (lmdeploy/lite/utils/calib_dataloader.py, get_wikitext2)."""
 # Releases before 0.12.0 also load the split `test`.
@@ -44,6 +51,44 @@ def own_modules(env: Mapping[str, str]) -> dict[str, str]:
     """An environment in which this Python finds these tools from any directory."""
     package = str(Path(__file__).resolve().parents[2])
     return {**env, "PYTHONPATH": os.pathsep.join(path for path in (package, env.get("PYTHONPATH", "")) if path)}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """What to say and do where loading a data set ends with an error that matches."""
+
+    pattern: str
+    advice: str
+    reason: Reason = "CalibrationDataMissing"
+    retry: bool = False
+
+
+_INSTEAD = "set calibration.dataset to Text, which works offline, or to None"
+# The texts of datasets 5.2.0, huggingface_hub 2.4.0, httpx2 2.16.2 and transformers 5.19.0.
+_FAILURES = (
+    _Failure(
+        r"No module named 'datasets'|zstd|zstandard",
+        "The image lacks the Python packages `datasets` and `zstandard`: build images/lmdeploy and name it in "
+        f"weightQuantization.image, or {_INSTEAD}",
+    ),
+    _Failure(
+        r"chat.template",
+        "It is made of conversations, and the model's tokenizer has no chat template: use WikiText2, C4, PileVal, "
+        "GSM8K, OpenWebText or Text",
+        reason="RecipeRefused",
+    ),
+    _Failure(
+        r"ProtocolError|Read(?:Error|Timeout)|trying to locate the file|Server error '5|'429 ",
+        f"The hub broke off; it is tried again. If it comes to nothing, {_INSTEAD}",
+        retry=True,
+    ),
+    _Failure(
+        r"doesn't exist on the Hub|gated dataset|'40[134] |RemoteEntryNotFound|DataFilesNotFound|EmptyDataset|scripts",
+        "The hub does not have it, not as it is today, or not for this Job's token: copy it to the hub that "
+        f"HF_ENDPOINT names, correct the token in model.credentials, or {_INSTEAD}",
+    ),
+    _Failure(r"", f"Give the Job a way to the hub (HF_ENDPOINT, HTTPS_PROXY), or {_INSTEAD}"),
+)
 
 
 def environment(recipe: Recipe, work: Path) -> dict[str, str]:
@@ -116,7 +161,8 @@ def probe(recipe: Recipe, model: Path, work: Path, env: Mapping[str, str]) -> in
     It runs in a child, because it needs LMDeploy and the model's tokenizer.
 
     Raises:
-        ToolError: CalibrationDataMissing: the data set cannot be loaded; QuantizationFailed: the tokenizer cannot.
+        ToolError: CalibrationDataMissing: the data set cannot be loaded; QuantizationFailed: the tokenizer cannot;
+            RecipeRefused: the data set is none for this model.
     """
     command = [sys.executable, "-m", _MODULE, str(model), dataset_word(recipe), str(recipe.sequence_length)]
     command += ["--own-text"] if recipe.dataset == TEXT else []
@@ -127,15 +173,24 @@ def probe(recipe: Recipe, model: Path, work: Path, env: Mapping[str, str]) -> in
         answer = json.loads(output.decode(errors="replace").strip().splitlines()[-1])
     except (ValueError, IndexError):
         answer = {"step": "tokenizer", "error": f"it ended with exit code {process.returncode}"}
+    return outcome(recipe, answer)
+
+
+def outcome(recipe: Recipe, answer: Mapping[str, Any]) -> int | None:
+    """What the child's answer means.
+
+    Raises:
+        ToolError: as `probe`; RecipeRefused: the model cannot be calibrated with this data set.
+    """
     if "error" not in answer:
         tokens = answer.get("tokens")
         return int(tokens) if tokens is not None else None
+    error = str(answer["error"])
     if answer["step"] == "tokenizer":
-        raise ToolError("QuantizationFailed", f"the model's tokenizer cannot be loaded: {answer['error']}")
-    raise _missing(
-        f"the data set {recipe.dataset} cannot be loaded: {answer['error']}. Give the Job a way to the hub "
-        "(HF_ENDPOINT, HTTPS_PROXY), or set calibration.dataset to Text, which works offline, or to None"
-    )
+        raise ToolError("QuantizationFailed", f"the model's tokenizer cannot be loaded: {error}")
+    failure = next(failure for failure in _FAILURES if re.search(failure.pattern, error))
+    message = f"the data set {recipe.dataset} cannot be loaded: {error.rstrip('.')}. {failure.advice}"
+    raise ToolError(failure.reason, message, retry=failure.retry)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,7 +224,12 @@ def _count(tokenizer: object) -> int:
 def _load(tokenizer: object, options: argparse.Namespace) -> dict[str, object]:
     from lmdeploy.lite.utils import get_calib_loaders  # noqa: PLC0415
 
-    get_calib_loaders(options.dataset, tokenizer, nsamples=1, seqlen=options.length)
+    if options.dataset == DATASETS["WikiText2"][0]:
+        from datasets import load_dataset  # noqa: PLC0415
+
+        prepare_text(Path.cwd(), load_dataset(*WIKITEXT, split="train")["text"])
+    if get_calib_loaders(options.dataset, tokenizer, nsamples=1, seqlen=options.length) is None:
+        raise ValueError("this release of LMDeploy does not know it")
     return {"tokens": None}
 
 

@@ -21,14 +21,17 @@ GROUP_SIZES = (32, 64, 128)
 """Groups that engines have kernels for; LMDeploy's TurboMind for 128 alone."""
 DATASETS: Mapping[str, tuple[str, str]] = {
     "WikiText2": ("wikitext2", "0"),
-    "C4": ("c4", "0"),
+    "C4": ("c4", "0.12.0"),
     "PileVal": ("pileval", "0"),
     "GSM8K": ("gsm8k", "0.12.0"),
     "NeuralMagicCalibration": ("neuralmagic_calibration", "0.12.0"),
     "OpenPlatypus": ("open-platypus", "0.12.0"),
     "OpenWebText": ("openwebtext", "0.12.0"),
 }
-"""Name -> LMDeploy's word for it, and its first release (lmdeploy/lite/utils/calib_dataloader.py)."""
+"""Name -> LMDeploy's word for it, and the first release that can load it (lmdeploy/lite/utils/calib_dataloader.py).
+
+Older releases ask for C4 by a configuration that it does not have (seen with 0.10.2 and datasets 5.2.0).
+"""
 TEXT, NO_DATA = "Text", "None"
 CALIBRATIONS = (*DATASETS, TEXT, NO_DATA)
 REMOTE_CODE_FLAG_SINCE = "0.13.0"
@@ -196,9 +199,7 @@ def _check_numbers(recipe: Recipe, version: str) -> None:
         refusal = "`lmdeploy lite auto_awq` fails at symmetric quantization (--w-sym): leave it out"
     elif recipe.samples and recipe.dataset in DATASETS and release(version) < release(DATASETS[recipe.dataset][1]):
         known = [name for name, (_, since) in DATASETS.items() if release(version) >= release(since)]
-        refusal = (
-            f"LMDeploy {version} does not know the data set {recipe.dataset}: use {', '.join(known)}, Text or None"
-        )
+        refusal = f"LMDeploy {version} cannot load the data set {recipe.dataset}: use {', '.join(known)}, Text or None"
     if refusal is not None:
         raise ToolError("RecipeRefused", refusal)
     check_remote_code(version, recipe.trust_remote_code)

@@ -108,3 +108,39 @@ def test_the_shipped_texts_are_varied_and_do_not_overlap() -> None:
     pieces = [piece for piece in calibration.read_texts(quality.TEXT) if len(piece) > 20]
     assert not [piece for piece in pieces if piece in content]
     assert len(json.loads(quality.PROMPTS.read_text())) == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "retry", "advice"),
+    [
+        ("ModuleNotFoundError: No module named 'datasets'", False, "build images/lmdeploy"),
+        ("ValueError: Compression type zstd not supported", False, "build images/lmdeploy"),
+        ("RemoteProtocolError: peer closed connection without sending complete message body", True, "tried again"),
+        (
+            "FileNotFoundError: Couldn't find any data file at /tmp/openai/gsm8k. Couldn't find 'openai/gsm8k' on the "
+            "Hugging Face Hub either: LocalEntryNotFoundError: An error happened while trying to locate the file",
+            True,
+            "tried again",
+        ),
+        ("RuntimeError: Dataset scripts are no longer supported, but found gsm8k.py", False, "copy it to the hub"),
+        (
+            "ConnectionError: Couldn't reach 'openai/gsm8k' on the Hub (OfflineModeIsEnabled)",
+            False,
+            "a way to the hub (HF_ENDPOINT, HTTPS_PROXY)",
+        ),
+    ],
+)
+def test_an_error_of_the_libraries_is_told_with_what_to_do(error: str, retry: bool, advice: str) -> None:
+    with pytest.raises(ToolError) as told:
+        calibration.outcome(Recipe(dataset="GSM8K"), {"step": "dataset", "error": error})
+    assert (told.value.reason, told.value.retry) == ("CalibrationDataMissing", retry)
+    assert f"the data set GSM8K cannot be loaded: {error}. " in str(told.value)
+    assert advice in str(told.value)
+    assert "calibration.dataset to Text, which works offline" in str(told.value)
+
+
+def test_a_tokenizer_that_cannot_be_loaded_is_not_the_data_set_s_fault() -> None:
+    with pytest.raises(ToolError, match="tokenizer cannot be loaded: OSError: no such file") as told:
+        calibration.outcome(Recipe(), {"step": "tokenizer", "error": "OSError: no such file"})
+    assert told.value.reason == "QuantizationFailed"
+    assert calibration.outcome(Recipe(dataset="Text"), {"tokens": 700}) == 700

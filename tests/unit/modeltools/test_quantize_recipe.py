@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -109,9 +110,12 @@ def test_a_release_that_is_not_known_is_taken_for_the_newest_one_before_it() -> 
 def test_old_releases_lack_data_sets_and_always_run_the_repository_s_code() -> None:
     trusted = Recipe(trust_remote_code=True)
     check(LLAMA, trusted, "0.10.2")
-    reason, message = refusal(lambda: check(LLAMA, dataclasses.replace(trusted, dataset="GSM8K"), "0.10.2"))
-    assert reason == "RecipeRefused"
-    assert "WikiText2, C4, PileVal, Text or None" in message
+    for dataset in ("GSM8K", "C4"):
+        older = dataclasses.replace(trusted, dataset=dataset)
+        reason, message = refusal(functools.partial(check, LLAMA, older, "0.10.2"))
+        assert reason == "RecipeRefused"
+        assert f"cannot load the data set {dataset}: use WikiText2, PileVal, Text or None" in message
+    check(LLAMA, dataclasses.replace(trusted, dataset="C4"), "0.12.0")
     reason, message = refusal(lambda: check(LLAMA, Recipe(), "0.12.3"))
     assert reason == "RecipeRefused"
     assert "trustRemoteCode" in message
