@@ -23,6 +23,15 @@ def eventually(what: Callable[[], T], seconds: float = 60, why: str = "") -> T:
     return value
 
 
+def leave(session: Session, namespace: str) -> None:
+    """Delete a namespace; on a node that ends with the tests, without waiting for it.
+
+    The namespace controller looks again after half of the pods' grace period, also where they are gone in a second.
+    """
+    wait = "--timeout=180s" if session.volumes is None else "--wait=false"
+    session.kubectl("delete", "namespace", namespace, wait)
+
+
 @dataclass(frozen=True)
 class Space:
     """A namespace."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from devcluster.session import CHART, OPERATOR_NAMESPACE, RELEASE, CommandError, Session
-from tests.e2e.space import eventually
+from tests.e2e.space import eventually, leave
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -57,7 +57,7 @@ def serving(session: Session) -> Iterator[Session]:
         session.kubectl("-n", SPACE, "wait", "--for=condition=Ready", "--timeout=240s", f"llmdep/{NAME}")
         yield session
     finally:
-        session.kubectl("delete", "namespace", SPACE, "--timeout=120s")
+        leave(session, SPACE)
         session.install_chart()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from devcluster.archive import image_archive
 from devcluster.session import Session
-from tests.e2e.space import JSON, Space, eventually
+from tests.e2e.space import JSON, Space, eventually, leave
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -95,7 +95,7 @@ def space(installed: Session) -> Iterator[Space]:
         f"operator.extraEnv[0].value={endpoint}",
     )
     yield made
-    installed.kubectl("delete", "namespace", NAMESPACE, "--timeout=180s")
+    leave(installed, NAMESPACE)
     installed.install_chart()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from devcluster.session import OPERATOR_NAMESPACE, Session
-from tests.e2e.space import eventually
+from tests.e2e.space import eventually, leave
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -23,7 +23,7 @@ def space(installed: Session) -> Iterator[Session]:
     installed.kubectl("create", "namespace", NAMESPACE)
     installed.provide_tiny_model(NAMESPACE)
     yield installed
-    installed.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+    leave(installed, NAMESPACE)
 
 
 def deploy(space: Session, example: str, name: str, **spec: Any) -> None:
