@@ -6,6 +6,7 @@ LLM_OPERATOR_IMAGE_LMDEPLOY_CONVERT_CPU_TEST, LLM_OPERATOR_IMAGE_VLLM_CPU_TEST).
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +26,9 @@ def session() -> Iterator[Session]:
         return
     binaries = toolchain.ensure()
     node = Node.up(NODE_NAME)
+    # Volumes outlive a node: what an interrupted run left would be found, and not be fetched.
+    for path in node.volumes.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
         archives = images.build(list(IMAGES))
         node.load([archive.path for archive in archives.values()])
