@@ -229,7 +229,7 @@ def test_weights_are_converted_by_the_last_release_that_can_and_its_server_loads
     # That release always runs code of the repository.
     model = {"huggingFace": {"repository": REPOSITORY}, "trustRemoteCode": True}
     deploy(space, "converted", "tiny-lmdeploy", engine=engine, model=model, parallelism={"tensor": 2})
-    space.becomes("converted", "Ready", "False", "Converting")
+    space.becomes("converted", "Ready", "Unknown", "Converting")
     space.ready("converted")
     (job,) = jobs(space, "convert")
     assert space.get("job", job)["status"]["succeeded"] == 1
