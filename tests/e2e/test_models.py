@@ -242,8 +242,7 @@ def test_weights_are_converted_by_the_last_release_that_can_and_its_server_loads
     assert container["args"][container["args"].index("--tp") + 1] == "2"
     # The stand-in for TurboMind has its weights from the workspace's files alone.
     assert SENTENCE in space.chat("converted")
-    assert hub.sent() == 0
-    space.delete("converted")
+    space.kubectl("delete", "llmdep", "converted")
 
 
 def test_a_model_in_an_image_is_mounted_and_served(space: Space) -> None:
