@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 
 from llm_operator.api import InvalidResource, LLMDeployment
 from llm_operator.api.crd import custom_resource_definition
@@ -24,8 +24,10 @@ _THOROUGH = settings(
     database=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
-    phases=[Phase.generate, Phase.shrink],
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )
+# Whole floats where a rule compares the number, and where none does.
+FLOATS = [{"bits": 4.0}, {"groupSize": 128.0}, {"calibration": {"samples": 128.0}}]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,17 @@ def _assert_names_one_field(body: dict[str, Any], error: InvalidResource) -> Non
     assert named or not theirs, (theirs, error.errors, body["message"])
 
 
+def quantized(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A spec with a recipe."""
+    model = {"huggingFace": {"repository": "a/b"}}
+    return {
+        "model": model,
+        "engine": {"type": "LMDeploy"},
+        "cache": {"claimName": "models"},
+        "weightQuantization": recipe,
+    }
+
+
 def _parsed(document: dict[str, Any]) -> LLMDeployment | InvalidResource:
     try:
         return LLMDeployment.parse(document)
@@ -68,6 +81,9 @@ def test_specs_are_judged_alike(client: CrdClient) -> None:
 
     @settings(_THOROUGH, max_examples=SPECS)
     @given(specs)
+    @example(quantized(FLOATS[0]))
+    @example(quantized(FLOATS[1]))
+    @example(quantized(FLOATS[2]))
     def judge(spec: Any) -> None:
         document = resource(spec)
         code, body = client.create(document, dry_run=True)

@@ -111,8 +111,9 @@ class WeightQuantization(ApiModel):
     )
 
     method: Method = Field(default="AWQ", description="AWQ: 4-bit weights, 16-bit activations (lmdeploy lite).")
-    bits: Annotated[int, Field(ge=1, le=16), WHOLE] = Field(default=4, description="Bits of one weight.")
-    group_size: Annotated[int, Field(ge=1, le=1024), WHOLE] = Field(
+    # Not WHOLE: rules that compare a number refuse 4.0 (kube-apiserver 1.36.4: "invalid data, expected int").
+    bits: Annotated[int, Field(ge=1, le=16)] = Field(default=4, description="Bits of one weight.")
+    group_size: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=128, description="Weights that share a scale. TurboMind serves 128 only."
     )
     calibration: Calibration = Field(default_factory=Calibration, description="The calibration text.")
