@@ -93,7 +93,7 @@ cluster-tests: programs ## Tests against a real API server and etcd
 
 .PHONY: e2e
 e2e: venv ## Tests on the full node: real kubelet, real pods, real engines on the CPU
-	@[ "$$LLM_OPERATOR_E2E_USE_EXISTING" = 1 ] || $(PY) -m devcluster prepare
+	@[ "$${LLM_OPERATOR_E2E_USE_EXISTING:-}" = 1 ] || $(PY) -m devcluster prepare
 	$(PYTEST) --capture=no --verbose tests/e2e
 
 .PHONY: test
