@@ -363,8 +363,9 @@ def test_what_a_failed_job_left_is_continued_or_finished_by_others(operator: Ope
     other = job_name(cached("demo", model=pinned), space, "fetch")
     space.patch("demo", {"spec": {"model": pinned}})
     eventually(lambda: "llm-operator.dev/unused-since" in annotations(space, job), why="unused")
-    space.patch(job, {"metadata": {"annotations": {"llm-operator.dev/remove": "true"}}}, "Job")
+    # Before there is another Job, nobody works on it, and it may go.
     eventually(lambda: pods_of(space, other), why="a pod")
+    space.patch(job, {"metadata": {"annotations": {"llm-operator.dev/remove": "true"}}}, "Job")
     time.sleep(1)
     assert space.names("Job") == {job, other}, "somebody may be working on it"
     end_pod(space, other, FETCHED)
