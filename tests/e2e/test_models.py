@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,12 @@ def test_a_missing_repository_stalls_and_touches_nothing_that_serves(space: Spac
 
 
 def test_weights_are_quantized_by_the_real_tool_and_vllm_serves_them(space: Space, hub: Hub) -> None:
-    recipe = {"calibration": {"dataset": "Text", "samples": 8, "sequenceLength": 64}, "quality": {"evaluate": True}}
+    # Too little for eight samples, so that the recipe that was carried out tells whose text it was.
+    words = {"text": f"hello, I am a {SENTENCE}. " * 14}
+    space.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "calibration"}, "data": words})
+    text = {"configMap": {"name": "calibration", "key": "text"}}
+    calibration = {"dataset": "Text", "text": text, "samples": 8, "sequenceLength": 64}
+    recipe = {"calibration": calibration, "quality": {"evaluate": True}}
     deploy(space, "awq", weightQuantization=recipe, resources={"limits": {"memory": "4Gi"}})
     space.becomes("awq", "ModelCached", "True", "Cached")
     space.becomes("awq", "WeightsQuantized", "Unknown", "Quantizing")
@@ -212,6 +218,9 @@ def test_weights_are_quantized_by_the_real_tool_and_vllm_serves_them(space: Spac
     quality = space.status("awq")["quantization"]
     assert float(quality["perplexityOriginal"]) > 1
     assert 0 <= quality["agreementPercent"] <= 100
+    samples = re.search(r"\bsamples (\d+)", quality["recipe"])
+    assert samples is not None
+    assert 0 < int(samples[1]) < calibration["samples"]
     space.ready("awq")
     assert space.chat("awq")
     (job,) = jobs(space, "quantize")
