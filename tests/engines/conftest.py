@@ -46,16 +46,6 @@ QUANTIZATION = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With --dist loadgroup, one process runs the tests of one version: each parser takes many seconds to start."""
-    for item in items:
-        if HERE in item.path.parents:
-            callspec = getattr(item, "callspec", None)
-            version = callspec.params.get("worker") if callspec is not None else None
-            item.add_marker(pytest.mark.xdist_group("-".join(version) if version else item.path.stem))
-
-
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Installing takes minutes: it is done outside of any test's time limit, and seen."""
     if session.config.option.collectonly or not any(HERE in item.path.parents for item in session.items):
