@@ -28,7 +28,7 @@ IMAGES = {
     "lmdeploy-convert-cpu-test": "docker.io/llm-operator/lmdeploy-convert-cpu-test:dev",
     "vllm-cpu-test": "docker.io/llm-operator/vllm-cpu-test:dev",
 }
-"""What the demo and the tests need."""
+"""What the tests need; the demo does without one of them."""
 GPU_IMAGES = {
     "lmdeploy": "docker.io/llm-operator/lmdeploy:dev",
     "vllm": "docker.io/llm-operator/vllm:dev",

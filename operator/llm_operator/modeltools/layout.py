@@ -278,12 +278,17 @@ def remove(directory: Path) -> int:
         taken = {path.name for path in directory.parent.glob(f"{removed}*")}
         number = next(number for number in range(1, len(taken) + 2) if f"{removed}{number}" not in taken)
         os.rename(directory, directory.with_name(f"{removed}{number}"))
-    return _delete(directory.parent.glob(f"{directory.name}.removed-*"))
+    return _delete(_removed(directory))
 
 
 def remove_beginnings(directory: Path) -> int:
     """Remove what is there of a directory that was never finished; the bytes freed. The lock is held."""
-    return _delete([*beginnings(directory), *directory.parent.glob(f"{directory.name}.removed-*")])
+    return _delete([*beginnings(directory), *_removed(directory)])
+
+
+def _removed(directory: Path) -> Iterable[Path]:
+    """What an interrupted removal left."""
+    return directory.parent.glob(f"{directory.name}.removed-*")
 
 
 def _delete(paths: Iterable[Path]) -> int:
