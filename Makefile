@@ -85,7 +85,7 @@ unit: programs ## Tests that need no server
 
 .PHONY: engines
 engines: environments ## Rendered command lines against the engines' own argument parsers
-	$(PYTEST) $(PARALLEL) tests/engines
+	$(PYTEST) $(PARALLEL) --no-loadscope-reorder tests/engines
 
 .PHONY: cluster-tests
 cluster-tests: programs ## Tests against a real API server and etcd

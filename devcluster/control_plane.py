@@ -5,16 +5,13 @@ It needs no root and no namespace, takes about seven seconds, and any number run
 
 from __future__ import annotations
 
-import json
-import ssl
 import subprocess
-import urllib.error
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from devcluster import toolchain
+from devcluster.client import ApiClient
 from devcluster.pki import TOKEN, make_pki, write_kubeconfig
 from devcluster.processes import Component, free_ports
 
@@ -29,12 +26,12 @@ class ControlPlane:
     def __init__(self, folder: Path, url: str, binaries: Path) -> None:
         self.folder = folder
         self.url = url
-        self.token = TOKEN
         self.binaries = binaries
         self.kubeconfig = folder / "admin.kubeconfig"
         self.kubectl = binaries / "kubectl"
         self._components: list[Component] = []
-        self._tls = ssl.create_default_context(cafile=str(folder / "pki" / "ca.crt"))
+        self.token = TOKEN
+        self._client = ApiClient(url, TOKEN, folder / "pki" / "ca.crt")
 
     @classmethod
     def start(
@@ -95,16 +92,10 @@ class ControlPlane:
         """One request as admin; the decoded answer.
 
         Raises:
-            urllib.error.HTTPError: the API server refused.
+            ApiError: the API server refused.
+            OSError: there is no API server.
         """
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content, "Accept": "application/json"}
-        request = urllib.request.Request(self.url + path, data, headers, method=method)
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._tls)
-        )
-        with opener.open(request, timeout=30) as response:
-            return json.loads(response.read())
+        return self._client.request(method, path, body, content)
 
     def run_kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Run kubectl as admin; its output."""
@@ -125,7 +116,7 @@ class ControlPlane:
             component.stop()
         for index, log in enumerate(("etcd", "apiserver")):
             self._components[index] = Component(self._components[index].command, self.folder / f"{log}.log")
-        self._components[1].wait_until(self._ready)
+        self._components[1].wait_until(self._client.ready)
 
     def fake_gpu_node(
         self, name: str, gpus: int = 8, product: str = "NVIDIA-H100-80GB-HBM3", memory_mib: int = 81559
@@ -184,7 +175,7 @@ class ControlPlane:
             *([f"--emulated-version={emulated}"] if emulated else []),
             log="apiserver",
         )
-        server.wait_until(self._ready)
+        server.wait_until(self._client.ready)
 
     def _start_controllers(self) -> None:
         pki = self.folder / "pki"
@@ -230,15 +221,3 @@ class ControlPlane:
             f"--server-address=127.0.0.1:{port}",
             log="kwok",
         )
-
-    def _ready(self) -> bool:
-        try:
-            headers = {"Authorization": f"Bearer {self.token}"}
-            request = urllib.request.Request(f"{self.url}/readyz", headers=headers)
-            opener = urllib.request.build_opener(
-                urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._tls)
-            )
-            with opener.open(request, timeout=5) as response:
-                return bool(response.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False

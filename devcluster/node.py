@@ -19,7 +19,7 @@ from pathlib import Path
 from devcluster import host, toolchain
 from devcluster.archive import images_in
 from devcluster.cache import Steps, cache_dir
-from devcluster.client import ApiClient
+from devcluster.client import ApiClient, ApiError
 from devcluster.debian import NODE_PACKAGES, ensure_packages
 from devcluster.node_config import CONTAINERD_SOCKET, api_names, files, programs
 from devcluster.pause import pause_archive
@@ -216,7 +216,7 @@ class Node:
     def _node_ready(self, client: ApiClient) -> bool:
         try:
             body = client.request("GET", f"/api/v1/nodes/{self.state.hostname}")
-        except OSError:
+        except (ApiError, OSError):
             return False
         conditions = body.get("status", {}).get("conditions", [])
         return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)

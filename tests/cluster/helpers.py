@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.error import HTTPError
 
+from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.client import PATHS
@@ -51,8 +51,8 @@ class Space:
         """GET; None where there is none."""
         try:
             answer: JSON = self.plane.request("GET", self.path(kind, name))
-        except HTTPError as error:
-            if error.code == 404:
+        except ApiError as error:
+            if error.status == 404:
                 return None
             raise
         return answer

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError
 
 import pytest
 import yaml
 
+from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from devcluster.toolchain import ensure
 from llm_operator.api import GROUP, KIND, PLURAL
@@ -86,8 +86,8 @@ def space(plane: ControlPlane) -> Space:
 def exists(plane: ControlPlane, path: str) -> bool:
     try:
         plane.request("GET", path)
-    except HTTPError as error:
-        if error.code != 404:
+    except ApiError as error:
+        if error.status != 404:
             raise
         return False
     return True

@@ -4,10 +4,10 @@ import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError
 
 import pytest
 
+from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
 from tests.cluster.helpers import Space, eventually, llm
@@ -296,6 +296,6 @@ def test_an_api_server_restart_is_survived(tmp_path: Path, tmp_path_factory: pyt
 
 
 def test_a_bad_object_is_refused_by_the_api_server_with_the_fix(operator: OperatorUnderTest, space: Space) -> None:
-    with pytest.raises(HTTPError) as refused:
+    with pytest.raises(ApiError) as refused:
         space.create(llm("bad", engine={"type": "LMDeploy"}, kvCache={"quantization": "FP8"}))
-    assert "use Int8 or Int4" in refused.value.read().decode()
+    assert "use Int8 or Int4" in refused.value.body

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from devcluster.session import CommandError, Session
+from devcluster.session import RequestError, Session
+from llm_operator.api import KIND
+from llm_operator.kube.client import PATHS
 
+NOT_FOUND = 404
 T = TypeVar("T")
 JSON = dict[str, Any]
 
@@ -53,25 +55,36 @@ class Space:
         spec |= self.session.provide_volume(name, self.name)
         self.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec})
 
-    def get(self, kind: str, name: str = "", *, selector: str = "") -> Any:
-        """One object, or a list."""
-        words = [*([name] if name else []), *(["-l", selector] if selector else []), "-o", "json"]
-        return json.loads(self.kubectl("get", kind, *words))
+    def get(self, kind: str, name: str) -> JSON:
+        """One object, by its kind as in its own document."""
+        found: JSON = self.session.request("GET", f"{self._path(kind)}/{name}")
+        return found
 
     def find(self, kind: str, name: str) -> JSON | None:
         """One object; None where there is none."""
         try:
-            found: JSON = self.get(kind, name)
-        except CommandError as error:
-            if "NotFound" in str(error):
+            return self.get(kind, name)
+        except RequestError as error:
+            if error.status == NOT_FOUND:
                 return None
             raise
+
+    def items(self, kind: str, selector: str = "") -> list[JSON]:
+        """All objects of a kind that have some labels."""
+        found: list[JSON] = self.session.request("GET", self._path(kind), labelSelector=selector)["items"]
         return found
+
+    def pods(self, name: str) -> list[JSON]:
+        """The pods of an LLMDeployment, also those that are going away."""
+        return self.items("Pod", f"llm-operator.dev/deployment={name}")
 
     def status(self, name: str) -> JSON:
         """status of an LLMDeployment."""
-        found: JSON = self.get("llmdep", name).get("status", {})
+        found: JSON = self.get(KIND, name).get("status", {})
         return found
+
+    def _path(self, kind: str) -> str:
+        return PATHS[kind].format(namespace=self.name)
 
     def condition(self, name: str, kind: str) -> tuple[str, str, str]:
         """Status, reason and message of a condition; empty where it is not there."""
@@ -95,8 +108,7 @@ class Space:
     def delete(self, name: str) -> None:
         """Delete an object, and wait until its pods are gone."""
         self.kubectl("delete", "llmdep", name, "--timeout=60s")
-        selector = f"llm-operator.dev/deployment={name}"
-        eventually(lambda: not self.get("pods", selector=selector)["items"], 180, f"the pods of {name} are gone")
+        eventually(lambda: not self.pods(name), 180, f"the pods of {name} are gone")
 
     def chat(self, name: str, question: str = "hello") -> str:
         """The answer of an engine."""

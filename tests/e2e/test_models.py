@@ -29,7 +29,7 @@ class Hub:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self.address = str(space.get("service", "hub")["spec"]["clusterIP"])
+        self.address = str(space.get("Service", "hub")["spec"]["clusterIP"])
 
     def _path(self, what: str) -> str:
         return f"/api/v1/namespaces/{self.space.name}/services/hub:http/proxy/_control/{what}"
@@ -90,7 +90,7 @@ def space(installed: Session) -> Iterator[Space]:
     made.apply(*hub_documents(installed))
     made.kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/hub")
     made.claim("models")
-    endpoint = f"http://{made.get('service', 'hub')['spec']['clusterIP']}"
+    endpoint = f"http://{made.get('Service', 'hub')['spec']['clusterIP']}"
     installed.install_chart(
         "operator.extraEnv[0].name=HF_ENDPOINT",
         f"operator.extraEnv[0].value={endpoint}",
@@ -121,8 +121,7 @@ def deploy(space: Space, name: str, example: str = "tiny-vllm", **spec: Any) -> 
 
 
 def jobs(space: Space, stage: str) -> list[str]:
-    listed = space.get("jobs", selector=f"llm-operator.dev/stage={stage}")["items"]
-    return [item["metadata"]["name"] for item in listed]
+    return [item["metadata"]["name"] for item in space.items("Job", f"llm-operator.dev/stage={stage}")]
 
 
 def original(space: Space) -> str:
@@ -147,12 +146,10 @@ def test_a_fetch_is_cut_and_its_pod_killed_and_nothing_comes_twice(space: Space,
     eventually(lambda: space.status("first").get("progress", {}).get("bytesPerSecond"), 60, "progress with a rate")
     assert "Fetching" in space.kubectl("get", "llmdep", "first")
     (job,) = jobs(space, "fetch")
-    before = space.get("pods", selector=f"job-name={job}")["items"][0]["metadata"]["name"]
+    before = space.items("Pod", f"job-name={job}")[0]["metadata"]["name"]
     space.kubectl("delete", "pod", before, "--wait=false")
     eventually(
-        lambda: any(
-            item["metadata"]["name"] != before for item in space.get("pods", selector=f"job-name={job}")["items"]
-        ),
+        lambda: any(item["metadata"]["name"] != before for item in space.items("Pod", f"job-name={job}")),
         60,
         "another pod goes on",
     )
@@ -187,17 +184,12 @@ def test_without_a_cache_the_pod_fetches_for_itself(space: Space, hub: Hub) -> N
 
 
 def test_a_missing_repository_stalls_and_touches_nothing_that_serves(space: Space, hub: Hub) -> None:
-    pods = {
-        item["metadata"]["uid"] for item in space.get("pods", selector="llm-operator.dev/deployment=first")["items"]
-    }
+    pods = {item["metadata"]["uid"] for item in space.pods("first")}
     change = {"spec": {"model": {"huggingFace": {"repository": "org/none"}}}}
     space.kubectl("patch", "llmdep", "first", "--type=merge", "-p", json.dumps(change))
     space.becomes("first", "Stalled", "True", "ModelNotFound")
     assert SENTENCE in space.chat("first")
-    after = {
-        item["metadata"]["uid"] for item in space.get("pods", selector="llm-operator.dev/deployment=first")["items"]
-    }
-    assert after == pods
+    assert {item["metadata"]["uid"] for item in space.pods("first")} == pods
     back = {"spec": {"model": {"huggingFace": {"repository": REPOSITORY}}}}
     space.kubectl("patch", "llmdep", "first", "--type=merge", "-p", json.dumps(back))
     space.becomes("first", "Ready", "True")
@@ -224,10 +216,10 @@ def test_weights_are_quantized_by_the_real_tool_and_vllm_serves_them(space: Spac
     space.ready("awq")
     assert space.chat("awq")
     (job,) = jobs(space, "quantize")
-    uid = space.get("job", job)["metadata"]["uid"]
+    uid = space.get("Job", job)["metadata"]["uid"]
     deploy(space, "awq-too", "tiny-lmdeploy", weightQuantization=recipe, replicas=0)
     space.becomes("awq-too", "WeightsQuantized", "True", "Quantized")
-    assert space.get("job", job)["metadata"]["uid"] == uid
+    assert space.get("Job", job)["metadata"]["uid"] == uid
     space.delete("awq-too")
     space.delete("awq")
 
@@ -241,10 +233,10 @@ def test_weights_are_converted_by_the_last_release_that_can_and_its_server_loads
     space.becomes("converted", "Ready", "Unknown", "Converting")
     space.ready("converted")
     (job,) = jobs(space, "convert")
-    assert space.get("job", job)["status"]["succeeded"] == 1
+    assert space.get("Job", job)["status"]["succeeded"] == 1
     (workspace,) = {name for name in stored(space) if "--turbomind" in name}
     assert workspace.startswith(f"{original(space)}--turbomind-")
-    (container,) = space.get("deployment", "converted")["spec"]["template"]["spec"]["containers"]
+    (container,) = space.get("Deployment", "converted")["spec"]["template"]["spec"]["containers"]
     (mount,) = (entry for entry in container["volumeMounts"] if entry["name"] == "model")
     assert mount["subPath"] == f"models/{workspace}"
     assert container["args"][0] == mount["mountPath"]
@@ -273,7 +265,7 @@ def test_a_model_in_an_image_is_mounted_and_served(space: Space) -> None:
 def test_a_model_that_nobody_uses_is_removed_when_asked(space: Space, hub: Hub) -> None:
     (job,) = jobs(space, "fetch")
     eventually(
-        lambda: "llm-operator.dev/unused-since" in space.get("job", job)["metadata"]["annotations"], 90, "unused"
+        lambda: "llm-operator.dev/unused-since" in space.get("Job", job)["metadata"]["annotations"], 90, "unused"
     )
     assert stored(space)
     made = (*jobs(space, "quantize"), *jobs(space, "convert"))

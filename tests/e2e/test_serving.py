@@ -1,16 +1,16 @@
 """The whole path: real pods of both engines' real servers, made by the operator that the chart installed."""
 
-import json
+import contextlib
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from devcluster.session import OPERATOR_NAMESPACE, Session
-from tests.e2e.space import eventually, leave
+from devcluster.session import OPERATOR_NAMESPACE, CommandError, Session
+from llm_operator.api import KIND
+from tests.e2e.space import Space, eventually, leave
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -19,119 +19,87 @@ SENTENCE = "tiny test model"
 
 
 @pytest.fixture(scope="module")
-def space(installed: Session) -> Iterator[Session]:
+def space(installed: Session) -> Iterator[Space]:
     installed.kubectl("create", "namespace", NAMESPACE)
     installed.provide_tiny_model(NAMESPACE)
-    yield installed
+    yield Space(installed, NAMESPACE)
     leave(installed, NAMESPACE)
 
 
-def deploy(space: Session, example: str, name: str, **spec: Any) -> None:
-    document = space.example(example)[0]
+def deploy(space: Space, example: str, name: str, **spec: Any) -> None:
+    document = space.session.example(example)[0]
     document["metadata"]["name"] = name
     document["spec"] |= spec
-    space.apply([document], NAMESPACE)
+    space.apply(document)
 
 
-def get(space: Session, kind: str, name: str = "") -> Any:
-    return json.loads(space.kubectl("-n", NAMESPACE, "get", kind, *([name] if name else []), "-o", "json"))
-
-
-def ready(space: Session, name: str, seconds: int = 240) -> None:
-    space.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", f"--timeout={seconds}s", f"llmdep/{name}")
-
-
-def condition(space: Session, name: str, kind: str) -> dict[str, str]:
-    entries = get(space, "llmdep", name).get("status", {}).get("conditions", [])
-    found: dict[str, str] = next((entry for entry in entries if entry["type"] == kind), {"reason": "", "status": ""})
-    return found
-
-
-def pods(space: Session, name: str) -> dict[str, str]:
+def serving(space: Space, name: str) -> dict[str, str]:
     """Names and uids of the pods that are not going away."""
-    listed = json.loads(
-        space.kubectl("-n", NAMESPACE, "get", "pods", "-l", f"llm-operator.dev/deployment={name}", "-o", "json")
-    )
-    return {
-        item["metadata"]["name"]: item["metadata"]["uid"]
-        for item in listed["items"]
-        if "deletionTimestamp" not in item["metadata"]
-    }
-
-
-def delete(space: Session, name: str) -> None:
-    space.kubectl("-n", NAMESPACE, "delete", "llmdep", name, "--timeout=60s")
-    eventually(lambda: not pods(space, name), 180, "its pods are gone")
+    metadata = [item["metadata"] for item in space.pods(name)]
+    return {entry["name"]: entry["uid"] for entry in metadata if "deletionTimestamp" not in entry}
 
 
 @pytest.fixture(scope="module")
-def lmdeploy(space: Session) -> Iterator[str]:
+def lmdeploy(space: Space) -> Iterator[str]:
     deploy(space, "tiny-lmdeploy", "tiny-lmdeploy")
-    ready(space, "tiny-lmdeploy")
+    space.ready("tiny-lmdeploy")
     yield "tiny-lmdeploy"
-    delete(space, "tiny-lmdeploy")
+    space.delete("tiny-lmdeploy")
 
 
-def test_lmdeploy_answers(space: Session, lmdeploy: str) -> None:
-    assert SENTENCE in space.chat(NAMESPACE, lmdeploy, lmdeploy, "hello")
+def test_lmdeploy_answers(space: Space, lmdeploy: str) -> None:
+    assert SENTENCE in space.chat(lmdeploy)
 
 
-def test_an_upgrade_and_a_restart_of_the_operator_change_no_pod(space: Session, lmdeploy: str) -> None:
-    before = pods(space, lmdeploy)
-    space.install_chart("operator.logLevel=DEBUG")
-    space.kubectl("-n", OPERATOR_NAMESPACE, "rollout", "restart", "deployment/llm-operator")
-    space.kubectl("-n", OPERATOR_NAMESPACE, "rollout", "status", "deployment/llm-operator", "--timeout=120s")
+def test_an_upgrade_and_a_restart_of_the_operator_change_no_pod(space: Space, lmdeploy: str) -> None:
+    before = serving(space, lmdeploy)
+    space.session.install_chart("operator.logLevel=DEBUG")
+    space.session.kubectl("-n", OPERATOR_NAMESPACE, "rollout", "restart", "deployment/llm-operator")
+    space.session.kubectl("-n", OPERATOR_NAMESPACE, "rollout", "status", "deployment/llm-operator", "--timeout=120s")
     time.sleep(5)
-    assert pods(space, lmdeploy) == before
-    assert condition(space, lmdeploy, "Ready")["status"] == "True"
+    assert serving(space, lmdeploy) == before
+    assert space.condition(lmdeploy, "Ready")[0] == "True"
 
 
-def test_a_deleted_child_comes_back(space: Session, lmdeploy: str) -> None:
-    before = get(space, "service", lmdeploy)["metadata"]["uid"]
-    space.kubectl("-n", NAMESPACE, "delete", "service", lmdeploy)
-    eventually(
-        lambda: (
-            lmdeploy in space.kubectl("-n", NAMESPACE, "get", "services")
-            and get(space, "service", lmdeploy)["metadata"]["uid"] != before
-        )
-    )
+def test_a_deleted_child_comes_back(space: Space, lmdeploy: str) -> None:
+    before = space.get("Service", lmdeploy)["metadata"]["uid"]
+    space.kubectl("delete", "service", lmdeploy)
+    eventually(lambda: (found := space.find("Service", lmdeploy)) and found["metadata"]["uid"] != before)
 
 
-def test_a_killed_engine_recovers(space: Session, lmdeploy: str) -> None:
-    (name,) = pods(space, lmdeploy)
+def test_a_killed_engine_recovers(space: Space, lmdeploy: str) -> None:
+    (name,) = serving(space, lmdeploy)
     # The first process of a PID namespace hears no SIGKILL from within, but the SIGTERM that it has a handler for.
     script = (
         "import os, signal\n"
         "for entry in os.listdir('/proc'):\n"
         "    if entry.isdigit() and int(entry) != os.getpid(): os.kill(int(entry), signal.SIGTERM)\n"
     )
-    subprocess.run(
-        [str(space.binaries / "kubectl"), "--kubeconfig", str(space.kubeconfig), "-n", NAMESPACE, "exec", name, "--",
-         "python3", "-c", script],
-        capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
+    # It ends with the process that it was to end.
+    with contextlib.suppress(CommandError):
+        space.kubectl("exec", name, "--", "python3", "-c", script)
 
     def restarted() -> bool:
-        status = get(space, "pod", name)["status"]["containerStatuses"][0]
+        status = space.get("Pod", name)["status"]["containerStatuses"][0]
         return bool(status["restartCount"] >= 1)
 
     eventually(restarted, 120, "the container was restarted")
-    eventually(lambda: condition(space, lmdeploy, "Ready")["status"] == "True", 120, "Ready again")
-    assert SENTENCE in space.chat(NAMESPACE, lmdeploy, lmdeploy, "hello")
+    eventually(lambda: space.condition(lmdeploy, "Ready")[0] == "True", 120, "Ready again")
+    assert SENTENCE in space.chat(lmdeploy)
 
 
-def test_scaling_keeps_the_first_pod(space: Session, lmdeploy: str) -> None:
-    before = pods(space, lmdeploy)
-    space.kubectl("-n", NAMESPACE, "scale", f"llmdep/{lmdeploy}", "--replicas=2")
-    eventually(lambda: get(space, "llmdep", lmdeploy)["status"].get("readyReplicas") == 2, 180, "two replicas")
-    assert before.items() < pods(space, lmdeploy).items()
-    space.kubectl("-n", NAMESPACE, "scale", f"llmdep/{lmdeploy}", "--replicas=1")
-    eventually(lambda: len(pods(space, lmdeploy)) == 1, 180, "one replica")
+def test_scaling_keeps_the_first_pod(space: Space, lmdeploy: str) -> None:
+    before = serving(space, lmdeploy)
+    space.kubectl("scale", f"llmdep/{lmdeploy}", "--replicas=2")
+    eventually(lambda: space.get(KIND, lmdeploy)["status"].get("readyReplicas") == 2, 180, "two replicas")
+    assert before.items() < serving(space, lmdeploy).items()
+    space.kubectl("scale", f"llmdep/{lmdeploy}", "--replicas=1")
+    eventually(lambda: len(serving(space, lmdeploy)) == 1, 180, "one replica")
 
 
-def test_sigterm_during_a_stream_finishes_the_stream(space: Session, lmdeploy: str) -> None:
-    (name,) = pods(space, lmdeploy)
-    address = get(space, "pod", name)["status"]["podIP"]
+def test_sigterm_during_a_stream_finishes_the_stream(space: Space, lmdeploy: str) -> None:
+    (name,) = serving(space, lmdeploy)
+    address = space.get("Pod", name)["status"]["podIP"]
     code = (
         "import json, sys, urllib.request\n"
         "body = {'model': sys.argv[2], 'stream': True, 'max_tokens': 400, 'ignore_eos': True,"
@@ -150,59 +118,55 @@ def test_sigterm_during_a_stream_finishes_the_stream(space: Session, lmdeploy: s
             "containers": [
                 {
                     "name": "client",
-                    "image": space.images["lmdeploy-cpu-test"],
+                    "image": space.session.images["lmdeploy-cpu-test"],
                     "command": ["python3", "-c", code, address, lmdeploy],
                 }
             ],
         },
     }
-    space.apply([client], NAMESPACE)
-    eventually(lambda: get(space, "pod", "stream")["status"]["phase"] != "Pending", 60, "the client runs")
-    eventually(lambda: "data:" in space.kubectl("-n", NAMESPACE, "logs", "stream", "--tail=3"), 60, "the stream began")
-    space.kubectl("-n", NAMESPACE, "delete", "pod", name, "--wait=false")
+    space.apply(client)
+    eventually(lambda: space.get("Pod", "stream")["status"]["phase"] != "Pending", 60, "the client runs")
+    eventually(lambda: "data:" in space.kubectl("logs", "stream", "--tail=3"), 60, "the stream began")
+    space.kubectl("delete", "pod", name, "--wait=false")
     eventually(
-        lambda: get(space, "pod", "stream")["status"]["phase"] in ("Succeeded", "Failed"), 180, "the stream ended"
+        lambda: space.get("Pod", "stream")["status"]["phase"] in ("Succeeded", "Failed"), 180, "the stream ended"
     )
-    log = space.kubectl("-n", NAMESPACE, "logs", "stream")
+    log = space.kubectl("logs", "stream")
     assert log.strip().endswith("data: [DONE]"), log[-500:]
     assert len(re.findall(r"^data: \{", log, re.MULTILINE)) > 100
-    space.kubectl("-n", NAMESPACE, "delete", "pod", "stream", "--wait=false")
-    eventually(lambda: name not in pods(space, lmdeploy), 60)
-    ready(space, lmdeploy)
+    space.kubectl("delete", "pod", "stream", "--wait=false")
+    eventually(lambda: name not in serving(space, lmdeploy), 60)
+    space.ready(lmdeploy)
 
 
-def test_a_changed_spec_rolls_the_pods(space: Session, lmdeploy: str) -> None:
-    before = pods(space, lmdeploy)
-    space.kubectl(
-        "-n", NAMESPACE, "patch", "llmdep", lmdeploy, "--type=merge", "-p", '{"spec": {"contextLength": 640}}'
-    )
+def test_a_changed_spec_rolls_the_pods(space: Space, lmdeploy: str) -> None:
+    before = serving(space, lmdeploy)
+    space.kubectl("patch", "llmdep", lmdeploy, "--type=merge", "-p", '{"spec": {"contextLength": 640}}')
 
     def rolled() -> bool:
-        body = get(space, "llmdep", lmdeploy)
+        body = space.get(KIND, lmdeploy)
         fresh = body["status"]["observedGeneration"] == body["metadata"]["generation"]
         return (
-            fresh
-            and condition(space, lmdeploy, "Ready")["status"] == "True"
-            and not pods(space, lmdeploy).keys() & before
+            fresh and space.condition(lmdeploy, "Ready")[0] == "True" and not serving(space, lmdeploy).keys() & before
         )
 
     eventually(rolled, 240, "a new pod serves")
-    (name,) = pods(space, lmdeploy)
-    assert "640" in get(space, "pod", name)["spec"]["containers"][0]["args"]
+    (name,) = serving(space, lmdeploy)
+    assert "640" in space.get("Pod", name)["spec"]["containers"][0]["args"]
 
 
-def test_vllm_answers_and_deletion_leaves_nothing(space: Session) -> None:
+def test_vllm_answers_and_deletion_leaves_nothing(space: Space) -> None:
     deploy(space, "tiny-vllm", "tiny-vllm")
-    ready(space, "tiny-vllm", 360)
-    assert SENTENCE in space.chat(NAMESPACE, "tiny-vllm", "tiny-vllm", "hello")
-    delete(space, "tiny-vllm")
-    for kind in ("deployments", "services", "poddisruptionbudgets"):
-        eventually(lambda kind=kind: "tiny-vllm" not in space.kubectl("-n", NAMESPACE, "get", kind), 60, f"no {kind}")
+    space.ready("tiny-vllm", 360)
+    assert SENTENCE in space.chat("tiny-vllm")
+    space.delete("tiny-vllm")
+    for kind in ("Deployment", "Service", "PodDisruptionBudget"):
+        eventually(lambda kind=kind: space.find(kind, "tiny-vllm") is None, 60, f"no {kind}")
 
 
-def test_a_missing_secret_an_image_and_a_claim_are_named(space: Session) -> None:
+def test_a_missing_secret_an_image_and_a_claim_are_named(space: Space) -> None:
     key = {"name": "no-such-secret", "key": "token"}
-    example = space.example("tiny-lmdeploy")[0]["spec"]
+    example = space.session.example("tiny-lmdeploy")[0]["spec"]
     deploy(space, "tiny-lmdeploy", "no-secret", engine={**example["engine"], "apiKey": key})
     deploy(
         space, "tiny-lmdeploy", "no-image", engine={**example["engine"], "image": "docker.io/llm-operator/nothing:none"}
@@ -211,41 +175,36 @@ def test_a_missing_secret_an_image_and_a_claim_are_named(space: Session) -> None
     expected = {"no-secret": "SecretMissing", "no-image": "ImagePullFailed", "no-claim": "ClaimMissing"}
     for name, reason in expected.items():
         eventually(
-            lambda name=name, reason=reason: condition(space, name, "Ready")["reason"] == reason,
+            lambda name=name, reason=reason: space.condition(name, "Ready")[1] == reason,
             60,
             f"{name}: {reason}",
         )
-    assert "no-such-secret" in condition(space, "no-secret", "Ready")["message"]
+    assert "no-such-secret" in space.condition("no-secret", "Ready")[2]
     for name in expected:
-        space.kubectl("-n", NAMESPACE, "delete", "llmdep", name)
+        space.kubectl("delete", "llmdep", name)
 
 
-def test_a_crashing_engine_says_why(space: Session) -> None:
+def test_a_crashing_engine_says_why(space: Space) -> None:
     deploy(
         space,
         "tiny-lmdeploy",
         "crashes",
         model={"persistentVolumeClaim": {"claimName": "tiny-model", "path": "no-such-folder"}},
     )
-    found = eventually(
-        lambda: (
-            (entry := condition(space, "crashes", "Ready")) and "no-such-folder" in entry.get("message", "") and entry
-        ),
-        180,
-        "Ready names the folder",
-    )
-    assert found["status"] == "False"
-    assert found["reason"] not in ("", "Unschedulable", "Progressing")
-    space.kubectl("-n", NAMESPACE, "delete", "llmdep", "crashes")
+    eventually(lambda: "no-such-folder" in space.condition("crashes", "Ready")[2], 180, "Ready names the folder")
+    status, reason, _ = space.condition("crashes", "Ready")
+    assert status == "False"
+    assert reason not in ("", "Unschedulable", "Progressing")
+    space.kubectl("delete", "llmdep", "crashes")
 
 
-def test_an_api_key_guards_the_engine_and_not_the_probes(space: Session) -> None:
-    space.kubectl("-n", NAMESPACE, "create", "secret", "generic", "api-key", "--from-literal=token=sesame")
-    example = space.example("tiny-lmdeploy")[0]["spec"]
+def test_an_api_key_guards_the_engine_and_not_the_probes(space: Space) -> None:
+    space.kubectl("create", "secret", "generic", "api-key", "--from-literal=token=sesame")
+    example = space.session.example("tiny-lmdeploy")[0]["spec"]
     deploy(
         space, "tiny-lmdeploy", "guarded", engine={**example["engine"], "apiKey": {"name": "api-key", "key": "token"}}
     )
-    ready(space, "guarded")
+    space.ready("guarded")
     with pytest.raises(Exception, match=r"401|Unauthorized|provide credentials"):
-        space.chat(NAMESPACE, "guarded", "guarded", "hello")
-    delete(space, "guarded")
+        space.chat("guarded")
+    space.delete("guarded")

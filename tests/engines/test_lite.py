@@ -31,6 +31,12 @@ def newest() -> Iterator[Worker]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def last_with_convert() -> Iterator[Worker]:
+    with Worker("lmdeploy", LAST_VERSION) as running:
+        yield running
+
+
 def recipes() -> Iterator[Recipe]:
     flags = itertools.product(CALIBRATIONS, (32, 128), (1, 8), (False, True), (False, True))
     for dataset, group_size, batch_size, search_scale, trusted in flags:
@@ -111,11 +117,10 @@ def test_the_table_of_architectures_is_the_release_s_own(lmdeploy: Worker) -> No
 
 @pytest.mark.parametrize("tensor", [1, 2, 8])
 @pytest.mark.parametrize("model_format", ["hf", "awq"])
-def test_convert_is_accepted_by_its_last_release(tensor: int, model_format: str) -> None:
+def test_convert_is_accepted_by_its_last_release(last_with_convert: Worker, tensor: int, model_format: str) -> None:
     conversion = Conversion("internlm2", tensor, model_format)
     command = convert_command(conversion, MODEL, OUTPUT)
-    with Worker("lmdeploy", LAST_VERSION) as worker:
-        reply = worker.ask("command", command[1:])
+    reply = last_with_convert.ask("command", command[1:])
     assert reply.error is None
     assert reply.result["inexact"] == []
     values = reply.result["values"]

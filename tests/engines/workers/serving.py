@@ -76,6 +76,8 @@ def _takes(action: argparse.Action) -> str:
 
 
 def inexact(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
-    """Options in argv that are no exact option strings of the parser."""
+    """Options in argv that are no exact option strings of the parser; to argparse a negative number is a value."""
     known = {name for action in parser._actions for name in action.option_strings}
-    return [word for word in argv if word.startswith("-") and word != "-" and word.split("=")[0] not in known]
+    number = parser._negative_number_matcher
+    words = [word for word in argv if word.startswith("-") and word != "-" and not number.match(word)]
+    return [word for word in words if word.split("=")[0] not in known]
