@@ -61,6 +61,7 @@ class ByVersion(LoadScopeScheduling):  # type: ignore[misc]
         return version[1] if version else nodeid.split("::", 1)[0]
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByVersion | None:
     return ByVersion(config, log) if config.getvalue("dist") == "loadfile" else None
 
