@@ -23,6 +23,8 @@ LARGEST_CARD = 160 * GIB
 
 MEASURED_LMDEPLOY = "measured, LMDeploy 0.18.0 on an H200"
 MEASURED_VLLM = "measured, vLLM 0.26.0 on an H200"
+MEASURED_LMDEPLOY_PAIR = "measured, LMDeploy 0.18.0 on two H200"
+MEASURED_VLLM_PAIR = "measured, vLLM 0.26.0 on two H200"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def vllm_profile(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
         Overhead(
             "activation peak", peak, _vllm_activation(request, tensor, batch, older=True) + 640 * MIB, MEASURED_VLLM
         ),
-        Overhead("libraries", 230 * MIB, 312 * MIB + _communication(tensor, 1024), MEASURED_VLLM),
+        _vllm_libraries(tensor),
     ]
     if older and not request.enforce_eager:
         parts.append(Overhead("CUDA graph estimate", 650 * MIB, 1024 * MIB, MEASURED_VLLM))
@@ -135,12 +137,19 @@ def uses_older_runner(request: PlanRequest) -> bool:
     return version < (0, 26) or (shape.experts is not None and not shape.is_latent)
 
 
-def _communication(tensor: int, mebibytes: int) -> int:
-    return mebibytes * MIB if tensor > 1 else 0
+def _nccl(tensor: int, likely: int, high: int, source: str) -> Overhead:
+    """Return what communication between ranks takes, in MiB. Measured between two; the bounds leave room for more."""
+    return Overhead("NCCL", likely * MIB, high * MIB, source) if tensor > 1 else Overhead("NCCL", 0, 0, source)
 
 
-def _nccl(tensor: int) -> Overhead:
-    return Overhead("NCCL", _communication(tensor, 320), _communication(tensor, 640), "estimate: 0.2 to 0.4 GiB a rank")
+def _vllm_libraries(tensor: int) -> Overhead:
+    """Return what vLLM counts as taken by libraries: with several ranks most of it is there before it begins to count.
+
+    v1/worker/gpu_worker.py, init_device: the snapshot comes after the ranks have met.
+    """
+    if tensor > 1:
+        return Overhead("libraries", 68 * MIB, 312 * MIB, MEASURED_VLLM_PAIR)
+    return Overhead("libraries", 230 * MIB, 312 * MIB, MEASURED_VLLM)
 
 
 def _width(shape: ModelShape) -> int:
@@ -152,7 +161,8 @@ def _width(shape: ModelShape) -> int:
 
 def _turbomind(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
     shape = request.shape
-    before = [Overhead("context and libraries", 980 * MIB, 1236 * MIB, MEASURED_LMDEPLOY), _nccl(tensor)]
+    before = [Overhead("context and libraries", 980 * MIB, 1236 * MIB, MEASURED_LMDEPLOY)]
+    before.append(_nccl(tensor, 296, 640, MEASURED_LMDEPLOY_PAIR))
     copy = second_copy_of_tied_head(request, tensor)
     if copy:
         before.append(Overhead("second copy of the tied embedding", copy, copy, "LMDeploy turbomind/deploy"))
@@ -170,7 +180,8 @@ def _turbomind(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
 
 
 def _pytorch(request: PlanRequest, tensor: int) -> Runtime:
-    before = [Overhead("context and libraries", 700 * MIB, 956 * MIB, MEASURED_LMDEPLOY), _nccl(tensor)]
+    before = [Overhead("context and libraries", 700 * MIB, 956 * MIB, MEASURED_LMDEPLOY)]
+    before.append(_nccl(tensor, 64, 320, MEASURED_LMDEPLOY_PAIR))
     if quantization_in_force(request) is not None:
         # On compute capability 9.0 the bundled GEMM holds the codes again in a layout of its own (7B: 4.2 GiB more).
         again = weight_bytes(request, tensor).tensors
@@ -180,6 +191,8 @@ def _pytorch(request: PlanRequest, tensor: int) -> Runtime:
     after = (
         Overhead("CUDA graphs and start", 450 * MIB, 830 * MIB, MEASURED_LMDEPLOY),
         Overhead("growth under load", 1550 * MIB, 1800 * MIB, MEASURED_LMDEPLOY),
+        # Most of it comes with the first steps, after the cache was sized.
+        _nccl(tensor, 700, 1100, MEASURED_LMDEPLOY_PAIR),
     )
     return Runtime(tuple(before), after)
 
@@ -188,8 +201,8 @@ def _vllm(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
     shape = request.shape
     before = (
         Overhead("context", 522 * MIB, 640 * MIB, MEASURED_VLLM),
-        Overhead("libraries", 230 * MIB, 312 * MIB, MEASURED_VLLM),
-        _nccl(tensor),
+        _vllm_libraries(tensor),
+        _nccl(tensor, 970, 1536, MEASURED_VLLM_PAIR),
     )
     older = uses_older_runner(request)
     peak = _vllm_activation(request, tensor, batch, older=older)
@@ -216,8 +229,10 @@ def _vllm_activation(request: PlanRequest, tensor: int, batch: Batch, *, older: 
     """Return the torch peak of vLLM's profile run.
 
     The feed-forward network of a full prefill holds its input and gate, up and product at once: tokens * 3 *
-    (intermediate + hidden) * 2 bytes. A copy of the embedding is the floor at small batches. MLA also makes room for
-    keys and values of 65,536 tokens of context; the older runner for sorting all logits, 14 bytes each.
+    (intermediate + hidden) * 2 bytes. A copy of the embedding is the floor at small batches. Several ranks hold their
+    part of the logits, all parts as they were gathered, and these in the right order (distributed/device_communicators/
+    base_device_communicator.py, all_gather), 16 bit. MLA also makes room for keys and values of 65,536 tokens of
+    context; the older runner for sorting all logits, 14 bytes each.
     """
     shape = request.shape
     width = -(-_dense_width(shape) // tensor)
@@ -228,6 +243,9 @@ def _vllm_activation(request: PlanRequest, tensor: int, batch: Batch, *, older: 
         routed = batch.tokens * shape.experts.per_token * 2
         inner = -(-shape.experts.intermediate_size // tensor)
         peaks.append(routed * (max(2 * inner, shape.hidden_size) + inner) + batch.tokens * 4 * shape.hidden_size)
+    if tensor > 1:
+        logits = batch.sequences * shape.vocabulary_size * 2
+        peaks.append(2 * logits + logits // tensor)
     if shape.is_latent:
         value = sum(piece.rows for piece in shape.tensors if piece.role is Role.LATENT_KEY_VALUE)
         peaks.append(2 * 2 * 65_536 * value // tensor)

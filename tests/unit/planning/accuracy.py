@@ -39,16 +39,16 @@ class Row:
 
     job: str
     what: str
-    weights: int
+    weights: int | None
     planned_weights: int
     tokens: int
     planned_tokens: int
     planned_low: int
 
     @property
-    def weight_error(self) -> float:
-        """Percent by which the planned weights differ."""
-        return 100 * (self.planned_weights / self.weights - 1)
+    def weight_error(self) -> float | None:
+        """Percent by which the planned weights differ; None where the engine does not tell those of one GPU."""
+        return None if self.weights is None else 100 * (self.planned_weights / self.weights - 1)
 
     @property
     def token_error(self) -> float:
@@ -67,8 +67,13 @@ def vllm_rows() -> list[dict[str, Any]]:
 
 
 def h200(row: dict[str, Any]) -> GpuFacts:
-    """Return the card the row ran on."""
-    return GpuFacts("NVIDIA-H200", row["gpu_total_bytes"], (9, 0))
+    """Return the cards the row ran on."""
+    return GpuFacts("NVIDIA-H200", row["gpu_total_bytes"], (9, 0), tensor(row))
+
+
+def tensor(row: dict[str, Any]) -> int:
+    """Return how many GPUs the engine ran on."""
+    return int(row.get("tensor", 1))
 
 
 def lmdeploy_request(row: dict[str, Any]) -> PlanRequest:
@@ -79,7 +84,7 @@ def lmdeploy_request(row: dict[str, Any]) -> PlanRequest:
         backend=Backend.TURBOMIND if row["backend"] == "turbomind" else Backend.PYTORCH,
         version=row["version"],
         gpu=h200(row),
-        tensor=1,
+        tensor=tensor(row),
         kv_quantization=POLICIES[row["quant_policy"]],
         memory_percent=max(round(row["ratio"] * 100), 1),
         context_length=row["session_len"],
@@ -96,7 +101,7 @@ def vllm_request(row: dict[str, Any]) -> PlanRequest:
         engine=Engine.VLLM,
         version=row["version"],
         gpu=h200(row),
-        tensor=1,
+        tensor=tensor(row),
         kv_quantization=KVQuantization.FP8 if row["cache_dtype"] == "fp8" else KVQuantization.NONE,
         gpu_memory_utilization=None if size else row["gpu_memory_utilization"],
         kv_memory_bytes=int(size.removesuffix("G")) << 30 if size else None,
@@ -113,8 +118,9 @@ def rows() -> list[Row]:
     found = []
     for row in lmdeploy_rows():
         if row["job"] not in SHARED_CARD:
-            weights = row["weights_bytes_file"]
+            weights = row["weights_bytes_file"] if tensor(row) == 1 else None
             what = f"LMDeploy {row['backend']} {row['model']}, quant policy {row['quant_policy']}, ratio {row['ratio']}"
+            what += f", tp {tensor(row)}" if tensor(row) > 1 else ""
             found.append(_row(row["job"], what, weights, row["kv_tokens"], lmdeploy_request(row)))
     for row in vllm_rows():
         what = f"vLLM {row['model']} {' '.join(row['arguments'])}".strip()
@@ -122,7 +128,7 @@ def rows() -> list[Row]:
     return found
 
 
-def _row(job: str, what: str, weights: int, tokens: int, request: PlanRequest) -> Row:
+def _row(job: str, what: str, weights: int | None, tokens: int, request: PlanRequest) -> Row:
     result = plan(request)
     assert result.plan is not None, f"{job}: {result.reasons}"
     got = result.plan
@@ -136,16 +142,19 @@ def document(found: list[Row]) -> str:
         "",
         "Written by `python tests/unit/planning/accuracy.py --write`; a test fails when it is not what",
         "the planner computes. Each row is a real start of LMDeploy 0.18.0 or vLLM 0.26.0 on one NVIDIA H200",
-        "(150,109,880,320 bytes), with random weights of the named shape. A plan sees `config.json`, the card and the",
-        "arguments. Sizes of tensors, blocks, slabs, pages and groups are the engines' arithmetic; the constants in",
-        "the overheads (context, libraries, warm-up) were measured in starts of this kind, these among them.",
-        "Weights: LMDeploy's is the size of the weight files, vLLM's what it logs as loaded.",
+        "(150,109,880,320 bytes), or two of them, with random weights of the named shape. A plan sees `config.json`,",
+        "the cards and the arguments. Sizes of tensors, blocks, slabs, pages and groups are the engines' arithmetic;",
+        "the constants in the overheads (context, libraries, NCCL, warm-up) were measured in starts of this kind,",
+        "these among them. Weights are those of one GPU: LMDeploy's the size of the weight files (it tells none where",
+        "there are two GPUs), vLLM's what it logs as loaded. With two GPUs TurboMind's tokens follow from the budget",
+        "and the slabs in its log, and vLLM ran without FlashInfer and torch's symmetric memory, which a usual",
+        "installation has.",
         "",
         "| start | weights, MiB | planned | differs | KV tokens | planned | differs | planned at least |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [
-        f"| {row.what} | {row.weights / MIB:,.0f} | {row.planned_weights / MIB:,.0f} | {row.weight_error:+.2f} % |"
+        f"| {row.what} | {_weights(row)} |"
         f" {row.tokens:,} | {row.planned_tokens:,} | {row.token_error:+.2f} % | {row.planned_low:,} |"
         for row in found
     ]
@@ -155,11 +164,19 @@ def document(found: list[Row]) -> str:
         "whose card was shared with other processes and which are not listed here. What differs above are overheads:",
         "for those a plan states a likely amount and a bound, and the tokens it holds at least.",
         "",
-        "Not measured, hence planned from the engines' code alone: tensor parallelism above 1, cards other than the",
-        "H200, FP8 and MXFP4 weights, and vLLM 0.33.0, whose formulas are taken to be those of 0.26.0.",
+        "Not measured, hence planned from the engines' code alone: tensor parallelism above 2, experts and 4-bit",
+        "weights on more than one GPU, cards other than the H200, FP8 and MXFP4 weights, and vLLM 0.33.0, whose",
+        "formulas are taken to be those of 0.26.0.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _weights(row: Row) -> str:
+    planned = f"{row.planned_weights / MIB:,.0f}"
+    if row.weights is None:
+        return f"- | {planned} | -"
+    return f"{row.weights / MIB:,.0f} | {planned} | {row.weight_error:+.2f} %"
 
 
 if __name__ == "__main__":
