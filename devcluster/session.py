@@ -158,7 +158,9 @@ class Session:
     def chat(self, namespace: str, service: str, model: str, question: str, tokens: int = 32) -> str:
         """Ask an engine through the API server's proxy, which needs no route into the cluster; its answer."""
         path = f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy/v1/chat/completions"
-        request = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": tokens}
+        # The likeliest answer: a small model's others are sometimes noise.
+        request: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": question}]}
+        request |= {"max_tokens": tokens, "temperature": 0}
         # kubectl create --raw sends no Content-Type, and the engines' servers then refuse the body.
         text: str = self.request("POST", path, request)["choices"][0]["message"]["content"]
         return text
