@@ -95,6 +95,28 @@ def test_whole_slabs_in_turbominds_log() -> None:
     assert turbomind_tokens("nothing to see", PER_TOKEN) is None
 
 
+# Tensor parallelism 2 on two H200, as these engines told it; vLLM tells once what all ranks agreed on.
+TURBOMIND_PAIR = """\
+[TM][INFO][turbomind.cc:338] Object cache budget: 107612.10 MB from free 134515.12 MB and ratio 0.800
+[TM][INFO][turbomind.cc:338] Object cache budget: 107612.10 MB from free 134515.12 MB and ratio 0.800
+"""
+VLLM_PAIR = """\
+(Worker_TP0 pid=1528) INFO 11-26 07:15:08 [gpu_worker.py:562] Available KV cache memory: 120.76 GiB
+(EngineCore pid=1422) INFO 11-26 07:15:08 [kv_cache_utils.py:2177] GPU KV cache size: 1,978,528 tokens
+(Worker_TP1 pid=1529) INFO 11-26 07:15:12 [model_runner.py:747] Graph capturing finished in 4 secs, took 0.72 GiB
+"""
+PYTORCH_PAIR = (
+    '"{\\"tp_size\\":2,\\"ep_size\\":1,\\"dp_size\\":1,\\"pp_size\\":null,\\"dp_rank\\":0,\\"block_size\\":64,'
+    '\\"num_cpu_blocks\\":0,\\"num_gpu_blocks\\":26510}"'
+)
+
+
+def test_two_ranks_are_one_replica() -> None:
+    assert turbomind_tokens(TURBOMIND_PAIR, PER_TOKEN // 2) == 1_721_344
+    assert vllm_tokens_in_log(VLLM_PAIR) == 1_978_528
+    assert pytorch_tokens(PYTORCH_PAIR, "") == 1_696_640
+
+
 # LMDeploy 0.18.0, backend PyTorch, on an H100: the answer of /distserve/engine_info, JSON in a JSON string.
 ENGINE_INFO = (
     '"{\\"tp_size\\":1,\\"ep_size\\":1,\\"dp_size\\":1,\\"pp_size\\":null,\\"dp_rank\\":0,\\"block_size\\":64,'
