@@ -220,3 +220,13 @@ def test_qwq_32b_fits_two_cards_of_48_gb_and_not_one(engine: Engine) -> None:
     one = plan(request("qwq-32b", engine, gpu=gpu_by_name("NVIDIA-RTX-A6000", 1)))
     assert one.verdict is Verdict.DOES_NOT_FIT
     assert any("weightQuantization" in offer.change for offer in one.counter_offers)
+
+
+@pytest.mark.parametrize(("engine", "held"), [(Engine.VLLM, 106_272), (Engine.LMDEPLOY, 109_568)])
+def test_qwq_32b_on_two_cards_of_48_gb_holds_what_it_held(engine: Engine, held: int) -> None:
+    """As examples/qwq-32b-tp2.yaml says, on two H200 of which other processes held all but an A6000's memory."""
+    cards = gpu_by_name("NVIDIA-RTX-A6000", 2)
+    given = request("qwq-32b", engine, gpu=cards, tensor=2, memory_percent=85, context_length=32_768)
+    found = plan(given).plan
+    assert found is not None
+    assert found.kv_tokens == held
