@@ -21,7 +21,7 @@ from llm_operator.cli.cached_models import (
     source_text,
     totals,
 )
-from llm_operator.cli.errors import BadInputError
+from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.table import aligned, size
 from llm_operator.manifests.artifacts import ANNOTATION_REMOVE, LABEL_STAGE
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
@@ -93,10 +93,8 @@ def run(chosen: argparse.Namespace) -> int:
     # The objects last: one that came meanwhile counts as a user.
     found = inventory(jobs, cluster.objects(namespace))
     for where, name, problem in found.unreadable:
-        print(
-            f"kubectl llm cache: LLMDeployment {where}/{name} cannot be read, what it asks for is not known: {problem}",
-            file=sys.stderr,
-        )
+        text = f"LLMDeployment {where}/{name} cannot be read, what it asks for is not known: {problem}"
+        print(f"kubectl llm cache: {one_line(text)}", file=sys.stderr)
     return _list(chosen, found) if chosen.action == "list" else _prune(chosen, cluster, found)
 
 

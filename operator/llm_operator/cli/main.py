@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from llm_operator import __version__
 from llm_operator.cli import cache, plan
-from llm_operator.cli.errors import BadInputError
+from llm_operator.cli.errors import BadInputError, one_line
 
 EXIT_BAD_INPUT = 2
 
@@ -32,7 +32,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         return cache.run(chosen) if chosen.command == "cache" else plan.run(chosen)
     except BadInputError as error:
         for problem in error.problems:
-            print(f"kubectl llm {chosen.command}: {problem}", file=sys.stderr)
+            print(f"kubectl llm {chosen.command}: {one_line(problem)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except BrokenPipeError:
         return EXIT_BAD_INPUT

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from llm_operator.cli.main import run
@@ -91,6 +91,7 @@ def test_any_bytes(file: Path, content: bytes) -> None:
 
 @settings(LONG, max_examples=300)
 @given(specs | values)
+@example({"model": {}, "engine": {"type": "VLLM"}, "resources": {"requests": {"a\n\x1b[2Jb\u2028": True}}})
 def test_any_manifest(file: Path, spec: Any) -> None:
     file.write_text(yaml.safe_dump(resource(spec)))
     judged("-f", str(file), "--config", LLAMA, "--gpu", "NVIDIA-RTX-A6000:2")
