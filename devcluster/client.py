@@ -8,6 +8,7 @@ from typing import Any
 
 import urllib3
 
+NOT_FOUND = 404
 REQUEST_SECONDS = 30.0
 READY_SECONDS = 5.0
 

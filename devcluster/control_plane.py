@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from devcluster import toolchain
-from devcluster.client import ApiClient
+from devcluster.client import NOT_FOUND, ApiClient, ApiError
 from devcluster.pki import TOKEN, make_pki, write_kubeconfig
 from devcluster.processes import Component, free_ports
 
@@ -26,12 +26,12 @@ class ControlPlane:
     def __init__(self, folder: Path, url: str, binaries: Path) -> None:
         self.folder = folder
         self.url = url
+        self.token = TOKEN
         self.binaries = binaries
         self.kubeconfig = folder / "admin.kubeconfig"
         self.kubectl = binaries / "kubectl"
         self._components: list[Component] = []
-        self.token = TOKEN
-        self._client = ApiClient(url, TOKEN, folder / "pki" / "ca.crt")
+        self._client = ApiClient(url, self.token, folder / "pki" / "ca.crt")
 
     @classmethod
     def start(
@@ -96,6 +96,20 @@ class ControlPlane:
             OSError: there is no API server.
         """
         return self._client.request(method, path, body, content)
+
+    def find(self, path: str) -> Any:
+        """The answer to GET; None where there is nothing of that path.
+
+        Raises:
+            ApiError: the API server refused for another reason.
+            OSError: there is no API server.
+        """
+        try:
+            return self.request("GET", path)
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
 
     def run_kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Run kubectl as admin; its output."""

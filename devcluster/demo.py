@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from devcluster import images, toolchain
 from devcluster.archive import ArchiveError
 from devcluster.cache import Steps
+from devcluster.client import ApiError
 from devcluster.node import Node
-from devcluster.session import IMAGES, CommandError, RequestError, Session, existing
+from devcluster.session import IMAGES, CommandError, Session, existing
 from devcluster.state import ClusterError
 
 QUESTION = "Who are you?"
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         session = _existing(chosen) if chosen.use_existing else _own(steps)
         _serve(session, steps)
-    except (CommandError, RequestError, ClusterError, ArchiveError, toolchain.BuildError) as error:
+    except (CommandError, ApiError, ClusterError, ArchiveError, toolchain.BuildError) as error:
         print(f"\nThe demo stopped: {error}")
         return 1
     print(_farewell(session, time.monotonic() - start, own=not chosen.use_existing))

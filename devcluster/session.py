@@ -17,6 +17,7 @@ from kubernetes.config import load_kube_config
 
 from devcluster import toolchain
 from devcluster.cache import ROOT
+from devcluster.client import ApiError
 
 CHART = ROOT / "helm" / "llm-operator"
 EXAMPLES = ROOT / "examples"
@@ -41,15 +42,6 @@ REQUEST_SECONDS = 120.0
 
 class CommandError(Exception):
     """A command failed; the message holds what it said."""
-
-
-class RequestError(Exception):
-    """The API server refused a request, or what it passed the request on to did."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{status} {message}")
-        self.status = status
-        """HTTP status code."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +161,7 @@ class Session:
         """The decoded answer of the API server; for whoever asks often: a kubectl takes 50 ms of a processor to start.
 
         Raises:
-            RequestError: it was refused.
+            ApiError: it was refused, by the API server or by what it passed the request on to.
         """
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         prepared = self._client.param_serialize(
@@ -179,7 +171,7 @@ class Session:
         response = self._client.call_api(*prepared, _request_timeout=REQUEST_SECONDS)
         content: bytes = response.read()  # type: ignore[no-untyped-call]
         if not 200 <= response.status < 300:
-            raise RequestError(response.status, f"{path}: {content.decode(errors='replace')[-2000:]}")
+            raise ApiError(response.status, f"{path}: {content.decode(errors='replace')[-2000:]}")
         return json.loads(content)
 
     @functools.cached_property

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.client import PATHS
@@ -49,12 +48,7 @@ class Space:
 
     def get(self, kind: str, name: str) -> JSON | None:
         """GET; None where there is none."""
-        try:
-            answer: JSON = self.plane.request("GET", self.path(kind, name))
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
+        answer: JSON | None = self.plane.find(self.path(kind, name))
         return answer
 
     def patch(self, name: str, body: JSON, kind: str = KIND) -> JSON:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from devcluster.toolchain import ensure
 from llm_operator.api import GROUP, KIND, PLURAL
@@ -83,21 +82,11 @@ def space(plane: ControlPlane) -> Space:
     return Space(plane, f"chart-{next(numbers)}")
 
 
-def exists(plane: ControlPlane, path: str) -> bool:
-    try:
-        plane.request("GET", path)
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        return False
-    return True
-
-
 @pytest.mark.parametrize("name", VALUE_SETS)
 def test_the_api_server_accepts_every_object_strictly(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     values = VALUE_SETS[name]
     for namespace in (NAMESPACE, *values.get("watchNamespaces", ())):
-        if not exists(plane, f"/api/v1/namespaces/{namespace}"):
+        if plane.find(f"/api/v1/namespaces/{namespace}") is None:
             plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     objects = [entry for entry in Helm(ensure(["helm"]) / "helm").template(values) if entry["kind"] != "PodMonitor"]
     text = plane.run_kubectl(
@@ -154,7 +143,7 @@ def test_without_keep_the_crd_goes_with_the_release(releases: Releases, space: S
     releases.upgrade({"crds": {"keep": False}})
     space.create(llm("gone"))
     releases.run("uninstall", RELEASE, "--wait", "--timeout", "60s")
-    eventually(lambda: not exists(releases.plane, CRD), why="the CRD is deleted")
+    eventually(lambda: releases.plane.find(CRD) is None, why="the CRD is deleted")
 
 
 def test_leaving_the_crd_to_others_does_not_delete_it(releases: Releases, space: Space) -> None:
@@ -265,4 +254,4 @@ def test_a_lease_that_goes_with_the_release_does_not_come_back(
         releases.run("uninstall", RELEASE)
         assert operator.process is not None
         assert operator.process.wait(30) != 0, "a leader without a lease ends itself"
-    assert not exists(releases.plane, lease)
+    assert releases.plane.find(lease) is None

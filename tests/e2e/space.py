@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from devcluster.session import RequestError, Session
+from devcluster.client import NOT_FOUND, ApiError
+from devcluster.session import Session
 from llm_operator.api import KIND
 from llm_operator.kube.client import PATHS
 
-NOT_FOUND = 404
 T = TypeVar("T")
 JSON = dict[str, Any]
 
@@ -64,7 +64,7 @@ class Space:
         """One object; None where there is none."""
         try:
             return self.get(kind, name)
-        except RequestError as error:
+        except ApiError as error:
             if error.status == NOT_FOUND:
                 return None
             raise

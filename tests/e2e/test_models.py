@@ -36,12 +36,12 @@ class Hub:
 
     def fail(self, *faults: JSON) -> None:
         """Faults from now on; counts begin anew."""
-        self.space.session.run("kubectl", "create", "--raw", self._path("reset"), "-f", "-", stdin="{}")
-        self.space.session.run("kubectl", "create", "--raw", self._path("faults"), "-f", "-", stdin=json.dumps(faults))
+        self.space.session.request("POST", self._path("reset"), {})
+        self.space.session.request("POST", self._path("faults"), faults)
 
     def sent(self) -> int:
         """Bytes of the weights sent since then."""
-        state = json.loads(self.space.session.kubectl("get", "--raw", self._path("state")))
+        state = self.space.session.request("GET", self._path("state"))
         return int(sum(count for name, count in state["sent"].items() if name.endswith(".safetensors")))
 
 

@@ -49,16 +49,21 @@ QUANTIZATION = {
 }
 
 
+def scope_of(nodeid: str) -> str:
+    """What one process runs: the tests of one engine's version, whose parser then starts once; the others' file."""
+    version = VERSION.search(nodeid)
+    return version[1] if version else nodeid.split("::", 1)[0]
+
+
 class ByVersion(LoadScopeScheduling):  # type: ignore[misc]
-    """All tests of one engine's version to one process, whose parser then starts once; the others by their file.
+    """Scopes as above.
 
     The marks of --dist loadgroup would say it too, but pytest 9.2 has no names of tests that pytest-xdist 3.8 could
     change for that: they are not heeded.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        version = VERSION.search(nodeid)
-        return version[1] if version else nodeid.split("::", 1)[0]
+        return scope_of(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -68,10 +73,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByVersion
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no process works alone at the end (with --no-loadscope-reorder)."""
-    order = ("test_quantize.py", "[vllm-", "-vllm-")
-    ours = [item for item in items if HERE in item.path.parents]
-    weight = {item: next((at for at, part in enumerate(order) if part in item.nodeid), len(order)) for item in ours}
-    items.sort(key=lambda item: weight.get(item, -1))
+
+    def order(item: pytest.Item) -> tuple[bool, bool]:
+        scope = scope_of(item.nodeid)
+        return not scope.endswith("test_quantize.py"), not scope.startswith("vllm-")
+
+    items.sort(key=order)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

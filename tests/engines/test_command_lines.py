@@ -100,15 +100,17 @@ def test_every_spec_is_refused_or_accepted_by_the_parser_and_the_configuration(
         _means(worker, request, run, accepted(words, judged))
         outcomes["accepted"] += 1
         # What a user adds may ask for files or devices that are not here.
-        outcomes[_configures(worker, run, models[_format(request)]) if not extra else "not configured"] += 1
+        outcomes[_configures(worker, run, _folder(models, request)) if not extra else "not configured"] += 1
 
     judge()
     assert outcomes["accepted"] >= EXAMPLES * 0.2, outcomes
     assert outcomes["configured"] >= 20, outcomes
 
 
-def _format(request: RenderRequest) -> str:
-    return "HF" if request.spec.model.format == "Auto" else request.spec.model.format
+def _folder(models: dict[str, str], request: RenderRequest) -> str:
+    """The model whose weights have the format that the spec names."""
+    kind = request.spec.model.format
+    return models["HF" if kind == "Auto" else kind]
 
 
 def _configures(worker: Worker, run: EngineRun, model: str) -> str:
@@ -152,7 +154,7 @@ def test_each_field_alone(worker: Worker, models: dict[str, str], parts: dict[st
     share = KVAllocation(ratio_percent=50) if worker.engine == "lmdeploy" else KVAllocation(kv_cache_memory_bytes=2**30)
     request = request_of(spec, kv=share)
     run = render(request)
-    words = words_of(run, models.get(spec.model.format, models["HF"]))
+    words = words_of(run, _folder(models, request))
     _means(worker, request, run, accepted(words, worker.ask("parse", words)))
     reply = configured(worker, words)
     assert reply.error is None or _GPU_ONLY.search(reply.error), reply.error

@@ -139,7 +139,8 @@ def uses_older_runner(request: PlanRequest) -> bool:
 
 def _nccl(tensor: int, likely: int, high: int, source: str) -> Overhead:
     """Return what communication between ranks takes, in MiB. Measured between two; the bounds leave room for more."""
-    return Overhead("NCCL", likely * MIB, high * MIB, source) if tensor > 1 else Overhead("NCCL", 0, 0, source)
+    unit = MIB if tensor > 1 else 0
+    return Overhead("NCCL", likely * unit, high * unit, source)
 
 
 def _vllm_libraries(tensor: int) -> Overhead:
@@ -161,8 +162,10 @@ def _width(shape: ModelShape) -> int:
 
 def _turbomind(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
     shape = request.shape
-    before = [Overhead("context and libraries", 980 * MIB, 1236 * MIB, MEASURED_LMDEPLOY)]
-    before.append(_nccl(tensor, 296, 640, MEASURED_LMDEPLOY_PAIR))
+    before = [
+        Overhead("context and libraries", 980 * MIB, 1236 * MIB, MEASURED_LMDEPLOY),
+        _nccl(tensor, 296, 640, MEASURED_LMDEPLOY_PAIR),
+    ]
     copy = second_copy_of_tied_head(request, tensor)
     if copy:
         before.append(Overhead("second copy of the tied embedding", copy, copy, "LMDeploy turbomind/deploy"))
@@ -180,8 +183,10 @@ def _turbomind(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
 
 
 def _pytorch(request: PlanRequest, tensor: int) -> Runtime:
-    before = [Overhead("context and libraries", 700 * MIB, 956 * MIB, MEASURED_LMDEPLOY)]
-    before.append(_nccl(tensor, 64, 320, MEASURED_LMDEPLOY_PAIR))
+    before = [
+        Overhead("context and libraries", 700 * MIB, 956 * MIB, MEASURED_LMDEPLOY),
+        _nccl(tensor, 64, 320, MEASURED_LMDEPLOY_PAIR),
+    ]
     if quantization_in_force(request) is not None:
         # On compute capability 9.0 the bundled GEMM holds the codes again in a layout of its own (7B: 4.2 GiB more).
         again = weight_bytes(request, tensor).tensors

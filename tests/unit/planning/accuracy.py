@@ -40,15 +40,11 @@ class Row:
     job: str
     what: str
     weights: int | None
+    """None where the engine does not tell those of one GPU."""
     planned_weights: int
     tokens: int
     planned_tokens: int
     planned_low: int
-
-    @property
-    def weight_error(self) -> float | None:
-        """Percent by which the planned weights differ; None where the engine does not tell those of one GPU."""
-        return None if self.weights is None else 100 * (self.planned_weights / self.weights - 1)
 
     @property
     def token_error(self) -> float:
@@ -111,6 +107,11 @@ def vllm_request(row: dict[str, Any]) -> PlanRequest:
         enforce_eager="--enforce-eager" in arguments,
         older_runner=True if "older" in row.get("note", "") else None,
     )
+
+
+def request_of(row: dict[str, Any]) -> PlanRequest:
+    """Return the row's command line as a request, of either engine."""
+    return vllm_request(row) if row["engine"] == "vllm" else lmdeploy_request(row)
 
 
 def rows() -> list[Row]:
@@ -176,7 +177,7 @@ def _weights(row: Row) -> str:
     planned = f"{row.planned_weights / MIB:,.0f}"
     if row.weights is None:
         return f"- | {planned} | -"
-    return f"{row.weights / MIB:,.0f} | {planned} | {row.weight_error:+.2f} %"
+    return f"{row.weights / MIB:,.0f} | {planned} | {100 * (row.planned_weights / row.weights - 1):+.2f} %"
 
 
 if __name__ == "__main__":

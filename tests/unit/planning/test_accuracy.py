@@ -89,18 +89,17 @@ def test_vllm_blocks_and_tokens_follow_exactly_from_the_available_bytes(row: dic
 
 @pytest.mark.parametrize("row", LMDEPLOY + VLLM, ids=job)
 def test_what_started_is_said_to_fit(row: dict[str, Any]) -> None:
-    given = accuracy.vllm_request(row) if row["engine"] == "vllm" else accuracy.lmdeploy_request(row)
+    given = accuracy.request_of(row)
     assert plan(given).verdict is Verdict.FITS
 
 
 @pytest.mark.parametrize("row", [row for row in LMDEPLOY + VLLM if row["job"] not in accuracy.SHARED_CARD], ids=job)
 def test_what_an_engine_takes_beside_weights_and_cache_is_within_the_bounds(row: dict[str, Any]) -> None:
     """Right after the start, before any request."""
-    given = accuracy.vllm_request(row) if row["engine"] == "vllm" else accuracy.lmdeploy_request(row)
+    given = accuracy.request_of(row)
     tensor = accuracy.tensor(row)
-    cache = row.get("kv_budget_bytes") or row["kv_tokens"] * bytes_per_token(given, tensor)
-    if "kv_available_bytes" in row:
-        cache = row["kv_available_bytes"]
+    held = row["kv_tokens"] * bytes_per_token(given, tensor)
+    cache = row.get("kv_budget_bytes", row.get("kv_available_bytes", held))
     taken = row["used_after"] - weight_bytes(given, tensor).total - cache
     overheads = runtime(given, tensor, default_batch(given))
     assert 0 < taken <= overheads.before_high + overheads.after_high
