@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 LFS_NAMES = ("*.safetensors", "*.bin", "*.gguf", "*.pth", "*.parquet", "*.gz", "*.zst")
@@ -39,8 +39,9 @@ ERROR_CODES = {403: "GatedRepo", 404: "EntryNotFound"}
 class Fault:
     """What goes wrong, with which requests, and how often.
 
-    kind: stall (send `after` bytes, then nothing), cut (send `after` bytes, then close), status (answer `status`), rate
-    (send `rate` bytes a second), corrupt (send other bytes), size (list `delta` more bytes than there are).
+    kind: stall (send `after` bytes, then nothing), hold (send `after` bytes, and the rest when the fault is forgotten),
+    cut (send `after` bytes, then close), status (answer `status`), rate (send `rate` bytes a second), corrupt (send
+    other bytes), size (list `delta` more bytes than there are).
     match: of the subject: api/ORG/NAME, tree/ORG/NAME or file/ORG/NAME/FILE. times: requests; -1 all of them.
     """
 
@@ -373,7 +374,7 @@ class Handler(BaseHTTPRequestHandler):
             self._content(path, start, end - start, f"{repository}/{name}")
 
     def _content(self, path: Path, start: int, length: int, name: str) -> None:
-        fault = self.hub.fault(f"file/{name}", "stall", "cut", "rate", "corrupt")
+        fault = self.hub.fault(f"file/{name}", "stall", "hold", "cut", "rate", "corrupt")
         with path.open("rb") as file:
             if fault is None:
                 try:
@@ -382,21 +383,29 @@ class Handler(BaseHTTPRequestHandler):
                     self.hub.count(name, file.tell() - start)
                 return
             file.seek(start)
-            left = min(fault.after, length) if fault.kind in ("stall", "cut") else length
-            while left:
-                piece = file.read(min(left, PIECE))
-                if fault.kind == "corrupt":
-                    piece = bytes(byte ^ 1 for byte in piece)
-                self.wfile.write(piece)
-                self.hub.count(name, len(piece))
-                left -= len(piece)
-                if fault.rate:
-                    time.sleep(len(piece) / fault.rate)
+            first = min(fault.after, length) if fault.kind in ("stall", "hold", "cut") else length
+            self._pieces(file, first, name, fault)
+            if fault.kind == "hold":
+                while fault in self.hub.faults and not self.hub.closing.is_set():
+                    time.sleep(0.02)
+                self._pieces(file, length - first, name, fault)
         if fault.kind in ("stall", "cut"):
             self.close_connection = True
             while fault.kind == "stall" and not self.hub.closing.is_set():
                 if select.select([self.connection], [], [], 0.1)[0]:
                     return
+
+    def _pieces(self, file: BinaryIO, left: int, name: str, fault: Fault) -> None:
+        """Send so many bytes, as the fault has it."""
+        while left:
+            piece = file.read(min(left, PIECE))
+            if fault.kind == "corrupt":
+                piece = bytes(byte ^ 1 for byte in piece)
+            self.wfile.write(piece)
+            self.hub.count(name, len(piece))
+            left -= len(piece)
+            if fault.rate:
+                time.sleep(len(piece) / fault.rate)
 
 
 def split(parts: list[str]) -> tuple[str, list[str]]:

@@ -70,13 +70,17 @@ def test_the_marker_has_the_hashes_and_the_directory_is_the_groups(fetched: Tool
 
 
 def test_progress_grows_to_the_end(tool: Tool) -> None:
-    tool.fail(Fault("rate", rate=600_000))
-    done = tool.fetch()
+    tool.fail(Fault("hold", "file/*.safetensors", after=2 * PIECE))
+    with tool.fetching() as started:
+        wait_for(lambda: started.told_bytes() > 0)
+        tool.fail()
+        done = started.end()
     assert {line["stage"] for line in done.progress} == {"Resolving", "Fetching", "Verifying"}
     order = [STAGES.index(line["stage"]) for line in done.progress]
     assert order == sorted(order)
     lines = [line for line in done.progress if line["stage"] == "Fetching"]
-    assert len(lines) >= 3
+    assert lines[0]["bytes"] == 0
+    assert any(0 < line["percent"] < 100 for line in lines)
     for field in ("bytes", "percent"):
         values = [line[field] for line in lines]
         assert values == sorted(values)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
 import threading
@@ -34,13 +32,6 @@ def begin(tool: Tool, *more: str) -> None:
         wait_for(lambda: tool.stands_at(SECOND, 2 * PIECE))
         assert started.end(signal.SIGTERM).code == 143
     tool.hub.reset()
-
-
-def told_bytes(file: Path) -> int:
-    """What a running tool has said of itself so far; 0 while it says nothing, or while it writes."""
-    with contextlib.suppress(OSError, ValueError):
-        return int(json.loads(file.read_bytes()).get("bytes", 0))
-    return 0
 
 
 ##### Last words
@@ -86,7 +77,7 @@ def test_whoever_is_killed_has_told_before(tool: Tool, number: signal.Signals) -
     tool.fail(Fault("stall", f"file/*/{SECOND}", after=2 * PIECE))
     with tool.fetching() as started:
         wait_for(lambda: tool.stands_at(SECOND, 2 * PIECE))
-        wait_for(lambda: told_bytes(started.result_file) > MIB)
+        wait_for(lambda: started.told_bytes() >= MIB + 2 * PIECE)
         done = started.end(number)
     assert done.code in (143, -signal.SIGKILL)
     assert done.reason == "Interrupted"

@@ -89,6 +89,12 @@ class Running:
             result = json.loads(content)
         return Done(self.process.returncode, result, progress, errors)
 
+    def told_bytes(self) -> int:
+        """What it has said so far of the bytes that are there; 0 while it says nothing, or while it writes."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(json.loads(self.result_file.read_bytes()).get("bytes", 0))
+        return 0
+
     def children(self) -> list[int]:
         """Its children's process ids."""
         text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
