@@ -23,10 +23,11 @@ import aiohttp
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
 from tests.bench.reconcile import BareClient, in_flight
-from tests.cluster.helpers import Space, eventually
+from tests.cluster.helpers import Space
 from tests.cluster.test_model_jobs import FETCHED, TOOLS, cached, claim, end_pod, job_name, pods_of, run_on_stub
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest
+from tests.waiting import eventually
 
 CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"
 

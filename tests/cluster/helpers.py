@@ -1,15 +1,12 @@
-"""What the cluster tests share: objects, reading them, and waiting for something to become true."""
+"""What the cluster tests share: objects, and reading them."""
 
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.client import PATHS
 
 JSON = dict[str, Any]
-T = TypeVar("T")
 
 
 def llm(name: str, **spec: Any) -> JSON:
@@ -83,12 +80,3 @@ class Space:
             and ready[0] == "True"
             and status["observedGeneration"] == body["metadata"]["generation"]
         )
-
-
-def eventually(what: Callable[[], T], seconds: float = 30, why: str = "") -> T:
-    """Wait until something is true, and return it; fails with the last value after a while."""
-    deadline = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {why or what} (last: {value!r})"
-        time.sleep(0.05)
-    return value

@@ -1,12 +1,12 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from devcluster.control_plane import ControlPlane
 from devcluster.toolchain import KUBERNETES
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -39,10 +39,10 @@ def test_nothing_outlives_a_killed_owner(tmp_path: Path) -> None:
         owner.kill()
         owner.wait()
         owner.stdout.close()  # type: ignore[union-attr]
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in children):
-        assert time.monotonic() < deadline, "etcd or kube-apiserver outlived the process that started them"
-        time.sleep(0.1)
+    eventually(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in children),
+        why="etcd and kube-apiserver end with the process that started them",
+    )
 
 
 def test_a_deployment_runs_on_fake_gpu_nodes(cluster_control_plane: ControlPlane) -> None:

@@ -17,10 +17,11 @@ from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.cached_models import CachedModel, inventory
 from llm_operator.manifests.artifacts import artifacts_of, removal_name
-from tests.cluster.helpers import JSON, Space, eventually, llm
+from tests.cluster.helpers import JSON, Space, llm
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest
 from tests.unit.reconcile.model_jobs import packed
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 

@@ -10,8 +10,9 @@ import pytest
 from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from tests.cluster.helpers import Space, eventually, llm
+from tests.cluster.helpers import Space, llm
 from tests.operator_process import OperatorUnderTest
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 

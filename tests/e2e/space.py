@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from devcluster.client import NOT_FOUND, ApiError
 from devcluster.session import Session
 from llm_operator.api import KIND
 from llm_operator.kube.client import PATHS
+from tests.waiting import eventually
 
-T = TypeVar("T")
 JSON = dict[str, Any]
-
-
-def eventually(what: Callable[[], T], seconds: float = 60, why: str = "") -> T:
-    """Wait until something is true, and return it; fails with the last value after a while."""
-    deadline = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {why} (last: {value!r})"
-        time.sleep(0.3)
-    return value
 
 
 def leave(session: Session, namespace: str) -> None:
@@ -98,7 +87,7 @@ class Space:
         eventually(
             lambda: (found := self.condition(name, kind))[0] == status and reason in ("", found[1]),
             seconds,
-            f"{name}: {kind} {status} {reason}, but {self.condition(name, kind)}",
+            lambda: f"{name}: {kind} {status} {reason}, but {self.condition(name, kind)}",
         )
 
     def ready(self, name: str, seconds: int = 240) -> None:

@@ -15,6 +15,7 @@ from devcluster import host
 from devcluster.cache import ROOT
 from devcluster.node import Node, down
 from devcluster.state import NodeState, read
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.e2e,
@@ -94,11 +95,7 @@ def test_down_after_the_tool_was_killed_while_starting(before: dict[str, object]
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
-    while read(NAME) is None:
-        assert time.monotonic() < deadline, "the tool records what it is about to do"
-        assert tool.poll() is None
-        time.sleep(0.02)
+    eventually(lambda: read(NAME) is not None, why="the tool records what it is about to do", every=0.02)
     time.sleep(seconds)
     tool.kill()
     tool.wait()

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from devcluster.session import CHART, OPERATOR_NAMESPACE, RELEASE, CommandError, Session
-from tests.e2e.space import eventually, leave
+from tests.e2e.space import leave
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -12,7 +12,8 @@ import pytest
 
 from devcluster.archive import image_archive
 from devcluster.session import Session
-from tests.e2e.space import JSON, Space, eventually, leave
+from tests.e2e.space import JSON, Space, leave
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -10,7 +10,8 @@ import pytest
 
 from devcluster.session import OPERATOR_NAMESPACE, CommandError, Session
 from llm_operator.api import KIND
-from tests.e2e.space import Space, eventually, leave
+from tests.e2e.space import Space, leave
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

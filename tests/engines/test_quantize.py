@@ -9,7 +9,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from tests.engines.lite import (
     finished,
     run_script,
 )
+from tests.waiting import eventually
 
 MODEL, OUTPUT = "models/hf--org--tiny/abc", "models/hf--org--tiny/abc--awq-w4-g128-1"
 SIZES = ("--samples", "4", "--sequence-length", "256")
@@ -262,13 +262,6 @@ def test_when_nothing_helps_it_is_final_and_nothing_stays(tmp_path: Path, origin
     assert {path.name for path in (root / MODEL).parent.iterdir()} == {"abc", f"{Path(OUTPUT).name}.lock"}
 
 
-def _until(condition: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not condition.exists():
-        assert time.monotonic() < deadline, f"{condition} did not appear"
-        time.sleep(0.05)
-
-
 def test_a_pod_that_is_asked_to_stop_resumes_and_one_that_is_killed_goes_on_lower(
     tmp_path: Path, original: Path, fake: Fake
 ) -> None:
@@ -276,7 +269,7 @@ def test_a_pod_that_is_asked_to_stop_resumes_and_one_that_is_killed_goes_on_lowe
     root = volume(tmp_path, original)
     line = words(root, *LADDER)
     process, _ = tools.start(*line, FAKE_LMDEPLOY_SCRIPT="hang", **variables)
-    _until(state / "hanging")
+    eventually((state / "hanging").exists, why="the tool hangs")
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 143, output
@@ -284,7 +277,7 @@ def test_a_pod_that_is_asked_to_stop_resumes_and_one_that_is_killed_goes_on_lowe
 
     # The drained pod's rung is tried again; then the kernel ends the whole pod.
     process, _ = tools.start(*line, FAKE_LMDEPLOY_SCRIPT="hang", **variables)
-    _until(state / "hanging")
+    eventually((state / "hanging").exists, why="the tool hangs")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.faulty_hub import Fault, FaultyHub
-from tests.unit.modeltools.tool import LEFT_OUT, PIECE, REPOSITORY, STAGES, Done, Tool, gone, wait_for, write_model
+from tests.unit.modeltools.tool import LEFT_OUT, PIECE, REPOSITORY, STAGES, Done, Tool, gone, write_model
+from tests.waiting import eventually
 
 FIRST = "model-00001-of-00002.safetensors"
 SECOND = "model-00002-of-00002.safetensors"
@@ -72,7 +73,7 @@ def test_the_marker_has_the_hashes_and_the_directory_is_the_groups(fetched: Tool
 def test_progress_grows_to_the_end(tool: Tool) -> None:
     tool.fail(Fault("hold", "file/*.safetensors", after=2 * PIECE))
     with tool.fetching() as started:
-        wait_for(lambda: started.told_bytes() > 0)
+        eventually(lambda: started.told_bytes() > 0)
         tool.fail()
         done = started.end()
     assert {line["stage"] for line in done.progress} == {"Resolving", "Fetching", "Verifying"}
@@ -112,12 +113,12 @@ def test_a_complete_commit_needs_no_hub(fetched: Tool) -> None:
 def test_killed_midway_the_next_one_goes_on(tool: Tool) -> None:
     tool.fail(Fault("stall", f"file/*/{SECOND}", after=2 * PIECE, times=1))
     with tool.fetching() as started:
-        wait_for(lambda: tool.stands_at(SECOND, 2 * PIECE))
+        eventually(lambda: tool.stands_at(SECOND, 2 * PIECE))
         assert not tool.directory().exists()
         [child] = started.children()
         assert started.end(signal.SIGKILL).code == -signal.SIGKILL
         # A child that went on would write beside the next one.
-        wait_for(lambda: gone(child))
+        eventually(lambda: gone(child))
     assert_complete(tool, tool.fetch())
     tool.sent_once()
     assert f"GET file/{REPOSITORY}/{SECOND} {2 * PIECE}-" in tool.hub.requests
@@ -126,7 +127,7 @@ def test_killed_midway_the_next_one_goes_on(tool: Tool) -> None:
 def test_sigterm_leaves_what_the_next_one_continues(tool: Tool) -> None:
     tool.fail(Fault("stall", f"file/*/{SECOND}", after=3 * PIECE, times=1))
     with tool.fetching() as started:
-        wait_for(lambda: tool.stands_at(SECOND, 3 * PIECE))
+        eventually(lambda: tool.stands_at(SECOND, 3 * PIECE))
         [child] = started.children()
         done = started.end(signal.SIGTERM)
     assert done.code == 143
@@ -140,7 +141,7 @@ def test_sigterm_leaves_what_the_next_one_continues(tool: Tool) -> None:
 def test_two_at_once_download_it_once(tool: Tool) -> None:
     tool.fail(Fault("stall", f"file/*/{SECOND}", after=PIECE, times=1))
     with tool.fetching("--stall-seconds", "2") as first:
-        wait_for(lambda: tool.stands_at(SECOND, PIECE))
+        eventually(lambda: tool.stands_at(SECOND, PIECE))
         with tool.fetching() as second:
             done = [first.end(), second.end()]
     for each in done:
@@ -208,7 +209,7 @@ def test_a_volume_of_its_own_killed_midway(tool: Tool) -> None:
     target.mkdir()
     tool.fail(Fault("stall", f"file/*/{SECOND}", after=PIECE, times=1))
     with tool.fetching("--flat", str(target)) as started:
-        wait_for(lambda: tool.stands_at(SECOND, PIECE, target / ".partial"))
+        eventually(lambda: tool.stands_at(SECOND, PIECE, target / ".partial"))
         started.end(signal.SIGKILL)
     assert names(target) == {name for name in names(target) if name.startswith(".partial/")}
     # As if it had been killed while it moved the files to their place.

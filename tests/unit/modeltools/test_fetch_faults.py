@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.faulty_hub import Fault, FaultyHub
-from tests.unit.modeltools.tool import COPIES, MIB, PIECE, REPOSITORY, Tool, wait_for, write_model, write_safetensors
+from tests.unit.modeltools.tool import COPIES, MIB, PIECE, REPOSITORY, Tool, write_model, write_safetensors
+from tests.waiting import eventually
 
 SHARD = "model-00002-of-00002.safetensors"
 RETRY, FINAL = 4, 3
@@ -192,7 +193,7 @@ def test_a_volume_that_becomes_full_meanwhile(tmp_path: Path, small_volume: Path
         tool = Tool(hub, tmp_path)
         hub.faults = [Fault("rate", rate=2 * MIB)]
         with tool.running(*tool.arguments("--flat", str(small_volume))) as started:
-            wait_for(lambda: hub.sent[f"{REPOSITORY}/model-00001-of-00001.safetensors"] > 0)
+            eventually(lambda: hub.sent[f"{REPOSITORY}/model-00001-of-00001.safetensors"] > 0)
             filler = small_volume / "filler"
             with pytest.raises(OSError, match="No space left"):
                 filler.write_bytes(bytes(8 * MIB))

@@ -12,7 +12,8 @@ import pytest
 
 from llm_operator.modeltools import layout
 from tests.faulty_hub import Fault, FaultyHub
-from tests.unit.modeltools.tool import MIB, PIECE, REPOSITORY, Done, Tool, wait_for, write_model
+from tests.unit.modeltools.tool import MIB, PIECE, REPOSITORY, Done, Tool, write_model
+from tests.waiting import eventually
 
 SECOND = "model-00002-of-00002.safetensors"
 
@@ -29,7 +30,7 @@ def begin(tool: Tool, *more: str) -> None:
     """Fetch all but the end of the second file."""
     tool.fail(Fault("stall", f"file/*/{SECOND}", after=2 * PIECE))
     with tool.fetching(*more) as started:
-        wait_for(lambda: tool.stands_at(SECOND, 2 * PIECE))
+        eventually(lambda: tool.stands_at(SECOND, 2 * PIECE))
         assert started.end(signal.SIGTERM).code == 143
     tool.hub.reset()
 
@@ -76,8 +77,8 @@ def test_a_hub_that_is_away_later_hides_nothing(tool: Tool, given: str) -> None:
 def test_whoever_is_killed_has_told_before(tool: Tool, number: signal.Signals) -> None:
     tool.fail(Fault("stall", f"file/*/{SECOND}", after=2 * PIECE))
     with tool.fetching() as started:
-        wait_for(lambda: tool.stands_at(SECOND, 2 * PIECE))
-        wait_for(lambda: started.told_bytes() >= MIB + 2 * PIECE)
+        eventually(lambda: tool.stands_at(SECOND, 2 * PIECE))
+        eventually(lambda: started.told_bytes() >= MIB + 2 * PIECE)
         done = started.end(number)
     assert done.code in (143, -signal.SIGKILL)
     assert done.reason == "Interrupted"

@@ -6,7 +6,8 @@ import json
 import signal
 
 from tests.faulty_hub import Fault
-from tests.unit.modeltools.tool import COPIES, MIB, REPOSITORY, Tool, wait_for
+from tests.unit.modeltools.tool import COPIES, MIB, REPOSITORY, Tool
+from tests.waiting import eventually
 
 SHARD = "model-00002-of-00002.safetensors"
 
@@ -38,7 +39,7 @@ def test_killed_midway_the_next_one_goes_on(tool: Tool) -> None:
     tool.fail(Fault("stall", f"file/{REPOSITORY}/{SHARD}", after=MIB // 2, times=1))
     partial = tool.directory("ms").with_name(f"{tool.hub.commit(REPOSITORY)}.partial")
     with tool.fetching(source="modelScope", MODELSCOPE_HOME=str(tool.folder / "home")) as started:
-        wait_for(lambda: tool.stands_at(SHARD, MIB // 2, partial))
+        eventually(lambda: tool.stands_at(SHARD, MIB // 2, partial))
         started.end(signal.SIGKILL)
     assert tool.fetch(source="modelScope").code == 0
     tool.sent_once()

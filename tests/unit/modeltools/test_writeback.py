@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llm_operator.modeltools import writeback
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -25,13 +26,6 @@ def flushed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def until(flushed: list[int], expected: list[int]) -> None:
-    deadline = time.monotonic() + 10
-    while flushed != expected:
-        assert time.monotonic() < deadline, flushed
-        time.sleep(0.01)
-
-
 def test_what_has_grown_enough_is_written_also_under_its_next_name(tmp_path: Path, flushed: list[int]) -> None:
     begun, whole = tmp_path / "file.incomplete", tmp_path / "file"
     with writeback.early([(whole, begun), (tmp_path / "not-there-yet",)]):
@@ -39,13 +33,13 @@ def test_what_has_grown_enough_is_written_also_under_its_next_name(tmp_path: Pat
         time.sleep(0.1)
         assert flushed == []
         begun.write_bytes(bytes(1500))
-        until(flushed, [1500])
+        eventually(lambda: flushed == [1500], why=lambda: f"written so far: {flushed}")
         begun.rename(whole)
         whole.write_bytes(bytes(2499))
         time.sleep(0.1)
         assert flushed == [1500]
         whole.write_bytes(bytes(4000))
-        until(flushed, [1500, 4000])
+        eventually(lambda: flushed == [1500, 4000], why=lambda: f"written so far: {flushed}")
     time.sleep(0.1)
     whole.write_bytes(bytes(9000))
     time.sleep(0.1)
@@ -64,7 +58,4 @@ def test_an_error_of_the_disk_is_left_to_the_end(
 
     monkeypatch.setattr(os, "fdatasync", broken)
     with writeback.early([(tmp_path / "file",)]):
-        deadline = time.monotonic() + 10
-        while len(tried) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(lambda: len(tried) >= 2, why="it is tried again")
