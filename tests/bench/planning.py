@@ -1,6 +1,6 @@
 """How long planning takes: one plan, one refusal with its counter-offers, a grid of 500.
 
-    python tests/bench/planning.py        prints a table, exit code 1 where a limit is passed
+    python -m tests.bench.planning        prints a table, exit code 1 where a limit is passed
 
 Limits: one plan 5 ms, with counter-offers too; 500 plans of a comparison 1 s. Best of several runs, as the machine may
 be busy with other things.
@@ -12,13 +12,11 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "operator"))
-
-from llm_operator.models import ModelShape, parse_config  # noqa: E402 - runs without an installed package too
-from llm_operator.planning import (  # noqa: E402
+from llm_operator.models import ModelShape, parse_config
+from llm_operator.planning import (
     Backend,
     Engine,
     GpuFacts,
@@ -30,6 +28,7 @@ from llm_operator.planning import (  # noqa: E402
     plan,
 )
 
+ROOT = Path(__file__).parents[2]
 ONE_PLAN_SECONDS = 0.005
 GRID_SECONDS = 1.0
 RUNS = 20
@@ -78,7 +77,7 @@ def main() -> int:
         model = shape("deepseek-v3" if engine is Engine.VLLM else "mixtral-8x22b")
         cases.append((f"{name}: {model.architecture} refused", PlanRequest(model, engine, version, small, backend)))
     for title, request in cases:
-        seconds = best(lambda request=request: plan(request))
+        seconds = best(partial(plan, request))
         failed |= seconds > ONE_PLAN_SECONDS
         print(f"{title:48} {seconds * 1000:8.2f} ms   limit {ONE_PLAN_SECONDS * 1000:.0f} ms")
     cells = grid()

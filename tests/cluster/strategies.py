@@ -314,9 +314,9 @@ def _mutate(document: Json, draw: st.DrawFn, schema: dict[str, Any]) -> None:
         # A sibling that the schema knows: null, odd or fine. Most rules across fields break this way.
         known = sorted(_by_key(schema, path[:-1]).get("properties", {})) or ["unknown"]
         name = draw(st.sampled_from(known))
-        part = _by_key(schema, (*path[:-1], name))
-        holder[name] = draw(odd_values if not part else from_schema_or_null(part, name))
-    elif not isinstance(how, str):
+        known_schema = _by_key(schema, (*path[:-1], name))
+        holder[name] = draw(from_schema_or_null(known_schema, name) if known_schema else odd_values)
+    elif callable(how):
         holder[path[-1]] = how(value, draw)
 
 

@@ -42,12 +42,12 @@ def make_job(space: Space, of: JSON, stage: str = "fetch", result: JSON | None =
         raw["metadata"]["annotations"][f"llm-operator.dev/{name.replace('_', '-')}"] = text
     if result is not None:
         raw["metadata"]["annotations"][ANNOTATION_RESULT] = json.dumps(result)
-    name: str = space.create(raw, "Job")["metadata"]["name"]
+    job: str = space.create(raw, "Job")["metadata"]["name"]
     if result is not None:
         status = ended_status("Complete" if result["ok"] else "Failed")
-        path = f"{space.path('Job', name)}/status"
+        path = f"{space.path('Job', job)}/status"
         space.plane.request("PATCH", path, {"status": status}, "application/merge-patch+json")
-    return name
+    return job
 
 
 def ran(space: Space, *arguments: str, **environment: str) -> tuple[int, str, str]:

@@ -218,14 +218,14 @@ def test_the_rights_suffice_for_the_operators_whole_work(
 ) -> None:
     watched = [space.name] if namespaced else []
     releases.upgrade({"replicas": 0, "watchNamespaces": watched, "operator": {"gpuInventory": not namespaced}})
-    arguments = ("--lease-name", "llm-llm-operator", "--lease-namespace", NAMESPACE)
-    arguments += ("--no-gpu-inventory",) if namespaced else ()
+    no_nodes = ("--no-gpu-inventory",) if namespaced else ()
+    arguments = ("--lease-name", "llm-llm-operator", "--lease-namespace", NAMESPACE, *no_nodes)
     log = tmp_path / "log"
     kubeconfig = account_kubeconfig(releases.plane, tmp_path)
     with OperatorUnderTest(kubeconfig, *watched, arguments=arguments, log=log) as operator:
         operator.wait_ready()
         space.create(llm("whole", replicas=2))
-        eventually(lambda: space.is_ready("whole"), why=f"Ready: {space.condition('whole', 'Ready')}")
+        eventually(lambda: space.is_ready("whole"), why=lambda: f"Ready: {space.condition('whole', 'Ready')}")
         space.delete("Service", "whole")
         eventually(lambda: space.get("Service", "whole"), why="a deleted child is made again")
         space.patch("whole", {"spec": {"replicas": 1}})

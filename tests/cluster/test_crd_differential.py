@@ -27,7 +27,7 @@ _THOROUGH = settings(
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )
 # Whole floats where a rule compares the number, and where none does.
-FLOATS = [{"bits": 4.0}, {"groupSize": 128.0}, {"calibration": {"samples": 128.0}}]
+FLOATS: list[dict[str, Any]] = [{"bits": 4.0}, {"groupSize": 128.0}, {"calibration": {"samples": 128.0}}]
 
 
 @pytest.fixture(scope="module")

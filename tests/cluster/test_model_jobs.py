@@ -134,7 +134,7 @@ def half_done(space: Space) -> list[tuple[str, str, int | None]]:
     return [(model.state, model.directory, model.bytes) for model in models(space) if model.state != "Ready"]
 
 
-def annotations(space: Space, job: str) -> JSON:
+def noted(space: Space, job: str) -> JSON:
     found: JSON = ((space.get("Job", job) or {}).get("metadata") or {}).get("annotations") or {}
     return found
 
@@ -273,7 +273,7 @@ def test_a_model_that_nobody_uses_is_removed_when_asked(operator: OperatorUnderT
     becomes(space, "demo", "ModelCached", "True", "Cached")
     ask = {"metadata": {"annotations": {"llm-operator.dev/remove": "true"}}}
     space.patch(job, ask, "Job")
-    eventually(lambda: "llm-operator.dev/remove" not in annotations(space, job), why="an object asks: the wish is void")
+    eventually(lambda: "llm-operator.dev/remove" not in noted(space, job), why="an object asks: the wish is void")
     space.delete(KIND, "demo")
     eventually(lambda: "llm-operator.dev/unused-since" in jobs(space)[0]["metadata"]["annotations"], 90, "unused")
     space.patch(job, ask, "Job")
@@ -302,7 +302,7 @@ def test_an_abandoned_download_ends_and_is_the_record_of_what_it_left(
     eventually(lambda: half_done(space) == [INCOMPLETE], why="a record")
     eventually(lambda: not pods_of(space, job), why="no pod")
     assert uid(space, job) == first
-    assert "llm-operator.dev/unused-since" in annotations(space, job)
+    assert "llm-operator.dev/unused-since" in noted(space, job)
     operator.wait_idle()
     assert half_done(space) == [INCOMPLETE], "it is kept"
 
@@ -310,7 +310,7 @@ def test_an_abandoned_download_ends_and_is_the_record_of_what_it_left(
     space.create(cached("again"))
     eventually(lambda: uid(space, job) not in ("", first), why="a new Job")
     becomes(space, "again", "ModelCached", "Unknown", "Fetching")
-    assert json.loads(annotations(space, job)["llm-operator.dev/incomplete"]) == {"directory": DIRECTORY, "bytes": 7}
+    assert json.loads(noted(space, job)["llm-operator.dev/incomplete"]) == {"directory": DIRECTORY, "bytes": 7}
     eventually(lambda: pods_of(space, job), why="a pod")
     assert half_done(space) == [("Fetching", f"{DIRECTORY}.partial", 7)]
     # It goes before any node took its pod: what the first one left is still known.
@@ -328,7 +328,7 @@ def test_an_abandoned_download_ends_and_is_the_record_of_what_it_left(
     end_pod(space, removal, {"ok": True, "directory": f"{DIRECTORY}.partial", "bytes": 7})
     eventually(lambda: space.names("Job") == {job} and "deletionTimestamp" not in str(jobs(space)), why="a new fetch")
     becomes(space, "late", "ModelCached", "Unknown", "Fetching")
-    assert "llm-operator.dev/incomplete" not in annotations(space, job)
+    assert "llm-operator.dev/incomplete" not in noted(space, job)
 
 
 def test_an_abandoned_download_that_wrote_nothing_leaves_no_record(operator: OperatorUnderTest, space: Space) -> None:
@@ -354,7 +354,7 @@ def test_what_a_failed_job_left_is_continued_or_finished_by_others(operator: Ope
     first = uid(space, job)
     space.delete("Job", job)
     eventually(lambda: uid(space, job) not in ("", first), why="a new Job")
-    assert json.loads(annotations(space, job)["llm-operator.dev/incomplete"]) == {"directory": DIRECTORY, "bytes": 7}
+    assert json.loads(noted(space, job)["llm-operator.dev/incomplete"]) == {"directory": DIRECTORY, "bytes": 7}
     end_pod(space, job, full, 3)
     becomes(space, "demo", "ModelCached", "False", "DiskFull")
 
@@ -362,7 +362,7 @@ def test_what_a_failed_job_left_is_continued_or_finished_by_others(operator: Ope
     pinned = {"huggingFace": {"repository": "org/model", "revision": COMMIT}}
     other = job_name(cached("demo", model=pinned), space, "fetch")
     space.patch("demo", {"spec": {"model": pinned}})
-    eventually(lambda: "llm-operator.dev/unused-since" in annotations(space, job), why="unused")
+    eventually(lambda: "llm-operator.dev/unused-since" in noted(space, job), why="unused")
     # Before there is another Job, nobody works on it, and it may go.
     eventually(lambda: pods_of(space, other), why="a pod")
     space.patch(job, {"metadata": {"annotations": {"llm-operator.dev/remove": "true"}}}, "Job")
@@ -410,10 +410,11 @@ def test_two_that_left_the_same_keep_it_until_the_last_ones_time_is_over(
         time.sleep(9)
         own.delete(KIND, "pinned")
         late = job_name(pinned, own, "fetch")
-        since = eventually(lambda: annotations(own, late).get("llm-operator.dev/unused-since"), why="unused")
+        since = eventually(lambda: noted(own, late).get("llm-operator.dev/unused-since", ""), why="unused")
         removal = removal_name("models", f"{DIRECTORY}.partial")
-        begun = eventually(lambda: own.get("Job", removal), why="a removal")["metadata"]["creationTimestamp"]
-        waited = datetime.fromisoformat(begun) - datetime.fromisoformat(since)
+        made = eventually(lambda: own.get("Job", removal), why="a removal")
+        assert made is not None
+        waited = datetime.fromisoformat(made["metadata"]["creationTimestamp"]) - datetime.fromisoformat(since)
         assert waited.total_seconds() >= 10, "the younger one's time counts"
         end_pod(own, removal, {"ok": True, "directory": f"{DIRECTORY}.partial", "bytes": 7})
         eventually(lambda: not jobs(own), why="nothing left")

@@ -213,7 +213,7 @@ def test_the_smallest_gpu_of_the_nodes_is_planned_for(operator: OperatorUnderTes
 
 
 def test_the_compute_capability_of_the_labels_counts(operator: OperatorUnderTest, space: Space) -> None:
-    quantized = {"contextLength": 4096, "kvCache": {"quantization": "FP8"}}
+    quantized: JSON = {"contextLength": 4096, "kvCache": {"quantization": "FP8"}}
     serve(space, "ada", gpu={"product": L4}, **quantized)
     planned(space, "ada", "Fits")
     serve(space, "ampere", gpu={"product": A6000}, **quantized)

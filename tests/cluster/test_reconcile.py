@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,17 +107,16 @@ def test_nothing_is_written_while_nothing_changes(operator: OperatorUnderTest, s
 
 
 def test_a_deleted_child_comes_back(operator: OperatorUnderTest, space: Space) -> None:
+    def another(kind: str, uid: str) -> bool:
+        new = space.get(kind, "heals")
+        return new is not None and new["metadata"]["uid"] != uid
+
     ready(space, "heals")
     for kind in CHILDREN:
         old = space.get(kind, "heals")
         assert old is not None
         space.delete(kind, "heals")
-        eventually(
-            lambda kind=kind, uid=old["metadata"]["uid"]: (
-                (new := space.get(kind, "heals")) and new["metadata"]["uid"] != uid
-            ),
-            why=f"a new {kind}",
-        )
+        eventually(partial(another, kind, old["metadata"]["uid"]), why=f"a new {kind}")
     eventually(lambda: space.is_ready("heals"))
 
 
@@ -200,8 +200,8 @@ def test_an_unknown_version_stalls_and_names_the_known(operator: OperatorUnderTe
 def test_deletion_leaves_nothing(operator: OperatorUnderTest, space: Space) -> None:
     ready(space, "goes", replicas=2)
     space.delete(KIND, "goes")
-    for kind in (KIND, *CHILDREN, "PodDisruptionBudget", "Pod"):
-        eventually(lambda kind=kind: not space.names(kind), why=f"no {kind}")
+    kinds = (KIND, *CHILDREN, "PodDisruptionBudget", "Pod")
+    eventually(lambda: not any(map(space.names, kinds)), why=lambda: f"left are {[*map(space.names, kinds)]}")
 
 
 def test_a_foreign_service_of_that_name_is_not_taken(operator: OperatorUnderTest, space: Space) -> None:

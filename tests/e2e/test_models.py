@@ -202,7 +202,7 @@ def test_weights_are_quantized_by_the_real_tool_and_vllm_serves_them(space: Spac
     words = {"text": f"hello, I am a {SENTENCE}. " * 14}
     space.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "calibration"}, "data": words})
     text = {"configMap": {"name": "calibration", "key": "text"}}
-    calibration = {"dataset": "Text", "text": text, "samples": 8, "sequenceLength": 64}
+    calibration: JSON = {"dataset": "Text", "text": text, "samples": 8, "sequenceLength": 64}
     recipe = {"calibration": calibration, "quality": {"evaluate": True}}
     deploy(space, "awq", weightQuantization=recipe, resources={"limits": {"memory": "4Gi"}})
     space.becomes("awq", "ModelCached", "True", "Cached")

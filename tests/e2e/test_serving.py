@@ -161,8 +161,8 @@ def test_vllm_answers_and_deletion_leaves_nothing(space: Space) -> None:
     space.ready("tiny-vllm", 360)
     assert SENTENCE in space.chat("tiny-vllm")
     space.delete("tiny-vllm")
-    for kind in ("Deployment", "Service", "PodDisruptionBudget"):
-        eventually(lambda kind=kind: space.find(kind, "tiny-vllm") is None, 60, f"no {kind}")
+    kinds = ("Deployment", "Service", "PodDisruptionBudget")
+    eventually(lambda: not any(space.find(kind, "tiny-vllm") for kind in kinds), why=f"no {', '.join(kinds)}")
 
 
 def test_a_missing_secret_an_image_and_a_claim_are_named(space: Space) -> None:
@@ -174,12 +174,11 @@ def test_a_missing_secret_an_image_and_a_claim_are_named(space: Space) -> None:
     )
     deploy(space, "tiny-lmdeploy", "no-claim", model={"persistentVolumeClaim": {"claimName": "no-such-claim"}})
     expected = {"no-secret": "SecretMissing", "no-image": "ImagePullFailed", "no-claim": "ClaimMissing"}
-    for name, reason in expected.items():
-        eventually(
-            lambda name=name, reason=reason: space.condition(name, "Ready")[1] == reason,
-            60,
-            f"{name}: {reason}",
-        )
+
+    def reasons() -> dict[str, str]:
+        return {name: space.condition(name, "Ready")[1] for name in expected}
+
+    eventually(lambda: reasons() == expected, why=lambda: f"the reasons {expected}, but {reasons()}")
     assert "no-such-secret" in space.condition("no-secret", "Ready")[2]
     for name in expected:
         space.kubectl("delete", "llmdep", name)

@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from unittest.mock import MagicMock
 
 from serving import RefusedError, inexact, options, own_stdout, refusing, serve
@@ -21,8 +21,6 @@ STUBBED = ("torch", "transformers", "mmengine", "huggingface_hub", "openai", "fa
 
 
 class _Stub(types.ModuleType):
-    __path__: ClassVar[list[str]] = []
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
@@ -36,7 +34,9 @@ class _StubFinder:
         return None
 
     def create_module(self, spec: Any) -> types.ModuleType:
-        return _Stub(spec.name)
+        module = _Stub(spec.name)
+        module.__path__ = []
+        return module
 
     def exec_module(self, module: types.ModuleType) -> None:
         pass
@@ -48,7 +48,7 @@ def _bare_package(name: str, path: str) -> None:
     sys.modules[name] = module
 
 
-sys.meta_path.insert(0, _StubFinder())  # type: ignore[arg-type]
+sys.meta_path.insert(0, _StubFinder())
 _SPEC = importlib.util.find_spec("lmdeploy")
 assert _SPEC is not None
 assert _SPEC.submodule_search_locations

@@ -23,7 +23,7 @@ from tests.unit.cli.cached import COMMIT, DIRECTORY, ENDED, FETCHED, GATED, QUAN
 JSON = dict[str, Any]
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
-RECIPE = {"weightQuantization": {}}
+RECIPE: JSON = {"weightQuantization": {}}
 LEFT = compact_json({"directory": DIRECTORY, "bytes": 1 << 30})
 FULL = {"ok": False, "reason": "DiskFull", "message": "9 GB are missing", "directory": DIRECTORY, "bytes": 3 << 30}
 

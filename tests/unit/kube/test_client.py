@@ -48,7 +48,8 @@ async def echo(request: web.Request) -> web.Response:
 async def server() -> AsyncIterator[TestServer]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", echo)
-    async with TestServer(app) as started:
+    started = TestServer(app)
+    async with started:
         yield started
 
 

@@ -28,7 +28,8 @@ PARAMETERS: dict[str, int] = json.loads((HERE / "parameters.json").read_text())
 
 
 def config(name: str) -> dict[str, Any]:
-    return json.loads((HERE / "configs" / f"{name}.json").read_text())
+    found: dict[str, Any] = json.loads((HERE / "configs" / f"{name}.json").read_text())
+    return found
 
 
 def test_at_least_25_public_configs_have_a_recorded_count() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import dataclasses
 import gzip
 import json
 import os
@@ -160,7 +161,8 @@ def test_installed_tools_run_without_anything_else(tool: Tool) -> None:
     assert sorted(os.listdir(target)) == ["llm_operator"]
     assert sorted(os.listdir(target / "llm_operator")) == ["__init__.py", "modeltools"]
     # -S: no site-packages, as in an image that has none of the project's needs.
-    done = tool.run("inspect", "--root", str(root), "--directory", "mine", python=("-S",), PYTHONPATH=str(target))
+    bare = dataclasses.replace(tool, python=("-S",))
+    done = bare.run("inspect", "--root", str(root), "--directory", "mine", PYTHONPATH=str(target))
     assert done.code == 0, done.errors
 
 

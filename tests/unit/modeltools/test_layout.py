@@ -164,7 +164,7 @@ def test_one_writer_at_a_time(directory: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_lock_whose_file_was_removed_is_taken_again(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Between opening and locking, another process removes the model and the lock file.
     locked = layout._locked
-    opened = []
+    opened: list[int] = []
 
     def late(number: int, path: Path) -> bool:
         if not opened:
@@ -182,6 +182,6 @@ def test_a_file_system_without_locks_is_told(directory: Path, monkeypatch: pytes
     def refuse(number: int, operation: int) -> None:
         raise OSError(95, os.strerror(95))
 
-    monkeypatch.setattr(layout.fcntl, "flock", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.raises(ToolError, match="keeps no locks"), layout.lock(directory):
         pass

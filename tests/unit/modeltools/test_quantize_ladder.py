@@ -58,7 +58,7 @@ def test_every_rung_needs_less_than_the_one_before_and_the_last_no_data(recipe: 
 
 def test_attempts_are_kept_and_belong_to_one_recipe(tmp_path: Path) -> None:
     directory = tmp_path / "abc--awq"
-    asked = {"dataset": "Text", "toolVersion": "0.18.0"}
+    asked: dict[str, object] = {"dataset": "Text", "toolVersion": "0.18.0"}
     attempts = ladder.load(directory, asked)
     assert (attempts.rung, attempts.state, attempts.path.name) == (0, "stopped", "abc--awq.partial.ladder.json")
     attempts.save("running")

@@ -107,6 +107,8 @@ class Tool:
 
     hub: FaultyHub
     folder: Path
+    python: tuple[str, ...] = ()
+    """Options of the interpreter."""
 
     @property
     def cache(self) -> Path:
@@ -114,7 +116,7 @@ class Tool:
         return self.folder / "cache"
 
     @contextlib.contextmanager
-    def running(self, *arguments: str, python: tuple[str, ...] = (), **environment: str) -> Iterator[Running]:
+    def running(self, *arguments: str, **environment: str) -> Iterator[Running]:
         """Start a command; it is killed where the test ends first."""
         result = self.folder / f"result-{time.monotonic_ns()}.json"
         variables = {
@@ -125,7 +127,7 @@ class Tool:
             "MODELSCOPE_ENDPOINT": self.hub.url,
             "NO_PROXY": "127.0.0.1",
         } | environment
-        command = [sys.executable, *python, "-m", "llm_operator.modeltools", *arguments, "--result", str(result)]
+        command = [sys.executable, *self.python, "-m", "llm_operator.modeltools", *arguments, "--result", str(result)]
         with subprocess.Popen(
             command, env=variables, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
@@ -134,9 +136,9 @@ class Tool:
             finally:
                 process.kill()
 
-    def run(self, *arguments: str, python: tuple[str, ...] = (), **environment: str) -> Done:
+    def run(self, *arguments: str, **environment: str) -> Done:
         """Run a command to its end."""
-        with self.running(*arguments, python=python, **environment) as started:
+        with self.running(*arguments, **environment) as started:
             return started.end()
 
     def fetch(self, *more: str, source: str = "huggingFace", repository: str = REPOSITORY, **environment: str) -> Done:

@@ -1,6 +1,6 @@
 """The planner beside engines that really started: rows of data/, and docs/planner-accuracy.md made from them.
 
-python tests/unit/planning/accuracy.py --write     write docs/planner-accuracy.md
+python -m tests.unit.planning.accuracy --write     write docs/planner-accuracy.md
 """
 
 from __future__ import annotations
@@ -12,12 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
-sys.path.insert(0, str(ROOT / "operator"))
-
-from llm_operator.models import parse_config  # noqa: E402 - runs without an installed package too
-from llm_operator.planning import (  # noqa: E402
+from llm_operator.models import parse_config
+from llm_operator.planning import (
     Backend,
     Engine,
     GpuFacts,
@@ -26,6 +22,8 @@ from llm_operator.planning import (  # noqa: E402
     plan,
 )
 
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 DOCUMENT = ROOT / "docs" / "planner-accuracy.md"
 POLICIES = {0: KVQuantization.NONE, 8: KVQuantization.INT8, 4: KVQuantization.INT4}
 MIB = 1 << 20
@@ -52,14 +50,19 @@ class Row:
         return 100 * (self.planned_tokens / self.tokens - 1)
 
 
+def _rows(engine: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((HERE / "data" / f"{engine}.json").read_text())
+    return found
+
+
 def lmdeploy_rows() -> list[dict[str, Any]]:
     """Return the LMDeploy starts."""
-    return json.loads((HERE / "data" / "lmdeploy.json").read_text())
+    return _rows("lmdeploy")
 
 
 def vllm_rows() -> list[dict[str, Any]]:
     """Return the vLLM starts."""
-    return json.loads((HERE / "data" / "vllm.json").read_text())
+    return _rows("vllm")
 
 
 def h200(row: dict[str, Any]) -> GpuFacts:
@@ -141,7 +144,7 @@ def document(found: list[Row]) -> str:
     lines = [
         "# How exact the planner is",
         "",
-        "Written by `python tests/unit/planning/accuracy.py --write`; a test fails when it is not what",
+        "Written by `python -m tests.unit.planning.accuracy --write`; a test fails when it is not what",
         "the planner computes. Each row is a real start of LMDeploy 0.18.0 or vLLM 0.26.0 on one NVIDIA H200",
         "(150,109,880,320 bytes), or two of them, with random weights of the named shape. A plan sees `config.json`,",
         "the cards and the arguments. Sizes of tensors, blocks, slabs, pages and groups are the engines' arithmetic;",

@@ -15,7 +15,8 @@ GIB = 1 << 30
 
 
 def config(name: str) -> dict[str, Any]:
-    return json.loads((CONFIGS / f"{name}.json").read_text())
+    found: dict[str, Any] = json.loads((CONFIGS / f"{name}.json").read_text())
+    return found
 
 
 def shape(name: str) -> ModelShape:

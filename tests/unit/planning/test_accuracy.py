@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import accuracy
-from helpers import GIB, request, shape
 
 from llm_operator.models import parse_config
 from llm_operator.planning import (
@@ -30,6 +23,8 @@ from llm_operator.planning import (
 from llm_operator.planning.cache import allocate, bytes_per_token, slab_bytes
 from llm_operator.planning.runtime import default_batch, runtime
 from llm_operator.planning.weights import weight_bytes
+from tests.unit.planning import accuracy
+from tests.unit.planning.helpers import GIB, request, shape
 
 LMDEPLOY = accuracy.lmdeploy_rows()
 VLLM = accuracy.vllm_rows()
@@ -37,7 +32,7 @@ ROWS = accuracy.rows()
 
 
 def job(row: Any) -> str:
-    return row["job"] if isinstance(row, dict) else row.job
+    return str(row["job"] if isinstance(row, dict) else row.job)
 
 
 # The small model on two GPUs has 33 MiB less than is planned: gaps of torch's allocator that were filled.
@@ -56,7 +51,7 @@ def test_the_published_table_is_what_the_planner_computes(capsys: pytest.Capture
     text = accuracy.document(ROWS)
     with capsys.disabled():
         print(f"\n{text}")
-    assert accuracy.DOCUMENT.read_text() == text, "run: python tests/unit/planning/accuracy.py --write"
+    assert accuracy.DOCUMENT.read_text() == text, "run: python -m tests.unit.planning.accuracy --write"
 
 
 @pytest.mark.parametrize("row", [row for row in LMDEPLOY if row["backend"] == "turbomind"], ids=job)

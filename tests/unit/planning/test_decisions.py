@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from helpers import ENGINES, GIB, card, config, request
 
 from llm_operator.models import parse_config
 from llm_operator.planning import (
@@ -31,6 +25,7 @@ from llm_operator.planning import (
     unknown,
 )
 from llm_operator.planning.parallel import accepted
+from tests.unit.planning.helpers import ENGINES, GIB, card, config, request
 
 
 @pytest.mark.parametrize(("engine", "backend"), ENGINES)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import builtins
 import socket
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from helpers import CONFIGS, ENGINES, VERSIONS, card, shape
 
 from llm_operator.models import ModelShape
 from llm_operator.planning import (
@@ -30,6 +24,7 @@ from llm_operator.planning import (
     plan,
 )
 from llm_operator.planning.parallel import objections
+from tests.unit.planning.helpers import CONFIGS, ENGINES, VERSIONS, card, shape
 
 # Many requests do not fit and are passed over, and the machine may be busy: neither says anything of the planner.
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])

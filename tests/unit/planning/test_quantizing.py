@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from helpers import GIB, card, config, request, shape
-
 from llm_operator.models import parse_config
 from llm_operator.modeltools import ladder
 from llm_operator.modeltools import recipe as tool
+from llm_operator.modeltools.tensors import Tensor
 from llm_operator.planning import (
     Engine,
     KVQuantization,
@@ -30,6 +26,7 @@ from llm_operator.planning import (
 )
 from llm_operator.planning.capability import awq_recipe
 from llm_operator.planning.quantizing import CUDA_CONTEXT, QUANTIZABLE, QUANTIZABLE_WITHOUT_DATA
+from tests.unit.planning.helpers import GIB, card, config, request, shape
 
 SEVEN = shape("internlm2_5-7b-chat")
 """The sizes of the model that was quantized: 15,475,417,088 bytes in 16 bit."""
@@ -115,15 +112,13 @@ def test_the_job_does_not_ask_for_more_than_the_plan_gives(name: str) -> None:
     """The tool looks at the machine again, from the files' headers."""
     given = shape(name)
     tensors = [
-        tool.Tensor(
-            f"model.layers.{number}.weight" if piece.linear else "norm.weight", "BF16", (piece.rows, piece.columns)
-        )
+        Tensor(f"model.layers.{number}.weight" if piece.linear else "norm.weight", "BF16", (piece.rows, piece.columns))
         for number, piece in enumerate(given.tensors)
         if piece.role != "Head"
         for _ in range(piece.count)
     ]
     heads = [piece for piece in given.tensors if piece.role == "Head"]
-    tensors += [tool.Tensor("lm_head.weight", "BF16", (head.rows, head.columns)) for head in heads]
+    tensors += [Tensor("lm_head.weight", "BF16", (head.rows, head.columns)) for head in heads]
     original, quantized = tool.sizes(tensors, tool.Recipe())
     needs = quantization_needs(given, 128, 2048)
     assert needs.host_bytes >= original + quantized + tool.HOST_MARGIN_BYTES

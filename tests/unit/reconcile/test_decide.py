@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from llm_operator.manifests import deployment as deployment_module
 from llm_operator.manifests.common import ANNOTATION_TEMPLATE, SPECS_REMEMBERED, inputs_hash
+from llm_operator.manifests.pod import pod_spec
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
@@ -58,8 +58,8 @@ def test_scaling_keeps_the_template() -> None:
 def test_a_newer_operator_that_renders_differently_restarts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     of = resource()
     before = serving(of)
-    original = deployment_module.pod_spec
-    monkeypatch.setattr(deployment_module, "pod_spec", lambda *a: {**original(*a), "hostname": "new"})
+    newer = "llm_operator.manifests.deployment.pod_spec"
+    monkeypatch.setattr(newer, lambda *given: {**pod_spec(*given), "hostname": "new"})
     decision = decide(of, before, plan(of))
     assert decision.applies == ()
     assert decision.template is not None

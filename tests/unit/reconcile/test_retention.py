@@ -19,7 +19,7 @@ OF = resource(model={"huggingFace": {"repository": "org/model"}}, cache={"claimN
 FETCH = stages(OF)["fetch"]
 ENDED = datetime(2026, 1, 1, tzinfo=UTC)
 SINCE = "2026-01-01T00:00:00Z"
-LEFT = {"directory": DIRECTORY, "bytes": 7}
+LEFT: dict[str, Any] = {"directory": DIRECTORY, "bytes": 7}
 
 
 def fate(one: JobView, *, after: float = 1, **facts: Any) -> Fate:
