@@ -27,7 +27,8 @@ from transformers import (
 
 SENTENCE = "hello, I am a tiny test model."
 STEPS = 150
-CONTEXT_LENGTH = 2048
+CONTEXT_LENGTH = 32_768
+"""Tokens; it was taught on a few, and says anything after them. Room for answers that take an engine a while."""
 FAMILIES = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}
 # The turns of ChatML, which both engines know.
 TEMPLATE = (
