@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -503,11 +503,13 @@ def test_an_operator_killed_at_every_step_makes_nothing_twice(
     results = [FETCHED, {**FETCHED, "directory": f"{DIRECTORY}--awq", "recipe": {"samples": 1}}]
     seen: dict[str, set[str]] = {name: set() for name in names}
 
-    def live(seconds: float, done: Callable[[], bool] = lambda: True) -> None:
+    def live(seconds: float | None = None) -> None:
         with OperatorUnderTest(plane.kubeconfig, own.name, arguments=TOOLS, log=tmp_path / "log") as process:
             process.wait_ready()
-            time.sleep(seconds)
-            eventually(done, why="what it is killed after")
+            if seconds is None:
+                process.wait_idle()
+            else:
+                time.sleep(seconds)
             process.kill()
         for one in jobs(own):
             seen[one["metadata"]["name"]].add(one["metadata"]["uid"])
@@ -517,8 +519,9 @@ def test_an_operator_killed_at_every_step_makes_nothing_twice(
             live(seconds)
         end_pod(own, name, result)
         live(0.1)
-    live(0, lambda: own.names("Deployment") == {"demo"})
+    live()
     assert all(len(uids) == 1 for uids in seen.values()), seen
+    assert own.names("Deployment") == {"demo"}
     with OperatorUnderTest(plane.kubeconfig, own.name, arguments=TOOLS, log=tmp_path / "log") as process:
         process.wait_ready()
         process.wait_idle()
