@@ -11,7 +11,14 @@ import pytest
 
 from llm_operator.manifests.artifacts import removal_name
 from llm_operator.reconcile.jobs import JobView, Leftover, parse_result
-from llm_operator.reconcile.retention import FINAL_RETRY_SECONDS, IN_USE_SECONDS, RETRY_SECONDS, Fate, fate_of
+from llm_operator.reconcile.retention import (
+    FINAL_RETRY_SECONDS,
+    IN_USE_SECONDS,
+    REMOVED_SECONDS,
+    RETRY_SECONDS,
+    Fate,
+    fate_of,
+)
 from tests.unit.reconcile.build import pod, resource
 from tests.unit.reconcile.model_jobs import CONFIG, DIRECTORY, done, failed, fetched, job, packed, stages, tool_pod
 
@@ -198,8 +205,17 @@ def test_the_record_goes_after_the_files_and_the_removal_last() -> None:
     assert fate(marked, wanted=False, counterpart=removal).action == "Keep"
     removed = replace(removal, phase="Complete")
     assert fate(marked, wanted=False, counterpart=removed).action == "Delete"
-    assert fate(removed, counterpart=marked).action == "Keep"
+    assert fate(removed, counterpart=marked) == Fate(look_again_seconds=REMOVED_SECONDS)
     assert fate(removed, counterpart=None).action == "Delete"
+
+
+def test_a_removal_that_failed_is_tried_again_after_a_while() -> None:
+    at_work = replace(job(FETCH), name=f"llm-remove-{FETCH.digest}", stage="remove")
+    assert fate(at_work, after=1e6) == Fate()
+    broken = replace(at_work, phase="Failed", finished_at="2026-01-01T00:00:00Z")
+    assert fate(broken, after=FINAL_RETRY_SECONDS - 1) == Fate(look_again_seconds=1)
+    assert fate(broken, after=FINAL_RETRY_SECONDS) == Fate("Delete", "it is tried again")
+    assert fate(replace(broken, finished_at=None), after=1e6) == Fate()
 
 
 ##### Last words
