@@ -146,7 +146,7 @@ def seconds_to_ready(pod: Pod) -> int | None:
 
 
 def pod_to_measure(pods: Iterable[Pod], inputs: str) -> Pod | None:
-    """The pod whose word is taken: the first of the current spec that serves and has not been restarted since."""
+    """The pod whose word is taken: the first by name of the current spec that serves."""
     serving = [pod for pod in pods if pod.ready and not pod.deleting and pod.inputs == inputs]
     return min(serving, key=lambda pod: pod.name, default=None)
 

@@ -4,13 +4,19 @@ import json
 
 import pytest
 
+from llm_operator.api.status import MeasuredStatus, PlanStatus
+from llm_operator.manifests.common import inputs_hash
 from llm_operator.reconcile.measured import (
+    deviation,
+    pod_to_measure,
     pytorch_tokens,
+    seconds_to_ready,
     turbomind_tokens,
     vllm_tokens,
     vllm_tokens_in_log,
     vllm_tokens_of_blocks,
 )
+from tests.unit.reconcile.build import pod, resource
 
 PER_TOKEN = 131_072
 
@@ -156,3 +162,53 @@ def test_an_answer_that_tells_nothing(answer: str) -> None:
 
 def test_without_the_log_the_blocks_tokens_are_not_known() -> None:
     assert pytorch_tokens(ENGINE_INFO, None) is None
+
+
+##### Of which pod, and what it means
+
+
+def test_seconds_to_ready_are_whole_and_never_negative() -> None:
+    def between(started_at: str | None, ready_at: str | None) -> int | None:
+        return seconds_to_ready(pod(resource(), started_at=started_at, ready_at=ready_at))
+
+    assert between("2026-01-01T00:00:00Z", "2026-01-01T00:02:05Z") == 125
+    assert between("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z") == 0
+    assert between("2026-01-01T00:00:01Z", "2026-01-01T00:00:00Z") == 0
+    assert between(None, "2026-01-01T00:00:00Z") is None
+    assert between("2026-01-01T00:00:00Z", None) is None
+
+
+def test_the_first_pod_of_the_spec_that_serves_is_measured() -> None:
+    of = resource()
+    second, first = pod(of, name="b", ready=True), pod(of, name="a", ready=True)
+    others = (
+        pod(of, name="0", ready=True, deleting=True),
+        pod(of, name="1", ready=False),
+        pod(of, name="2", ready=True, inputs="0123456789"),
+    )
+    assert pod_to_measure((*others, second, first), inputs_hash(of)) == first
+    assert pod_to_measure(others, inputs_hash(of)) is None
+
+
+@pytest.mark.parametrize(
+    ("planned", "held", "percent"),
+    [
+        (100_000, 105_000, None),
+        (100_000, 105_001, "+5 %"),
+        (100_000, 95_000, None),
+        (100_000, 94_000, "-6 %"),
+        (100_000, None, None),
+        (None, 100_000, None),
+        (0, 100_000, None),
+    ],
+)
+def test_more_than_five_percent_beside_the_plan_are_told(
+    planned: int | None, held: int | None, percent: str | None
+) -> None:
+    told = deviation(PlanStatus(tensor=1, gpus_per_replica=1, kv_tokens=planned), MeasuredStatus(kv_tokens=held))
+    if percent is None:
+        assert told is None
+    else:
+        assert told == f"the engine holds {held} KV tokens, {percent} of the {planned} planned"
+    assert deviation(None, MeasuredStatus(kv_tokens=held)) is None
+    assert deviation(PlanStatus(tensor=1, gpus_per_replica=1, kv_tokens=planned), None) is None

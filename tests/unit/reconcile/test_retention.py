@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llm_operator.manifests.artifacts import removal_name
-from llm_operator.reconcile.jobs import JobView, Leftover, parse_result
+from llm_operator.reconcile.jobs import JobView, Leftover
 from llm_operator.reconcile.retention import (
     FINAL_RETRY_SECONDS,
     IN_USE_SECONDS,
@@ -20,7 +20,7 @@ from llm_operator.reconcile.retention import (
     fate_of,
 )
 from tests.unit.reconcile.build import pod, resource
-from tests.unit.reconcile.model_jobs import CONFIG, DIRECTORY, done, failed, fetched, job, packed, stages, tool_pod
+from tests.unit.reconcile.model_jobs import DIRECTORY, done, failed, fetched, job, stages, tool_pod
 
 OF = resource(model={"huggingFace": {"repository": "org/model"}}, cache={"claimName": "models"})
 FETCH = stages(OF)["fetch"]
@@ -216,24 +216,3 @@ def test_a_removal_that_failed_is_tried_again_after_a_while() -> None:
     assert fate(broken, after=FINAL_RETRY_SECONDS - 1) == Fate(look_again_seconds=1)
     assert fate(broken, after=FINAL_RETRY_SECONDS) == Fate("Delete", "it is tried again")
     assert fate(replace(broken, finished_at=None), after=1e6) == Fate()
-
-
-##### Last words
-
-
-def test_a_result_is_read_from_the_last_line_that_is_one() -> None:
-    text = "warning: something\n" + json.dumps(fetched(config=packed(CONFIG), weightsBytes=7))
-    result = parse_result(text)
-    assert (result.ok, result.directory, result.weight_bytes) == (True, DIRECTORY, 7)
-    assert json.loads(result.config or "") == CONFIG
-
-
-@pytest.mark.parametrize("text", ["", "Killed", "{}", '{"ok": 1}', "[1]", '{"ok": true', "\x00"])
-def test_other_last_words_are_a_failure_that_quotes_them(text: str) -> None:
-    result = parse_result(text)
-    assert (result.ok, result.reason, result.retry) == (False, "ToolFailed", True)
-
-
-@pytest.mark.parametrize("config", ["", "!", "AAAA", packed("x" * (2 << 20)), 5])
-def test_a_damaged_or_huge_config_is_none(config: object) -> None:
-    assert parse_result(json.dumps({"ok": True, "config": config})).config is None

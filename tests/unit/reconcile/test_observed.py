@@ -1,0 +1,157 @@
+"""Live pods and children, reduced to what is decided on; bodies as kubelet 1.36 and the API server write them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llm_operator.manifests.common import ANNOTATION_MODEL, LABEL_INPUTS
+from llm_operator.reconcile.observed import ContainerEnd, Pod, child_from, pod_from
+
+STARTED = "2026-01-01T00:00:00Z"
+READY = "2026-01-01T00:02:00Z"
+RUNNING: dict[str, Any] = {"running": {"startedAt": STARTED}}
+WAITING: dict[str, Any] = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+INITIALIZING: dict[str, Any] = {"waiting": {"reason": "PodInitializing"}}
+OVER: dict[str, Any] = {"terminated": {"exitCode": 0, "reason": "Completed", "message": "{}", "finishedAt": READY}}
+BROKEN: dict[str, Any] = {"terminated": {"exitCode": 3, "reason": "Error", "message": "gated", "finishedAt": READY}}
+
+
+def container(name: str, state: dict[str, Any] | None, restarts: int = 0, **more: Any) -> dict[str, Any]:
+    return {"name": name, "state": state, "restartCount": restarts, **more}
+
+
+def seen(status: dict[str, Any] | None = None, **metadata: Any) -> Pod:
+    return pod_from({"metadata": {"name": "demo-1", "uid": "1", "resourceVersion": "2", **metadata}, "status": status})
+
+
+def engine(state: dict[str, Any] | None, restarts: int = 0, **more: Any) -> Pod:
+    return seen({"phase": "Running", "containerStatuses": [container("engine", state, restarts, **more)]})
+
+
+def test_a_pod_that_was_just_made_tells_nothing() -> None:
+    expected = Pod(
+        name="demo-1", uid="1", resource_version="2", inputs="", deleting=False, ready=False, phase="Unknown",
+        unschedulable=None, waiting_reason=None, waiting_message="", end=None, running=False, restarts=0,
+    )  # fmt: skip
+    assert seen() == seen({}) == expected
+    nulls: dict[str, Any] = {"conditions": None, "containerStatuses": None, "initContainerStatuses": None}
+    assert seen(nulls, labels=None, annotations=None) == expected
+
+
+def test_a_pod_that_serves() -> None:
+    conditions = [
+        {"type": "PodScheduled", "status": "True"},
+        {"type": "Ready", "status": "True", "lastTransitionTime": READY},
+    ]
+    status = {
+        "phase": "Running",
+        "conditions": conditions,
+        "podIP": "10.0.0.9",
+        "containerStatuses": [container("engine", RUNNING, 2), container("sidecar", WAITING)],
+    }
+    pod = seen(status, labels={LABEL_INPUTS: "0123456789"})
+    assert (pod.inputs, pod.phase, pod.ready, pod.running, pod.pod_ip) == (
+        "0123456789", "Running", True, True, "10.0.0.9",
+    )  # fmt: skip
+    assert (pod.container, pod.restarts, pod.started_at, pod.ready_at) == ("engine", 2, STARTED, READY)
+    assert (pod.unschedulable, pod.waiting_reason, pod.end, pod.initializing) == (None, None, None, None)
+    assert not pod.deleting
+    assert seen(status, deletionTimestamp=READY).deleting
+    conditions[1]["status"] = "False"
+    assert not seen(status).ready
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "told"),
+    [
+        ("Unschedulable", "0/3 nodes are available", "0/3 nodes are available"),
+        ("Unschedulable", None, ""),
+        ("SchedulingGated", "waits", None),
+        (None, None, None),
+    ],
+)
+def test_what_the_scheduler_says(reason: str | None, message: str | None, told: str | None) -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+    words = {key: value for key, value in condition.items() if value is not None}
+    assert seen({"phase": "Pending", "conditions": [words]}).unschedulable == told
+
+
+def test_the_end_of_an_engine_is_its_present_one_or_the_last() -> None:
+    killed = {"exitCode": 137, "signal": 9, "reason": "OOMKilled"}
+    now = engine({"terminated": killed}, 1, lastState=BROKEN)
+    assert now.end == ContainerEnd(137, 9, "OOMKilled", "", "")
+    before = engine(WAITING, 3, lastState=BROKEN)
+    assert before.end == ContainerEnd(3, None, "Error", "gated", READY)
+    assert (before.waiting_reason, before.waiting_message, before.running) == (
+        "CrashLoopBackOff", "back-off 10s", False,
+    )  # fmt: skip
+    assert engine(RUNNING, 3, lastState=BROKEN).end == before.end
+    assert engine(RUNNING, 0, lastState=None).end is None
+    assert engine(None).end is None
+    assert engine({"terminated": {"finishedAt": None}, "running": None}).running
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "tells"),
+    [
+        (INITIALIZING, 0, False),
+        ({"waiting": {}}, 0, False),
+        (None, 0, False),
+        (OVER, 0, False),
+        (RUNNING, 0, False),
+        (RUNNING, 1, True),
+        (WAITING, 0, True),
+        (BROKEN, 0, True),
+    ],
+)
+def test_an_init_container_tells_where_it_does_not_get_on(
+    state: dict[str, Any] | None, restarts: int, tells: bool
+) -> None:
+    inits = [container("first", OVER), container("fetch", state, restarts)]
+    pod = seen({"initContainerStatuses": inits, "containerStatuses": [container("engine", INITIALIZING)]})
+    assert pod.container == ("fetch" if tells else "engine")
+    assert pod.initializing == ("fetch" if state is RUNNING else None)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "directory"),
+    [
+        ('{"directory": "models/a"}', "models/a"),
+        ('{"directory": 5}', ""),
+        ("{}", ""),
+        ("[]", ""),
+        ('"a"', ""),
+        ("{", ""),
+        ("", ""),
+    ],
+)
+def test_the_model_that_a_pod_mounts(annotation: str, directory: str) -> None:
+    assert seen(annotations={ANNOTATION_MODEL: annotation}).model == directory
+
+
+def test_a_child_keeps_what_it_says_and_its_counts() -> None:
+    owners = [{"kind": "Other", "uid": "no"}, {"kind": "LLMDeployment", "uid": "yes", "controller": True}]
+    metadata = {
+        "name": "demo", "uid": "1", "resourceVersion": "2", "generation": 3, "labels": {"a": "b"},
+        "annotations": {"c": "d"}, "ownerReferences": owners, "managedFields": [{"manager": "kubectl"}],
+    }  # fmt: skip
+    status = {"replicas": 2, "readyReplicas": 1, "conditions": [{"type": "Available"}]}
+    child = child_from({"kind": "Deployment", "metadata": metadata, "spec": {"replicas": 2}, "status": status})
+    assert (child.kind, child.uid, child.resource_version, child.generation) == ("Deployment", "1", "2", 3)
+    assert (child.owner_uid, child.deleting) == ("yes", False)
+    assert child.status == {"replicas": 2, "readyReplicas": 1}
+    kept = {name: metadata[name] for name in ("labels", "annotations", "ownerReferences")}
+    assert child.body() == json.loads(child.text) == {"metadata": kept, "spec": {"replicas": 2}}
+
+
+def test_a_bare_child() -> None:
+    metadata: dict[str, Any] = {"name": "demo", "uid": "1", "resourceVersion": "2"}
+    bare = {"kind": "Service", "metadata": metadata}
+    child = child_from(bare)
+    assert (child.generation, child.owner_uid, child.deleting, child.status) == (0, None, False, {})
+    assert child.body() == {"metadata": {"labels": {}, "annotations": {}, "ownerReferences": []}, "spec": {}}
+    going = {**bare, "metadata": {**metadata, "deletionTimestamp": READY, "ownerReferences": [{"uid": "x"}]}}
+    assert (child_from(going).deleting, child_from(going).owner_uid) == (True, None)
