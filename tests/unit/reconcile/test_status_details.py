@@ -60,12 +60,13 @@ def test_zero_replicas_are_stopped_once_the_controller_has_seen_it() -> None:
 
 def test_replicas_of_the_current_spec_are_told_from_old_ones() -> None:
     of = resource(replicas=3)
-    counts = {"observedGeneration": 1, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 2}
+    counts = {"observedGeneration": 1, "replicas": 4, "updatedReplicas": 2, "readyReplicas": 3}
     pods = (
         pod(of, name="new", ready=True, running=True),
         pod(of, name="loading", running=True),
         pod(of, name="waits"),
         pod(of, name="old", inputs="0123456789", ready=True, running=True),
+        pod(of, name="old-too", inputs="0123456789", ready=True, running=True),
         pod(of, name="old-and-ill", inputs="0123456789", running=True),
     )
     status = told(of, replace(applied(of, **counts), pods=pods))
@@ -73,8 +74,8 @@ def test_replicas_of_the_current_spec_are_told_from_old_ones() -> None:
     assert summary(status, "Ready") == ("Unknown", "Loading", text)
     assert summary(status, "Reconciling") == ("True", "Loading", text)
     assert summary(status, "Stalled") == ("False", "Progressing", "")
-    assert summary(status, "Available") == ("True", "Serving", "2 replicas answer")
-    assert (status.replicas, status.ready_replicas) == (3, 2)
+    assert summary(status, "Available") == ("True", "Serving", "3 replicas answer")
+    assert (status.replicas, status.ready_replicas) == (4, 3)
 
 
 def test_one_replica_too_many_is_no_end_of_a_rollout() -> None:

@@ -1,0 +1,143 @@
+"""What the stages before serving say: of a result, of a failure, of what is missing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.reconcile.diagnose import Trouble
+from llm_operator.reconcile.jobs import JobView
+from llm_operator.reconcile.observed import ContainerEnd, Observed
+from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.prepare import Preparation, prepare
+from tests.unit.reconcile.build import plan, pod, resource
+from tests.unit.reconcile.model_jobs import (
+    COMMIT,
+    DIRECTORY,
+    TOOLS,
+    done,
+    failed,
+    fetched,
+    job,
+    quantized,
+    seen,
+    stages,
+    tool_pod,
+)  # fmt: skip
+
+HUB = {"huggingFace": {"repository": "org/model"}}
+OF = resource(model=HUB, cache={"claimName": "models"})
+FETCH = stages(OF)["fetch"]
+AGAIN = f"; it is tried again later, at once after `kubectl delete job {FETCH.job_name}`"
+RECIPE = {"method": "AWQ"}
+
+
+def prepared(of: LLMDeployment, observed: Observed, outcome: PlanOutcome | None = None) -> Preparation:
+    return prepare(of, observed, outcome or plan(of), TOOLS)
+
+
+def words_of(preparation: Preparation) -> list[str]:
+    """The command line of the Job that is to be made."""
+    (body,) = preparation.writes
+    (container,) = body["spec"]["template"]["spec"]["containers"]
+    words: list[str] = container["args"]
+    return words
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, f"{DIRECTORY}, 5.00 GiB, revision {COMMIT}"),
+        ({"bytes": 0, "message": "all there"}, f"{DIRECTORY}, 0.00 GiB, revision {COMMIT}; all there"),
+        ({"bytes": None, "revision": None}, DIRECTORY),
+    ],
+)
+def test_a_result_is_told_with_its_size_and_revision(more: dict[str, Any], said: str) -> None:
+    found = prepared(OF, seen(done(FETCH, fetched(**more))))
+    (report,) = found.reports
+    assert (report.state, report.reason, report.message) == ("Done", "Cached", said)
+    assert (found.trouble, found.claim_missing, found.running) == (None, False, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "reason", "said"),
+    [
+        (failed(FETCH, "ModelGated"), "ModelGated", "what was wrong"),
+        (job(FETCH, condition="Failed"), "JobFailed", f"Job {FETCH.job_name} failed: Why: "),
+        (replace(job(FETCH, condition="Failed"), failure=""), "JobFailed",
+         f"Job {FETCH.job_name} failed: no reason is told"),
+        (replace(failed(FETCH, "ModelGated"), pods=(pod(OF, end=ContainerEnd(137, None, "OOMKilled", "")),)),
+         "HostMemoryExhausted",
+         f"Job {FETCH.job_name} exceeded its memory limit: raise weightQuantization.resources.limits.memory"),
+        (replace(failed(FETCH, "ModelGated"), pods=(pod(OF), tool_pod(OF, "", 3))), "ModelGated", "what was wrong"),
+    ],
+)  # fmt: skip
+def test_a_failure_is_told_with_what_to_do(one: JobView, reason: str, said: str) -> None:
+    found = prepared(OF, seen(one))
+    assert found.trouble == Trouble(reason, said + AGAIN, stalled=True)
+    (report,) = found.reports
+    assert (report.state, report.reason, report.message) == ("Blocked", reason, said + AGAIN)
+    assert not found.claim_missing
+
+
+def test_a_missing_claim_may_still_come() -> None:
+    found = prepared(OF, seen(models=None))
+    said = "PersistentVolumeClaim 'models' does not exist in this namespace: create it, or name another one"
+    assert found.trouble == Trouble("ClaimMissing", said, stalled=False)
+    assert found.claim_missing
+
+
+def test_a_refused_recipe_waits_for_the_user() -> None:
+    of = resource(model=HUB, cache={"claimName": "models"}, weightQuantization=RECIPE)
+    outcome = replace(plan(of), quantization_problems=("too wide", "too long"))
+    found = prepared(of, seen(done(stages(of)["fetch"], fetched())), outcome)
+    assert found.trouble == Trouble("RecipeRefused", "spec.weightQuantization: too wide; too long", stalled=True)
+
+
+def test_results_lie_beside_the_original_under_names_of_their_recipe() -> None:
+    engine = {"type": "LMDeploy", "version": "0.9.2.post1", "conversion": "TurboMind"}
+    model = {**HUB, "trustRemoteCode": True}
+    of = resource(engine=engine, model=model, cache={"claimName": "models"})
+    words = words_of(prepared(of, seen(done(stages(of)["fetch"], fetched()))))
+    output = words[words.index("--output") + 1]
+    digest = stages(of)["convert"].digest[:8]
+    assert (output, len(digest)) == (f"{DIRECTORY}--turbomind-{digest}", 8)
+
+
+def test_a_result_of_an_image_lies_in_the_cache_by_the_images_name() -> None:
+    def output(reference: str) -> str:
+        model = {"image": {"reference": reference, "path": "weights"}}
+        of = resource(model=model, cache={"claimName": "models"}, weightQuantization=RECIPE)
+        assert "fetch" not in stages(of)
+        words = words_of(prepared(of, seen()))
+        return words[words.index("--output") + 1]
+
+    first, second = output("registry.example/a:1"), output("registry.example/b:1")
+    assert re.fullmatch(r"models/image--[0-9a-f]+/[0-9a-f]+--awq[-\w]*", first)
+    assert first != second
+    assert first == output("registry.example/a:1")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"recipe": {"bits": 4, "samples": 64}}, {"recipe": "bits 4, samples 64"}),
+        ({"recipe": "by hand"}, {"recipe": "by hand"}),
+        ({"recipe": "a" * 1025}, {"recipe": "a" * 1024}),
+        ({"recipe": "a", "toolVersion": "0.18.0"}, {"recipe": "a", "toolVersion": "0.18.0"}),
+        ({"recipe": "a", "toolVersion": 18}, {"recipe": "a"}),
+        ({"recipe": "a", "quality": {"agreementPercent": 97, "other": 1}}, {"recipe": "a", "agreementPercent": 97}),
+        ({"recipe": "a", "quality": {"error": "b" * 1024}},
+         {"recipe": "a", "warning": f"the quality could not be measured: {'b' * 1024}"[:1024]}),
+    ],
+)  # fmt: skip
+def test_a_quantization_is_told_in_the_recipes_words(more: dict[str, Any], told: dict[str, Any]) -> None:
+    of = resource(model=HUB, cache={"claimName": "models"}, weightQuantization=RECIPE)
+    result = {**quantized(), "quality": {}, **more}
+    found = prepared(of, seen(done(stages(of)["fetch"], fetched()), done(stages(of)["quantize"], result)))
+    assert found.prepared is not None
+    assert found.prepared.quantization == told
