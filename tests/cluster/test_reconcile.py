@@ -209,12 +209,15 @@ def test_a_foreign_service_of_that_name_is_not_taken(operator: OperatorUnderTest
         {"metadata": {"name": "taken"}, "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]}}, "Service"
     )
     space.create(llm("taken"))
-    eventually(lambda: (space.condition("taken", "Stalled") or ("", ""))[1] == "NameConflict", why="NameConflict")
+    eventually(lambda: (space.condition("taken", "Available") or [""])[0] == "True", why="the pod serves")
+    operator.wait_idle()
+    assert (space.condition("taken", "Ready") or ("", ""))[:2] == ("False", "NameConflict")
+    assert (space.condition("taken", "Stalled") or ("", ""))[:2] == ("True", "NameConflict")
     live = space.get("Service", "taken")
     assert live is not None
     assert live["spec"]["selector"] == {"app": "x"}
     space.delete("Service", "taken")
-    eventually(lambda: space.is_ready("taken"), seconds=45, why="taken over once the name is free")
+    eventually(lambda: space.is_ready("taken"), seconds=60, why="taken over once the name is free")
 
 
 def test_an_unschedulable_pod_shows_in_the_condition(operator: OperatorUnderTest, space: Space) -> None:

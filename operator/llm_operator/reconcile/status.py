@@ -51,7 +51,7 @@ class Progress:
     current: int
     """Pods of the current spec that answer."""
     settled: bool
-    """The Deployment controller has seen the latest template and no pod of an older one is left."""
+    """Everything is written, the Deployment controller has seen the latest template, no pod of an older one is left."""
 
     @property
     def complete(self) -> bool:
@@ -135,7 +135,9 @@ def _progress(situation: Situation) -> Progress:
     total, updated = counts.get("replicas", 0), counts.get("updatedReplicas", 0)
     ready = counts.get("readyReplicas", 0)
     seen = counts.get("observedGeneration", 0) >= child.generation
-    written = not any(apply.body["kind"] == "Deployment" for apply in situation.decision.applies)
+    # Pods may serve well, and be reached by nobody: their Service's name may be another one's.
+    refused = situation.blocked is not None
+    written = not refused and not any(apply.body["kind"] == "Deployment" for apply in situation.decision.applies)
     settled = seen and written and situation.decision.template is not None and total == updated
     # Only when no old pod is left is every ready pod one of the current spec; before that the pods themselves tell.
     if settled:

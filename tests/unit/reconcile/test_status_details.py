@@ -129,6 +129,17 @@ def test_a_plan_that_does_not_fit_stalls_only_where_it_is_heeded() -> None:
     )  # fmt: skip
 
 
+def test_a_service_that_is_another_ones_is_told_also_when_every_pod_serves() -> None:
+    of = resource()
+    observed = replace(serving(of), pods=(pod(of, ready=True, running=True),))
+    conflict = Trouble("NameConflict", "Service 'demo' exists and belongs to somebody else", stalled=True)
+    status = told(of, observed, blocked=conflict)
+    assert summary(status, "Ready") == ("False", "NameConflict", conflict.message)
+    assert summary(status, "Stalled") == ("True", "NameConflict", conflict.message)
+    assert summary(status, "Reconciling") == ("False", "Stalled", "")
+    assert summary(status, "Available")[0] == "True"
+
+
 def test_a_message_is_cut_to_what_the_field_takes() -> None:
     long = Trouble("WriteRefused", "a" * 5000, stalled=False)
     assert condition(told(resource(), Observed(), blocked=long), "Ready").message == "a" * MESSAGE_LIMIT
