@@ -8,14 +8,11 @@ be busy with other things.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
-from llm_operator.models import ModelShape, parse_config
 from llm_operator.planning import (
     Backend,
     Engine,
@@ -27,16 +24,11 @@ from llm_operator.planning import (
     gpu_by_name,
     plan,
 )
+from tests.unit.planning.helpers import shape
 
-ROOT = Path(__file__).parents[2]
 ONE_PLAN_SECONDS = 0.005
 GRID_SECONDS = 1.0
 RUNS = 20
-
-
-def shape(name: str) -> ModelShape:
-    """Return the shape of a public model."""
-    return parse_config(json.loads((ROOT / "tests/unit/models/configs" / f"{name}.json").read_text()))
 
 
 def best(work: Callable[[], object], runs: int = RUNS) -> float:

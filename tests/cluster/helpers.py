@@ -26,6 +26,14 @@ def llm(name: str, **spec: Any) -> JSON:
     }
 
 
+def condition_of(body: JSON | None, kind: str) -> tuple[str, str, str]:
+    """Status, reason and message of an object's condition; empty where it is not there."""
+    for entry in ((body or {}).get("status") or {}).get("conditions") or ():
+        if entry["type"] == kind:
+            return entry["status"], entry["reason"], entry["message"]
+    return "", "", ""
+
+
 class Space:
     """A namespace of its own on a control plane."""
 
@@ -61,22 +69,15 @@ class Space:
         """Names of all objects of a kind."""
         return {item["metadata"]["name"] for item in self.plane.request("GET", self.path(kind))["items"]}
 
-    def condition(self, name: str, kind: str) -> tuple[str, str, str] | None:
-        """Status, reason and message of a condition."""
-        body = self.get(KIND, name)
-        for entry in ((body or {}).get("status") or {}).get("conditions") or ():
-            if entry["type"] == kind:
-                return entry["status"], entry["reason"], entry["message"]
-        return None
+    def condition(self, name: str, kind: str) -> tuple[str, str, str]:
+        """Status, reason and message of a condition; empty where it is not there."""
+        return condition_of(self.get(KIND, name), kind)
 
     def is_ready(self, name: str) -> bool:
         """Whether Ready is True for the current generation."""
         body = self.get(KIND, name)
-        status = (body or {}).get("status") or {}
-        ready = self.condition(name, "Ready")
         return (
             body is not None
-            and ready is not None
-            and ready[0] == "True"
-            and status["observedGeneration"] == body["metadata"]["generation"]
+            and condition_of(body, "Ready")[0] == "True"
+            and body["status"]["observedGeneration"] == body["metadata"]["generation"]
         )

@@ -145,13 +145,13 @@ def uid(space: Space, job: str) -> str:
 
 
 def reason(space: Space, name: str, kind: str) -> tuple[str, str]:
-    found = space.condition(name, kind) or ("", "", "")
-    return found[0], found[1]
+    return space.condition(name, kind)[:2]
 
 
 def becomes(space: Space, name: str, kind: str, status: str, why: str) -> None:
     eventually(
-        lambda: reason(space, name, kind) == (status, why), why=f"{kind} {status} {why}: {space.condition(name, kind)}"
+        lambda: reason(space, name, kind) == (status, why),
+        why=lambda: f"{kind} {status} {why}: {space.condition(name, kind)}",
     )
 
 
@@ -275,7 +275,7 @@ def test_a_model_that_nobody_uses_is_removed_when_asked(operator: OperatorUnderT
     space.patch(job, ask, "Job")
     eventually(lambda: "llm-operator.dev/remove" not in noted(space, job), why="an object asks: the wish is void")
     space.delete(KIND, "demo")
-    eventually(lambda: "llm-operator.dev/unused-since" in jobs(space)[0]["metadata"]["annotations"], 90, "unused")
+    eventually(lambda: "llm-operator.dev/unused-since" in noted(space, job), 90, "unused")
     space.patch(job, ask, "Job")
     removal = removal_name("models", DIRECTORY)
     # The pods go when the garbage collector has found the kind, which it looks for every half minute.

@@ -9,6 +9,7 @@ from devcluster.client import NOT_FOUND, ApiError
 from devcluster.session import Session
 from llm_operator.api import KIND
 from llm_operator.kube.client import PATHS
+from tests.cluster.helpers import condition_of
 from tests.waiting import eventually
 
 JSON = dict[str, Any]
@@ -77,10 +78,7 @@ class Space:
 
     def condition(self, name: str, kind: str) -> tuple[str, str, str]:
         """Status, reason and message of a condition; empty where it is not there."""
-        for entry in self.status(name).get("conditions", []):
-            if entry["type"] == kind:
-                return entry["status"], entry["reason"], entry["message"]
-        return "", "", ""
+        return condition_of(self.get(KIND, name), kind)
 
     def becomes(self, name: str, kind: str, status: str, reason: str = "", seconds: float = 120) -> None:
         """Wait until a condition has a status, and a reason where one is given."""

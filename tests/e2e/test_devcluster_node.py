@@ -95,7 +95,14 @@ def test_down_after_the_tool_was_killed_while_starting(before: dict[str, object]
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    eventually(lambda: read(NAME) is not None, why="the tool records what it is about to do", every=0.02)
+
+    def recorded() -> bool:
+        if read(NAME) is not None:
+            return True
+        assert tool.poll() is None
+        return False
+
+    eventually(recorded, why="the tool records what it is about to do", every=0.02)
     time.sleep(seconds)
     tool.kill()
     tool.wait()

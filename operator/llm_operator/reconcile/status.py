@@ -135,9 +135,8 @@ def _progress(situation: Situation) -> Progress:
     total, updated = counts.get("replicas", 0), counts.get("updatedReplicas", 0)
     ready = counts.get("readyReplicas", 0)
     seen = counts.get("observedGeneration", 0) >= child.generation
-    # Pods may serve well, and be reached by nobody: their Service's name may be another one's.
-    refused = situation.blocked is not None
-    written = not refused and not any(apply.body["kind"] == "Deployment" for apply in situation.decision.applies)
+    # What is left to write was refused. Pods may serve well without it, and a Service of another one's lead elsewhere.
+    written = not situation.decision.applies
     settled = seen and written and situation.decision.template is not None and total == updated
     # Only when no old pod is left is every ready pod one of the current spec; before that the pods themselves tell.
     if settled:

@@ -11,6 +11,7 @@ from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Child, Observed, Pod, child_from
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import unknown_outcome
+from llm_operator.reconcile.status import Situation
 
 UID = "11111111-1111-4111-8111-111111111111"
 NOW = "2026-01-01T00:00:00Z"
@@ -58,6 +59,11 @@ def serving(of: LLMDeployment) -> Observed:
     count = of.spec.replicas
     counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), count)
     return applied(of, observedGeneration=1, **counts)
+
+
+def situation(of: LLMDeployment, observed: Observed, **fields: Any) -> Situation:
+    """What status is judged from; fields replace what would be decided and planned."""
+    return replace(Situation(of, observed, decide(of, observed, plan(of)), plan(of)), **fields)
 
 
 def pod(of: LLMDeployment, **fields: Any) -> Pod:

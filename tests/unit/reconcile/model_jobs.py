@@ -14,13 +14,19 @@ from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.jobs import JobView, job_from
 from llm_operator.reconcile.observed import ContainerEnd, Observed, Pod
-from tests.unit.reconcile.build import pod
+from tests.unit.reconcile.build import pod, resource
 
 TOOLS = ToolSettings(image="tools:1", quantize_image="lmdeploy:1")
+HUB = {"huggingFace": {"repository": "org/model"}}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIRECTORY = f"models/hf--org--model/{COMMIT}"
 CLAIM = ClaimFacts("models", "claim-uid", single_node=True)
 CONFIG = {"architectures": ["LlamaForCausalLM"]}
+
+
+def cached(**spec: Any) -> LLMDeployment:
+    """An object whose model is fetched from a hub into a claim."""
+    return resource(**{"model": HUB, "cache": {"claimName": "models"}, **spec})
 
 
 def packed(config: object) -> str:

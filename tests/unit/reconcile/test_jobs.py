@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,8 +17,7 @@ RAW: dict[str, Any] = {"metadata": {"name": "llm-fetch-0", "uid": "1", "resource
 
 
 def ended(exit_code: int, message: str, finished_at: str = "2026-01-01T00:00:00Z", **fields: Any) -> Pod:
-    end = ContainerEnd(exit_code, None, "", message)
-    return pod(OF, end=replace(end, finished_at=finished_at), **fields)
+    return pod(OF, end=ContainerEnd(exit_code, None, "", message, finished_at), **fields)
 
 
 def test_a_result_is_read_from_the_last_line_that_is_one() -> None:

@@ -23,7 +23,9 @@ from tests.unit.reconcile.model_jobs import (
     COMMIT,
     CONFIG,
     DIRECTORY,
+    HUB,
     TOOLS,
+    cached,
     done,
     failed,
     fetched,
@@ -35,12 +37,7 @@ from tests.unit.reconcile.model_jobs import (
     tool_pod,
 )
 
-HUB = {"huggingFace": {"repository": "org/model"}}
 AWQ: dict[str, Any] = {"method": "AWQ"}
-
-
-def cached(**spec: Any) -> LLMDeployment:
-    return resource(**{"model": HUB, "cache": {"claimName": "models"}, **spec})
 
 
 def kinds(decision: Decision) -> list[tuple[str, str]]:

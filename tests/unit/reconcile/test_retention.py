@@ -20,9 +20,9 @@ from llm_operator.reconcile.retention import (
     fate_of,
 )
 from tests.unit.reconcile.build import pod, resource
-from tests.unit.reconcile.model_jobs import DIRECTORY, done, failed, fetched, job, stages, tool_pod
+from tests.unit.reconcile.model_jobs import DIRECTORY, cached, done, failed, fetched, job, stages, tool_pod
 
-OF = resource(model={"huggingFace": {"repository": "org/model"}}, cache={"claimName": "models"})
+OF = cached()
 FETCH = stages(OF)["fetch"]
 ENDED = datetime(2026, 1, 1, tzinfo=UTC)
 SINCE = "2026-01-01T00:00:00Z"

@@ -14,11 +14,13 @@ from llm_operator.reconcile.jobs import JobView
 from llm_operator.reconcile.observed import ContainerEnd, Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Preparation, prepare
-from tests.unit.reconcile.build import plan, pod, resource
+from tests.unit.reconcile.build import plan, pod
 from tests.unit.reconcile.model_jobs import (
     COMMIT,
     DIRECTORY,
+    HUB,
     TOOLS,
+    cached,
     done,
     failed,
     fetched,
@@ -27,10 +29,9 @@ from tests.unit.reconcile.model_jobs import (
     seen,
     stages,
     tool_pod,
-)  # fmt: skip
+)
 
-HUB = {"huggingFace": {"repository": "org/model"}}
-OF = resource(model=HUB, cache={"claimName": "models"})
+OF = cached()
 FETCH = stages(OF)["fetch"]
 AGAIN = f"; it is tried again later, at once after `kubectl delete job {FETCH.job_name}`"
 RECIPE = {"method": "AWQ"}
@@ -40,12 +41,12 @@ def prepared(of: LLMDeployment, observed: Observed, outcome: PlanOutcome | None 
     return prepare(of, observed, outcome or plan(of), TOOLS)
 
 
-def words_of(preparation: Preparation) -> list[str]:
-    """The command line of the Job that is to be made."""
+def output_of(preparation: Preparation) -> str:
+    """The directory that the Job which is to be made writes."""
     (body,) = preparation.writes
     (container,) = body["spec"]["template"]["spec"]["containers"]
     words: list[str] = container["args"]
-    return words
+    return words[words.index("--output") + 1]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_missing_claim_may_still_come() -> None:
 
 
 def test_a_refused_recipe_waits_for_the_user() -> None:
-    of = resource(model=HUB, cache={"claimName": "models"}, weightQuantization=RECIPE)
+    of = cached(weightQuantization=RECIPE)
     outcome = replace(plan(of), quantization_problems=("too wide", "too long"))
     found = prepared(of, seen(done(stages(of)["fetch"], fetched())), outcome)
     assert found.trouble == Trouble("RecipeRefused", "spec.weightQuantization: too wide; too long", stalled=True)
@@ -101,9 +102,8 @@ def test_a_refused_recipe_waits_for_the_user() -> None:
 def test_results_lie_beside_the_original_under_names_of_their_recipe() -> None:
     engine = {"type": "LMDeploy", "version": "0.9.2.post1", "conversion": "TurboMind"}
     model = {**HUB, "trustRemoteCode": True}
-    of = resource(engine=engine, model=model, cache={"claimName": "models"})
-    words = words_of(prepared(of, seen(done(stages(of)["fetch"], fetched()))))
-    output = words[words.index("--output") + 1]
+    of = cached(engine=engine, model=model)
+    output = output_of(prepared(of, seen(done(stages(of)["fetch"], fetched()))))
     digest = stages(of)["convert"].digest[:8]
     assert (output, len(digest)) == (f"{DIRECTORY}--turbomind-{digest}", 8)
 
@@ -111,10 +111,9 @@ def test_results_lie_beside_the_original_under_names_of_their_recipe() -> None:
 def test_a_result_of_an_image_lies_in_the_cache_by_the_images_name() -> None:
     def output(reference: str) -> str:
         model = {"image": {"reference": reference, "path": "weights"}}
-        of = resource(model=model, cache={"claimName": "models"}, weightQuantization=RECIPE)
+        of = cached(model=model, weightQuantization=RECIPE)
         assert "fetch" not in stages(of)
-        words = words_of(prepared(of, seen()))
-        return words[words.index("--output") + 1]
+        return output_of(prepared(of, seen()))
 
     first, second = output("registry.example/a:1"), output("registry.example/b:1")
     assert re.fullmatch(r"models/image--[0-9a-f]+/[0-9a-f]+--awq[-\w]*", first)
@@ -136,7 +135,7 @@ def test_a_result_of_an_image_lies_in_the_cache_by_the_images_name() -> None:
     ],
 )  # fmt: skip
 def test_a_quantization_is_told_in_the_recipes_words(more: dict[str, Any], told: dict[str, Any]) -> None:
-    of = resource(model=HUB, cache={"claimName": "models"}, weightQuantization=RECIPE)
+    of = cached(weightQuantization=RECIPE)
     result = {**quantized(), "quality": {}, **more}
     found = prepared(of, seen(done(stages(of)["fetch"], fetched()), done(stages(of)["quantize"], result)))
     assert found.prepared is not None

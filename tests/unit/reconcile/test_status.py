@@ -3,19 +3,14 @@ from typing import Any
 
 import pytest
 
-from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import LLMDeploymentStatus, MeasuredStatus, PlanStatus
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.observed import ContainerEnd, Observed
 from llm_operator.reconcile.status import Situation, status_of, transitions
-from tests.unit.reconcile.build import NOW, applied, plan, pod, resource, serving
+from tests.unit.reconcile.build import NOW, applied, plan, pod, resource, serving, situation
 
 LATER = "2026-01-01T01:00:00Z"
-
-
-def situation(of: LLMDeployment, observed: Observed, **fields: Any) -> Situation:
-    return Situation(of, observed, decide(of, observed, plan(of)), plan(of), **fields)
 
 
 def conditions(status: LLMDeploymentStatus) -> dict[str, tuple[str, str]]:

@@ -17,8 +17,8 @@ from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Preparation, StageReport
-from llm_operator.reconcile.status import MESSAGE_LIMIT, Situation, status_of, transitions
-from tests.unit.reconcile.build import NOW, applied, plan, pod, resource, serving
+from llm_operator.reconcile.status import MESSAGE_LIMIT, status_of, transitions
+from tests.unit.reconcile.build import NOW, applied, plan, pod, resource, serving, situation
 from tests.unit.reconcile.model_jobs import COMMIT, DIRECTORY
 
 FETCHING = ProgressStatus(stage="Fetching", summary="Fetching 10 %")
@@ -26,8 +26,7 @@ FETCHING = ProgressStatus(stage="Fetching", summary="Fetching 10 %")
 
 def told(of: LLMDeployment, observed: Observed, **fields: Any) -> LLMDeploymentStatus:
     """The status; fields of the situation replace what would be decided and planned."""
-    situation = Situation(of, observed, decide(of, observed, plan(of)), plan(of))
-    return status_of(replace(situation, **fields), NOW)
+    return status_of(situation(of, observed, **fields), NOW)
 
 
 def condition(status: LLMDeploymentStatus, kind: str) -> Condition:
@@ -131,7 +130,8 @@ def test_a_plan_that_does_not_fit_stalls_only_where_it_is_heeded() -> None:
 
 def test_a_service_that_is_another_ones_is_told_also_when_every_pod_serves() -> None:
     of = resource()
-    observed = replace(serving(of), pods=(pod(of, ready=True, running=True),))
+    children = {kind: child for kind, child in serving(of).children.items() if kind != "Service"}
+    observed = Observed(children=children, pods=(pod(of, ready=True, running=True),))
     conflict = Trouble("NameConflict", "Service 'demo' exists and belongs to somebody else", stalled=True)
     status = told(of, observed, blocked=conflict)
     assert summary(status, "Ready") == ("False", "NameConflict", conflict.message)
