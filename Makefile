@@ -51,9 +51,10 @@ $(STAMP): requirements-dev.lock pyproject.toml
 ##### Generated files
 
 .PHONY: generate
-generate: venv ## Write the CRD from the pydantic types, and copy it into the chart
+generate: venv ## Write the CRD, rules and dashboards that are made from code
 	$(PY) -m llm_operator.api.crd --write crds/
 	cp crds/$(CRD) helm/llm-operator/files/$(CRD)
+	$(PY) -m llm_operator.monitoring --write helm/llm-operator/files
 
 ##### Checks
 
@@ -64,6 +65,7 @@ lint: venv ## Style, types, layers, generated files, chart
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PY) -m llm_operator.api.crd --check crds/
+	$(PY) -m llm_operator.monitoring --check helm/llm-operator/files
 	@cmp crds/$(CRD) helm/llm-operator/files/$(CRD) || { echo "the chart's CRD is stale: make generate" >&2; exit 1; }
 
 # Builds and downloads come before the tests: a test's time limit is for the test.

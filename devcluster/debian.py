@@ -3,8 +3,11 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
+from devcluster.cache import cache_dir, locked
 from devcluster.state import ClusterError
 
 NODE_PACKAGES = (
@@ -58,3 +61,44 @@ def ensure_packages(names: Sequence[str]) -> list[str]:
             return missing
     tail = "\n".join((result.stdout + result.stderr).splitlines()[-8:])
     raise ClusterError(f"apt-get could not install {wanted}:\n{tail}")
+
+
+def unpacked(name: str, *programs: str) -> Path:
+    """The folder of a Debian package's files, in the cache, without installing it: nothing of it is started.
+
+    Only for packages whose programs need no other package.
+
+    Args:
+        name: the package.
+        programs: files that must be there, relative to the folder.
+
+    Raises:
+        ClusterError: the package cannot be downloaded, or lacks one of the files.
+    """
+    folder = cache_dir() / "debian" / name
+    with locked(f"debian-{name}"):
+        if not all((folder / program).is_file() for program in programs):
+            _unpack(name, folder)
+    missing = [program for program in programs if not (folder / program).is_file()]
+    if missing:
+        raise ClusterError(f"the Debian package {name} has no {', '.join(missing)}")
+    return folder
+
+
+def _unpack(name: str, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
+        # apt downloads as a user of its own, who may not write to a folder of root's.
+        download = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", name]
+        for command in (download, ["apt-get", "update", "-q"], download):
+            result = subprocess.run(command, cwd=scratch, check=False, capture_output=True, text=True, timeout=600)
+            if result.returncode == 0 and command is download:
+                break
+        else:
+            tail = "\n".join((result.stdout + result.stderr).splitlines()[-4:])
+            raise ClusterError(f"apt-get could not download {name}:\n{tail}")
+        (archive,) = Path(scratch).glob("*.deb")
+        made = Path(scratch) / "files"
+        subprocess.run(["dpkg-deb", "--extract", str(archive), str(made)], check=True, timeout=600)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made.rename(folder)

@@ -26,7 +26,8 @@ from llm_operator.kube.web import WebServer
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.manifests.tools import ToolSettings
-from llm_operator.telemetry.metrics import CONTROLLER, DeviationCollector, Metrics, ObjectsCollector
+from llm_operator.telemetry.metrics import CONTROLLER, Metrics
+from llm_operator.telemetry.objects import ObjectsCollector, Served
 
 log = logging.getLogger("llm_operator")
 
@@ -83,8 +84,7 @@ class OperatorProcess:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
-        self._metrics.registry.register(ObjectsCollector(self._conditions))
-        self._metrics.registry.register(DeviationCollector(self._deviations))
+        self._metrics.registry.register(ObjectsCollector(self._served))
         web = WebServer(self._metrics, self._healthy, self._ready, self._options.host)
         await web.start(self._options.metrics_port, self._options.health_port)
         election: Leadership | None = None
@@ -193,15 +193,6 @@ class OperatorProcess:
             return "the cache is not filled yet"
         return self._healthy()
 
-    def _conditions(self) -> Iterable[list[tuple[str, str]]]:
-        for body in self._cache.objects.values():
-            entries = (body.get("status") or {}).get("conditions") or ()
-            yield [(entry["type"], entry["status"]) for entry in entries]
-
-    def _deviations(self) -> Iterable[tuple[str, str, float]]:
-        for (namespace, name), body in self._cache.objects.items():
-            status = body.get("status") or {}
-            planned = (status.get("plan") or {}).get("kvTokens")
-            measured = (status.get("measured") or {}).get("kvTokens")
-            if planned and measured is not None:
-                yield namespace, name, measured / planned - 1
+    def _served(self) -> Iterable[Served]:
+        for key, body in self._cache.objects.items():
+            yield Served(body, sum(pod.restarts for pod in self._cache.observed(key).pods))

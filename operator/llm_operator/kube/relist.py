@@ -31,6 +31,9 @@ class Relist:
         self._namespaces = namespaces
         self._metrics = metrics
         self._rounds_behind = dict.fromkeys(WATCHED_KINDS, 0)
+        for kind in WATCHED_KINDS:
+            # A series that begins with its first repair shows no increase.
+            metrics.relist_repairs.labels(kind=kind)
         self.synced = False
         """Every kind has been listed once: the cache is whole."""
 

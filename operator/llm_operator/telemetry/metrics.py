@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter as Counter_
-from collections.abc import Callable, Iterable, Iterator
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 CONTROLLER = "llmdeployment"
 
@@ -63,41 +58,3 @@ class Metrics:
             registry=reg,
         )
         self.leader = Gauge("leader_election_master_status", "1 while this process leads.", ["name"], registry=reg)
-
-
-class ObjectsCollector(Collector):
-    """Objects and their conditions, counted once per scrape instead of once per series."""
-
-    def __init__(self, objects: Callable[[], Iterable[Iterable[tuple[str, str]]]]) -> None:
-        self._objects = objects
-
-    def collect(self) -> Iterator[Metric]:
-        """Two gauges: all objects, and objects by condition type and status."""
-        total = 0
-        counts: Counter_[tuple[str, str]] = Counter_()
-        for conditions in self._objects():
-            total += 1
-            counts.update(conditions)
-        yield GaugeMetricFamily("llmdeployment_objects", "LLMDeployments there are.", value=total)
-        family = GaugeMetricFamily("llmdeployment_condition", "LLMDeployments by condition.", labels=["type", "status"])
-        for (kind, status), count in sorted(counts.items()):
-            family.add_metric([kind, status], count)
-        yield family
-
-
-class DeviationCollector(Collector):
-    """How far the running engines' KV caches are from their plans, of the objects where both are known."""
-
-    def __init__(self, deviations: Callable[[], Iterable[tuple[str, str, float]]]) -> None:
-        self._deviations = deviations
-
-    def collect(self) -> Iterator[Metric]:
-        """One gauge: measured less planned tokens, as a share of the planned ones."""
-        family = GaugeMetricFamily(
-            "llmdeployment_kv_tokens_deviation_ratio",
-            "KV tokens that the engine holds less those planned, as a share of those planned.",
-            labels=["namespace", "name"],
-        )
-        for namespace, name, share in self._deviations():
-            family.add_metric([namespace, name], share)
-        yield family

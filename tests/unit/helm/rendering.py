@@ -81,6 +81,15 @@ EVERYTHING: JSON = {
     "metrics": {
         "service": {"annotations": {"example.com/e": "f"}},
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "engines": {
+            "podMonitor": {
+                "enabled": True,
+                "protected": [{"namespace": "team", "name": "qwen", "secret": {"name": "qwen-key", "key": "key"}}],
+            }
+        },
+        "rules": {"enabled": True, "runbooks": "https://runbooks.example/llm"},
+        "dashboards": {"enabled": True, "annotations": {"grafana_folder": "LLM"}},
     },
     "networkPolicy": {
         "enabled": True,

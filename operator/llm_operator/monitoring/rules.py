@@ -1,0 +1,74 @@
+"""Recording rules that give both engines' metrics one set of names, by namespace and name of the LLMDeployment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llm_operator.engines.metric_names import engines, metric_names
+
+JSON = dict[str, Any]
+
+OBJECT = "namespace, name"
+"""The labels of every series: the operator's own metrics carry them, the engines' get them from the PodMonitor."""
+QUANTILES = (("p50", "0.5"), ("p95", "0.95"))
+HISTOGRAMS = (
+    "time_to_first_token_seconds",
+    "inter_token_latency_seconds",
+    "request_latency_seconds",
+    "request_queue_seconds",
+)
+COUNTERS = ("prompt_tokens", "generation_tokens", "requests_finished", "preemptions")
+WINDOW = "5m"
+
+
+def samples(quantity: str, suffix: str = "", window: str = "") -> str:
+    """The samples of a quantity of whichever engine a pod runs, as one PromQL expression.
+
+    Args:
+        quantity: one of `engines.metric_names.quantities()`.
+        suffix: `_bucket` for a histogram.
+        window: range for `rate()`; empty for the present value.
+    """
+    parts = []
+    for engine in engines():
+        for metric in metric_names(engine, quantity)[:1]:
+            text = f"{metric.name}{suffix}"
+            parts.append(f"rate({text}[{window}])" if window else text)
+    return " or ".join(parts)
+
+
+def _waiting() -> str:
+    """LMDeploy counts requests that its API server holds back apart, and may fall below 0 there (0.18.0, measured)."""
+    engine, api = (metric.name for metric in metric_names("LMDeploy", "requests_waiting"))
+    (other,) = (metric.name for metric in metric_names("VLLM", "requests_waiting"))
+    return f"{other} or ({engine} + clamp_min({api}, 0)) or {engine}"
+
+
+def recording_rules() -> list[JSON]:
+    """One rule per quantity, rate and quantile."""
+    rules = [
+        _rule("llm:requests_running", f"sum by ({OBJECT}) ({samples('requests_running')})"),
+        _rule("llm:requests_waiting", f"sum by ({OBJECT}) ({_waiting()})"),
+        _rule("llm:kv_cache_usage_ratio", f"max by ({OBJECT}) ({samples('kv_cache_usage_ratio')})"),
+        _rule(
+            "llm:kv_tokens_used",
+            f"sum by ({OBJECT}) ({samples('kv_cache_usage_ratio')}) * on ({OBJECT}) llmdeployment_measured_kv_tokens",
+        ),
+    ]
+    rules += [
+        _rule(f"llm:{counter}:rate{WINDOW}", f"sum by ({OBJECT}) ({samples(counter, window=WINDOW)})")
+        for counter in COUNTERS
+    ]
+    rules += [
+        _rule(
+            f"llm:{histogram}:{name}",
+            f"histogram_quantile({share}, sum by (le, {OBJECT}) ({samples(histogram, '_bucket', WINDOW)}))",
+        )
+        for histogram in HISTOGRAMS
+        for name, share in QUANTILES
+    ]
+    return rules
+
+
+def _rule(name: str, expression: str) -> JSON:
+    return {"record": name, "expr": expression}

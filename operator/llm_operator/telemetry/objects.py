@@ -1,0 +1,163 @@
+"""Metrics of each LLMDeployment, read from the cache once per scrape.
+
+The label values are those of the object itself, so that an alert names the object behind it. Series of an object end
+with the object: they are made anew at every scrape, and nothing is kept between two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+JSON = Mapping[str, Any]
+MAX_LABEL = 128
+"""Characters of a label value; longer ones are cut: a repository or an image may be as long as its author likes."""
+OBJECT = ("namespace", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One LLMDeployment as it was last seen.
+
+    Attributes:
+        body: the object, with metadata, spec and status as the API server holds them.
+        restarts: restarts of the engine's containers in the pods that exist.
+    """
+
+    body: JSON
+    restarts: int
+
+
+Value = Callable[[Served], float | None]
+
+
+def _held(holder: JSON, field: str) -> JSON:
+    value = holder.get(field)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _status(served: Served) -> JSON:
+    return _held(served.body, "status")
+
+
+def _at(holder: JSON, *path: str) -> float | None:
+    value: Any = holder
+    for step in path:
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _gpus(served: Served) -> float | None:
+    spec, status = _held(served.body, "spec"), _status(served)
+    each = _at(status, "plan", "gpusPerReplica") or _at(spec, "parallelism", "tensor")
+    replicas = _at(spec, "replicas")
+    return None if each is None else each * (1.0 if replicas is None else replicas)
+
+
+def _deviation(served: Served) -> float | None:
+    planned = _at(_status(served), "plan", "kvTokens")
+    measured = _at(_status(served), "measured", "kvTokens")
+    return measured / planned - 1 if planned and measured is not None else None
+
+
+def _desired(served: Served) -> float:
+    replicas = _at(_held(served.body, "spec"), "replicas")
+    return 1.0 if replicas is None else replicas
+
+
+GAUGES: Sequence[tuple[str, str, Value]] = (
+    ("replicas_desired", "Replicas that the spec asks for.", _desired),
+    ("replicas_ready", "Pods that serve the current spec.", lambda o: _at(_status(o), "readyReplicas") or 0.0),
+    ("gpus_requested", "GPUs of all replicas together, by the plan or by parallelism.tensor.", _gpus),
+    ("engine_restarts", "Restarts of the engine's containers in the pods that exist.", lambda o: float(o.restarts)),
+    ("plan_kv_tokens", "KV tokens of one replica, by the plan.", lambda o: _at(_status(o), "plan", "kvTokens")),
+    (
+        "measured_kv_tokens",
+        "KV tokens of one replica, by the engine.",
+        lambda o: _at(_status(o), "measured", "kvTokens"),
+    ),
+    (
+        "kv_tokens_deviation_ratio",
+        "KV tokens by the engine less those by the plan, as a share of the latter.",
+        _deviation,
+    ),
+    (
+        "seconds_to_ready",
+        "Seconds from the start of the engine's container to Ready.",
+        lambda o: _at(_status(o), "measured", "secondsToReady"),
+    ),
+    (
+        "progress_bytes",
+        "Bytes that the stage before serving has read or written.",
+        lambda o: _at(_status(o), "progress", "bytes"),
+    ),
+    ("progress_total_bytes", "Bytes of that stage in all.", lambda o: _at(_status(o), "progress", "totalBytes")),
+)
+"""Suffix of the metric's name, help and value; an object without the value has no series."""
+
+
+def info_labels(body: JSON) -> dict[str, str]:
+    """What an object serves and with what, as labels of `llmdeployment_info`."""
+    spec, status = _held(body, "spec"), _held(body, "status")
+    asked, runs = _held(spec, "engine"), _held(status, "engine")
+    tensor = _at(status, "plan", "tensor") or _at(spec, "parallelism", "tensor")
+    return {
+        "engine": _text(runs.get("type") or asked.get("type")),
+        "backend": _text(runs.get("backend") or asked.get("backend")),
+        "version": _text(runs.get("version") or asked.get("version")),
+        "model": _text(_model(_held(spec, "model"))),
+        "tensor": "" if tensor is None else str(int(tensor)),
+        "kv_cache": _text(_held(spec, "kvCache").get("quantization") or "None"),
+    }
+
+
+def _model(model: JSON) -> object:
+    for source, field in (("huggingFace", "repository"), ("modelScope", "repository"), ("image", "reference")):
+        if isinstance(model.get(source), Mapping):
+            return model[source].get(field)
+    claim = model.get("persistentVolumeClaim")
+    return f"{claim.get('claimName')}/{claim.get('path') or ''}" if isinstance(claim, Mapping) else None
+
+
+def _text(value: object) -> str:
+    return value[:MAX_LABEL] if isinstance(value, str) else ""
+
+
+class ObjectsCollector(Collector):
+    """Every object's conditions, plan and replicas, by namespace and name."""
+
+    def __init__(self, objects: Callable[[], Iterable[Served]]) -> None:
+        self._objects = objects
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of all objects; an object that cannot be read has no series and hides no other."""
+        seen = list(self._objects())
+        yield GaugeMetricFamily("llmdeployment_objects", "LLMDeployments in the cluster.", value=len(seen))
+        condition = GaugeMetricFamily(
+            "llmdeployment_condition",
+            "1 for the present status and reason of each condition of an LLMDeployment.",
+            labels=[*OBJECT, "type", "status", "reason"],
+        )
+        info = GaugeMetricFamily(
+            "llmdeployment_info",
+            "1; the labels say what an LLMDeployment serves.",
+            labels=[*OBJECT, "engine", "backend", "version", "model", "tensor", "kv_cache"],
+        )
+        gauges = [GaugeMetricFamily(f"llmdeployment_{suffix}", text, labels=OBJECT) for suffix, text, _ in GAUGES]
+        for served in seen:
+            meta = served.body["metadata"]
+            key = [meta["namespace"], meta["name"]]
+            info.add_metric([*key, *info_labels(served.body).values()], 1)
+            for entry in _status(served).get("conditions") or ():
+                condition.add_metric([*key, entry["type"], entry["status"], _text(entry.get("reason"))], 1)
+            for family, (_, _, value) in zip(gauges, GAUGES, strict=True):
+                number = value(served)
+                if number is not None:
+                    family.add_metric(key, number)
+        yield condition
+        yield info
+        yield from gauges

@@ -1,0 +1,237 @@
+"""Rules and alerts, loaded and run by the real promtool."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llm_operator.monitoring.__main__ import files
+from llm_operator.monitoring.alerts import ALERTS, Alert
+
+ROOT = Path(__file__).parents[3]
+JSON = dict[str, Any]
+BY_NAME = {alert.name: alert for alert in ALERTS}
+OBJECT = 'namespace="team", name="qwen"'
+ENGINE = f'{OBJECT}, pod="qwen-0", model_name="m", engine="0"'
+
+
+def run(promtool: Path, *arguments: str) -> None:
+    result = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.yaml"
+    path.write_text(files()["rules.yaml"])
+    return path
+
+
+def test_prometheus_takes_the_rules(promtool: Path, rules: Path) -> None:
+    run(promtool, "check", "rules", str(rules))
+
+
+def condition(kind: str, status: str, reason: str, values: str = "1+0x200") -> JSON:
+    labels = f'{OBJECT}, type="{kind}", status="{status}", reason="{reason}"'
+    return {"series": f"llmdeployment_condition{{{labels}}}", "values": values}
+
+
+def gauge(name: str, values: str, labels: str = OBJECT) -> JSON:
+    return {"series": f"{name}{{{labels}}}", "values": values}
+
+
+DESIRED = gauge("llmdeployment_replicas_desired", "1+0x200")
+LEADER = 'name="llm-operator", pod="a"'
+BUSY = gauge("vllm:num_requests_running", "4+0x200", ENGINE)
+TTFT = "lmdeploy:time_to_first_token_seconds_bucket"
+
+
+def buckets(values: dict[str, str]) -> list[JSON]:
+    return [gauge(TTFT, text, f'{ENGINE}, le="{bound}"') for bound, text in values.items()]
+
+
+# What fires, by alert: series, minutes, and the reason that the description must quote.
+FIRES: dict[str, tuple[list[JSON], int, str]] = {
+    "LLMDeploymentNotReady": ([condition("Ready", "False", "SecretMissing"), DESIRED], 11, "SecretMissing"),
+    "LLMDeploymentLoadingLong": ([condition("Ready", "Unknown", "Loading"), DESIRED], 61, "Loading"),
+    "LLMDeploymentStalled": ([condition("Stalled", "True", "InvalidSpec")], 6, "InvalidSpec"),
+    "LLMEngineRestarting": ([gauge("llmdeployment_engine_restarts", "0x10 1x10 2x10 3x40")], 45, ""),
+    "LLMEngineHung": (
+        [
+            BUSY,
+            gauge("vllm:generation_tokens_total", "500+0x60", ENGINE),
+            gauge("vllm:prompt_tokens_total", "900+0x60", ENGINE),
+        ],
+        20,
+        "",
+    ),
+    "LLMEngineKVCacheFull": (
+        [
+            gauge("lmdeploy:gpu_cache_usage_perc", "0.98+0x60", ENGINE),
+            gauge("lmdeploy:num_requests_waiting", "0+0x60", ENGINE),
+            gauge("lmdeploy:num_api_requests_waiting", "7+0x60", ENGINE),
+        ],
+        12,
+        "",
+    ),
+    "LLMEngineQueueGrowing": ([gauge("vllm:num_requests_waiting", "1+1x60", ENGINE)], 30, ""),
+    "LLMTimeToFirstTokenUnusual": (
+        buckets({"1": "0+60x300 18000+0x100", "10": "0+60x400", "+Inf": "0+60x400"}),
+        325,
+        "",
+    ),
+    "LLMPlanDeviation": (
+        [
+            gauge("llmdeployment_kv_tokens_deviation_ratio", "-0.2+0x60"),
+            condition("Planned", "True", "CapacityDiffers"),
+        ],
+        16,
+        "CapacityDiffers",
+    ),
+    "LLMModelDownloadStalled": (
+        [
+            gauge("llmdeployment_progress_bytes", "700+0x60"),
+            gauge("llmdeployment_progress_total_bytes", "1000+0x60"),
+            condition("ModelCached", "False", "Fetching"),
+        ],
+        22,
+        "Fetching",
+    ),
+    "LLMOperatorErrors": (
+        [
+            gauge("controller_runtime_reconcile_errors_total", "0+1x60", 'controller="llmdeployment"'),
+        ],
+        25,
+        "",
+    ),
+    "LLMOperatorNoLeader": ([], 6, ""),
+    "LLMOperatorTwoLeaders": (
+        [
+            gauge("leader_election_master_status", "1+0x60", LEADER),
+            gauge("leader_election_master_status", "1+0x60", LEADER.replace('"a"', '"b"')),
+        ],
+        3,
+        "",
+    ),
+    "LLMOperatorMissesChanges": ([gauge("llm_operator_relist_repairs_total", "0x10 3x30", 'kind="Pod"')], 15, ""),
+}
+# What must stay silent: the same quantities of objects that are well, parked, or busy in the usual way.
+QUIET: dict[str, tuple[list[JSON], int]] = {
+    "LLMDeploymentNotReady": (
+        [condition("Ready", "False", "Stopped"), gauge("llmdeployment_replicas_desired", "0+0x200")],
+        60,
+    ),
+    "LLMDeploymentLoadingLong": ([condition("Ready", "Unknown", "Loading"), DESIRED], 50),
+    "LLMDeploymentStalled": ([condition("Stalled", "False", "Progressing")], 60),
+    "LLMEngineRestarting": ([gauge("llmdeployment_engine_restarts", "0x30 1x60")], 60),
+    "LLMEngineHung": (
+        [
+            BUSY,
+            gauge("vllm:generation_tokens_total", "500+9x60", ENGINE),
+            gauge("vllm:prompt_tokens_total", "900+0x60", ENGINE),
+        ],
+        30,
+    ),
+    "LLMEngineKVCacheFull": (
+        [
+            gauge("lmdeploy:gpu_cache_usage_perc", "0.98+0x60", ENGINE),
+            gauge("lmdeploy:num_requests_waiting", "0+0x60", ENGINE),
+            gauge("lmdeploy:num_api_requests_waiting", "-202+0x60", ENGINE),
+        ],
+        30,
+    ),
+    "LLMEngineQueueGrowing": ([gauge("vllm:num_requests_waiting", "40-1x40", ENGINE)], 40),
+    "LLMTimeToFirstTokenUnusual": (
+        buckets({"1": "0x400", "10": "0+60x400", "+Inf": "0+60x400"}),
+        390,
+    ),
+    "LLMPlanDeviation": ([gauge("llmdeployment_kv_tokens_deviation_ratio", "0.01+0x60")], 30),
+    "LLMModelDownloadStalled": (
+        [
+            gauge("llmdeployment_progress_bytes", "700+5x60"),
+            gauge("llmdeployment_progress_total_bytes", "1000+0x60"),
+        ],
+        40,
+    ),
+    "LLMOperatorErrors": (
+        [gauge("controller_runtime_reconcile_errors_total", "5+0x60", 'controller="llmdeployment"')],
+        60,
+    ),
+    "LLMOperatorNoLeader": ([gauge("leader_election_master_status", "1+0x60", LEADER)], 60),
+    "LLMOperatorTwoLeaders": ([gauge("leader_election_master_status", "1+0x60", LEADER)], 60),
+    "LLMOperatorMissesChanges": ([gauge("llm_operator_relist_repairs_total", "3x60", 'kind="Pod"')], 50),
+}
+
+
+def evaluate(promtool: Path, rules: Path, series: list[JSON], minutes: int, expected: list[JSON], name: str) -> None:
+    case = {
+        "rule_files": [str(rules)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": series,
+                "alert_rule_test": [{"eval_time": f"{minutes}m", "alertname": name, "exp_alerts": expected}],
+            }
+        ],
+    }
+    path = rules.with_name("case.yaml")
+    path.write_text(yaml.safe_dump(case))
+    run(promtool, "test", "rules", str(path))
+
+
+def fired(alert: Alert, reason: str) -> JSON:
+    """The alert as it must fire, its description with the condition that the object has then."""
+    rule = next(
+        rule
+        for group in yaml.safe_load(files()["rules.yaml"])["groups"]
+        for rule in group["rules"]
+        if rule.get("alert") == alert.name
+    )
+    with_object = "namespace" in alert.summary
+    labels = {"severity": alert.severity, **({"namespace": "team", "name": "qwen"} if with_object else {})}
+    annotations = dict(rule["annotations"])
+    annotations["summary"] = annotations["summary"].replace("{{ $labels.namespace }}/{{ $labels.name }}", "team/qwen")
+    status = {"Stalled": "True", "Ready": "Unknown" if reason == "Loading" else "False", "ModelCached": "False"}
+    text = alert.description.replace("{{ $value | humanizePercentage }}", "-20%")
+    if alert.condition and reason:
+        text += f" Condition {alert.condition}: {status.get(alert.condition, 'True')}, {reason}."
+    return {"exp_labels": labels, "exp_annotations": {**annotations, "description": text}}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_alert_fires_and_names_the_object_and_its_reason(promtool: Path, rules: Path, name: str) -> None:
+    series, minutes, reason = FIRES[name]
+    evaluate(promtool, rules, series, minutes, [fired(BY_NAME[name], reason)], name)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_alert_is_silent_for_what_is_well(promtool: Path, rules: Path, name: str) -> None:
+    series, minutes = QUIET[name]
+    evaluate(promtool, rules, series, minutes, [], name)
+
+
+def test_a_changing_reason_does_not_start_the_clock_again(promtool: Path, rules: Path) -> None:
+    series = [
+        condition("Ready", "False", "ImagePullFailed", "1x5 _x60"),
+        condition("Ready", "False", "SecretMissing", "_x5 1x60"),
+        DESIRED,
+    ]
+    expected = [fired(BY_NAME["LLMDeploymentNotReady"], "SecretMissing")]
+    evaluate(promtool, rules, series, 11, expected, "LLMDeploymentNotReady")
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_each_alert_has_a_runbook(name: str) -> None:
+    page = ROOT / "docs" / "runbooks" / f"{name}.md"
+    assert page.is_file(), f"{page.relative_to(ROOT)} is missing"
+    assert page.read_text().startswith(f"# {name}\n")
+
+
+def test_there_is_no_runbook_without_an_alert() -> None:
+    pages = {page.stem for page in (ROOT / "docs" / "runbooks").glob("*.md")} - {"README"}
+    assert pages == set(BY_NAME)
