@@ -23,7 +23,7 @@ PARALLEL := --numprocesses 2 --dist loadfile
 CRD := llm-operator.dev_llmdeployments.yaml
 SOURCES := operator devcluster tests $(wildcard images)
 # In the order in which they fail fastest; `make test` runs them all and says how long each took.
-STAGES := prepare lint unit engines cluster-tests
+STAGES := prepare lint unit engines web cluster-tests
 
 .PHONY: help
 help: ## List the targets
@@ -88,6 +88,10 @@ unit: programs ## Tests that need no server
 .PHONY: engines
 engines: environments ## Rendered command lines against the engines' own argument parsers
 	$(PYTEST) $(PARALLEL) --no-loadscope-reorder tests/engines
+
+.PHONY: web
+web: environments ## The chat page in a real browser, in front of a fake engine
+	$(PYTEST) tests/web
 
 .PHONY: cluster-tests
 cluster-tests: programs ## Tests against a real API server and etcd

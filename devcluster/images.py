@@ -58,6 +58,7 @@ RECIPES: Mapping[str, Recipe] = {
         ROOT,
         ("images/model-tools", "operator/llm_operator/__init__.py", "operator/llm_operator/modeltools"),
     ),
+    "web": Recipe("debian-base", FOLDER / "web", (".",)),
     "cpu-test-base": Recipe("debian-base", FOLDER / "cpu-test-base", (".",), torch=True),
     "vllm-cpu-test": Recipe("cpu-test-base", FOLDER / "vllm-cpu-test", (".",)),
     "lmdeploy-cpu-test": Recipe("cpu-test-base", FOLDER / "lmdeploy-cpu-test", (".",)),

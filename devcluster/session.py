@@ -26,6 +26,7 @@ RELEASE = "llm-operator"
 IMAGES = {
     "operator": "docker.io/llm-operator/operator:dev",
     "model-tools": "docker.io/llm-operator/model-tools:dev",
+    "web": "docker.io/llm-operator/web:dev",
     "lmdeploy-cpu-test": "docker.io/llm-operator/lmdeploy-cpu-test:dev",
     "lmdeploy-convert-cpu-test": "docker.io/llm-operator/lmdeploy-convert-cpu-test:dev",
     "vllm-cpu-test": "docker.io/llm-operator/vllm-cpu-test:dev",

@@ -5,7 +5,8 @@
 
 LMDeploy's parsers need a few small packages: its worker stubs the rest. `lmdeploy lite` runs for real, in what the CPU
 test image holds. That and vLLM need torch: the CPU build from the folder that LLM_OPERATOR_WHEELS names (a wheel, or a
-`rebuild DIRECTORY` script that makes one), else PyPI's, which is larger.
+`rebuild DIRECTORY` script that makes one), else PyPI's, which is larger. The chat page has its image's packages, and
+its browser is Debian's Chromium.
 Sources of further versions lie beside the environments, without their compiled libraries, and go on PYTHONPATH.
 """
 
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from devcluster.cache import Steps, cache_dir
+from devcluster.debian import ensure_packages, missing_packages
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -42,6 +44,9 @@ LITE_REQUIREMENTS = (
     REPOSITORY / "images" / "cpu-test-base" / "requirements.txt",
     REPOSITORY / "images" / "lmdeploy-cpu-test" / "requirements.txt",
 )
+WEB_REQUIREMENTS = REPOSITORY / "images" / "web" / "requirements.lock"
+BROWSER = Path("/usr/bin/chromium")
+BROWSER_PACKAGES = ("chromium", "fonts-dejavu-core")
 INSTALL_TIMEOUT_SECONDS = 1800
 COMPLETE = ".complete"
 
@@ -77,6 +82,8 @@ def prepare() -> None:
             (f"{engine} {version}", functools.partial(sources, engine, version)) for version in tested_versions(engine)
         ]
     wanted.append(("lmdeploy lite: environment", lite_interpreter))
+    wanted.append(("chat page: environment", web_interpreter))
+    wanted.append(("chat page: browser", ensure_browser))
     steps = Steps("engines", len(wanted))
     for name, make in wanted:
         with steps.step(name):
@@ -85,14 +92,14 @@ def prepare() -> None:
 
 def prepared() -> bool:
     """Whether nothing is missing, so that there is no progress to show."""
-    folders = [_lite_environment(), *(_environment(engine) for engine in TESTED)]
+    folders = [_lite_environment(), _web_environment(), *(_environment(engine) for engine in TESTED)]
     folders += [
         folder
         for engine in TESTED
         for version in tested_versions(engine)
         if (folder := _sources(engine, version)) is not None
     ]
-    return all((folder / COMPLETE).exists() for folder in folders)
+    return BROWSER.exists() and all((folder / COMPLETE).exists() for folder in folders)
 
 
 def interpreter(engine: str) -> Path:
@@ -122,6 +129,26 @@ def lite_interpreter() -> Path:
     return folder / "bin" / "python"
 
 
+def web_interpreter() -> Path:
+    """The Python that runs the chat page, from its image's own list of packages."""
+    folder = _web_environment()
+    with _made_once(folder) as target:
+        if target is not None:
+            _install(_virtual_environment(target), "--no-deps", "-r", str(WEB_REQUIREMENTS))
+    return folder / "bin" / "python"
+
+
+def ensure_browser() -> Path:
+    """Chromium, installed with apt-get where it is missing and this machine has apt-get.
+
+    Raises:
+        ClusterError: it can't be installed: no apt-get, or no root.
+    """
+    if not BROWSER.exists() or missing_packages(BROWSER_PACKAGES):
+        ensure_packages(BROWSER_PACKAGES)
+    return BROWSER
+
+
 def sources(engine: str, version: str) -> Path | None:
     """Folder for PYTHONPATH that holds this version of the engine; None where the environment itself has it."""
     folder = _sources(engine, version)
@@ -149,6 +176,10 @@ def _environment(engine: str) -> Path:
 def _lite_environment() -> Path:
     lists = [requirements.read_text() for requirements in LITE_REQUIREMENTS]
     return cache_root() / f"lmdeploy-lite-env-{_key(*lists, f'torch {TORCH}', sys.version)}"
+
+
+def _web_environment() -> Path:
+    return cache_root() / f"chat-page-env-{_key(WEB_REQUIREMENTS.read_text(), sys.version)}"
 
 
 def _sources(engine: str, version: str) -> Path | None:
@@ -241,6 +272,7 @@ def main() -> None:
         for version in known_versions(engine) if arguments.all else tested:
             print(" ", version, sources(engine, version) or "(in the environment)")
     print("lmdeploy lite", lite_interpreter())
+    print("chat page", web_interpreter())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""A chat page in front of one OpenAI-compatible server."""

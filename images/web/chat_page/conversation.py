@@ -1,0 +1,93 @@
+"""A conversation between the page's messages and the API's. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chat_page import thoughts
+
+NOTICE = "notice"
+"""Id of a message by which the page itself speaks."""
+Message = dict[str, Any]
+
+
+def to_api(system: str, history: Sequence[Mapping[str, Any]], question: str) -> list[dict[str, str]]:
+    """What is sent: no thoughts, no notices, and no question that stayed without an answer."""
+    said: list[dict[str, str]] = []
+    for message in history:
+        metadata = message.get("metadata") or {}
+        if metadata.get("title") or metadata.get("id") == NOTICE:
+            continue
+        text = text_of(message.get("content"))
+        if message["role"] == "user" and said and said[-1]["role"] == "user":
+            said.pop()
+        if text.strip():
+            said.append({"role": str(message["role"]), "content": text})
+    if said and said[-1]["role"] == "user":
+        said.pop()
+    if system.strip():
+        said.insert(0, {"role": "system", "content": system.strip()})
+    return [*said, {"role": "user", "content": question}]
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content, which is a text or a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Mapping):
+        return str(content.get("text") or "")
+    if isinstance(content, Sequence):
+        return "".join(text_of(part) for part in content)
+    return ""
+
+
+@dataclass(slots=True)
+class Draft:
+    """An answer so far."""
+
+    thought: str = ""
+    """What the engine itself told apart as thoughts."""
+    text: str = ""
+    """The answer's text, perhaps with thoughts between tags."""
+    finish: str = ""
+    """Why it ended; empty while it goes on."""
+    began: float | None = None
+    thought_seconds: float | None = None
+    """How long the thoughts took; None while they go on."""
+
+    def add(self, thought: str, text: str, now: float) -> None:
+        """What the engine sent at a time in seconds."""
+        self.thought += thought
+        self.text += text
+        if self.began is None and (thought or text):
+            self.began = now
+        if self.thought_seconds is None and self.began is not None and thoughts.split(self.text)[1]:
+            self.thought_seconds = now - self.began
+
+    def shown(self, *, done: bool = False) -> list[Message]:
+        """The messages that show it: thoughts, folded when they have ended, then the answer."""
+        inner, answer = thoughts.split(self.text)
+        thought = "\n\n".join(part for part in (self.thought.strip(), inner) if part)
+        messages: list[Message] = []
+        if thought:
+            over = done or bool(answer)
+            metadata: Message = {"title": "Thoughts" if over else "Thinking …", "status": "done" if over else "pending"}
+            if over and self.thought_seconds is not None:
+                metadata["duration"] = round(self.thought_seconds, 1)
+            messages.append({"role": "assistant", "content": thought, "metadata": metadata})
+        if answer:
+            messages.append({"role": "assistant", "content": answer})
+        return messages
+
+
+def waiting(seconds: float) -> Message:
+    """What is shown until the first token."""
+    title = "Waiting for the first token …" if seconds < 3 else f"Waiting for the first token … {seconds:.0f} s"
+    return {"role": "assistant", "content": "", "metadata": {"title": title, "status": "pending"}}
+
+
+def notice(text: str) -> Message:
+    """A sentence of the page itself."""
+    return {"role": "assistant", "content": text, "metadata": {"id": NOTICE}}
