@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 from llm_operator.api import GROUP, KIND, PLURAL, VERSION
 from llm_operator.cli.errors import BadInputError
+from llm_operator.foreign import read_json
 
 JSON = dict[str, Any]
 
@@ -126,7 +126,7 @@ def _refusal(error: client.ApiException) -> str:
 def _message(body: Any) -> str:
     """The message of an API server's Status."""
     try:
-        status = json.loads(body or "")
+        status = read_json(body or "", limit=1 << 20)
     except ValueError:
         return ""
     return str(status.get("message", "")) if isinstance(status, dict) else ""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from llm_operator.engines.table import Capabilities, Option
 from llm_operator.engines.types import Refusal
+from llm_operator.foreign import read_json
 
 FIELD = "spec.engine.extraArgs"
+LONGEST_NUMBER = 30
+"""Characters; beyond them `1.5k` overflows a float, and an integer takes quadratic time."""
 # argparse takes `-1` as a value, but vLLM reads `-0.5` as a dotted option (vLLM 0.33.0, vllm/utils/argparse_utils.py).
 _NEGATIVE = re.compile(r"-[0-9]+")
 _NUMBER = re.compile(r"[0-9]+|[0-9]+(\.[0-9]+)?[kmgt]|[0-9]+[KMGT]")
@@ -19,10 +22,18 @@ _NUMBER = re.compile(r"[0-9]+|[0-9]+(\.[0-9]+)?[kmgt]|[0-9]+[KMGT]")
 # Options that vLLM reads into structures of its own; what is inside them is the engine's to judge.
 _STRUCTURED = ("-config", "-buckets", "-loras", "-kwargs", "-op-priority", "-overrides")
 
+# Of one argument; the CRD allows 2,048 characters.
+_JSON_BYTES = 4096
+
+
+def _json(text: str) -> Any:
+    return read_json(text, _JSON_BYTES)
+
+
 _READERS: Mapping[str, tuple[Callable[[str], object], str]] = {
     "int": (int, "a whole number"),
     "float": (float, "a number"),
-    "json": (json.loads, "JSON"),
+    "json": (_json, "JSON"),
 }
 
 
@@ -57,7 +68,7 @@ def whole_number(text: str) -> int | None:
 
     `4k` is 4,000, `4K` is 4,096, `1.5k` is 1,500 (vLLM 0.33.0, vllm/utils/argparse_utils.py, human_readable_int).
     """
-    if _NUMBER.fullmatch(text) is None:
+    if _NUMBER.fullmatch(text) is None or len(text) > LONGEST_NUMBER:
         return None
     if text.isdigit():
         return int(text)
@@ -185,7 +196,7 @@ def _values(engine: str, table: Capabilities, rules: Rules, item: Given) -> list
 
 def _is_json(name: str, value: str) -> bool:
     try:
-        content = json.loads(value)
+        content = _json(value)
     except ValueError:
         return False
     return isinstance(content, dict) or not name.endswith("-config")
@@ -196,7 +207,7 @@ def _value_problem(option: Option, value: str) -> str | None:
         # `None` among the choices is Python's, for leaving the option out; no text equals it.
         possible = [choice for choice in option.choices if choice != "None"]
         return None if value in possible else f"is not allowed; expected one of {', '.join(possible)}"
-    if option.type == "number" and _NUMBER.fullmatch(value) is None:
+    if option.type == "number" and whole_number(value) is None:
         return "is not a number that the engine reads; expected such as 4096, 4k or 4G (not 4Gi)"
     if option.type == "other" and option.names[0].endswith(_STRUCTURED) and not _is_json(option.names[0], value):
         return "is not a JSON object" if option.names[0].endswith("-config") else "is not JSON"

@@ -88,14 +88,20 @@ class Cache:
         name = labels.get(LABEL_DEPLOYMENT) if raw["kind"] == "Pod" else meta["name"]
         return (meta["namespace"], name) if name else None
 
-    def update(self, raw: Mapping[str, Any]) -> Key | None:
-        """Take in a live object; the key to reconcile, or None when it was known already."""
+    def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> Key | None:
+        """Take in a live object; the key to reconcile, or None when it was known already.
+
+        Args:
+            raw: as the API server sent it.
+            replace: another version counts although it is lower: a list says what is there, also after etcd was
+                restored from a backup.
+        """
         key, kind = self.key_of(raw), raw["kind"]
         if key is None:
             return None
         version = raw["metadata"]["resourceVersion"]
-        known = self._version(kind, key, raw["metadata"]["name"])
-        if known is not None and not _newer(version, known):
+        known = self.version(kind, key, raw["metadata"]["name"])
+        if known is not None and (version == known if replace else not _newer(version, known)):
             return None
         if kind == KIND:
             self.objects[key] = _trimmed(raw)
@@ -112,7 +118,7 @@ class Cache:
         key, kind, meta = self.key_of(raw), raw["kind"], raw["metadata"]
         if key is None:
             return None
-        known = self._version(kind, key, meta["name"])
+        known = self.version(kind, key, meta["name"])
         # A successor of the same name may be known already: the answer to an apply comes before the watch's events.
         if known is not None and not _newer(known, meta["resourceVersion"]):
             self.forget(kind, key, meta["name"])
@@ -152,7 +158,8 @@ class Cache:
             if kind in children
         ]
 
-    def _version(self, kind: str, key: Key, name: str) -> str | None:
+    def version(self, kind: str, key: Key, name: str) -> str | None:
+        """The resourceVersion that is known of one object; None if it is not known."""
         if kind == KIND:
             body = self.objects.get(key)
             return body["metadata"]["resourceVersion"] if body else None

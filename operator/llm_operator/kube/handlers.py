@@ -8,8 +8,8 @@ from typing import Any
 import kopf
 
 from llm_operator.api import GROUP, KIND, PLURAL, VERSION
-from llm_operator.kube.cache import Cache
 from llm_operator.kube.connection import Connection
+from llm_operator.kube.intake import Intake
 from llm_operator.kube.relist import CHILD_SELECTOR
 from llm_operator.kube.workqueue import WorkQueue
 
@@ -81,7 +81,7 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-def register(registry: kopf.OperatorRegistry, connection: Connection, cache: Cache, queue: WorkQueue) -> None:
+def register(registry: kopf.OperatorRegistry, connection: Connection, intake: Intake, queue: WorkQueue) -> None:
     """Declare the watches and the login."""
 
     @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator,unused-ignore]
@@ -89,13 +89,13 @@ def register(registry: kopf.OperatorRegistry, connection: Connection, cache: Cac
         return connection.for_kopf()
 
     for kind, (group, version, plural) in RESOURCES.items():
-        kopf.on.event(group, version, plural, registry=registry, id=f"watch-{plural}")(_handler(kind, cache, queue))
+        kopf.on.event(group, version, plural, registry=registry, id=f"watch-{plural}")(_handler(kind, intake, queue))
 
 
-def _handler(kind: str, cache: Cache, queue: WorkQueue) -> Callable[..., None]:
+def _handler(kind: str, intake: Intake, queue: WorkQueue) -> Callable[..., None]:
     async def handle(event: Any, **_: Any) -> None:
         raw = {**event["object"], "kind": kind}
-        key = cache.remove(raw) if event["type"] == "DELETED" else cache.update(raw)
+        key = intake.remove(raw) if event["type"] == "DELETED" else intake.update(raw)
         if key is not None:
             # A deletion is news whoever asked for it.
             queue.add(key, None if event["type"] == "DELETED" else (kind, raw["metadata"]["resourceVersion"]))

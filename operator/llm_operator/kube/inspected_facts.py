@@ -8,7 +8,7 @@ import functools
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.kube.model_facts import ModelFacts, facts_of
 from llm_operator.models import parse_config_text
-from llm_operator.reconcile.jobs import Result
+from llm_operator.reconcile.jobs import Result, unpacked_config
 from llm_operator.reconcile.prepare import Looked
 
 
@@ -21,8 +21,8 @@ def known_facts(spec: LLMDeploymentSpec, hub: ModelFacts, looked: Looked) -> Mod
     if hub.pending or hub.shape is not None:
         return hub
     state, result = looked
-    if result is not None and result.ok and result.config is not None:
-        return dataclasses.replace(_facts(result.config, result.weight_bytes), revision=result.revision)
+    if result is not None and result.ok and result.packed_config is not None:
+        return dataclasses.replace(_facts(result.packed_config, result.weight_bytes), revision=result.revision)
     if spec.model.hugging_face is not None or spec.model.model_scope is not None:
         return hub
     if state == "Running":
@@ -35,5 +35,9 @@ def _failed(result: Result) -> ModelFacts:
 
 
 @functools.lru_cache(maxsize=512)
-def _facts(config: str, weight_bytes: int | None) -> ModelFacts:
+def _facts(packed: str, weight_bytes: int | None) -> ModelFacts:
+    """By the packed text, which is short: 512 configs as they are would be half a gigabyte."""
+    config = unpacked_config(packed)
+    if config is None:
+        return ModelFacts(reason="ModelUnsupported", message="config.json as the Job reported it cannot be read")
     return facts_of(lambda: (parse_config_text(config), weight_bytes))

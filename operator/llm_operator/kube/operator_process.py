@@ -20,6 +20,7 @@ from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.controller import Controller, Planner
 from llm_operator.kube.handlers import register, settings
+from llm_operator.kube.intake import Intake
 from llm_operator.kube.lease import Leadership, leadership
 from llm_operator.kube.relist import Relist
 from llm_operator.kube.web import WebServer
@@ -130,7 +131,7 @@ class OperatorProcess:
 
     async def _watch(self) -> None:
         registry = kopf.OperatorRegistry()
-        register(registry, self._connection, self._cache, self._queue)
+        register(registry, self._connection, Intake(self._cache, self._metrics), self._queue)
         await kopf.operator(
             # Without one, kopf asks for the name of the user, and a pod's user id has no entry in /etc/passwd.
             identity=socket.gethostname(),  # type: ignore[arg-type,unused-ignore]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 
 from llm_operator.api.status import ProgressStatus
+from llm_operator.foreign import read_object
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.inventory import UNREADABLE
 from llm_operator.kube.workqueue import Key
@@ -27,10 +27,7 @@ def last_progress(text: str) -> ProgressStatus | None:
     for line in reversed(text.splitlines()):
         if '"progress"' not in line:
             continue
-        try:
-            report = json.loads(line)["progress"]
-        except (ValueError, KeyError, TypeError):
-            continue
+        report = read_object(line).get("progress")
         found = progress_status(report) if isinstance(report, dict) else None
         if found is not None:
             return found

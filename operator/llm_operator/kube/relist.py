@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from llm_operator.api import KIND
 from llm_operator.kube.cache import WATCHED_KINDS, Cache
 from llm_operator.kube.client import ApiClient
+from llm_operator.kube.intake import Intake
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
 from llm_operator.telemetry.metrics import Metrics
@@ -27,6 +28,7 @@ class Relist:
     ) -> None:
         self._client = client
         self._cache = cache
+        self._intake = Intake(cache, metrics)
         self._queue = queue
         self._namespaces = namespaces
         self._metrics = metrics
@@ -66,13 +68,15 @@ class Relist:
         repairs = 0
         for namespace in self._namespaces:
             async for raw in self._client.list(kind, namespace, "" if kind == KIND else CHILD_SELECTOR):
-                key = self._cache.key_of(raw)
-                if key is None:
+                entry = self._intake.entry(raw)
+                if entry is None:
                     continue
-                seen.add((key, raw["metadata"]["name"]))
-                if self._cache.update(raw) is not None:
+                seen.add(entry)
+                # What a watch has changed while the list was read is newer than the list.
+                unchanged = known.get(entry) == self._cache.version(kind, *entry)
+                if self._intake.update(raw, replace=unchanged) is not None:
                     repairs += 1
-                    self._queue.add(key)
+                    self._queue.add(entry[0])
         current = {(key, name): version for key, name, version in self._cache.entries(kind)}
         for entry, version in known.items():
             # What changed in the meantime is alive; what is unchanged and not listed is gone.

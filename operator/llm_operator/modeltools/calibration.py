@@ -23,6 +23,7 @@ from typing import Any
 from llm_operator.modeltools import child
 from llm_operator.modeltools.recipe import DATASETS, TEXT, Recipe
 from llm_operator.modeltools.report import Reason, ToolError
+from llm_operator.modeltools.text import read_json
 
 SHIPPED = Path(__file__).with_name("data") / "calibration.txt"
 TEXT_LIMIT_BYTES = 64 << 20
@@ -170,7 +171,7 @@ def probe(recipe: Recipe, model: Path, work: Path, env: Mapping[str, str]) -> in
     with child.running(command, cwd=work, env=own_modules(env), stdout=subprocess.PIPE) as process:
         output, _ = process.communicate()
     try:
-        answer = json.loads(output.decode(errors="replace").strip().splitlines()[-1])
+        answer = read_json(output.decode(errors="replace").strip().splitlines()[-1])
     except (ValueError, IndexError):
         answer = {"step": "tokenizer", "error": f"it ended with exit code {process.returncode}"}
     return outcome(recipe, answer)
@@ -217,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _count(tokenizer: object) -> int:
     lines = Path("wikitext", "train.jsonl").read_text(encoding="utf-8").splitlines()
-    text = _JOINT.join(json.loads(line)["text"] for line in lines)
+    text = _JOINT.join(read_json(line)["text"] for line in lines)
     return len(tokenizer(text)["input_ids"])  # type: ignore[operator]
 
 
@@ -236,7 +237,7 @@ def _load(tokenizer: object, options: argparse.Namespace) -> dict[str, object]:
 def _is_json_line(content: str) -> bool:
     first = next((line for line in content.splitlines() if line.strip()), "")
     try:
-        return isinstance(json.loads(first), dict)
+        return isinstance(read_json(first), dict)
     except ValueError:
         return False
 
@@ -248,7 +249,7 @@ def _json_lines(path: Path, content: str, cut: bool) -> list[str]:
         if not line.strip():
             continue
         try:
-            text = json.loads(line)["text"]
+            text = read_json(line)["text"]
         except (ValueError, KeyError, TypeError):
             text = None
         if not isinstance(text, str):

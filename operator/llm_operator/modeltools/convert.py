@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import re
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ from llm_operator.modeltools.machine import free_disk_bytes, readable
 from llm_operator.modeltools.recipe import architecture_of, check_remote_code, nested, release
 from llm_operator.modeltools.report import Progress, ToolError
 from llm_operator.modeltools.tensors import read_tensors
+from llm_operator.modeltools.text import read_json
 
 LAST_VERSION = "0.9.2.post1"
 """0.10.0 removed the command and the loading of workspaces."""
@@ -136,7 +136,7 @@ def _make(options: argparse.Namespace, directory: Path, progress: Progress) -> M
     model = layout.inside(options.root, options.model)
     version = lmdeploy_tool.installed_version() or options.tool_version
     conversion = Conversion(options.model_name, options.tensor, options.model_format, options.group_size)
-    config = json.loads(inspection.read_config(model))
+    config = read_json(inspection.read_config(model))
     check(config, conversion, version)
     check_remote_code(version, options.trust_remote_code)
     read_tensors(model)

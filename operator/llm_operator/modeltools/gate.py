@@ -11,6 +11,7 @@ from pathlib import Path
 from llm_operator.modeltools import calibration, child, layout, lmdeploy_tool
 from llm_operator.modeltools.layout import Marker
 from llm_operator.modeltools.report import ToolError
+from llm_operator.modeltools.text import read_json
 
 Quality = dict[str, object]
 _KILLED = (-9, 137)
@@ -50,7 +51,7 @@ def evaluate(options: argparse.Namespace, original: Path, quantized: Path, work:
     with child.running(command, cwd=work, env=env) as process:
         code = process.wait()
     try:
-        body = json.loads(answer.read_bytes())
+        body = read_json(answer.read_bytes())
     except (OSError, ValueError):
         why = "killed, probably for using too much memory" if code in _KILLED else f"exit code {code}"
         return {"error": f"the evaluation ended early: {why}"}
@@ -92,7 +93,7 @@ def judge(options: argparse.Namespace, quality: Quality | None) -> Quality | Non
 def annotate(directory: Path, marker: Marker, quality: Quality) -> Marker:
     """Add the quality to the marker of a directory that is published already. The lock is held."""
     path = directory / layout.MARKER
-    content = json.loads(path.read_bytes())
+    content = read_json(path.read_bytes())
     content["quality"] = quality
     written = path.with_name(f"{path.name}.new")
     with written.open("w") as file:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llm_operator.modeltools import layout, report
 from llm_operator.modeltools.report import Progress, ToolError
+from llm_operator.modeltools.text import read_json
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -63,7 +63,7 @@ def read_config(directory: Path) -> bytes:
     path = directory / CONFIG
     try:
         content = path.read_bytes()
-        valid = isinstance(json.loads(content), dict)
+        valid = isinstance(read_json(content), dict)
     except FileNotFoundError:
         found = sorted(entry.name for entry in directory.iterdir())[:10]
         raise ToolError(
@@ -118,7 +118,7 @@ def tensor_bytes(path: Path) -> int:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(HEADER_LIMIT, size - 8):
                 raise ValueError(f"a header of {length} bytes")
-            header: dict[str, Any] = json.loads(file.read(length))
+            header: dict[str, Any] = read_json(file.read(length))
         header.pop("__metadata__", None)
         end = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
@@ -133,7 +133,7 @@ def tensor_bytes(path: Path) -> int:
 
 def _names_of(index: Path) -> list[str]:
     try:
-        places = json.loads(index.read_bytes())["weight_map"]
+        places = read_json(index.read_bytes())["weight_map"]
         names = sorted(set(places.values()))
         if not names or any("/" in name for name in names):
             raise ValueError("no files, or files elsewhere")

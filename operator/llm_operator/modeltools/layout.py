@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llm_operator.modeltools.report import ToolError
+from llm_operator.modeltools.text import read_json
 
 MODELS = "models"
 MARKER = ".llm-operator.json"
@@ -112,7 +113,7 @@ def below(root: Path, relative: str) -> Path:
 def read_marker(directory: Path) -> Marker | None:
     """The marker, or None where there is none that this version understands."""
     try:
-        content = json.loads((directory / MARKER).read_bytes())
+        content = read_json((directory / MARKER).read_bytes())
         if content.pop("version") != MARKER_VERSION:
             return None
         files = {name: FileFacts(int(file["bytes"]), str(file["sha256"])) for name, file in content["files"].items()}

@@ -8,7 +8,6 @@ here must not lose the quantized weights.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from llm_operator.modeltools import report
 from llm_operator.modeltools.report import Progress, ToolError
+from llm_operator.modeltools.text import read_json
 
 DATA = Path(__file__).with_name("data")
 TEXT, PROMPTS = DATA / "evaluation.txt", DATA / "prompts.json"
@@ -186,7 +186,7 @@ def _perplexity(model: Any, tokens: Sequence[int], device: Any) -> float:
 
 def _prompts(tokenizer: Any) -> Iterator[list[int]]:
     """The golden prompts as the model is asked them: in its own template, where it has one."""
-    for prompt in json.loads(PROMPTS.read_text(encoding="utf-8")):
+    for prompt in read_json(PROMPTS.read_text(encoding="utf-8")):
         text = prompt
         if getattr(tokenizer, "chat_template", None):
             turn = [{"role": "user", "content": prompt}]

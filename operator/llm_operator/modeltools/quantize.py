@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from llm_operator.modeltools.layout import Marker
 from llm_operator.modeltools.recipe import CALIBRATIONS, DATASETS, Recipe, check, check_machine, recipe_of
 from llm_operator.modeltools.report import Progress, ToolError
 from llm_operator.modeltools.tensors import Tensor, read_tensors
+from llm_operator.modeltools.text import read_json
 
 COPIED_BYTES = 32 << 20
 """Largest file that is copied from the original: code, licence and the tokenizer's further formats are small."""
@@ -133,7 +133,7 @@ class Quantize:
     def _original(self) -> Original:
         options = self._options
         directory = layout.inside(options.root, options.model)
-        config = json.loads(inspection.read_config(directory))
+        config = read_json(inspection.read_config(directory))
         check(config, self._recipe, self._version)
         return Original(directory, options.model, config, read_tensors(directory), layout.read_marker(directory))
 
@@ -278,7 +278,7 @@ def _scratch() -> Iterator[Path]:
 def _whole(written: Path) -> bool:
     """Whether auto_awq's output is there: its weights agree with their headers."""
     try:
-        return "quantization_config" in json.loads(inspection.read_config(written)) and bool(read_tensors(written))
+        return "quantization_config" in read_json(inspection.read_config(written)) and bool(read_tensors(written))
     except ToolError:
         return False
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from llm_operator.modeltools.machine import free_disk_bytes, host_memory_bytes, readable
 from llm_operator.modeltools.report import ToolError
 from llm_operator.modeltools.tensors import Tensor
+from llm_operator.modeltools.text import read_json
 
 SUPPORT = Path(__file__).with_name("data") / "auto_awq.json"
 BITS = 4
@@ -238,7 +238,7 @@ def _check_architecture(architecture: str, recipe: Recipe, version: str) -> None
 
 def supported(version: str) -> tuple[list[str], list[str]]:
     """Architectures that a version quantizes: with or without calibration data, and without it only."""
-    releases = json.loads(SUPPORT.read_text())["releases"]
+    releases = read_json(SUPPORT.read_text())["releases"]
     fitting = [entry for entry in releases if release(entry["since"]) <= release(version)] or releases[:1]
     return fitting[-1]["calibrated"], fitting[-1]["without_data_only"]
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, NoReturn, TextIO
 
+from llm_operator.modeltools.text import read_json
+
 Stage = Literal[
     "Resolving",
     "Waiting",
@@ -191,7 +193,7 @@ def write_result(result_file: str, fields: Mapping[str, object]) -> None:
 
 def encode_config(config: bytes) -> str:
     """config.json as base64 of gzip of its compact form."""
-    compact = json.dumps(json.loads(config), separators=(",", ":"), ensure_ascii=False)
+    compact = json.dumps(read_json(config), separators=(",", ":"), ensure_ascii=False)
     return base64.b64encode(gzip.compress(compact.encode(), mtime=0)).decode()
 
 

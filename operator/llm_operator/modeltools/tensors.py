@@ -7,11 +7,11 @@ dtype, shape and place (https://github.com/huggingface/safetensors, README, "For
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 
 from llm_operator.modeltools import inspection
+from llm_operator.modeltools.text import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,6 @@ def _of_file(file: Path) -> list[Tensor]:
     inspection.tensor_bytes(file)  # refuses what is damaged
     with file.open("rb") as content:
         length = int.from_bytes(content.read(8), "little")
-        header = json.loads(content.read(length))
+        header = read_json(content.read(length))
     header.pop("__metadata__", None)
     return [Tensor(name, str(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()]

@@ -24,6 +24,7 @@ from typing import Any
 from llm_operator.modeltools import content, writeback
 from llm_operator.modeltools.hub import Hub, RateLimitedError, RemoteFile, unwritable
 from llm_operator.modeltools.report import ToolError
+from llm_operator.modeltools.text import read_json
 
 WORK = ".llm-operator-transfer"
 """Folder below the one that is written to, for everything that does not belong to the model."""
@@ -79,7 +80,7 @@ class Job:
     @staticmethod
     def read(path: Path) -> Job:
         """What `write` wrote."""
-        fields = json.loads(path.read_text())
+        fields = read_json(path.read_text())
         files = tuple(RemoteFile.of(file) for file in fields.pop("files"))
         return Job(**fields | {"folder": Path(fields["folder"]), "files": files})
 
@@ -113,7 +114,7 @@ class Journal:
 
     def _known(self, line: str) -> tuple[str, str] | None:
         try:
-            entry = json.loads(line)
+            entry = read_json(line)
             name, sha256, boot = entry.pop("name"), entry.pop("sha256"), entry.pop("boot")
             valid = boot == self._boot and entry == self._state(name)
         except (OSError, ValueError, KeyError):
@@ -219,7 +220,7 @@ class Downloads:
 def revision_of(folder: Path) -> str | None:
     """The revision that was asked for when a download into this folder began; None where nobody noted it."""
     try:
-        revision = json.loads((folder / WORK / NOTE).read_text())["revision"]
+        revision = read_json((folder / WORK / NOTE).read_text())["revision"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return revision if isinstance(revision, str) else None
@@ -246,7 +247,7 @@ def hub_of(source: str) -> Hub:
 def read_outcome(said: bytes) -> ToolError | None:
     """What the process said on its standard output, or None where it was killed before it could."""
     try:
-        fields: Mapping[str, Any] = json.loads(said)
+        fields: Mapping[str, Any] = read_json(said)
     except ValueError:
         return None
     if fields["reason"] == "HubRateLimited":

@@ -46,7 +46,9 @@ class _Entry:
 @cache
 def _catalogue() -> Mapping[str, _Entry]:
     """Return the entries by simplified name; the file is part of the package."""
-    content = json.loads(resources.files("llm_operator.planning").joinpath("gpus.json").read_text("utf-8"))
+    content = json.loads(  # noqa: TID251 - the package's own data
+        resources.files("llm_operator.planning").joinpath("gpus.json").read_text("utf-8")
+    )
     entries = {}
     for row in content["gpus"]:
         gpu = GpuFacts(row["product"], row["cudaBytes"], _capability(row["computeCapability"]), source=row["source"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic_core import from_json
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import Refusal, RefusedError, RenderRequest, check, render
+from llm_operator.foreign import read_json
 from llm_operator.manifests.common import ANNOTATION_MODEL, ANNOTATION_TEMPLATE, JSON, LABEL_INPUTS, inputs_hash
 from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
 from llm_operator.manifests.model_volume import Prepared, model_path
@@ -20,6 +22,9 @@ from llm_operator.reconcile.covers import covers
 from llm_operator.reconcile.observed import Child, Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Preparation, inspecting, prepare
+
+TEMPLATE_BYTES = 256 << 10
+"""Most bytes of all annotations of an object together (apimachinery, TotalAnnotationSizeLimitB)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,8 @@ def applied_template(child: Child) -> JSON | None:
 def _applied_in(text: str) -> JSON | None:
     """Remembered, because one look at an object asks several times; the result is read, never changed."""
     try:
-        template: Any = json.loads(json.loads(text)["metadata"]["annotations"].get(ANNOTATION_TEMPLATE, ""))
+        annotations: Any = from_json(text)["metadata"]["annotations"]
+        template: Any = read_json(annotations.get(ANNOTATION_TEMPLATE, ""), TEMPLATE_BYTES)
         complete = bool(template["spec"]["containers"][0]["image"] and template["metadata"]["labels"][LABEL_INPUTS])
     except (ValueError, KeyError, TypeError, IndexError):
         return None
@@ -141,7 +147,7 @@ def prepared_of(template: JSON | None) -> Prepared | None:
         return None
     text = template["metadata"].get("annotations", {}).get(ANNOTATION_MODEL)
     try:
-        return Prepared.from_json(json.loads(text)) if text else None
+        return Prepared.from_json(read_json(text)) if text else None
     except (ValueError, TypeError):
         return None
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import functools
-import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
+from llm_operator.foreign import read_object
 from llm_operator.manifests.artifacts import (
     ANNOTATION_INCOMPLETE,
     ANNOTATION_REMOVE,
@@ -27,9 +29,16 @@ from llm_operator.reconcile.observed import ContainerEnd, Pod
 JSON = dict[str, Any]
 JobPhase = Literal["Active", "Complete", "Failed"]
 
+MOST = 2**53 - 1
+"""Largest number that a status may hold."""
+TEXT_LIMIT = 4096
+"""Characters of one text of a tool's report."""
+_REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
+_DIRECTORY = re.compile(r"[^\x00-\x1f\x7f\\]{1,512}")
+
 ENDED = ("Succeeded", "Failed")
 """Phases of a pod that does nothing any more."""
-CONFIG_LIMIT = 1 << 20
+CONFIG_LIMIT = 256 << 10
 """Bytes of a config.json that a result may hold once it is unpacked."""
 
 
@@ -46,7 +55,7 @@ class Result:
         bytes: size of its files, or of those that are there so far.
         revision: commit of the hub.
         weight_bytes: bytes of all tensors; None: not known.
-        config: text of config.json; None where it was not told.
+        packed_config: config.json as gzip in base64; None where it was not reported.
         more: everything else, such as the recipe and its quality.
     """
 
@@ -58,8 +67,13 @@ class Result:
     bytes: int | None = None
     revision: str | None = None
     weight_bytes: int | None = None
-    config: str | None = None
+    packed_config: str | None = None
     more: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def config(self) -> str | None:
+        """Text of config.json; unpacked anew at each call, because results are kept and must stay small."""
+        return unpacked_config(self.packed_config) if self.packed_config is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,28 +209,20 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         finished_at=end.get("lastTransitionTime") if end else None,
         deleting="deletionTimestamp" in meta,
         told=annotations.get(ANNOTATION_RESULT),
-        about=_mapping(annotations.get(ANNOTATION_SOURCE)),
-        unused_since=annotations.get(ANNOTATION_UNUSED_SINCE) or None,
+        about=read_object(annotations.get(ANNOTATION_SOURCE)),
+        unused_since=_time(annotations.get(ANNOTATION_UNUSED_SINCE)),
         to_be_removed=annotations.get(ANNOTATION_REMOVE) == "true",
         claim=owner.get("name"),
         claim_uid=owner.get("uid"),
         suspended="Suspended" in true,
-        noted=_leftover(_mapping(annotations.get(ANNOTATION_INCOMPLETE))),
+        noted=_leftover(read_object(annotations.get(ANNOTATION_INCOMPLETE))),
         placement={name: pod[name] for name in PLACEMENT if name in pod},
     )
 
 
 def _leftover(body: Mapping[str, Any]) -> Leftover | None:
-    directory = _text(body, "directory")
-    return Leftover(directory, _count(body, "bytes")) if directory is not None else None
-
-
-def _mapping(text: str | None) -> Mapping[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    directory = _directory(body)
+    return Leftover(directory, _count(body, "bytes")) if directory else None
 
 
 def last_words(pods: tuple[Pod, ...]) -> str | None:
@@ -234,7 +240,7 @@ def parse_result(text: str) -> Result:
     Remembered: every object that shares a Job asks several times at each look, and config.json is packed in it.
     """
     for line in reversed(text.strip().splitlines() or [""]):
-        body = _mapping(line)
+        body = read_object(line)
         if isinstance(body.get("ok"), bool):
             return _result(body)
     words = text.strip()[-500:] or "it left no message"
@@ -245,15 +251,15 @@ def _result(body: Mapping[str, Any]) -> Result:
     known = {"ok", "reason", "message", "retry", "directory", "bytes", "revision", "weightsBytes", "config"}
     return Result(
         ok=body["ok"],
-        reason=_text(body, "reason") or ("" if body["ok"] else "ToolFailed"),
+        reason=_reason(body) or ("" if body["ok"] else "ToolFailed"),
         message=_text(body, "message") or "",
         retry=body.get("retry") is True,
-        directory=_text(body, "directory") or "",
+        directory=_directory(body),
         bytes=_count(body, "bytes"),
         revision=_text(body, "revision"),
         weight_bytes=_count(body, "weightsBytes"),
-        config=_unpacked(_text(body, "config")),
-        more={key: value for key, value in body.items() if key not in known},
+        packed_config=_text(body, "config"),
+        more={key: _short(value) for key, value in body.items() if key not in known},
     )
 
 
@@ -264,13 +270,43 @@ def _text(body: Mapping[str, Any], name: str) -> str | None:
 
 def _count(body: Mapping[str, Any], name: str) -> int | None:
     value = body.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else None
 
 
-def _unpacked(packed: str | None) -> str | None:
-    """config.json from its gzip in base64; None where it is damaged or larger than any real one."""
-    if packed is None:
+def _short(value: object) -> object:
+    """A value of the tool's report with texts and numbers that a status may hold; its size bounds the rest."""
+    if isinstance(value, str):
+        return value[:TEXT_LIMIT]
+    if isinstance(value, dict):
+        return {key[:TEXT_LIMIT]: _short(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_short(entry) for entry in value]
+    return value if not isinstance(value, int) or abs(value) <= MOST else None
+
+
+def _reason(body: Mapping[str, Any]) -> str | None:
+    """The reason, if it is one that a condition can have."""
+    reason = _text(body, "reason")
+    return reason if reason is not None and _REASON.fullmatch(reason) else None
+
+
+def _directory(body: Mapping[str, Any]) -> str:
+    """The directory, if it is one below the volume's root; else empty."""
+    directory = _text(body, "directory") or ""
+    inside = directory == "." or not {"", ".", ".."} & set(directory.split("/"))
+    return directory if inside and _DIRECTORY.fullmatch(directory) else ""
+
+
+def _time(text: str | None) -> str | None:
+    """A time with a zone as an annotation holds it; None if it cannot be read, as if it were not there."""
+    try:
+        return text if text and datetime.fromisoformat(text).tzinfo is not None else None
+    except ValueError:
         return None
+
+
+def unpacked_config(packed: str) -> str | None:
+    """config.json from its gzip in base64; None where it is damaged or larger than any real one."""
     try:
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
         text = unpacker.decompress(base64.b64decode(packed, validate=True), CONFIG_LIMIT)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from llm_operator.api.status import MeasuredStatus, PlanStatus
+from llm_operator.foreign import UnreadableError, read_json, read_object, sample_labels
 from llm_operator.planning.cache import turbomind_slabs
 from llm_operator.reconcile.observed import Pod
 
@@ -29,9 +27,12 @@ lmdeploy:backend_config_info has no labels.
 # vLLM 0.20.2 to 0.33.0: vllm/v1/metrics/loggers.py, log_metrics_info; its labels are the fields of CacheConfig as text.
 _CACHE_CONFIG = "vllm:cache_config_info"
 # vLLM 0.26.0 and 0.33.0: vllm/v1/core/kv_cache_utils.py; one line per engine core, and with data parallelism several.
-_VLLM_TOKENS = re.compile(r"\b[A-Z]+ KV cache size: ([0-9,]+) tokens")
+# At most 15 digits: a status holds no larger number, and longer ones take quadratic time to read.
+_VLLM_TOKENS = re.compile(r"\b[A-Z]+ KV cache size: ([0-9][0-9,]{0,19}) tokens")
 # LMDeploy 0.18.0, TurboMind: src/turbomind/turbomind.cc; "MB" is MiB.
-_TURBOMIND_BUDGET = re.compile(r"Object cache budget: ([0-9.]+) MB from free ([0-9.]+) MB and ratio ([0-9.]+)")
+_TURBOMIND_BUDGET = re.compile(
+    r"Object cache budget: ([0-9]{1,9}(?:\.[0-9]{1,6})?) MB from free ([0-9.]{1,16}) MB and ratio ([0-9.]{1,16})"
+)
 # LMDeploy 0.9.2 to 0.18.0, PyTorch: lmdeploy/pytorch/engine/executor/base.py, at log level INFO.
 _PYTORCH_CACHE = re.compile(r"Building CacheEngine with config: *\n(CacheConfig\([^\n]*)")
 # The same file, at WARNING: heads of 512 and more get smaller blocks, which the engine's API does not tell.
@@ -73,7 +74,8 @@ def vllm_tokens_of_blocks(metrics: str, kv_bytes_per_token: int | None) -> int |
 
 def vllm_tokens_in_log(log: str) -> int | None:
     """The same from the beginning of vLLM's log."""
-    return min((int(text.replace(",", "")) for text in _VLLM_TOKENS.findall(log)), default=None)
+    told = (int(text.replace(",", "")) for text in _VLLM_TOKENS.findall(log))
+    return min((tokens for tokens in told if tokens < 2**53), default=None)
 
 
 def turbomind_tokens(log: str, kv_bytes_per_token: int | None) -> int | None:
@@ -115,26 +117,20 @@ def _blocks_times_size(fields: Mapping[str, object]) -> int | None:
 
 def _engine_info(text: str) -> Mapping[str, object]:
     try:
-        answer = json.loads(text)
-        answer = json.loads(answer) if isinstance(answer, str) else answer
-    except ValueError:
+        answer = read_json(text)
+    except UnreadableError:
         return {}
-    return answer if isinstance(answer, dict) else {}
+    return read_object(answer) if isinstance(answer, str) else answer if isinstance(answer, dict) else {}
 
 
 def _cores(metrics: str) -> list[Mapping[str, str]]:
     """Labels of every sample of vLLM's cache configuration; of a text that was cut, those before the cut."""
-    lines = [line for line in metrics.splitlines(keepends=True) if line.startswith(_CACHE_CONFIG)]
-    try:
-        families = list(text_string_to_metric_families("".join(line for line in lines if line.endswith("\n"))))
-    except ValueError:
-        return []
-    return [sample.labels for family in families for sample in family.samples if sample.name == _CACHE_CONFIG]
+    return sample_labels(metrics, _CACHE_CONFIG)
 
 
 def _number(fields: Mapping[str, object], name: str) -> int | None:
     text = str(fields.get(name, ""))
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
 
 
 def seconds_to_ready(pod: Pod) -> int | None:

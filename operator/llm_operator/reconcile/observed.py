@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
+from llm_operator.foreign import read_object
 from llm_operator.manifests.common import ANNOTATION_MODEL, LABEL_INPUTS
 
 if TYPE_CHECKING:
@@ -168,10 +168,7 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
 
 
 def _mounted_model(annotation: str | None) -> str:
-    try:
-        directory = json.loads(annotation).get("directory", "") if annotation else ""
-    except (ValueError, AttributeError):
-        return ""
+    directory = read_object(annotation).get("directory", "")
     return directory if isinstance(directory, str) else ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from llm_operator.api.status import (
     ModelStatus,
     ProgressStatus,
 )
+from llm_operator.foreign import read_object
 from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYMENT, inputs_hash
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.manifests.service import endpoint
@@ -251,7 +251,7 @@ def _dated(finding: Finding, before: Condition | None, generation: int, now: str
 def _engine_status(template: JSON | None) -> EngineStatus | None:
     if template is None:
         return None
-    engine: Mapping[str, str | None] = json.loads(template["metadata"]["annotations"][ANNOTATION_ENGINE])
+    engine: Mapping[str, str | None] = read_object(template["metadata"]["annotations"][ANNOTATION_ENGINE])
     container = template["spec"]["containers"][0]
     return EngineStatus(
         type=str(engine["type"]),

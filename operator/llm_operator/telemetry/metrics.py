@@ -57,4 +57,10 @@ class Metrics:
             ["kind"],
             registry=reg,
         )
+        self.unreadable = Counter(
+            "llm_operator_unreadable_objects_total",
+            "Objects from the API server that could not be read and were left out.",
+            ["kind"],
+            registry=reg,
+        )
         self.leader = Gauge("leader_election_master_status", "1 while this process leads.", ["name"], registry=reg)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
 import threading
 from pathlib import Path
 
@@ -17,6 +19,13 @@ from llm_operator.reconcile.jobs import Result
 from tests.cluster.helpers import llm
 
 CONFIG = Path(__file__).parents[1] / "models" / "configs" / "llama-3.1-8b.json"
+
+
+def packed(text: str) -> str:
+    """As the tools report it."""
+    return base64.b64encode(gzip.compress(text.encode())).decode()
+
+
 SPEC = LLMDeployment.parse(llm("a")).spec
 KEY = ("tiny/model", "")
 
@@ -85,6 +94,6 @@ def test_a_hub_and_the_files_of_a_volume_are_judged_alike(
     assert (hub.shape is None) == bool(reason)
     spec = LLMDeployment.parse(llm("a", model={"persistentVolumeClaim": {"claimName": "models"}})).spec
     unknown = ModelFactsCache(lambda _: None).of(spec)
-    files = known_facts(spec, unknown, ("Done", Result(ok=True, config=config, weight_bytes=stored)))
+    files = known_facts(spec, unknown, ("Done", Result(ok=True, packed_config=packed(config), weight_bytes=stored)))
     assert (files.reason, files.shape) == (hub.reason, hub.shape)
     assert "org/model" not in files.message

@@ -1,0 +1,98 @@
+"""The one reader of text that another process wrote: annotations, termination messages, logs, answers.
+
+Such text is input. Whatever it holds, reading it costs bounded time and memory and raises nothing but UnreadableError.
+`json.loads` raises RecursionError for nested lists, which is not a ValueError and ended the process once; ruff's
+TID251 therefore forbids it outside of this module and of data that the package itself ships.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic_core import from_json
+
+SMALL = 64 << 10
+"""Bytes of a value that a human or a small tool wrote: an annotation, a termination message, one line of a log."""
+LABELS = 64
+"""Most labels of one sample of an engine's metrics."""
+LINE = 8 << 10
+"""Longest line of an engine's metrics that is read, in characters."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+_LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
+_ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
+
+
+class UnreadableError(ValueError):
+    """The text is not what it should be; the message says how, and quotes nothing of it."""
+
+
+def read_json(text: str | bytes, limit: int = SMALL) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        text: JSON; UTF-8 where it is bytes.
+        limit: most bytes (characters of a str) that are parsed.
+
+    Raises:
+        UnreadableError: too long, not JSON, not UTF-8, nested deeper than 200 (pydantic_core's limit), a number with
+            more than 4,300 digits, or not text at all.
+    """
+    if not isinstance(text, str | bytes):
+        raise UnreadableError(f"expected text, found {type(text).__name__}")
+    if len(text) > limit:
+        raise UnreadableError(f"{len(text):,} bytes; expected at most {limit:,}")
+    try:
+        return from_json(text.encode() if isinstance(text, str) else text, allow_inf_nan=False)
+    except ValueError as error:
+        # The error of a str with a lone surrogate quotes the whole text.
+        raise UnreadableError("not UTF-8" if isinstance(error, UnicodeError) else str(error)[:200]) from None
+
+
+def read_object(text: str | bytes | None, limit: int = SMALL) -> Mapping[str, Any]:
+    """The JSON object of a text; empty if the text is absent, unreadable or another kind of value."""
+    if text is None:
+        return NOTHING
+    try:
+        value = read_json(text, limit)
+    except UnreadableError:
+        return NOTHING
+    return value if isinstance(value, dict) else NOTHING
+
+
+def sample_labels(text: str, name: str) -> list[Mapping[str, str]]:
+    """The labels of each sample of one metric in the Prometheus text format.
+
+    prometheus_client's parser takes seconds for a sample with tens of thousands of labels (it is quadratic); this
+    reads lines of at most LINE characters with at most LABELS labels and leaves out the others. The last line counts
+    only if it is whole.
+
+    Args:
+        text: an answer, perhaps cut.
+        name: of the samples, without labels.
+    """
+    found = []
+    # Not splitlines(): it ends lines at characters that a label may hold.
+    for line in text.split("\n")[:-1]:
+        if not line.startswith(f"{name}{{") or len(line) > LINE:
+            continue
+        end = line.rfind("}")
+        labels = _labels(line[len(name) + 1 : end]) if end > 0 else None
+        if labels is not None:
+            found.append(labels)
+    return found
+
+
+def _labels(text: str) -> Mapping[str, str] | None:
+    labels: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        match = _LABEL.match(text, position)
+        if match is None or len(labels) >= LABELS:
+            return None if text[position:].strip() or len(labels) >= LABELS else labels
+        labels[match[1]] = re.sub(r"\\.", lambda escape: _ESCAPES.get(escape[0], escape[0]), match[2])
+        position = match.end()
+    return labels

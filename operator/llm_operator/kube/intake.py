@@ -1,0 +1,64 @@
+"""The way into the cache: an object that cannot be read costs a log line and a count, never the process.
+
+Pods, Jobs and annotations are written by others. One of them must not end the watch, the relist or the operator.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from llm_operator.kube.cache import Cache
+from llm_operator.kube.workqueue import Key
+from llm_operator.telemetry.metrics import Metrics
+
+log = logging.getLogger("llm_operator.intake")
+
+
+class Intake:
+    """Takes live objects into a cache."""
+
+    def __init__(self, cache: Cache, metrics: Metrics) -> None:
+        self._cache = cache
+        self._metrics = metrics
+
+    def entry(self, raw: Mapping[str, Any]) -> tuple[Key, str] | None:
+        """Key and name of an object; None if it belongs to no LLMDeployment, or does not say to which."""
+        try:
+            key = self._cache.key_of(raw)
+            return (key, raw["metadata"]["name"]) if key is not None else None
+        except Exception as error:
+            self._left_out(raw, error)
+            return None
+
+    def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> Key | None:
+        """As Cache.update; None for an object that cannot be read."""
+        try:
+            return self._cache.update(raw, replace=replace)
+        except Exception as error:
+            self._left_out(raw, error)
+            return None
+
+    def remove(self, raw: Mapping[str, Any]) -> Key | None:
+        """As Cache.remove; None for an object that cannot be read."""
+        try:
+            return self._cache.remove(raw)
+        except Exception as error:
+            self._left_out(raw, error)
+            return None
+
+    def _left_out(self, raw: Mapping[str, Any], error: Exception) -> None:
+        kind = raw.get("kind")
+        kind = kind if isinstance(kind, str) else "unknown"
+        meta = raw.get("metadata")
+        meta = meta if isinstance(meta, Mapping) else {}
+        self._metrics.unreadable.labels(kind=kind[:64]).inc()
+        log.warning(
+            "%s %s/%s cannot be read and is left out: %s: %s",
+            kind[:64],
+            str(meta.get("namespace"))[:64],
+            str(meta.get("name"))[:253],
+            type(error).__name__,
+            str(error)[:200],
+        )

@@ -1,0 +1,23 @@
+"""Reading JSON that another program wrote, such as a hub, a model's repository or an earlier run of the tools."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MOST_BYTES = 64 << 20
+"""The largest weights index that is read; a safetensors header may have 100 MB, real ones a few."""
+
+
+def read_json(text: str | bytes, limit: int = MOST_BYTES) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: too long, not JSON, or nested too deeply, which json itself reports by a RecursionError.
+    """
+    if len(text) > limit:
+        raise ValueError(f"{len(text):,} bytes of JSON; expected at most {limit:,}")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None

@@ -1,0 +1,178 @@
+"""Text that another process wrote: bounded, and never an error that nobody expects."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from llm_operator.foreign import LABELS, LINE, SMALL, UnreadableError, read_json, read_object, sample_labels
+from llm_operator.manifests.artifacts import (
+    ANNOTATION_INCOMPLETE,
+    ANNOTATION_RESULT,
+    ANNOTATION_SOURCE,
+    ANNOTATION_UNUSED_SINCE,
+)
+from llm_operator.manifests.common import ANNOTATION_MODEL
+from llm_operator.reconcile.jobs import JobView, job_from, parse_result
+from llm_operator.reconcile.measured import pytorch_tokens, turbomind_tokens, vllm_tokens, vllm_tokens_in_log
+from llm_operator.reconcile.observed import pod_from
+
+JSON = dict[str, Any]
+NESTED = ["[" * 5000, '{"a":' * 5000, "[" * 5000 + "]" * 5000, '{"ok": ' + "[" * 3000]
+NUMBERS = ["9" * 5000, '{"bytes": ' + "9" * 5000 + "}", "1e999999", "-" + "1" * 4400]
+ODD = [
+    "",
+    " ",
+    "null",
+    "NaN",
+    "\x00",
+    "\ud800",
+    '"\\ud800"',
+    "{",
+    "{'a': 1}",
+    "<html></html>",
+    "5",
+    '"text"',
+    "\ufeff{}",
+]
+HOSTILE = st.one_of(
+    st.sampled_from([*NESTED, *NUMBERS, *ODD]),
+    st.text(max_size=200),
+    st.text(alphabet='[]{}":,0123456789eE+-.\\u \n', max_size=400),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+        max_leaves=20,
+    ).map(json.dumps),
+    st.fixed_dictionaries(
+        {"ok": st.booleans()},
+        optional={
+            name: st.one_of(st.text(max_size=600), st.integers(), st.lists(st.integers(), max_size=2), st.none())
+            for name in ("reason", "message", "directory", "bytes", "revision", "weightsBytes", "config", "recipe")
+        },
+    ).map(json.dumps),
+)
+many = settings(max_examples=1000, deadline=None)
+
+
+@pytest.mark.parametrize("text", [*NESTED, NUMBERS[1], "", " ", "\ud800", "{", "<html></html>", b"\xff\xfe"])
+def test_what_cannot_be_read_is_one_error(text: str | bytes) -> None:
+    with pytest.raises(UnreadableError) as raised:
+        read_json(text)
+    assert len(str(raised.value)) < 300
+
+
+def test_a_long_text_is_not_parsed() -> None:
+    with pytest.raises(UnreadableError, match=f"at most {SMALL:,}"):
+        read_json(" " * (SMALL + 1))
+
+
+@many
+@given(HOSTILE)
+def test_an_object_is_read_or_nothing(text: str) -> None:
+    assert isinstance(dict(read_object(text)), dict)
+
+
+def pod(message: str, annotation: str) -> JSON:
+    ended = {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": "2026-01-01T00:00:00Z"}
+    return {
+        "metadata": {"name": "p", "uid": "u", "resourceVersion": "1", "annotations": {ANNOTATION_MODEL: annotation}},
+        "status": {"phase": "Failed", "containerStatuses": [{"name": "engine", "state": {"terminated": ended}}]},
+    }
+
+
+@many
+@given(HOSTILE, HOSTILE)
+def test_any_termination_message_and_annotation_of_a_pod(message: str, annotation: str) -> None:
+    seen = pod_from(pod(message, annotation))
+    assert isinstance(seen.model, str)
+
+
+def job(**annotations: str) -> JSON:
+    return {"metadata": {"name": "j", "uid": "u", "resourceVersion": "1", "annotations": annotations}, "spec": {}}
+
+
+def check_job(view: JobView) -> None:
+    result, leftover = view.result(), view.leftover()
+    assert not view.directory().startswith("/")
+    assert ".." not in view.directory().split("/")
+    assert leftover is None or leftover.directory
+    if result is not None:
+        assert result.bytes is None or 0 <= result.bytes < 2**53
+        assert not result.reason or result.reason.isalnum()
+        assert result.config is None or len(result.config) <= 256 << 10
+    view.removal()
+
+
+@many
+@given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+def test_any_annotations_of_a_job(result: str, source: str, incomplete: str, since: str) -> None:
+    annotations = {
+        ANNOTATION_RESULT: result,
+        ANNOTATION_SOURCE: source,
+        ANNOTATION_INCOMPLETE: incomplete,
+        ANNOTATION_UNUSED_SINCE: since,
+    }
+    check_job(job_from(job(**annotations)))
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z", "1e9"])
+def test_a_time_that_cannot_be_read_counts_as_absent(since: str) -> None:
+    assert job_from(job(**{ANNOTATION_UNUSED_SINCE: since})).unused_since is None
+
+
+@pytest.mark.parametrize(
+    "directory", ["/etc", "../x", "models/../../x", "models//x", "a\nb", "a\x00b", "x" * 600, "models/./x", "a\\b"]
+)
+def test_a_directory_outside_of_the_volume_is_not_believed(directory: str) -> None:
+    assert parse_result(json.dumps({"ok": True, "directory": directory})).directory == ""
+
+
+@pytest.mark.parametrize("reason", ["no spaces here", "x" * 80, "1st", "Bad\nReason", "bad", "Ünicode"])
+def test_a_reason_that_no_condition_can_have_becomes_the_generic_one(reason: str) -> None:
+    assert parse_result(json.dumps({"ok": False, "reason": reason})).reason == "ToolFailed"
+
+
+@many
+@given(HOSTILE)
+def test_any_answer_of_an_engine(text: str) -> None:
+    for tokens in (
+        vllm_tokens(text),
+        vllm_tokens_in_log(f"INFO GPU KV cache size: {text} tokens\n"),
+        pytorch_tokens(text, ""),
+        turbomind_tokens(f"Object cache budget: {text} MB from free 1 MB and ratio 0.8", 1000),
+    ):
+        assert tokens is None or tokens >= 0
+
+
+##### Metrics
+
+
+@many
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z_][a-z0-9_]{0,10}", fullmatch=True), st.text(max_size=30), min_size=1, max_size=8
+    )
+)
+def test_labels_are_read_as_prometheus_writes_them(labels: dict[str, str]) -> None:
+    labels = {f"l_{name}": value for name, value in labels.items()}
+    registry = CollectorRegistry()
+    Gauge("vllm:cache_config_info", "help", list(labels), registry=registry).labels(**labels).set(1)
+    text = generate_latest(registry).decode()
+    assert sample_labels(text, "vllm:cache_config_info") == [labels]
+
+
+def test_a_sample_with_too_many_labels_or_a_long_line_is_left_out() -> None:
+    crowd = ",".join(f'l{number}="1"' for number in range(LABELS + 1))
+    assert sample_labels(f"m{{{crowd}}} 1\n", "m") == []
+    assert sample_labels(f'm{{a="{"x" * LINE}"}} 1\n', "m") == []
+    assert sample_labels('m{a="1"} 1\n', "m") == [{"a": "1"}]
+
+
+def test_a_line_that_was_cut_does_not_count() -> None:
+    assert sample_labels('m{a="1"} 1', "m") == []
