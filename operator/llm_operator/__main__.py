@@ -15,7 +15,8 @@ import uvloop
 from llm_operator import __version__
 from llm_operator.engines import newest_version
 from llm_operator.kube.connection import NoClusterError
-from llm_operator.kube.operator_process import LostLeadershipError, OperatorProcess, Options
+from llm_operator.kube.lease import LostLeadershipError
+from llm_operator.kube.operator_process import OperatorProcess, Options
 from llm_operator.kube.planner import ClusterPlanner
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.telemetry import logs

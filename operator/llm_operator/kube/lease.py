@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 from kubernetes.aio.client import ApiClient as PackageClient
 from kubernetes.aio.client import Configuration, V1Lease, V1ObjectMeta
 from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.config import load_config
+from kubernetes.aio.config import load_incluster_config, load_kube_config
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
@@ -19,19 +25,36 @@ log = logging.getLogger("llm_operator.lease")
 LEASE_SECONDS = 15
 RENEW_DEADLINE_SECONDS = 10
 RETRY_SECONDS = 2
+ATTEMPT_SECONDS = 3.0
+"""For one attempt to read and renew: three fit before the deadline. The package's own limit is five minutes."""
+CHECK_SECONDS = 0.5
+RELEASE_SECONDS = 5.0
 
 _UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
 
 
+class LostLeadershipError(Exception):
+    """Another process may lead now; this one must not write."""
+
+
+Prepare = Callable[[], Awaitable[tuple["PatientLock", PackageClient]]]
+"""Makes the Lease's client; called in the election's own loop, where its connections live."""
+
+
 class PatientLock(LeaseLock):
     """A Lease whose reads and writes fail softly while the API server is away; the election's deadline decides."""
+
+    holder: str | None = None
+    """The process that the Lease named when it was read last."""
 
     async def get(
         self, name: str, namespace: str
     ) -> tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]:
         """The lease's record; an ApiException where the server cannot be reached."""
         try:
-            return await super().get(name, namespace)
+            found, record = await super().get(name, namespace)
+            self.holder = record.holder_identity if isinstance(record, LeaderElectionRecord) else None
+            return found, record  # type: ignore[return-value]
         except _UNREACHABLE as error:
             return False, ApiException(status=0, reason=str(error))
 
@@ -47,7 +70,7 @@ class PatientLock(LeaseLock):
             return False
         body = V1Lease(metadata=V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
-            await self.api_instance.create_namespaced_lease(namespace, body)
+            self.lease_reference = await self.api_instance.create_namespaced_lease(namespace, body)
         except (ApiException, *_UNREACHABLE) as error:
             log.warning("the lease could not be made: %s", error)
             return False
@@ -76,45 +99,153 @@ class PatientLock(LeaseLock):
 
 
 class Leadership:
-    """The election of one process."""
+    """The election of one process, in a thread with a loop of its own: no work of the reconcilers delays a renewal.
 
-    def __init__(self, lock: PatientLock, client: PackageClient) -> None:
-        self._client = client
-        self.lock = lock
-        self.election = LeaderElection(
-            Config(
-                lock,
-                lease_duration=LEASE_SECONDS,
-                renew_deadline=RENEW_DEADLINE_SECONDS,
-                retry_period=RETRY_SECONDS,
-                onstarted_leading=_nothing,
-                onstopped_leading=_nothing,
-            )
-        )
+    Leading ends by this process's monotonic clock: RENEW_DEADLINE_SECONDS after the last renewal was *sent*, whatever
+    became of the requests since, and at once if the Lease is seen to name another process. `fence` asks before each
+    write, so that nothing is written between the end and the moment at which somebody notices.
+    """
+
+    def __init__(self, prepare: Prepare, clock: Callable[[], float] = time.monotonic) -> None:
+        self._prepare = prepare
+        self._clock = clock
+        self._renewed: float | None = None
+        """When the last renewal that succeeded was sent; None: never led."""
+        self._lost = False
+        self._leading: asyncio.Event | None = None
+        self._main: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
 
     async def acquire(self) -> None:
-        """Wait until this process leads."""
-        await self.election.acquire()
-        log.info("leading as %s", self.lock.identity)
+        """Wait until this process leads.
+
+        Raises:
+            Exception: the credentials of the Lease's client cannot be read.
+        """
+        self._main, self._leading = asyncio.get_running_loop(), asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._thread.start()
+        await self._leading.wait()
+        if self._error is not None:
+            raise self._error
 
     async def hold(self) -> None:
-        """Renew the lease until that fails for too long."""
-        await self.election.renew_loop()
-        log.error("the lease was lost after %d s without renewal", RENEW_DEADLINE_SECONDS)
+        """Return when this process leads no longer."""
+        # A clock has no event to wait for.
+        while self.seconds_left() > 0:  # noqa: ASYNC110
+            await asyncio.sleep(CHECK_SECONDS)
+        log.error("the lease was not renewed for %d s, or another process holds it", RENEW_DEADLINE_SECONDS)
+
+    def seconds_left(self) -> float:
+        """Seconds for which this process leads if no renewal succeeds; 0 or less: it does not."""
+        if self._renewed is None or self._lost:
+            return 0.0
+        return self._renewed + RENEW_DEADLINE_SECONDS - self._clock()
+
+    def fence(self) -> float:
+        """Seconds that a write may take at most, so that it has ended before another process can lead.
+
+        Raises:
+            LostLeadershipError: this process does not lead.
+        """
+        left = self.seconds_left()
+        if left <= 0:
+            raise LostLeadershipError("not written: this process does not hold the lease")
+        return left + LEASE_SECONDS - RENEW_DEADLINE_SECONDS - 1
 
     async def release(self) -> None:
-        """Give the lease up and close the connection."""
-        await self.lock.release()
-        await self._client.close()  # type: ignore[no-untyped-call]
+        """Give the lease up and end the thread; within RELEASE_SECONDS, whatever the API server does."""
+        if self._thread is None:
+            return
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(self._stop.set)
+        await asyncio.to_thread(self._thread.join, RELEASE_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            log.exception("the election ended")
+            self._error = error
+        finally:
+            self._lost = True
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._main is not None and self._leading is not None:
+            with contextlib.suppress(RuntimeError):  # the process ends
+                self._main.call_soon_threadsafe(self._leading.set)
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        lock, client = await self._prepare()
+        election = LeaderElection(_config(lock))
+        try:
+            while not self._stop.is_set() and not self._lost:
+                await self._attempt(election, lock)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), RETRY_SECONDS)
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ATTEMPT_SECONDS):
+                    await lock.release()
+            await client.close()  # type: ignore[no-untyped-call]
+            # aiohttp closes the sockets of cancelled requests some turns of the loop later.
+            await asyncio.sleep(0.1)
+
+    async def _attempt(self, election: LeaderElection, lock: PatientLock) -> None:
+        sent = self._clock()
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                succeeded = await election.try_acquire_or_renew()
+        except TimeoutError:
+            log.warning("the API server did not answer about the lease within %.0f s", ATTEMPT_SECONDS)
+            succeeded = False
+        except Exception as error:
+            # An answer that is no Lease, from whatever stands between: try again until the deadline.
+            log.warning("the lease could not be read or written: %s: %s", type(error).__name__, str(error)[:200])
+            succeeded = False
+        if succeeded:
+            first = self._renewed is None
+            self._renewed = sent
+            if first:
+                log.info("leading as %s", lock.identity)
+                self._tell()
+        elif self._renewed is not None and (lock.holder not in (None, lock.identity) or self.seconds_left() <= 0):
+            self._lost = True
+
+
+def _config(lock: PatientLock) -> Config:
+    """What the package's election reads; the pace and the end of leading are decided here, by another clock."""
+    return Config(
+        lock,
+        lease_duration=LEASE_SECONDS,
+        renew_deadline=LEASE_SECONDS - 1,
+        retry_period=RETRY_SECONDS,
+        onstarted_leading=_nothing,
+        onstopped_leading=_nothing,
+    )
 
 
 async def _nothing() -> None:
     """Starting is the caller's part."""
 
 
-async def leadership(name: str, namespace: str, identity: str) -> Leadership:
+def leadership(name: str, namespace: str, identity: str) -> Leadership:
     """Prepare an election over the Lease `namespace/name` as candidate `identity`."""
-    configuration = Configuration()
-    await load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    client = PackageClient(configuration)
-    return Leadership(PatientLock(name, namespace, identity, client), client)
+
+    async def prepare() -> tuple[PatientLock, PackageClient]:
+        configuration = Configuration()
+        # As connection.load() chooses; the package's own choice prints a warning before the log begins.
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        client = PackageClient(configuration)
+        return PatientLock(name, namespace, identity, client), client
+
+    return Leadership(prepare)

@@ -21,7 +21,7 @@ from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.controller import Controller, Planner
 from llm_operator.kube.handlers import register, settings
 from llm_operator.kube.intake import Intake
-from llm_operator.kube.lease import Leadership, leadership
+from llm_operator.kube.lease import Leadership, LostLeadershipError, leadership
 from llm_operator.kube.relist import Relist
 from llm_operator.kube.web import WebServer
 from llm_operator.kube.workqueue import WorkQueue
@@ -35,10 +35,6 @@ log = logging.getLogger("llm_operator")
 # Longer than any request may take several times over: a worker or key this old is stuck.
 STUCK_SECONDS = 180.0
 FIRST_LIST_RETRY_SECONDS = 2.0
-
-
-class LostLeadershipError(Exception):
-    """Another process may lead now; this one must end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ class OperatorProcess:
         try:
             if self._options.leader_elect:
                 identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
-                election = await leadership(self._options.lease_name, self._options.lease_namespace, identity)
+                election = leadership(self._options.lease_name, self._options.lease_namespace, identity)
                 if not await self._unless_stopped(election.acquire()):
                     return
                 self._leading = True
@@ -104,7 +100,8 @@ class OperatorProcess:
             await web.stop()
 
     async def _lead(self, election: Leadership | None) -> None:
-        async with ApiClient(self._connection, self._metrics) as client:
+        fence = election.fence if election is not None else None
+        async with ApiClient(self._connection, self._metrics, fence=fence) as client:
             namespaces = self._options.namespaces or (None,)
             self._relist = Relist(client, self._cache, self._queue, namespaces, self._metrics)
             if not await self._unless_stopped(self._first_list()):
