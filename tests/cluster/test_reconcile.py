@@ -11,7 +11,7 @@ import pytest
 from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from tests.cluster.helpers import Space, llm
+from tests.cluster.helpers import JSON, Space, llm
 from tests.operator_process import OperatorUnderTest
 from tests.waiting import eventually
 
@@ -300,3 +300,18 @@ def test_a_bad_object_is_refused_by_the_api_server_with_the_fix(operator: Operat
     with pytest.raises(ApiError) as refused:
         space.create(llm("bad", engine={"type": "LMDeploy"}, kvCache={"quantization": "FP8"}))
     assert "use Int8 or Int4" in refused.value.body
+
+
+def test_pods_that_the_api_server_refuses_end_in_a_reason(operator: OperatorUnderTest, space: Space) -> None:
+    quota: JSON = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"}}
+    quota |= {"spec": {"hard": {"requests.nvidia.com/gpu": "0"}}}
+    space.plane.request("POST", f"/api/v1/namespaces/{space.name}/resourcequotas", quota)
+    space.create(llm("over-quota"))
+    space.create(llm("no-class", priorityClassName="gold", gpu={"resourceName": "example.com/gpu"}))
+    expected = {"over-quota": "QuotaExceeded", "no-class": "PriorityClassMissing"}
+
+    def reasons() -> dict[str, str]:
+        return {name: space.condition(name, "Ready")[1] for name in expected}
+
+    eventually(lambda: reasons() == expected, why=lambda: f"the reasons {expected}, but {reasons()}")
+    assert "requests.nvidia.com/gpu=0" in space.condition("over-quota", "Ready")[2]

@@ -35,7 +35,11 @@ class Trouble:
 
 def trouble_of(pods: Iterable[Pod], engine: EngineType) -> Trouble | None:
     """The trouble that weighs most among the pods of the current spec; None when there is none."""
-    found = [trouble for pod in pods if not pod.deleting and not pod.ready and (trouble := _pod_trouble(pod, engine))]
+    alive = [pod for pod in pods if not pod.deleting]
+    # What is left of a pod that was given up is history once there is another one.
+    if any(pod.phase != "Failed" for pod in alive):
+        alive = [pod for pod in alive if pod.phase != "Failed"]
+    found = [trouble for pod in alive if not pod.ready and (trouble := _pod_trouble(pod, engine))]
     return min(found, key=lambda trouble: (not trouble.stalled, trouble.reason, trouble.message), default=None)
 
 
@@ -45,6 +49,8 @@ def _pod_trouble(pod: Pod, engine: EngineType) -> Trouble | None:
     waiting = waiting_trouble(pod, image, field)
     if waiting is not None:
         return waiting
+    if pod.phase == "Failed" and pod.failure:
+        return _given_up(pod)
     if pod.end is None or (pod.restarts == 0 and pod.running):
         return None
     return _fetch_failure(pod.end, pod.restarts) if fetches else _crash(pod.end, pod.restarts, engine)
@@ -68,6 +74,26 @@ def waiting_trouble(pod: Pod, image: str, field: str) -> Trouble | None:
     if pod.waiting_reason in _CONFIG_REASONS:
         return _config_trouble(pod.waiting_message)
     return None
+
+
+_GIVEN_UP = {
+    "Evicted": "the node ran out of a resource: request what the pod needs in spec.resources, or free the node",
+    "UnexpectedAdmissionError": "the kubelet could not give the pod its devices: check the device plugin of that node",
+    "OutOfcpu": "the node has too little CPU left for the pod",
+    "OutOfmemory": "the node has too little memory left for the pod",
+    "NodeLost": "the node does not answer any more",
+    "NodeShutdown": "the node was shut down",
+    "Terminated": "the node was shut down",
+    "Preempting": "a pod of higher priority took its place: raise spec.priorityClassName",
+}
+
+
+def _given_up(pod: Pod) -> Trouble:
+    """A pod that ended as a whole, without a word of its containers."""
+    reason = pod.failure if re.fullmatch(r"[A-Z][A-Za-z0-9]*", pod.failure) else "PodFailed"
+    text = f"the pod was ended ({pod.failure}): {pod.failure_message or 'no message'}"
+    remedy = _GIVEN_UP.get(pod.failure)
+    return Trouble(reason, f"{text}; {remedy}" if remedy else text, stalled=False)
 
 
 def _fetch_failure(end: ContainerEnd, restarts: int) -> Trouble:

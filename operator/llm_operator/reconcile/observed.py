@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ from pydantic_core import from_json, to_json
 
 from llm_operator.foreign import read_object
 from llm_operator.manifests.common import ANNOTATION_MODEL, LABEL_INPUTS
+from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
+from llm_operator.manifests.tools import CONTAINER as TOOL_CONTAINER
 
 if TYPE_CHECKING:
     from llm_operator.manifests.model_job import ClaimFacts
@@ -18,7 +20,23 @@ if TYPE_CHECKING:
 JSON = dict[str, Any]
 Kind = str
 
+MAIN_CONTAINERS = (ENGINE_CONTAINER, TOOL_CONTAINER)
+"""The containers of ours that a pod is about; a pod has one of them."""
+
 CHILD_KINDS: tuple[Kind, ...] = ("Deployment", "Service", "PodDisruptionBudget")
+
+
+MESSAGE_CHARACTERS = 2048
+"""Of one message that another controller wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCondition:
+    """One condition of a child, as its own controller wrote it."""
+
+    status: str
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +53,10 @@ class Child:
     """JSON of labels, annotations, owner references and spec."""
     status: Mapping[str, int] = field(default_factory=dict)
     """Integers of the child's status: replicas, readyReplicas, updatedReplicas, ..."""
+    conditions: Mapping[str, ChildCondition] = field(default_factory=dict)
+    """Conditions of the child's status by type."""
+    paused: bool = False
+    """`kubectl rollout pause`: the Deployment controller leaves the pods as they are."""
 
     def body(self) -> JSON:
         """The child's metadata and spec."""
@@ -86,6 +108,9 @@ class Pod:
     """Init container that runs now."""
     model: str = ""
     """Directory of the cache that it mounts; empty where it mounts none."""
+    failure: str = ""
+    """Why the kubelet or the node controller gave the pod up as a whole, such as Evicted; empty while nobody did."""
+    failure_message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +153,13 @@ def child_from(raw: Mapping[str, Any]) -> Child:
         deleting="deletionTimestamp" in meta,
         text=to_json(said).decode(),
         status={key: value for key, value in status.items() if isinstance(value, int)},
+        conditions={
+            entry["type"]: ChildCondition(
+                entry.get("status", ""), entry.get("reason") or "", (entry.get("message") or "")[:MESSAGE_CHARACTERS]
+            )
+            for entry in status.get("conditions") or []
+        },
+        paused=(raw.get("spec") or {}).get("paused") is True,
     )
 
 
@@ -137,7 +169,7 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
     status = raw.get("status") or {}
     conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
     scheduled = conditions.get("PodScheduled", {})
-    container = _telling_container(status)
+    container = _telling_container(raw, MAIN_CONTAINERS)
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
@@ -164,6 +196,8 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
             None,
         ),
         model=_mounted_model((meta.get("annotations") or {}).get(ANNOTATION_MODEL)),
+        failure=(status.get("reason") or "")[:64],
+        failure_message=(status.get("message") or "")[:MESSAGE_CHARACTERS],
     )
 
 
@@ -172,15 +206,27 @@ def _mounted_model(annotation: str | None) -> str:
     return directory if isinstance(directory, str) else ""
 
 
-def _telling_container(status: Mapping[str, Any]) -> JSON:
-    """The status of the container that matters: an init container that does not get on, else the first one."""
+def _telling_container(raw: Mapping[str, Any], names: Iterable[str]) -> JSON:
+    """The status of the container that matters: an init container that does not get on, else the engine or the tool.
+
+    By name: the kubelet sorts statuses by name, so an injected sidecar may stand first.
+    """
+    status = raw.get("status") or {}
+    sidecars = {
+        one["name"]
+        for one in (raw.get("spec") or {}).get("initContainers") or []
+        if one.get("restartPolicy") == "Always"
+    }
     for one in status.get("initContainerStatuses") or []:
+        if one.get("name") in sidecars:
+            continue
         state = one.get("state") or {}
         waits = (state.get("waiting") or {}).get("reason", "PodInitializing") != "PodInitializing"
         ended = (state.get("terminated") or {}).get("exitCode", 0) != 0
         if waits or ended or ("running" in state and one.get("restartCount", 0) > 0):
             return dict(one)
-    return next(iter(status.get("containerStatuses") or []), {})
+    statuses = {one.get("name"): one for one in status.get("containerStatuses") or []}
+    return next((dict(statuses[name]) for name in names if name in statuses), {})
 
 
 def _end(terminated: Mapping[str, Any]) -> ContainerEnd:

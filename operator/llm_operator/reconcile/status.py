@@ -25,6 +25,7 @@ from llm_operator.reconcile.diagnose import Trouble, trouble_of
 from llm_operator.reconcile.measured import deviation
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.refused_pods import overdue, refused_pods
 from llm_operator.reconcile.stages import cache_status, quantization_status, stage_findings
 
 MESSAGE_LIMIT = 4096
@@ -157,9 +158,23 @@ def _trouble(situation: Situation) -> Trouble | None:
         return situation.blocked
     if decision.preparation is not None and decision.preparation.prepared is None:
         return decision.preparation.trouble
+    return _pods_trouble(situation)
+
+
+def _pods_trouble(situation: Situation) -> Trouble | None:
+    """What keeps the pods of the current spec from serving, or from existing."""
+    child = situation.observed.deployment
+    refused = refused_pods(child)
+    if refused is not None:
+        return Trouble(*refused, stalled=False)
     inputs = inputs_hash(situation.resource)
     current = (pod for pod in situation.observed.pods if pod.inputs == inputs)
-    return trouble_of(current, situation.resource.spec.engine.type)
+    trouble = trouble_of(current, situation.resource.spec.engine.type)
+    if trouble is None:
+        late = overdue(child)
+        return Trouble(*late, stalled=False) if late is not None else None
+    # A new pod that finds no GPU while its predecessor still ends is a roll, not an alarm.
+    return None if trouble.reason == "Unschedulable" and _ending(situation) else trouble
 
 
 def _ready(situation: Situation, progress: Progress, trouble: Trouble | None) -> Finding:
@@ -171,13 +186,31 @@ def _ready(situation: Situation, progress: Progress, trouble: Trouble | None) ->
         return Finding("Ready", "False", trouble.reason, trouble.message)
     if situation.decision.held:
         return Finding("Ready", "Unknown", *_held(situation))
-    # Unknown and not False while an engine loads: health checks of GitOps tools read False as broken.
+    return _under_way(situation, progress)
+
+
+def _under_way(situation: Situation, progress: Progress) -> Finding:
+    """Nothing is wrong, and not every replica serves yet.
+
+    Unknown and not False while an engine loads: health checks of GitOps tools read False as broken.
+    """
+    child = situation.observed.deployment
+    if child is not None and child.paused:
+        text = f"somebody paused the rollout: kubectl rollout resume deployment/{situation.resource.metadata.name}"
+        return Finding("Ready", "Unknown", "DeploymentPaused", text)
     inputs = inputs_hash(situation.resource)
     loading = sum(pod.running and not pod.ready and pod.inputs == inputs for pod in situation.observed.pods)
     text = f"{progress.current}/{progress.wanted} replicas serve the current spec"
     if loading:
         return Finding("Ready", "Unknown", "Loading", f"{text}; {loading} loading the model")
+    if _ending(situation):
+        text = f"{text}; waiting for {_ending(situation)} old pod(s) to end and free their GPUs"
     return Finding("Ready", "Unknown", "Progressing", text)
+
+
+def _ending(situation: Situation) -> int:
+    """Pods that are going away: until they have, a new one may find no GPU."""
+    return sum(pod.deleting for pod in situation.observed.pods)
 
 
 def _held(situation: Situation) -> tuple[str, str]:
