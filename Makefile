@@ -51,10 +51,11 @@ $(STAMP): requirements-dev.lock pyproject.toml
 ##### Generated files
 
 .PHONY: generate
-generate: venv ## Write the CRD, rules and dashboards that are made from code
+generate: venv ## Write the CRD, rules, dashboards and tables of reasons that are made from code
 	$(PY) -m llm_operator.api.crd --write crds/
 	cp crds/$(CRD) helm/llm-operator/files/$(CRD)
 	$(PY) -m llm_operator.monitoring --write helm/llm-operator/files
+	$(PY) -m llm_operator.reasons docs/status.md
 
 ##### Checks
 

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from llm_operator.api.base import WHOLE, ApiModel, KeyedBy
 
-ConditionType = Literal["Ready", "Reconciling", "Stalled", "Planned", "ModelCached", "WeightsQuantized", "Available"]
+ConditionType = Literal[
+    "Ready", "Reconciling", "Stalled", "Planned", "ModelCached", "WeightsQuantized", "Available", "Healthy"
+]
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 # A pattern and no `format: date-time`: metav1.Time writes whole seconds, and the API server's idea of that format

@@ -14,6 +14,8 @@ import yaml
 from llm_operator.api import LLMDeployment
 from llm_operator.api.status import ConditionType
 from llm_operator.modeltools import report
+from llm_operator.reasons import NAMES, REASONS, Area, Reason, explain, similar
+from llm_operator.reasons.tables import with_tables
 from llm_operator.reconcile import prepare
 
 ROOT = Path(__file__).parents[3]
@@ -26,6 +28,9 @@ REASON_POSITION = {
 }
 # The ends of reasons that are put together: SecretMissing, ConfigMapKeyMissing.
 PARTS = {"Missing", "KeyMissing"}
+SCHEMA = yaml.safe_load((ROOT / "crds" / "llm-operator.dev_llmdeployments.yaml").read_text())["spec"]["versions"][0][
+    "schema"
+]["openAPIV3Schema"]
 REASON = re.compile(r"([A-Z]+[a-z0-9]+)+[A-Z]*s?")
 
 
@@ -82,21 +87,51 @@ def documented_words() -> set[str]:
     return set(re.findall(r"`([A-Za-z0-9]+)`", (ROOT / "docs" / "status.md").read_text()))
 
 
-def test_every_reason_is_documented() -> None:
-    documented = documented_words()
+def test_every_reason_of_the_code_is_in_the_table() -> None:
+    """And so in docs/status.md and `kubectl llm explain`, which are made from it."""
     found = set(reasons())
     assert len(found) > 20, "the search finds the reasons of the code"
-    assert sorted(entry for entry in found if entry[0] not in documented | PARTS) == []
+    assert sorted(entry for entry in found if entry[0] not in NAMES | PARTS) == []
+    composed = {f"{kind}{part}" for kind in ("Secret", "ConfigMap") for part in PARTS}
+    stages = set(get_args(report.Reason)) | set(prepare._DONE.values()) | {"JobFailed"}
+    assert (composed | stages) - NAMES == set()
 
 
-def test_the_reasons_of_the_stages_before_serving_are_documented_where_these_are() -> None:
-    """Also in the section of their own: some of their words are an engine's too, where they mean something else."""
-    text = (ROOT / "docs" / "status.md").read_text()
-    section = text.split("## ModelCached and WeightsQuantized")[1].split("## Available")[0]
-    told = set(re.findall(r"`([A-Za-z0-9]+)`", section))
-    assert set(get_args(report.Reason)) - told == set()
-    assert set(prepare._DONE.values()) - told == set()
-    assert {"Fetching", "Quantizing", "Removing", "JobFailed", "ClaimMissing"} - told == set()
+def test_the_tables_of_reasons_are_up_to_date() -> None:
+    page = (ROOT / "docs" / "status.md").read_text()
+    assert with_tables(page) == page, "make generate"
+    assert {area for area in get_args(Area) if f"<!-- reasons: {area} -->" not in page} == set()
+
+
+def test_a_reason_has_one_meaning_in_each_area() -> None:
+    keys = [(reason.area, reason.name) for reason in REASONS]
+    assert len(keys) == len(set(keys))
+    assert [reason.name for reason in REASONS if not REASON.fullmatch(reason.name)] == []
+    conditions = {one for reason in REASONS for one in reason.conditions}
+    assert conditions - set(get_args(ConditionType)) == set()
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: f"{reason.area}-{reason.name}")
+def test_a_remedy_names_fields_that_exist(reason: Reason) -> None:
+    assert reason.meaning
+    assert reason.remedy or reason.severity == "Info" or reason.area == "Plan"
+    for field in reason.fields:
+        place = SCHEMA
+        for part in field.split("."):
+            place = place.get("properties", {}).get(part) or place.get("additionalProperties")
+            assert place, f"{field} is not in the CRD"
+
+
+def test_the_reasons_of_the_stages_before_serving_are_told_where_these_are() -> None:
+    """Some of their words are an engine's too, where they mean something else."""
+    of_jobs = {reason.name for reason in REASONS if reason.area == "Job"}
+    assert set(get_args(report.Reason)) | {"JobFailed", "ClaimMissing"} == of_jobs
+
+
+def test_a_word_is_explained() -> None:
+    assert {reason.area for reason in explain("gpuoutofmemory")} == {"Engine", "Job"}
+    assert explain("NoSuchReason") == ()
+    assert "KVCacheTooSmall" in similar("kvcache")
 
 
 def test_every_stage_that_progress_tells_is_documented() -> None:
