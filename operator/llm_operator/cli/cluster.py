@@ -1,43 +1,63 @@
-"""The cluster that a command talks to, as kubectl would choose it, through the official client."""
+"""The API server that a command talks to: a few synchronous requests over kept connections."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import urllib3
-import yaml
-from kubernetes import client, config
-from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
-from llm_operator.api import GROUP, KIND, PLURAL, VERSION
 from llm_operator.cli.errors import BadInputError
-from llm_operator.foreign import read_json
+from llm_operator.cli.kubeconfig import Access, load
+from llm_operator.foreign import UnreadableError, read_json
 
 JSON = dict[str, Any]
 
+GROUP, VERSION, KIND, PLURAL = "llm-operator.dev", "v1alpha1", "LLMDeployment", "llmdeployments"
+"""As in llm_operator.api, which takes 0.15 s to import; a test holds them together."""
 CHUNK = 500
 TIMEOUT_SECONDS = (5, 30)
 """To connect, and between two bytes of an answer."""
+ANSWER_BYTES = 64 << 20
 MERGE_PATCH = "application/merge-patch+json"
-DEFAULT_KUBECONFIG = "~/.kube/config"
-_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+OBJECTS = f"apis/{GROUP}/{VERSION}"
+
+
+class RequestRefusedError(BadInputError):
+    """The API server answered with an error.
+
+    Attributes:
+        status: the HTTP status.
+        said: the server's own message.
+    """
+
+    def __init__(self, what: str, status: int, said: str) -> None:
+        super().__init__([f"cannot {what}: {_refusal(status, said)}"])
+        self.status = status
+        self.said = said
 
 
 class Cluster:
-    """Jobs and LLMDeployments of one API server."""
+    """One API server, with the rights of one user."""
 
-    def __init__(self, configuration: client.Configuration, namespace: str) -> None:
-        # Without this, urllib3 tries a server that is away four times, and warns each time.
-        configuration.retries = False
-        # Lists and patches of any group as plain dictionaries, Jobs included.
-        self._api = client.CustomObjectsApi(client.ApiClient(configuration))
-        self._server = str(configuration.host)
-        self.namespace = namespace
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.namespace = access.namespace
         """The one that the kubeconfig's context, or the pod, stands in."""
+        options: dict[str, Any] = {
+            "retries": False,
+            "timeout": urllib3.Timeout(connect=TIMEOUT_SECONDS[0], read=TIMEOUT_SECONDS[1]),
+            "headers": dict(access.headers),
+        }
+        if access.tls is not None:
+            options["ssl_context"] = access.tls
+            if access.server_name:
+                options |= {"assert_hostname": access.server_name, "server_hostname": access.server_name}
+        proxy = access.proxy or _environment_proxy(access.server)
+        self._pool = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
 
     def jobs(self, namespace: str | None, selector: str) -> list[JSON]:
         """Jobs by label; of all namespaces where none is given.
@@ -45,7 +65,7 @@ class Cluster:
         Raises:
             BadInputError: the API server refuses, or cannot be reached.
         """
-        return self._list("batch", "v1", "jobs", namespace, selector)
+        return self.list("apis/batch/v1", "jobs", namespace, selector)
 
     def objects(self, namespace: str | None) -> list[JSON]:
         """The LLMDeployments.
@@ -53,7 +73,32 @@ class Cluster:
         Raises:
             BadInputError: the API server refuses, or cannot be reached.
         """
-        return self._list(GROUP, VERSION, PLURAL, namespace, "")
+        return self.list(OBJECTS, PLURAL, namespace, "")
+
+    def object(self, namespace: str, name: str) -> JSON:
+        """One LLMDeployment.
+
+        Raises:
+            BadInputError: there is none of that name (the nearest are named), or the API server refuses.
+        """
+        try:
+            return self.get(f"/{OBJECTS}/namespaces/{namespace}/{PLURAL}/{quote(name, safe='')}", f"get {KIND} {name}")
+        except RequestRefusedError as error:
+            if error.status != 404 or "not found" not in error.said:
+                raise
+        raise BadInputError([f"there is no {KIND} {name!r} in namespace {namespace}{self._near(namespace, name)}"])
+
+    def _near(self, namespace: str, name: str) -> str:
+        from difflib import get_close_matches  # noqa: PLC0415 - only where something is wrong
+
+        try:
+            found = [item["metadata"]["name"] for item in self.objects(namespace)]
+        except BadInputError:
+            return ""
+        near = get_close_matches(name, found, n=3, cutoff=0.5)
+        if near:
+            return f"; did you mean {', '.join(near)}?"
+        return f"; it has {', '.join(found[:5])}" if found else "; it has none: name another namespace with -n"
 
     def annotate_job(self, namespace: str, name: str, resource_version: str, annotations: dict[str, str]) -> bool:
         """Annotate a Job if nobody has changed it since it was read; whether that was so.
@@ -62,73 +107,154 @@ class Cluster:
             BadInputError: the API server refuses, or cannot be reached.
         """
         body = {"metadata": {"resourceVersion": resource_version, "annotations": annotations}}
-        with self._told(f"patch Job {namespace}/{name}"):
-            try:
-                self._api.patch_namespaced_custom_object(
-                    "batch",
-                    "v1",
-                    namespace,
-                    "jobs",
-                    name,
-                    body,
-                    _content_type=MERGE_PATCH,
-                    _request_timeout=TIMEOUT_SECONDS,
-                )
-            except client.ApiException as error:
-                if error.status in (404, 409):
-                    return False
-                raise
+        try:
+            self.patch(f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}", body, f"patch Job {namespace}/{name}")
+        except RequestRefusedError as error:
+            if error.status in (404, 409):
+                return False
+            raise
         return True
 
-    def _list(self, group: str, version: str, plural: str, namespace: str | None, selector: str) -> list[JSON]:
+    def list(self, prefix: str, plural: str, namespace: str | None, selector: str = "") -> list[JSON]:
+        """All objects of a kind, page by page.
+
+        Args:
+            prefix: `api/v1`, or `apis/GROUP/VERSION`.
+            plural: the kind's name in paths.
+            namespace: None: every namespace.
+            selector: of labels.
+
+        Raises:
+            BadInputError: the API server refuses, or cannot be reached.
+        """
+        path = f"/{prefix}/{plural}" if namespace is None else f"/{prefix}/namespaces/{namespace}/{plural}"
         items: list[JSON] = []
-        more: dict[str, Any] = {}
-        with self._told(f"list {plural}"):
-            while True:
-                options = {"limit": CHUNK, "label_selector": selector, "_request_timeout": TIMEOUT_SECONDS, **more}
-                page: Any = (
-                    self._api.list_cluster_custom_object(group, version, plural, **options)
-                    if namespace is None
-                    else self._api.list_namespaced_custom_object(group, version, namespace, plural, **options)
-                )
-                if not isinstance(page, dict) or not isinstance(page.get("items"), list):
-                    raise BadInputError([f"{self._server} is no Kubernetes API server: it answers with no list"])
-                items += page["items"]
-                token = page["metadata"].get("continue")
-                if not token:
-                    return items
-                more = {"_continue": token}
+        more: dict[str, str] = {}
+        while True:
+            options = {"limit": str(CHUNK), **({"labelSelector": selector} if selector else {}), **more}
+            page = self.get(f"{path}?{urlencode(options)}", f"list {plural}")
+            if not isinstance(page.get("items"), list):
+                raise BadInputError([f"{self.access.server} is no Kubernetes API server: it answers with no list"])
+            items += page["items"]
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return items
+            more = {"continue": token}
+
+    def get(self, path: str, what: str) -> JSON:
+        """The JSON of a path.
+
+        Raises:
+            BadInputError: the API server refuses, or cannot be reached.
+        """
+        return self._json("GET", path, what)
+
+    def patch(self, path: str, body: JSON, what: str) -> JSON:
+        """JSON merge patch.
+
+        Raises:
+            BadInputError: the API server refuses, or cannot be reached.
+        """
+        return self._json("PATCH", path, what, json.dumps(body).encode(), MERGE_PATCH)
+
+    def text(self, path: str, what: str, limit: int = ANSWER_BYTES) -> str:
+        """The text of a path, at most `limit` bytes of it.
+
+        Raises:
+            BadInputError: the API server refuses, or cannot be reached.
+        """
+        with self.open("GET", path, what) as answer, self._told():
+            return answer.read(limit).decode(errors="replace")
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def open(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_seconds: float | None = None,
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """An answer to be read piece by piece; its connection is closed at the end unless it was read whole.
+
+        Raises:
+            BadInputError: the API server refuses, or cannot be reached.
+        """
+        wait = urllib3.Timeout(connect=TIMEOUT_SECONDS[0], read=read_seconds or TIMEOUT_SECONDS[1])
+        with self._told():
+            answer = self._pool.request(
+                method,
+                self.access.server + path,
+                body=body,
+                headers={**self.access.headers, **(headers or {})},
+                preload_content=False,
+                redirect=False,
+                timeout=wait,
+            )
+        try:
+            if answer.status >= 300:
+                with self._told():
+                    said = answer.read(1 << 20).decode(errors="replace")
+                raise RequestRefusedError(what, answer.status, _message(said) or answer.reason or "")
+            yield answer
+        finally:
+            answer.close()
+            answer.release_conn()
+
+    def _json(self, method: str, path: str, what: str, body: bytes | None = None, content: str = "") -> JSON:
+        headers = {"Accept": "application/json", **({"Content-Type": content} if content else {})}
+        with self.open(method, path, what, body, headers) as answer, self._told():
+            text = answer.read(ANSWER_BYTES)
+        try:
+            value = read_json(text, ANSWER_BYTES)
+        except UnreadableError:
+            value = None
+        if not isinstance(value, dict):
+            raise BadInputError([f"{self.access.server} is no Kubernetes API server: it answers with no list"])
+        return value
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
             yield
-        except client.ApiException as error:
-            raise BadInputError([f"cannot {what}: {_refusal(error)}"]) from error
         except urllib3.exceptions.HTTPError as error:
+            reason = " ".join(str(error).split())
             raise BadInputError(
-                [f"the API server {self._server} cannot be reached: {error}; check --kubeconfig and --context"]
+                [f"the API server {self.access.server} cannot be reached: {reason}; check --kubeconfig and --context"]
             ) from error
 
 
-def _refusal(error: client.ApiException) -> str:
+def _environment_proxy(server: str) -> str | None:
+    """The proxy of HTTPS_PROXY and NO_PROXY, as kubectl heeds them."""
+    from urllib.parse import urlsplit  # noqa: PLC0415
+    from urllib.request import getproxies_environment, proxy_bypass_environment  # noqa: PLC0415
+
+    parts = urlsplit(server)
+    proxies = getproxies_environment()
+    proxy = proxies.get(parts.scheme)
+    if not proxy or not proxy.startswith(("http://", "https://")) or parts.hostname in ("127.0.0.1", "localhost", "::1"):
+        return None
+    return None if proxy_bypass_environment(parts.netloc, proxies) else proxy
+
+
+def _refusal(status: int, said: str) -> str:
     """What an API server's refusal means here."""
-    said = _message(error.body) or str(error.reason)
-    if error.status == 401:
+    if status == 401:
         return f"the API server does not accept these credentials: {said}"
-    if error.status == 403:
+    if status == 403:
         return f"{said}; ask for the right, or name a namespace with -n"
-    if error.status == 404:
+    if status == 404:
         return f"{said}; is this a Kubernetes API server with the CRD of {KIND}?"
-    return f"{error.status} {said}" if error.status else said
+    return f"{status} {said}"
 
 
-def _message(body: Any) -> str:
+def _message(body: str) -> str:
     """The message of an API server's Status."""
     try:
         status = read_json(body or "", limit=1 << 20)
-    except ValueError:
-        return ""
+    except UnreadableError:
+        return body.strip()[:300] if body.isprintable() else ""
     return str(status.get("message", "")) if isinstance(status, dict) else ""
 
 
@@ -142,29 +268,4 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
     Raises:
         BadInputError: there is no such file or context, or it cannot be used.
     """
-    named = kubeconfig or os.environ.get("KUBECONFIG")
-    if not named and not context and not Path(DEFAULT_KUBECONFIG).expanduser().exists():
-        return _own()
-    chosen = named or DEFAULT_KUBECONFIG
-    configuration = client.Configuration()
-    try:
-        config.load_kube_config(chosen, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        loader = KubeConfigLoader(KubeConfigMerger(chosen).config, active_context=context)  # type: ignore[no-untyped-call]
-        namespace = loader.current_context["context"].get("namespace")
-    except config.ConfigException as error:
-        raise BadInputError([f"the kubeconfig {chosen} does not lead to a cluster: {error}"]) from error
-    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInputError([f"the kubeconfig {chosen} cannot be used: {type(error).__name__}: {reason}"]) from error
-    return Cluster(configuration, namespace or "default")
-
-
-def _own() -> Cluster:
-    configuration = client.Configuration()
-    try:
-        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        namespace = _POD_NAMESPACE.read_text().strip()
-    except (config.ConfigException, OSError) as error:
-        text = f"no cluster to talk to: there is no {DEFAULT_KUBECONFIG}, and this is no pod ({error})"
-        raise BadInputError([f"{text}; give --kubeconfig, or set KUBECONFIG"]) from error
-    return Cluster(configuration, namespace)
+    return Cluster(load(kubeconfig, context))
