@@ -22,6 +22,7 @@ CHUNK = 500
 TIMEOUT_SECONDS = (5, 30)
 """To connect, and between two bytes of an answer."""
 ANSWER_BYTES = 64 << 20
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MERGE_PATCH = "application/merge-patch+json"
 OBJECTS = f"apis/{GROUP}/{VERSION}"
 
@@ -228,14 +229,18 @@ class Cluster:
 def _environment_proxy(server: str) -> str | None:
     """The proxy of HTTPS_PROXY and NO_PROXY, as kubectl heeds them."""
     from urllib.parse import urlsplit  # noqa: PLC0415
-    from urllib.request import getproxies_environment, proxy_bypass_environment  # noqa: PLC0415
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415
 
     parts = urlsplit(server)
-    proxies = getproxies_environment()
+    proxies = getproxies()
     proxy = proxies.get(parts.scheme)
-    if not proxy or not proxy.startswith(("http://", "https://")) or parts.hostname in ("127.0.0.1", "localhost", "::1"):
+    if (
+        not proxy
+        or not proxy.startswith(("http://", "https://"))
+        or parts.hostname in ("127.0.0.1", "localhost", "::1")
+    ):
         return None
-    return None if proxy_bypass_environment(parts.netloc, proxies) else proxy
+    return None if proxy_bypass(parts.netloc) else proxy
 
 
 def _refusal(status: int, said: str) -> str:

@@ -28,6 +28,8 @@ DEFAULT_KUBECONFIG = "~/.kube/config"
 EXEC_SECONDS = 60
 EXEC_BYTES = 1 << 20
 FILE_BYTES = 4 << 20
+_Placed = tuple[JSON, Path]
+"""An entry of a kubeconfig, and the folder that its relative paths start from."""
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -75,7 +77,7 @@ def load(kubeconfig: str | None, context: str | None) -> Access:
 
 
 def _from_files(paths: Sequence[Path], chosen: str, context: str | None) -> Access:
-    found: dict[str, dict[str, tuple[JSON, Path]]] = {"clusters": {}, "users": {}, "contexts": {}}
+    found: dict[str, dict[str, _Placed]] = {"clusters": {}, "users": {}, "contexts": {}}
     current: str | None = None
     present = [path for path in paths if path.exists()]
     if not present:
@@ -111,7 +113,9 @@ def _document(path: Path) -> JSON:
     return document
 
 
-def _entry(found: Mapping[str, Mapping[str, tuple[JSON, Path]]], part: str, name: str, chosen: str) -> tuple[JSON, Path]:
+def _entry(
+    found: Mapping[str, Mapping[str, tuple[JSON, Path]]], part: str, name: str, chosen: str
+) -> tuple[JSON, Path]:
     try:
         return found[part][name]
     except KeyError:
@@ -208,8 +212,11 @@ class _Credentials:
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         if self._user.get("as"):
             headers["Impersonate-User"] = str(self._user["as"])
-        if self._user.get("as-groups"):
-            headers["Impersonate-Group"] = ", ".join(str(group) for group in self._user["as-groups"])
+        groups = self._user.get("as-groups") or ()
+        if len(groups) > 1:
+            raise BadInputError(["the kubeconfig impersonates more than one group, which kubectl llm does not support"])
+        if groups:
+            headers["Impersonate-Group"] = str(groups[0])
         return headers
 
 
@@ -238,7 +245,9 @@ def _run_plugin(plugin: JSON, cluster: JSON, folder: Path) -> JSON:
             check=False,
         )
     except OSError as error:
-        raise BadInputError([f"the credential plugin {command} cannot be run: {error.strerror or error}{hint}"]) from None
+        raise BadInputError(
+            [f"the credential plugin {command} cannot be run: {error.strerror or error}{hint}"]
+        ) from None
     except subprocess.TimeoutExpired:
         raise BadInputError([f"the credential plugin {command} did not answer within {EXEC_SECONDS} s"]) from None
     if done.returncode != 0:

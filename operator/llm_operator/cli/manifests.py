@@ -13,26 +13,28 @@ import yaml
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.cli.errors import BadInputError
+from llm_operator.cli.strict import StrictLoader, decoded, unknown_fields
 
 # As much as the API server takes in one request.
 MANIFEST_LIMIT_BYTES = 3 << 20
 # Values of one document. Aliases let a short text stand for a value that grows without end.
 MOST_VALUES = 200_000
 SHOWN_CHARACTERS = 200
+ENDINGS = (".yaml", ".yml", ".json")
 
 
 def read_manifests(names: Sequence[str]) -> list[LLMDeployment]:
     """All LLMDeployments of some files; other kinds are passed over.
 
     Args:
-        names: paths; `-` is standard input.
+        names: paths; `-` is standard input; of a directory the files that end with .yaml, .yml or .json, as in kubectl.
 
     Raises:
         BadInputError: every file that cannot be read and every field that is wrong.
     """
     problems: list[str] = []
     found: list[LLMDeployment] = []
-    for name in names:
+    for name in _files(names, problems):
         documents, problem = _documents(name)
         problems += [problem] if problem else []
         for number, document in enumerate(documents, start=1):
@@ -45,20 +47,40 @@ def read_manifests(names: Sequence[str]) -> list[LLMDeployment]:
     return found
 
 
+def _files(names: Sequence[str], problems: list[str]) -> list[str]:
+    """The files that are named, and those of the directories that are."""
+    found: list[str] = []
+    for name in names:
+        if not name:
+            problems.append("-f is empty: give a file, a directory, or - for standard input")
+        elif name != "-" and Path(name).is_dir():
+            try:
+                inside = sorted(str(path) for path in Path(name).iterdir() if path.suffix in ENDINGS and path.is_file())
+            except OSError as error:
+                problems.append(f"{name}: cannot be read: {error.strerror or error}")
+                continue
+            if not inside:
+                problems.append(f"{name}: the directory has no file that ends with {', '.join(ENDINGS)}")
+            found += inside
+        else:
+            found.append(name)
+    return found
+
+
 def _documents(name: str) -> tuple[list[Any], str | None]:
     """The documents of a file; else none, and why."""
     try:
-        return list(yaml.safe_load_all(_text(name))), None
+        return list(yaml.load_all(_text(name), StrictLoader)), None
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
     except UnicodeDecodeError:
-        problem = "is no text in UTF-8"
+        problem = "is not UTF-8 text"
     except RecursionError:
         problem = "is nested too deeply for a manifest"
     except BadInputError as error:
         problem = str(error)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that cannot be
-        problem = f"is no YAML: {' '.join(str(error).split())[:SHOWN_CHARACTERS]}"
+        problem = f"is not valid YAML: {' '.join(str(error).split())[:SHOWN_CHARACTERS]}"
     return [], f"{name}: {problem}"
 
 
@@ -70,7 +92,7 @@ def _text(name: str) -> str:
             content = file.read(MANIFEST_LIMIT_BYTES + 1)
     if len(content) > MANIFEST_LIMIT_BYTES:
         raise BadInputError([f"is larger than {MANIFEST_LIMIT_BYTES} bytes, more than an API server takes"])
-    return content.decode()
+    return decoded(content)
 
 
 def _values(document: Any) -> Iterator[None]:
@@ -101,6 +123,7 @@ def _take(document: Any, where: str, found: list[LLMDeployment], problems: list[
     if document.get("apiVersion") != API_VERSION:
         problems.append(f"{where}: apiVersion is {str(document.get('apiVersion'))[:60]!r}, expected {API_VERSION!r}")
         return
+    problems += [f"{where}: {field}: {message}" for field, message in unknown_fields(document)]
     try:
         found.append(LLMDeployment.parse(document))
     except InvalidResource as invalid:

@@ -389,10 +389,10 @@ def test_arguments_that_do_not_parse(capsys: pytest.CaptureFixture[str], argumen
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"\xff\xfe\x00", "no text in UTF-8"),
-        (b"a: [", "no YAML"),
-        (b"a: 2024-99-99", "no YAML"),
-        (b"? [a]\n: b", "no YAML"),
+        (b"\xff\xfe\x00", "is UTF-16"),
+        (b"a: [", "not valid YAML"),
+        (b"a: 2024-99-99", "not valid YAML"),
+        (b"? [a]\n: b", "not valid YAML"),
         (b"[" * 20_000, "nested too deeply"),
         (b"&a [*a]", "contains itself"),
         (
