@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from llm_operator.engines.signatures import SIGNATURES, Signature
+from llm_operator.engines.death import Log, read_log
+from llm_operator.engines.signature import WRAPPER, Signature
+from llm_operator.engines.signatures import SIGNATURES
+from llm_operator.engines.table import release
 
 MOST_QUOTED = 300
+GENERIC = frozenset(
+    {"EngineProcessDied", "EngineDied", "EngineFailed", "EngineExited", "EngineAborted", "EngineKilled"}
+)
+"""Reasons that a longer piece of the log may better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,78 +32,107 @@ class Diagnosis:
     remedy: str
 
 
-# Signal, its exit code in a shell, and what it tells.
+# Signal and what it tells.
 _SIGNALS: dict[int, Diagnosis] = {
+    4: Diagnosis("EngineCrashed", "the CPU does not know an instruction of the image", "use another image or node"),
     6: Diagnosis("EngineAborted", "the engine aborted", "kubectl logs --previous shows what it checked"),
     7: Diagnosis("SharedMemoryTooSmall", "a bus error, as from a full /dev/shm", "raise sharedMemory"),
     9: Diagnosis(
         "EngineKilled",
         "the engine was killed",
-        "by the node for its memory, or by the kubelet after the startup or grace period: kubectl describe pod tells",
+        "by the node for its memory: raise resources.limits.memory; or by the kubelet after the startup or grace "
+        "period: kubectl describe pod tells",
     ),
     11: Diagnosis("EngineCrashed", "a segmentation fault", "try another engine.version or image"),
-    15: Diagnosis("EngineTerminated", "the engine was told to stop", ""),
+    15: Diagnosis("EngineTerminated", "the engine ended after SIGTERM", "kubectl describe pod tells who ended it"),
 }
-
-_PREFIX = re.compile(r"^\((?:APIServer|EngineCore|Worker)[^)]*\) ?")
-_NOISE = re.compile(
-    r"""^\s*$ | ^[\s^~]+$ | ^\s*File\s" | ^\s*raise\s | ^\s*For\ further\ information\ visit
-    | ^\*\*\*\ stacktrace | ^\s*\[\s*\d+\]\s | ^\[TM\]\[(?:INFO|DEBUG|WARN)\] | ^INFO: | ^HINT: | ^usage: | ^Traceback
-    | ^Loading:""",
-    re.VERBOSE,
-)
-_ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b|\[TM\]\[FATAL\]|.*\berror: )")
+# vLLM: vllm/v1/engine/utils.py, wait_for_engine_startup, 0.8 to 0.33.
+_CHILD = re.compile(r"Failed core proc\(s\): \{[^}]{0,200}: (-\d{1,3})\b")
+# vLLM: vllm/distributed/device_communicators/shm_broadcast.py; logged at INFO or DEBUG once a minute.
+_WAITING = re.compile(r"No available shared memory broadcast block found in \d+ second")
 
 
-def diagnose(engine: str, exit_code: int, signal: int | None, text: str) -> Diagnosis:
+def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version: str | None = None) -> Diagnosis:
     """The reason behind an engine's end.
 
     Args:
         engine: LMDeploy or VLLM.
         exit_code: the container's exit code; above 128, or negative, it stands for a signal.
         signal: the container's signal where the kubelet reports one.
-        text: the last lines of its log (a termination message holds at most 2048 bytes of at most 80 lines).
+        text: the end of its log (a termination message holds at most 2048 bytes of at most 80 lines).
+        version: the engine's; None: every signature is tried.
     """
-    found = known_failure(engine, text)
+    log = read_log(text)
+    number = signal or (exit_code - 128 if 128 < exit_code < 192 else -exit_code if exit_code < 0 else 0)
+    found = _known(engine, log, version)
+    if found is not None and found[0].rank < WRAPPER:
+        return _said(*found, log)
+    child = _CHILD.findall(text[-4096:])
+    by_child = _SIGNALS.get(-int(child[-1])) if child else None
+    if by_child is not None:
+        message = f"{by_child.message} (a process of it ended with signal {-int(child[-1])})"
+        return Diagnosis(by_child.reason, message, by_child.remedy)
+    if number in (9, 15) and _WAITING.search(text):
+        remedy = "add --disable-custom-all-reduce to engine.extraArgs, or set NCCL_P2P_DISABLE=1 in engine.env"
+        return Diagnosis("StartupHung", "its processes waited for each other until it was killed", remedy)
     if found is not None:
-        return found
-    quoted = last_words(text)
+        return _said(*found, log)
+    return _by_exit(exit_code, number, _short(log.last))
+
+
+def _by_exit(exit_code: int, number: int, quoted: str) -> Diagnosis:
     said = f"; its last words: {quoted}" if quoted else "; it said nothing"
-    number = signal or (exit_code - 128 if exit_code > 128 else -exit_code if exit_code < 0 else 0)
     by_signal = _SIGNALS.get(number)
     if by_signal is not None:
         return Diagnosis(by_signal.reason, by_signal.message + said, by_signal.remedy)
     if exit_code == 2 and quoted:  # Python's own exit code for a command line that argparse refuses
         return Diagnosis("InvalidArgument", f"the engine refused its command line: {quoted}", "check engine.extraArgs")
     if exit_code == 0:
-        return Diagnosis("EngineExited", f"the engine ended by itself{said}", "")
+        remedy = "nobody ended it: kubectl logs --previous shows more"
+        return Diagnosis("EngineExited", f"the engine ended by itself{said}", remedy)
     return Diagnosis("EngineFailed", f"the engine failed{said}", "kubectl logs --previous shows more")
 
 
-def known_failure(engine: str, text: str) -> Diagnosis | None:
+def known_failure(engine: str, text: str, version: str | None = None) -> Diagnosis | None:
     """The known failure whose signature is in the text; None for everything else, also for a healthy log."""
+    log = read_log(text)
+    found = _known(engine, log, version)
+    return _said(*found, log) if found is not None else None
+
+
+def _known(engine: str, log: Log, version: str | None) -> tuple[Signature, re.Match[str]] | None:
+    """The best signature: a cause before a symptom before a wrapper; of these the one in the last line."""
+    text = "\n".join(log.deciding)
+    best: tuple[tuple[int, int], Signature, re.Match[str]] | None = None
     for signature in SIGNATURES:
-        if signature.engine in (None, engine):
-            match = signature.pattern.search(text)
-            if match is not None:
-                return _said(signature, match)
-    return None
+        if signature.engine not in (None, engine) or not _of_version(signature, version):
+            continue
+        match = None
+        for match in signature.pattern.finditer(text):  # noqa: B007 - the last one
+            pass
+        if match is None:
+            continue
+        line = text.rfind("\n", 0, match.start())
+        if best is None or (signature.rank, -line) < best[0]:
+            best = ((signature.rank, -line), signature, match)
+    return best[1:] if best is not None else None
 
 
-def _said(signature: Signature, match: re.Match[str]) -> Diagnosis:
+def _of_version(signature: Signature, version: str | None) -> bool:
+    return not (signature.until and version) or release(version) < release(signature.until)
+
+
+def _said(signature: Signature, match: re.Match[str], log: Log) -> Diagnosis:
     groups = [_short(group) for group in match.groups() if group is not None]
     line = match.string[match.string.rfind("\n", 0, match.start()) + 1 :].split("\n", 1)[0]
-    quoted = _short(_PREFIX.sub("", line).strip())
     message = signature.message.format(*groups, *[""] * 2)
-    return Diagnosis(signature.reason, f'{message} ("{quoted}")', signature.remedy.format(*groups, *[""] * 2))
+    remedy = signature.remedy if log.stage is None else signature.at.get(log.stage, signature.remedy)
+    return Diagnosis(signature.reason, f'{message} ("{_short(line.strip())}")', remedy.format(*groups, *[""] * 2))
 
 
 def last_words(text: str) -> str:
     """The last line that tells something: an error if there is one, else the last that is no frame or decoration."""
-    lines = [_PREFIX.sub("", line).rstrip() for line in text.splitlines()]
-    telling = [line for line in lines if not _NOISE.match(line)]
-    errors = [line for line in telling if _ERROR.match(line)]
-    return _short((errors or telling or [""])[-1].strip())
+    return _short(read_log(text).last.strip())
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,121 @@
+"""The lines of a log that may say why an engine died, and how far it had come. Pure, and bounded in time.
+
+A log echoes settings, warns of what does no harm and quotes its own source in tracebacks. None of these decides.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Stage = Literal["Importing", "Loading", "Profiling", "Capturing", "Serving"]
+"""How far an engine had come: its imports and arguments, the weights, the memory of a forward pass and the KV cache,
+CUDA graphs, requests."""
+
+MOST_CHARACTERS = 16 << 10
+"""Of a log's end; the previous container's log is read up to 8 KiB, a termination message holds 4 KiB."""
+MOST_OF_A_LINE = 1000
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
+# vLLM: vllm/logging_utils/formatter.py and the process name of vllm/utils/system_utils.py, 0.8 to 0.33; Ray's is alike.
+_PROCESS = re.compile(r"^(?:\([\w.:\-]+(?: [\w=]+)* (?:pid|ip|rank)=[^)]{1,60}\)|\[rank\d+\]:(?!\[)) ?")
+_VLLM = re.compile(r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]{1,80}\] ?")
+# LMDeploy 0.4 to 0.18: lmdeploy/utils.py, _ColorfulFormatter; the place is missing before 0.5.
+_LMDEPLOY = re.compile(
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[,.]\d+ - [\w.]+ - (?:\S*?\b)?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\S* - "
+    r"(?:[\w.]+:\d+ - )?"
+)
+_TURBOMIND = re.compile(r"^\[TM\]\[(INFO|DEBUG|WARN|WARNING|ERROR|FATAL)\](?:\[[^\]]{1,60}\])* ?")
+_HARMLESS = re.compile(
+    r"""^(?: (?:INFO|WARNING|HINT|DEBUG|usage|Loading|note):  # uvicorn, progress bars, argparse
+    | \S+\.py:\d+:\ \w*Warning:                               # Python's warnings
+    | \[(?:rank\d+\]:\[)?[WI]\d{3,4}\ | [WI]\d{4}\ \d\d:     # warnings of torch and of glog
+    | [\w.-]*(?:Namespace|Config|EngineArgs)\(                # settings
+    | \[(?!Errno\ |(?:rank\d+\]:\[)?E\ |PG\ ) | [{"']       # JSON, lists: settings; not errors of torch
+    | (?:raise|return|if|elif|else|assert|def|class|import|from|with|for|while|self|try|except|super|await)\b[ (:.]
+    | File\ " | Traceback\ | \*\*\*\ stacktrace | frame\ \# | The\ above\ exception | During\ handling
+    | Warm-up\ for\ \d+\ tokens\ failed                       # TurboMind, healthy too
+    )""",
+    re.VERBOSE,
+)
+# Lines that begin with blanks are frames and source, but for the texts of C++ exceptions and of pydantic.
+_INDENTED = re.compile(r"^\s+(what\(\): .*|(?:Value error|Assertion failed), .*)$")
+_ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b|what\(\):|.*\berror: )")
+_DECORATION = re.compile(r"^[\W_]*$")
+
+# The last marker in the log tells. Functions stand in tracebacks; the texts are those of vLLM 0.8 to 0.33 and LMDeploy
+# 0.9 to 0.18.
+_STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
+    (
+        "Loading",
+        re.compile(
+            r"Starting to load model|Loading (?:safetensors|pt) checkpoint shards|Loading: +\d+%|\bin (?:load_model|"
+            r"load_weights|_load_weights|load_model_weights|create_weights|model_loader|initialize_model|export|"
+            r"process_weights_after_loading)\b"
+        ),
+    ),
+    (
+        "Profiling",
+        re.compile(
+            r"Model loading took|Loading weights took|\bin (?:profile_run|determine_available_memory|"
+            r"determine_num_available_blocks|initialize_kv_cache\w*|_?allocate_kv_cache\w*|build_cache_engine|"
+            r"_initialize_kv_caches|_dummy_run)\b|Object cache budget"
+        ),
+    ),
+    (
+        "Capturing",
+        re.compile(r"GPU KV cache size:|Capturing (?:CUDA|cuda) ?graph|\bin (?:capture_model|_capture\w*|warmup)\b"),
+    ),
+    ("Serving", re.compile(r"Application startup complete|Uvicorn running on|Engine loop failed")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The end of a log, cleaned.
+
+    Attributes:
+        deciding: lines that may say why, oldest first.
+        last: the last line that tells something; empty where none does.
+        stage: how far the engine had come; None where the log does not tell.
+    """
+
+    deciding: tuple[str, ...]
+    last: str
+    stage: Stage | None
+
+
+def read_log(text: str) -> Log:
+    """Take the end of a log apart; a log of any content costs a few milliseconds."""
+    cleaned = _CONTROL.sub("", text[-MOST_CHARACTERS:])
+    lines = [line[:MOST_OF_A_LINE].rstrip() for part in cleaned.splitlines() for line in part.split("\r")]
+    deciding = [said for line in lines if (said := _said(line))]
+    errors = [line for line in deciding if _ERROR.match(line)]
+    last = (errors or deciding or [line.strip() for line in lines if not _DECORATION.match(line)] or [""])[-1]
+    return Log(tuple(deciding), last, _stage("\n".join(lines)))
+
+
+def _said(line: str) -> str:
+    """The line without prefixes; empty where it cannot be a cause."""
+    line = _PROCESS.sub("", line)
+    for prefix in (_VLLM, _LMDEPLOY, _TURBOMIND):
+        match = prefix.match(line)
+        if match is not None:
+            if match[1] not in ("ERROR", "CRITICAL", "FATAL"):
+                return ""
+            line = line[match.end() :]
+            break
+    indented = _INDENTED.match(line)
+    if indented is not None:
+        return indented[1]
+    if not line or line[0].isspace() or _DECORATION.match(line) or _HARMLESS.match(line):
+        return ""
+    return line
+
+
+def _stage(text: str) -> Stage | None:
+    found: list[tuple[int, Stage]] = []
+    for stage, pattern in _STAGES:
+        found += [(match.start(), stage) for match in pattern.finditer(text)]
+    return max(found)[1] if found else None

@@ -1,0 +1,51 @@
+"""What one way to die looks like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from llm_operator.engines.death import Stage
+
+CAUSE, SYMPTOM, WRAPPER = 0, 1, 2
+"""A cause explains the death; a symptom is often where something else shows; a wrapper says that something died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One way to die.
+
+    Attributes:
+        pattern: searched in one line of the log; groups may be used in message and remedy.
+        reason: CamelCase word for a condition's reason.
+        message: what happened.
+        remedy: what to do.
+        engine: LMDeploy or VLLM where only one prints it.
+        rank: CAUSE, SYMPTOM or WRAPPER.
+        until: first version of the engine that does not print it; empty: all do.
+        at: remedies that fit what had been reached better.
+    """
+
+    pattern: re.Pattern[str]
+    reason: str
+    message: str
+    remedy: str
+    engine: str | None = None
+    rank: int = CAUSE
+    until: str = ""
+    at: Mapping[Stage, str] = field(default_factory=dict)
+
+
+def sign(  # noqa: PLR0913, PLR0917 - a table is read by its columns
+    pattern: str,
+    reason: str,
+    message: str,
+    remedy: str,
+    engine: str | None = None,
+    rank: int = CAUSE,
+    until: str = "",
+    at: Mapping[Stage, str] | None = None,
+) -> Signature:
+    """One row of the table: its columns are the attributes of Signature."""
+    return Signature(re.compile(pattern), reason, message, remedy, engine, rank, until, at or {})

@@ -1,0 +1,211 @@
+# ruff: noqa: E501 - alternatives and lines of logs are quoted whole
+"""Deaths for the image, the container and the command line."""
+
+from __future__ import annotations
+
+from llm_operator.engines.signature import SYMPTOM, Signature, sign
+
+_OWN_IMAGE = "use the engine project's own image of that version in engine.image"
+_AGREE = "make engine.image and engine.version agree, or correct engine.extraArgs"
+
+IMAGE: tuple[Signature, ...] = (
+    sign(
+        r"Failed to find C compiler|No such file or directory: '?(?:\S*/)?(?:gcc|cc|g\+\+|c\+\+|nvcc|ninja|cicc|ptxas)\b"
+        r"|(?:Could not find|cannot find|Failed to find|not found:?) ['\"`]?(?:nvcc|gcc|g\+\+|cuobjdump|nvdisasm|ptxas)"
+        r"|(?:nvcc|gcc|g\+\+|cc|ninja): (?:command )?not found|Ninja is required to load C\+\+ extensions"
+        r"|CUDA_HOME environment variable is not set|Could not find (?:CUDA|nvcc).{0,40}(?:CUDA_HOME|PATH)"
+        r"|InvalidCxxCompiler|No working C\+\+ compiler|Cannot find a working triton installation"
+        r"|fatal error: (?:Python|cuda\w*|curand|cublas\S*)\.h: No such file|Python\.h: No such file"
+        r"|Could not find nvcc|Unable to find the CUDA toolkit|cannot find -l(?:cuda|cudart)\b",
+        "CompilerMissing",
+        "the engine compiles kernels at start and the image lacks a compiler or its files",
+        _OWN_IMAGE,
+    ),
+    sign(
+        r"Error building extension|'ninja'.{0,60}returned non-zero|Ninja build failed|ninja: build stopped|CompilationError"
+        r"|BackendCompilerFailed|InductorError: (?!PermissionError|OSError|KeyError)|CppCompileError|LoweringException"
+        r"|NVCC compilation failed|nvrtc: error|NVRTC_ERROR|nvcc error|error: command '\S*(?:gcc|nvcc)' failed"
+        r"|JIT compilation failed|MLIR.{0,20}(?:failed|error)|Failed to compile|PassManager::run failed"
+        r"|'\S*(?:gcc|nvcc|cc|ptxas)'.{0,400}returned non-zero exit status|tvm\.error\.InternalError|TorchRuntimeError"
+        r"|Internal Triton PTX codegen error|`ptxas` (?:stderr|failed)",
+        "CompileFailed",
+        "a kernel could not be compiled at start",
+        "use another engine.version or its project's own image in engine.image",
+    ),
+    sign(
+        r"PermissionError: \[Errno 13\]|Read-only file system|\[Errno 30\]|There was a problem when trying to write in your "
+        r"cache folder|Permission denied: '?/|mkdir: cannot create directory|is not a writable (?:dir|cache)"
+        r"|Failed to create .{0,40}cache.{0,60}(?:ermission|ead-only)|could not create .{0,40}: Permission denied",
+        "CacheNotWritable",
+        "the engine cannot write a directory of its caches",
+        "set HOME, HF_HOME, TRITON_CACHE_DIR and VLLM_CACHE_ROOT in engine.env to writable directories, such as below /tmp",
+    ),
+    sign(
+        r"getpwuid\(\): uid not found|No username set in the environment|no such user|I have no name!"
+        r"|unable to find user \S+: no matching entries",
+        "UserUnknown",
+        "the user of the container has no name in the image",
+        "set USER, LOGNAME and TORCHINDUCTOR_CACHE_DIR in engine.env",
+    ),
+    sign(
+        r"(?i)DLL load failed|error while loading shared libraries: (\S+?):|(\S+\.so[.\d]*): cannot open shared object file"
+        r"|undefined symbol: (\S+)|version `(\S+)' not found|libcuda\.so\S* (?:not found|cannot)|cannot allocate memory in "
+        r"static TLS|libcudart\.so\S*.{0,20}not found|Failed to load .{0,40}\.so",
+        "LibraryMissing",
+        "a shared library is missing in the image or of another version: {0}",
+        "use the engine project's own image in engine.image; libcuda.so.1 comes from the NVIDIA container toolkit: check "
+        "runtimeClassName",
+    ),
+    sign(
+        r"Multi-nodes support requires `ray`|Ray is not installed|Using Ray backend requires installation of ray"
+        r"|No module named 'ray'",
+        "RayMissing",
+        "the image holds no ray, which this executor needs",
+        "remove --distributed-executor-backend from engine.extraArgs",
+    ),
+    sign(
+        r"No module named '(?:tiktoken|sentencepiece|mistral_common|protobuf)|(?:tiktoken|sentencepiece|protobuf|blobfile)"
+        r"\S* (?:is|was) not (?:found|installed)|requires the (?:SentencePiece|protobuf|tiktoken) library",
+        "PackageMissing",
+        "the image lacks a package that the model's tokenizer needs",
+        "use the engine project's own image of a newer version: engine.version or engine.image",
+    ),
+    sign(
+        r"cannot import name '([^']+)' from '(?:transformers|tokenizers|huggingface_hub)"
+        r"|(?:Tokenizer|Processor|TokenizerFast|Config)\w*'? (?:object )?has no attribute|Tokenizer class (\S+) does not exist"
+        r"|data did not match any variant of untagged enum|TokenizersBackend|all_special_tokens_extended"
+        r"|(?:transformers|tokenizers|huggingface[-_]hub)\b\S*(?:>|<|=|!).{0,60}is required|rope_(?:scaling|parameters)"
+        r"'? (?:field|must|dictionary|should)|Couldn't instantiate the backend tokenizer|Can't load tokenizer for"
+        r"|Unrecognized processing class|Can't load (?:image|feature) processor"
+        r"|module 'transformers\S*' has no attribute|mistral.?common.{0,80}(?:version|upgrade)|KeyError: 'rope_\w+'",
+        "TokenizerMismatch",
+        "the tokenizer or the transformers package does not go with this engine or this model",
+        "use the engine project's own image of another engine.version",
+    ),
+    sign(
+        r"(?:ModuleNotFoundError|ImportError): No module named '([^']+)'"
+        r"|requires the following packages that were not found in your environment: (.+)"
+        r"|ImportError: (?:Please install|cannot import name)|PackageNotFoundError: (?:No package metadata .{0,20})?(\S+)"
+        r"|(?:[Pp]lease|pip) install (\S+)|(\S+) is not installed",
+        "PackageMissing",
+        "the image lacks a Python package or module: {0}",
+        "use an image that has it: engine.image, or another engine.version",
+        rank=SYMPTOM,
+    ),
+)
+
+CONTAINER: tuple[Signature, ...] = (
+    sign(
+        r"pthread_create(?: failed)?.{0,40}Resource temporarily|can't start new thread|Resource temporarily unavailable"
+        r"|BlockingIOError: \[Errno 11\]|RLIMIT_NPROC|fork: retry|cannot fork|libgomp: Thread creation failed"
+        r"|[Uu]nable to start (?:new )?thread|uv_thread_create|Os \{ code: 11",
+        "ProcessLimit",
+        "the container may not start more processes or threads",
+        "set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 in engine.env, or raise the kubelet's podPidsLimit",
+    ),
+    sign(
+        r"Too many open files|\[Errno 24\]|ulimit -n",
+        "ProcessLimit",
+        "the container may not open more files",
+        "raise the node's limit of open files (LimitNOFILE of the container runtime), or lower maxConcurrentSequences",
+    ),
+    sign(
+        r"\[Errno 12\]|Cannot allocate memory|MemoryError\b(?!.*CUDA)|std::bad_alloc|DefaultCPUAllocator: (?:can't|not enough)"
+        r"|oom-kill|Out of memory: Killed process|Memory cgroup out of memory|OOM[ -]?killer"
+        r"|ray\.exceptions\.OutOfMemoryError|due to the node running low on memory|memory usage.{0,40}above the threshold"
+        r"|cudaHostAlloc\S* failed|Failed to (?:allocate|pin) (?:host|CPU|pinned) memory|not enough memory: you tried to alloc"
+        r"|A worker died or was killed.{0,60}(?:memory|OOM)",
+        "HostMemoryExhausted",
+        "the memory of the container or the node was exhausted, not the GPU's",
+        "raise resources.limits.memory (sharedMemory counts against it)",
+    ),
+    sign(
+        r"No space left on device|\[Errno 28\]|Disk quota exceeded|\[Errno 122\]|not enough (?:free )?disk space"
+        r"|file system is full",
+        "DiskFull",
+        "the pod's volume is full",
+        "give the claim of cache more room, or serve from a persistentVolumeClaim",
+    ),
+    sign(
+        r"(?i)address already in use|\[Errno 98\]|EADDRINUSE|port \d+ is already in use",
+        "PortInUse",
+        "the port is taken inside the pod's network",
+        "remove --port from engine.extraArgs; look for hostNetwork or a sidecar on the port",
+    ),
+    sign(
+        r"KeyboardInterrupt: terminated|startup probe failed",
+        "StartupTimeout",
+        "the kubelet ended the engine before it was ready",
+        "raise startupTimeoutSeconds",
+        rank=SYMPTOM,
+    ),
+)
+
+COMMAND_LINE: tuple[Signature, ...] = (
+    sign(
+        r"error: unrecognized arguments: (.+)|error: ambiguous option: (\S+)|[Nn]o such option:? (\S+)",
+        "UnknownArgument",
+        "the image's engine does not know {0}",
+        _AGREE,
+    ),
+    sign(r"error: argument (.+)", "InvalidArgument", "the image's engine does not take argument {0}", _AGREE),
+    sign(
+        r"object-cache path (?:no longer accepts|expects)|invalid cache_max_entry_count",
+        "InvalidKVCacheShare",
+        "the KV cache's share must be more than 0 and less than 1",
+        "set kvCache.memoryPercent between 1 and 99",
+        "LMDeploy",
+    ),
+    sign(
+        r"invalid quant_policy",
+        "UnsupportedKVQuantization",
+        "this backend does not have the KV cache's number format",
+        "use kvCache.quantization None, Int8 or Int4, or another backend",
+        "LMDeploy",
+    ),
+    sign(
+        r"Invalid kv_cache_dtype: '([^']+)'|kv_cache_dtype (\S+) (?:is )?not supported"
+        r"|--kv-cache-dtype (\S+) is not supported|kv_cache_dtype not supported|does not support (fp8) kv.?cache",
+        "UnsupportedKVQuantization",
+        "this vLLM has no KV cache of type {0} for this model and GPU",
+        "set kvCache.quantization to None, or use another engine.version",
+        "VLLM",
+    ),
+    sign(
+        r"[Tt]he (tool|reasoning) parser ([^\s{]+) is not in the parser list",
+        "UnknownParser",
+        "there is no {0} parser {1}",
+        "correct engine.extraArgs",
+        "LMDeploy",
+    ),
+    sign(
+        r"invalid (tool call|reasoning) parser: (\S+)|(Tool|Reasoning) parser '?(\S+?)'? not found",
+        "UnknownParser",
+        "there is no {0} parser {1}",
+        "correct engine.extraArgs",
+        "VLLM",
+    ),
+    sign(
+        r"max_model_len \((\d+)\) is greater than the derived max_model_len \([^\d]*(\d+)",
+        "ContextAboveModel",
+        "contextLength {0} is above the model's {1}",
+        "set contextLength to at most {1}",
+        "VLLM",
+    ),
+    sign(
+        r"VLLM_PORT '.*' appears to be a URI",
+        "ServiceLinksClash",
+        "a Service named vllm put its address into VLLM_PORT",
+        "remove VLLM_PORT from engine.env; pods of this operator get no service links",
+        "VLLM",
+    ),
+    sign(
+        r"max_num_batched_tokens \(\d+\) is smaller than|max_num_batched_tokens \((\d+)\) must be"
+        r"|multi.?modal.{0,80}(?:exceeds|larger than|is greater than)|At most \d+ (?:image|video|audio)"
+        r"|encoder cache.{0,80}(?:too small|larger than)|Chunked MM input disabled but max_tokens_per_mm_item",
+        "MultimodalTooLong",
+        "the engine may not take so many tokens at once as one item or one request needs",
+        "raise contextLength, or set --max-num-batched-tokens or --limit-mm-per-prompt in engine.extraArgs",
+        "VLLM",
+    ),
+)

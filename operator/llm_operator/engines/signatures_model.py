@@ -1,0 +1,178 @@
+# ruff: noqa: E501 - alternatives and lines of logs are quoted whole
+"""Deaths for the model's files and the way to them, and what only says that something died."""
+
+from __future__ import annotations
+
+from llm_operator.engines.signature import SYMPTOM, WRAPPER, Signature, sign
+
+_FORMAT = "set model.format to what config.json says, or leave it at Auto"
+_EARLIER = "the cause stands earlier in the log: kubectl logs --previous, first traceback"
+
+MODEL: tuple[Signature, ...] = (
+    sign(
+        r"openai_harmony|HarmonyError|vocab(?:ulary)? file.{0,40}(?:download|load)|tiktoken.{0,80}(?:download|https?://)"
+        r"|openaipublic\.blob\.core\.windows\.net",
+        "VocabularyMissing",
+        "the vocabulary of gpt-oss is read from the network and cannot be reached",
+        "put the vocabulary files on the model's volume and set TIKTOKEN_ENCODINGS_BASE in engine.env to their directory",
+    ),
+    sign(
+        r"execute the configuration file in that repo|contains custom code which must be executed"
+        r"|requires you to execute the (?:\w+ )*(?:file|code)|pass the argument `?trust_remote_code=True",
+        "RemoteCodeNeeded",
+        "the model's repository holds code that loading it needs",
+        "read that code, then set model.trustRemoteCode to true",
+    ),
+    sign(
+        r"GatedRepoError|Cannot access gated repo|Access to model \S+ is restricted|You are trying to access a gated repo",
+        "ModelAccessDenied",
+        "the hub does not give the model to this token",
+        "accept the model's licence on the hub and name its token in model.credentials",
+    ),
+    sign(
+        r"RevisionNotFoundError|Invalid rev id|is not a valid git identifier|Revision Not Found",
+        "RevisionNotFound",
+        "the hub has no such revision of the model",
+        "correct the revision in model",
+    ),
+    sign(
+        r"RepositoryNotFoundError|Repository Not Found|is not a valid model identifier listed on|404 Client Error"
+        r"|does not exist on (?:the hub|huggingface)|The requested model.{0,40}(?:not exist|not found)",
+        "ModelNotFound",
+        "the hub has no such repository, or hides it from this token (it then answers 401 too)",
+        "correct the repository in model, or name a token in model.credentials",
+    ),
+    sign(
+        r"401 Client Error|403 Client Error|401 Unauthorized|403 Forbidden|Invalid (?:user )?token|Token is required"
+        r"|Invalid credentials in Authorization",
+        "ModelAccessDenied",
+        "the hub does not give the model to this token",
+        "accept the model's licence on the hub and name its token in model.credentials",
+        rank=SYMPTOM,
+    ),
+    sign(
+        r"429 Client Error|Too Many Requests|HTTP(?: status)? 429|rate limit",
+        "HubRateLimited",
+        "the hub refuses further downloads for now",
+        "name a token in model.credentials, or serve from a persistentVolumeClaim",
+    ),
+    sign(
+        r"LocalEntryNotFoundError|outgoing traffic has been disabled|OfflineModeIsEnabled|NameResolutionError"
+        r"|Temporary failure in name resolution|Name or service not known|nodename nor servname|No address associated"
+        r"|getaddrinfo failed|We couldn't connect to '?https?://|[Cc]onnection error, and we cannot find the requested files"
+        r"|Cannot reach https?://|Network is unreachable|ConnectTimeout|ConnectTimeoutError|ReadTimeoutError"
+        r"|Max retries exceeded with url|\[Errno 113\]|\[Errno 101\]|No route to host|CERTIFICATE_VERIFY_FAILED"
+        r"|ProxyError|Could not resolve host|dns error|httpx\.Connect(?:Error|Timeout)|offline mode is enabled"
+        r"|(?:huggingface\.co|modelscope\.cn).{0,120}(?:[Cc]onnection refused|timed out)",
+        "ModelNotReachable",
+        "the model is not on the pod's volume and the hub cannot be reached",
+        "check the pod's way to the hub (HF_ENDPOINT, HTTPS_PROXY in engine.env), or serve from a persistentVolumeClaim",
+    ),
+    sign(
+        r"Repo id must (?:be in the form|use alphanumeric).*?: '([^']*)'|HFValidationError"
+        r"|(?:model|path) '?(/\S+?)'? (?:does not exist|is not a (?:directory|valid))",
+        "ModelPathMissing",
+        "there is no directory {0} in the pod",
+        "correct model.persistentVolumeClaim.path: it names a directory on the claim",
+    ),
+    sign(
+        r"Could not find model architecture from config|does not appear to have a file named config\.json"
+        r"|Invalid repository ID or local directory|config\.json' ?(?:is missing|not found|does not exist)"
+        r"|No such file or directory: '?\S*config\.json|Can't load the configuration of|It looks like the config file at"
+        r"|JSONDecodeError|should have a `?model_type`? key|Unrecognized model in",
+        "ModelConfigMissing",
+        "the model's directory holds no usable config.json",
+        "correct model.persistentVolumeClaim.path, or the files on the claim",
+    ),
+    sign(
+        r"No such file or directory:? '?(\S+\.(?:safetensors|bin|gguf|pt|pth))|Cannot find any (?:safetensors )?model weights"
+        r"|no file named (?:\S+, )*(?:pytorch_model|model\.safetensors)|weights were not initialized from"
+        r"|Could not find checkpoint files|Error no file named",
+        "WeightsMissing",
+        "a file of the weights, or a tensor in them, is missing",
+        "download the model again, or correct its source in model",
+    ),
+    sign(
+        r"SafetensorError|file not fully covered|incomplete metadata|InvalidHeader|HeaderTooLarge|HeaderTooSmall"
+        r"|MetadataIncompleteBuffer|PytorchStreamReader failed|[Ii]nvalid header|unpickling stack underflow"
+        r"|invalid load key|git-lfs\.github\.com|gguf.{0,40}(?:magic|corrupt)|Consistency check failed",
+        "WeightsCorrupt",
+        "a file of the weights is cut short or damaged",
+        "download the model again, or correct its source in model",
+    ),
+    sign(
+        r'mismatched quant method: user input "([^"]+)" vs model quant_config "([^"]+)"',
+        "FormatMismatch",
+        "the weights are {1}, not {0}",
+        _FORMAT,
+        "LMDeploy",
+    ),
+    sign(
+        r"Unsupported weight quantization method: (\S+)|Unsupported quant method: (\S+)",
+        "FormatMismatch",
+        "the backend cannot read these weights as {0}",
+        _FORMAT,
+        "LMDeploy",
+    ),
+    sign(
+        r"Cannot find the config file for (\S+)|does not match the quantization method specified|Unknown quantization method"
+        r"|Cannot find any of \[.{0,80}\] in the model's quantization config|Invalid quantization method",
+        "FormatMismatch",
+        "the weights are not of the format that model.format names, or this engine does not have it",
+        _FORMAT,
+        "VLLM",
+    ),
+    sign(
+        r"Can not found rewrite for architectures: (\[[^\]]*\])"
+        r"|model type `([^`]+)` but Transformers does not recognize|Model architectures (\[[^\]]*\])"
+        r"(?: are not supported| failed to be inspected)|(?:architecture|model) (\S+) is not supported (?:by|yet|for now)"
+        r"|has no vLLM implementation|does not (?:recognize|support) this architecture|Unsupported model architecture:? (\S+)"
+        r"|unsupported model (?:arch|type)\S* (\S+)|Unrecognized configuration class|AttributeError: Model \S+ does not suppo",
+        "UnsupportedArchitecture",
+        "the engine does not know the model's architecture {0}",
+        "use a newer engine.version or the other engine",
+    ),
+    sign(
+        r"There is no module or parameter named|KeyError: '(?:model\.|lm_head|layers\.|language_model|visual|transformer)"
+        r"|size mismatch for |Attempted to load weight .{0,40}into parameter|[Ll]oaded weight.{0,60}shape|param_data\.shape"
+        r"|weights? of the model .{0,40}not initialized|Following weights were not (?:initialized|loaded)",
+        "WeightsMissing",
+        "the weights do not go with config.json: names or sizes of tensors differ from what the engine expects",
+        "use a newer engine.version, or weights of another repository in model",
+    ),
+    sign(
+        r"validation errors? for (?:ModelConfig|VllmConfig|ParallelConfig|CacheConfig|SchedulerConfig|EngineArgs|\w+Config)\b",
+        "ModelConfigInvalid",
+        "the engine refuses its configuration",
+        "read the next line of the log: it names what to change in engine.extraArgs or in the files of model",
+        rank=WRAPPER,
+    ),
+)
+
+ENDS: tuple[Signature, ...] = (
+    sign(
+        r"EngineDeadError|Engine loop failed|AsyncEngineDeadError|Background loop has errored|MQEngineDead|engine is dead"
+        r"|EngineCore encountered an (?:fatal error|issue)|died unexpectedly, shutting down|EngineCore died unexpectedly",
+        "EngineDied",
+        "the engine's process died while it served",
+        _EARLIER,
+        rank=WRAPPER,
+    ),
+    sign(
+        r"PyTorch ZMQ engine process is not alive",
+        "EngineProcessDied",
+        "LMDeploy's engine process died while it started",
+        _EARLIER,
+        "LMDeploy",
+        rank=WRAPPER,
+    ),
+    sign(
+        r"Engine core initialization failed|WorkerProc failed to start|WorkerProc initialization failed|Engine process fail"
+        r"|EngineCore failed to start",
+        "EngineProcessDied",
+        "vLLM's engine process died while it started",
+        _EARLIER,
+        "VLLM",
+        rank=WRAPPER,
+    ),
+)

@@ -1,0 +1,236 @@
+# ruff: noqa: E501 - alternatives and lines of logs are quoted whole
+"""Lines that decide, lines that never do, and logs of any content. The lines are of public reports and of the engines' code."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_operator.engines.death import read_log
+from llm_operator.engines.failures import diagnose, known_failure
+from llm_operator.engines.signatures import SIGNATURES
+from llm_operator.reasons import explain
+
+VLLM, LMDEPLOY = "VLLM", "LMDeploy"
+PREFIX = "(EngineCore pid=84) ERROR 05-07 12:00:00 [core.py:1108] "
+CASES = [
+    (LMDEPLOY, "RuntimeError: No enough gpu memory for kv cache.", "KVCacheTooSmall"),
+    (LMDEPLOY, "RuntimeError: No enough gpu memory for runtime.", "RuntimeMemoryTooSmall"),
+    (LMDEPLOY, "RuntimeError: No enough gpu memory for state cache.", "StateCacheTooSmall"),
+    (VLLM, "ValueError: The model's max seq len (131072) is larger than the maximum number of tokens that can be "
+     "stored in KV cache (54272).", "ContextTooLong"),
+    (VLLM, "ValueError: To serve at least one request with the model's max seq len (32768), 4.0 GiB KV cache is needed, "
+     "which is larger than the available KV cache memory (1.2 GiB).", "ContextTooLong"),
+    (VLLM, "ValueError: No available memory for the cache blocks.", "KVCacheTooSmall"),
+    (VLLM, "ValueError: Free memory on device cuda:0 (10.1/139.8 GiB) on startup is less than desired GPU memory "
+     "utilization (0.9, 125.8 GiB).", "GPUMemoryTaken"),
+    (VLLM, "AssertionError: Error in memory profiling. Initial free memory 82.94 GiB, current free memory 90.17 GiB.",
+     "GPUMemoryTaken"),
+    (VLLM, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "GPUOutOfMemory"),
+    (LMDEPLOY, "  what():  [TM][ERROR] CUDA runtime error: out of memory /src/turbomind/utils/memory_utils.cu:31",
+     "GPUOutOfMemory"),
+    (VLLM, "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 'out of memory'",
+     "GPUOutOfMemory"),
+    (LMDEPLOY, "AssertionError: no valid parallel config: dp=1, tp=2, device_num=None, available_devices=1",
+     "NotEnoughGPUs"),
+    (VLLM, "torch.AcceleratorError: CUDA error: invalid device ordinal", "NotEnoughGPUs"),
+    (VLLM, "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized",
+     "FabricNotReady"),
+    (VLLM, "RuntimeError: Error 803: system has unsupported display driver / cuda driver combination", "DriverMismatch"),
+    (VLLM, "RuntimeError: Error 804: forward compatibility was attempted on non supported HW", "DriverMismatch"),
+    (VLLM, "RuntimeError: The NVIDIA driver on your system is too old (found version 12080).", "DriverTooOld"),
+    (VLLM, "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9", "DriverTooOld"),
+    (LMDEPLOY, "RuntimeError: Triton Error [CUDA]: device kernel image is invalid", "DriverTooOld"),
+    (VLLM, "RuntimeError: CUDA error: uncorrectable ECC error encountered", "GPUFaulty"),
+    (VLLM, "ValueError: invalid literal for int() with base 10: 'MIG-377e0049-554c-540b-93c6-d0976f8426cb'",
+     "MIGNotSupported"),
+    (VLLM, "RuntimeError: Failed to infer device type", "NoGPU"),
+    (VLLM, "RuntimeError: CUDA error: no kernel image is available for execution on the device", "GPUNotSupported"),
+    (VLLM, "ptxas fatal   : Value 'sm_120' is not defined for option 'gpu-name'", "GPUNotSupported"),
+    (VLLM, "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0.",
+     "BFloat16NotSupported"),
+    (VLLM, "ValueError: The quantization method awq is not supported for the current GPU. Minimum capability: 75.",
+     "FormatNotSupportedByGPU"),
+    (VLLM, "ValueError: Total number of attention heads (28) must be divisible by tensor parallel size (8).",
+     "TensorDoesNotDivide"),
+    (VLLM, "ValueError: Weight input_size_per_partition = 10944 is not divisible by min_thread_k = 128.",
+     "TensorDoesNotDivide"),
+    (VLLM, "[rank2]:[E ProcessGroupNCCL.cpp:1414] [PG 2 Rank 2] Process group watchdog thread terminated with exception: "
+     "[Rank 2] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=12)", "NCCLTimeout"),
+    (VLLM, "Failed: Cuda error /workspace/csrc/custom_all_reduce.cuh:364 'invalid argument'", "PeerAccessFailed"),
+    (VLLM, "  what():  CUDA error: an illegal memory access was encountered", "IllegalMemoryAccess"),
+    (LMDEPLOY, "  what():  [TM][ERROR] CUDA runtime error: misaligned address /lmdeploy/x.cc:1153", "KernelFailed"),
+    (VLLM, "NCCL WARN Error while creating shared memory segment /dev/shm/nccl-x (size 7340384)", "SharedMemoryTooSmall"),
+    (VLLM, "RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)", "NCCLFailed"),
+    (VLLM, "OSError: [Errno 28] No space left on device", "DiskFull"),
+    (VLLM, "OSError: [Errno 28] No space left on device: '/dev/shm/psm_1'", "SharedMemoryTooSmall"),
+    (VLLM, "RuntimeError: Failed to find C compiler. Please specify via CC environment variable.", "CompilerMissing"),
+    (VLLM, "FileNotFoundError: [Errno 2] No such file or directory: 'nvcc'", "CompilerMissing"),
+    (VLLM, "FileNotFoundError: [Errno 2] No such file or directory: 'ninja'", "CompilerMissing"),
+    (VLLM, "subprocess.CalledProcessError: Command '['ninja', '-v']' returned non-zero exit status 1.", "CompileFailed"),
+    (VLLM, "torch._inductor.exc.InductorError: PermissionError: [Errno 13] Permission denied: '/.triton'",
+     "CacheNotWritable"),
+    (VLLM, "KeyError: 'getpwuid(): uid not found: 1000'", "UserUnknown"),
+    (VLLM, "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory", "LibraryMissing"),
+    (LMDEPLOY, "ImportError: Multi-nodes support requires `ray`", "RayMissing"),
+    (VLLM, "AttributeError: Qwen2Tokenizer has no attribute all_special_tokens_extended.", "TokenizerMismatch"),
+    (LMDEPLOY, "ModuleNotFoundError: No module named '_turbomind'", "PackageMissing"),
+    (VLLM, "OpenBLAS blas_thread_init: pthread_create: Resource temporarily unavailable", "ProcessLimit"),
+    (VLLM, "ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory.",
+     "HostMemoryExhausted"),
+    (VLLM, "[Errno 98] error while attempting to bind on address ('0.0.0.0', 8000): address already in use", "PortInUse"),
+    (VLLM, "KeyboardInterrupt: terminated", "StartupTimeout"),
+    (VLLM, "vllm: error: unrecognized arguments: --disable-log-requests", "UnknownArgument"),
+    (LMDEPLOY, "lmdeploy serve api_server: error: argument --log-level: invalid choice: 'info'", "InvalidArgument"),
+    (LMDEPLOY, "  Assertion failed, invalid cache_max_entry_count [type=assertion_error]", "InvalidKVCacheShare"),
+    (LMDEPLOY, "  Assertion failed, invalid quant_policy for TurboMind", "UnsupportedKVQuantization"),
+    (VLLM, "KeyError: 'invalid tool call parser: nosuch (chose from { hermes })'", "UnknownParser"),
+    (VLLM, "  Value error, User-specified max_model_len (65536) is greater than the derived max_model_len "
+     "(max_position_embeddings=32768.0)", "ContextAboveModel"),
+    (VLLM, "ValueError: VLLM_PORT 'tcp://10.0.0.1:8000' appears to be a URI.", "ServiceLinksClash"),
+    (VLLM, "ValueError: Chunked MM input disabled but max_tokens_per_mm_item (16384) is larger than "
+     "max_num_batched_tokens (8192).", "MultimodalTooLong"),
+    (VLLM, "openai_harmony.HarmonyError: error downloading or loading vocab file: failed to download or load vocab file",
+     "VocabularyMissing"),
+    (VLLM, "ValueError: Loading x/y requires you to execute the configuration file in that repo on your local machine.",
+     "RemoteCodeNeeded"),
+    (VLLM, "huggingface_hub.errors.GatedRepoError: 403 Client Error.", "ModelAccessDenied"),
+    (VLLM, "huggingface_hub.errors.RevisionNotFoundError: 404 Client Error.", "RevisionNotFound"),
+    (VLLM, "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error.\nInvalid username or password.",
+     "ModelNotFound"),
+    (VLLM, "requests.exceptions.HTTPError: 429 Client Error: Too Many Requests for URL: https://x", "HubRateLimited"),
+    (VLLM, "requests.exceptions.ConnectionError: Failed to resolve 'huggingface.co' ([Errno -3] Temporary failure in "
+     "name resolution)", "ModelNotReachable"),
+    (VLLM, "huggingface_hub.errors.HFValidationError: Repo id must be in the form 'a/b': '/models/x'.",
+     "ModelPathMissing"),
+    (LMDEPLOY, "OSError: /models/x does not appear to have a file named config.json.", "ModelConfigMissing"),
+    (LMDEPLOY, "FileNotFoundError: No such file or directory: /models/x/model-00001-of-00001.safetensors",
+     "WeightsMissing"),
+    (VLLM, "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata", "WeightsCorrupt"),
+    (LMDEPLOY, 'AssertionError: mismatched quant method: user input "hf" vs model quant_config "awq"', "FormatMismatch"),
+    (VLLM, "ValueError: The checkpoint you are trying to load has model type `qwen9` but Transformers does not recognize "
+     "this architecture.", "UnsupportedArchitecture"),
+    (VLLM, "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig", "ModelConfigInvalid"),
+    (VLLM, "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", "EngineDied"),
+    (LMDEPLOY, "zmq_rpc.RPCServerDeadError: PyTorch ZMQ engine process is not alive.", "EngineProcessDied"),
+]  # fmt: skip
+HARMLESS = [
+    "(APIServer pid=1) INFO 05-07 12:00:00 [utils.py:233] non-default args: {'trust_remote_code': True, 'model': 'x'}",
+    "INFO 05-07 12:00:00 [core.py:58] Initializing a V1 LLM engine with config: trust_remote_code=True, CUDA out of memory",
+    "2026-11-23 20:05:41,950 - lmdeploy - WARNING - transformers.py:22 - LMDeploy: this GPU does not support bfloat16",
+    '    raise RuntimeError(f"CUDA out of memory")',
+    'raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.")',
+    "/x/torch/cuda/__init__.py:61: FutureWarning: No CUDA GPUs are available",
+    "[rank0]:[W224 19:04:56.322966893 CUDAGuardImpl.h:122] Warning: CUDA warning: an illegal memory access was encountered",
+    "{'error': 'CUDA out of memory'}",
+    "[TM][ERROR][1123.20:05:45.410697][turbomind.cc:486] Warm-up for 9216 tokens failed with status 6",
+    'INFO:     127.0.0.1:37398 - "GET /404 Client Error HTTP/1.1" 404 Not Found',
+]
+
+
+@pytest.mark.parametrize(("engine", "line", "reason"), CASES)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_deciding_line_gives_the_reason(engine: str, line: str, reason: str, wrapped: bool) -> None:
+    if wrapped:
+        frame = PREFIX if engine == VLLM else ""
+        line = "\n".join(frame + part for part in line.splitlines())
+        line = f"{HARMLESS[0]}\nTraceback (most recent call last):\n{HARMLESS[3]}\n{line}\n{HARMLESS[4]}\n"
+    found = diagnose(engine, 1, None, line)
+    assert found.reason == reason
+    assert found.remedy
+    entry = [one for one in explain(reason) if one.area == "Engine"]
+    assert entry, f"{reason} is not in the table of reasons of engines"
+
+
+def test_every_signature_has_a_line() -> None:
+    tested = {reason for _, _, reason in CASES}
+    assert {signature.reason for signature in SIGNATURES} - tested == set()
+
+
+@pytest.mark.parametrize("line", HARMLESS)
+@pytest.mark.parametrize("engine", [VLLM, LMDEPLOY])
+def test_what_a_healthy_log_says_never_decides(line: str, engine: str) -> None:
+    assert known_failure(engine, line) is None
+
+
+def test_the_last_cause_before_what_only_wraps_it() -> None:
+    text = "\n".join(
+        [
+            "ValueError: No available memory for the cache blocks.",
+            PREFIX + "torch.OutOfMemoryError: CUDA out of memory.",
+            "(Worker_TP0 pid=3) RuntimeError: NCCL error: unhandled cuda error",
+            "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.",
+        ]
+    )
+    assert diagnose(VLLM, 1, None, text).reason == "GPUOutOfMemory"
+
+
+@pytest.mark.parametrize(
+    ("reached", "field", "not_field"),
+    [
+        ('  File "model_loader.py", line 1, in load_model', "parallelism.tensor", "kvCache"),
+        ('  File "gpu_worker.py", line 1, in determine_available_memory', "maxConcurrentSequences", "kvCache"),
+        ('  File "gpu_model_runner.py", line 1, in capture_model', "kvCache.memoryPercent", "parallelism"),
+        ("INFO:     Application startup complete.", "kvCache.memoryPercent", "nothing"),
+    ],
+)
+def test_the_remedy_fits_what_had_been_reached(reached: str, field: str, not_field: str) -> None:
+    remedy = diagnose(VLLM, 1, None, f"{reached}\ntorch.OutOfMemoryError: CUDA out of memory.").remedy
+    assert field in remedy
+    assert not_field not in remedy
+
+
+@pytest.mark.parametrize(
+    ("signal", "reason"),
+    [(-9, "EngineKilled"), (-11, "EngineCrashed"), (-6, "EngineAborted"), (-7, "SharedMemoryTooSmall")],
+)
+def test_the_signal_of_the_engine_core_is_read(signal: int, reason: str) -> None:
+    line = f"RuntimeError: Engine core initialization failed. Failed core proc(s): {{'EngineCore': {signal}}}"
+    assert diagnose(VLLM, 1, None, line).reason == reason
+
+
+def test_processes_that_wait_for_each_other() -> None:
+    line = "(EngineCore pid=1) INFO 08-13 11:27:02 [shm_broadcast.py:802] No available shared memory broadcast block found in 60 seconds."
+    assert diagnose(VLLM, 137, None, line).reason == "StartupHung"
+    assert known_failure(VLLM, line) is None
+
+
+def test_an_older_lmdeploy_words_it_otherwise() -> None:
+    old = "[TM][ERROR] CUDA runtime error: out of memory x.cc:1"
+    assert diagnose(LMDEPLOY, 134, None, old, "0.10.2").reason == "GPUOutOfMemory"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x00\xff" * 50_000,
+        "a" * 1_000_000,
+        "\n" * 1_000_000,
+        "E\n" * 500_000,
+        "Free memory on device (" * 50_000,
+        "Error: " * 200_000,
+        "(" * 100_000,
+        "[TM][ERROR]" * 50_000,
+        "model's max seq len (1) " * 50_000,
+        "sm_1 is not divisible by " * 50_000,
+        ("'gcc' " * 200 + "\n") * 1000,
+    ],
+)
+def test_a_hostile_log_costs_little_and_ends_as_the_generic_reason(text: str) -> None:
+    begin = time.process_time()
+    found = diagnose(VLLM, 1, None, text)
+    # The bound is 50 ms; what is tested is that no pattern explodes, on however busy a machine.
+    assert time.process_time() - begin < 1.0
+    assert len(found.message) < 1000
+    assert found.reason
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=400), st.integers(-64, 255))
+def test_any_text_has_a_reason(text: str, code: int) -> None:
+    found = diagnose(VLLM, code, None, text)
+    assert explain(found.reason)
+    assert "\x00" not in read_log(text).last
