@@ -94,6 +94,7 @@ class Session:
         return [
             *_image_values("image", self.images["operator"]),
             *_image_values("modelTools.image", self.images["model-tools"]),
+            *_image_values("webUI.image", self.images["web"]),
             f"modelTools.quantizeImage={self.images['lmdeploy-cpu-test']}",
         ]
 

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
         help="read GPU labels of the nodes; needs a ClusterRole",
     )
     _add_tools(line)
+    _add_page(line)
     line.add_argument("--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"], default="INFO")
     line.add_argument("--log-format", choices=["json", "text"], default="json")
     return line
@@ -88,6 +89,18 @@ def _add_tools(line: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_page(line: argparse.ArgumentParser) -> None:
+    """The chat page that an object may ask for."""
+    group = line.add_argument_group("chat page")
+    group.add_argument(
+        "--web-image",
+        default=f"docker.io/llm-operator/web:{__version__}",
+        metavar="IMAGE",
+        help="image of the chat page (images/web)",
+    )
+    group.add_argument("--web-pull-policy", choices=["IfNotPresent", "Always", "Never"], default="IfNotPresent")
+
+
 def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
     """What the command line says of the model tools."""
     return ToolSettings(
@@ -98,6 +111,8 @@ def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
         stall_seconds=chosen.stall_seconds,
         inspect=chosen.inspect_models,
         retention_seconds=chosen.cache_retention_seconds,
+        web_image=chosen.web_image,
+        web_pull_policy=chosen.web_pull_policy,
     )
 
 

@@ -29,6 +29,8 @@ _MAP_KEYS = {
     ".resources.requests": _CONTAINER_RESOURCES,
     ".resources.limits": _CONTAINER_RESOURCES,
     ".weightQuantization.resources.requests": _CONTAINER_RESOURCES,
+    ".webUI.resources.requests": _CONTAINER_RESOURCES,
+    ".webUI.resources.limits": _CONTAINER_RESOURCES,
     ".weightQuantization.resources.limits": _CONTAINER_RESOURCES,
 }
 _QUANTITIES = ["1", "0", "0.000", "500m", "0.001m", "2Gi", "20Gi", "1.5G", "16Ti", "999999999999999P", "8Pi", "9P"]
@@ -143,6 +145,10 @@ def _repair(spec: Json) -> Json:
     _repair_quantities(spec)
     for toleration in spec.get("tolerations", []):
         _repair_toleration(toleration)
+    page = spec.get("webUI", {})
+    if "password" not in page:
+        page.pop("userName", None)
+    _repair_limits(page.get("resources", {}))
     return spec
 
 

@@ -22,6 +22,7 @@ from llm_operator.api.cache import CacheSpec
 from llm_operator.api.model import EngineSpec, ModelSpec
 from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resources import Resources
+from llm_operator.api.web import WebUI
 
 KVQuantization = Literal["None", "Int8", "Int4", "FP8"]
 PlanPolicy = Literal["Enforce", "Warn"]
@@ -212,4 +213,7 @@ class LLMDeploymentSpec(ApiModel):
     image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16), KeyedBy("name")] = Field(
         default_factory=list,
         description="Secrets for pulling the engine's image.",
+    )
+    web_ui: WebUI | None = Field(
+        default=None, alias="webUI", description="A chat page in front of the engine. Default: none."
     )

@@ -9,7 +9,15 @@ from pydantic import Field
 from llm_operator.api.base import WHOLE, ApiModel, KeyedBy
 
 ConditionType = Literal[
-    "Ready", "Reconciling", "Stalled", "Planned", "ModelCached", "WeightsQuantized", "Available", "Healthy"
+    "Ready",
+    "Reconciling",
+    "Stalled",
+    "Planned",
+    "ModelCached",
+    "WeightsQuantized",
+    "Available",
+    "Healthy",
+    "WebUIReady",
 ]
 ConditionStatus = Literal["True", "False", "Unknown"]
 
@@ -112,6 +120,12 @@ class QuantizationStatus(ApiModel):
     )
 
 
+class WebUIStatus(ApiModel):
+    """The chat page."""
+
+    endpoint: Text = Field(description="URL of the page in the cluster.")
+
+
 class ProgressStatus(ApiModel):
     """How far a stage before serving is; absent when none runs."""
 
@@ -136,6 +150,7 @@ class LLMDeploymentStatus(ApiModel):
     ready_replicas: Count = Field(default=0, description="Pods that serve the current spec.")
     selector: Text | None = Field(default=None, description="Label selector of the pods, for the scale subresource.")
     endpoint: Text | None = Field(default=None, description="Base URL of the OpenAI-compatible API in the cluster.")
+    web_ui: WebUIStatus | None = Field(default=None, alias="webUI", description="The chat page.")
     engine: EngineStatus | None = Field(default=None, description="The engine as it is run.")
     model: ModelStatus | None = Field(default=None, description="The model as its files describe it.")
     cache: CacheStatus | None = Field(default=None, description="The model in the cache.")

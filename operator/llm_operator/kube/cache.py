@@ -9,9 +9,10 @@ from typing import Any
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
-from llm_operator.manifests.common import LABEL_DEPLOYMENT
+from llm_operator.manifests.chat_page import ROLE
+from llm_operator.manifests.common import LABEL_CHAT, LABEL_DEPLOYMENT
 from llm_operator.reconcile.jobs import JobView, job_from
-from llm_operator.reconcile.observed import CHILD_KINDS, Child, Observed, Pod, child_from, pod_from
+from llm_operator.reconcile.observed import CHILD_KINDS, Child, ChildKey, Observed, Pod, Role, child_from, pod_from
 
 JSON = dict[str, Any]
 
@@ -42,12 +43,28 @@ def _trimmed(raw: Mapping[str, Any]) -> JSON:
     }
 
 
+def _owner_name(meta: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    """The LLMDeployment that a child is named after.
+
+    `demo-chat` is the page of `demo` or the engine of `demo-chat`: its owner tells, and its label where there is none.
+    """
+    name: str = meta["name"]
+    owner = next((owner for owner in meta.get("ownerReferences") or () if owner.get("controller")), None)
+    said = labels.get(LABEL_CHAT) if owner is None else owner.get("name")
+    return str(said) if name == f"{said}-{ROLE}" else name
+
+
+def _role(key: Key, name: str) -> Role:
+    """What a child is there for, by its name."""
+    return "engine" if name == key[1] else "chat"
+
+
 class Cache:
     """Objects, children and pods as last seen. Older versions never replace newer ones."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, JSON] = {}
-        self._children: dict[Key, dict[str, Child]] = {}
+        self._children: dict[Key, dict[ChildKey, Child]] = {}
         self._pods: dict[Key, dict[str, Pod]] = {}
         self._jobs: dict[Key, JobView] = {}
         self._gone: dict[Key, Pod] = {}
@@ -55,7 +72,12 @@ class Cache:
 
     def observed(self, key: Key) -> Observed:
         """The surroundings of one LLMDeployment; Jobs and claims are looked up where they are needed."""
-        return Observed(children=dict(self._children.get(key, {})), pods=self._sorted_pods(key))
+        pods = self._sorted_pods(key)
+        return Observed(
+            children=dict(self._children.get(key, {})),
+            pods=tuple(pod for pod in pods if pod.role == "engine"),
+            chat_pods=tuple(pod for pod in pods if pod.role == "chat"),
+        )
 
     def job(self, key: Key) -> JobView | None:
         """A Job with its pods, by its key in the queue."""
@@ -84,8 +106,11 @@ class Cache:
             return job_key(meta["namespace"], meta["name"])
         if raw["kind"] == "Pod" and LABEL_STAGE in labels:
             return job_key(meta["namespace"], f"llm-{labels[LABEL_STAGE]}-{labels.get(LABEL_ARTIFACT, '')}")
-        # Children are named after their object: whatever happens to their labels, they are found.
-        name = labels.get(LABEL_DEPLOYMENT) if raw["kind"] == "Pod" else meta["name"]
+        if raw["kind"] == "Pod":
+            name = labels.get(LABEL_CHAT) or labels.get(LABEL_DEPLOYMENT)
+        else:
+            # Children are named after their object: whatever happens to their labels, they are found.
+            name = _owner_name(meta, labels)
         return (meta["namespace"], name) if name else None
 
     def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> Key | None:
@@ -110,7 +135,7 @@ class Cache:
         elif kind == "Job":
             self._jobs[key] = job_from(raw)
         else:
-            self._children.setdefault(key, {})[kind] = child_from(raw)
+            self._children.setdefault(key, {})[kind, _role(key, raw["metadata"]["name"])] = child_from(raw)
         return key
 
     def remove(self, raw: Mapping[str, Any]) -> Key | None:
@@ -138,9 +163,9 @@ class Cache:
             self._jobs.pop(key, None)
             self._gone.pop(key, None)
             return
-        table = self._pods if kind == "Pod" else self._children
-        entries: dict[str, Any] = table.get(key, {})
-        entries.pop(name if kind == "Pod" else kind, None)
+        table: dict[Key, dict[Any, Any]] = self._pods if kind == "Pod" else self._children
+        entries = table.get(key, {})
+        entries.pop(name if kind == "Pod" else (kind, _role(key, name)), None)
         if not entries:
             table.pop(key, None)
 
@@ -153,9 +178,10 @@ class Cache:
         if kind == "Pod":
             return [(key, pod.name, pod.resource_version) for key, pods in self._pods.items() for pod in pods.values()]
         return [
-            (key, key[1], children[kind].resource_version)
+            (key, child.name, child.resource_version)
             for key, children in self._children.items()
-            if kind in children
+            for child in children.values()
+            if child.kind == kind
         ]
 
     def version(self, kind: str, key: Key, name: str) -> str | None:
@@ -168,7 +194,7 @@ class Cache:
         if kind == "Pod":
             pod = self._pods.get(key, {}).get(name)
             return pod.resource_version if pod else None
-        child = self._children.get(key, {}).get(kind)
+        child = self._children.get(key, {}).get((kind, _role(key, name)))
         return child.resource_version if child else None
 
 

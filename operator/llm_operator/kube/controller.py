@@ -30,7 +30,7 @@ from llm_operator.manifests.tools import CONTAINER, ToolSettings
 from llm_operator.reconcile.decide import Apply, Decision, decide, kept_template
 from llm_operator.reconcile.diagnose import Trouble, image_volumes, without_image_volumes, write_refused
 from llm_operator.reconcile.invalid import invalid_status
-from llm_operator.reconcile.observed import Observed, Pod
+from llm_operator.reconcile.observed import Observed, Pod, Role
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Looked, inspection, needed_claims
 from llm_operator.reconcile.status import Situation, status_of, transitions
@@ -169,21 +169,22 @@ class Controller:
         seen = await self._observe(key, resource)
         plan = self._planner.outcome(key, resource, inspection(resource, seen, self._tools))
         decision = decide(resource, seen, plan, self._tools)
-        blocked, decision = await self._execute(key, resource, decision)
+        refused, decision = await self._execute(key, resource, decision)
         observed = self._cache.observed(key)
         situation = Situation(
             resource,
             observed,
             decision,
             plan,
-            blocked,
+            refused.get("engine"),
             self._planner.measured(key, resource, observed),
+            refused.get("chat"),
             self._progress_of(key, observed, seen, decision),
         )
         await self._write_status(key, body, status_of(situation, self._now()))
         if decision.preparation is not None and decision.preparation.claim_missing:
             self._queue.add_after(key, MISSING_CLAIM_SECONDS)
-        return blocked is not None
+        return bool(refused)
 
     async def _observe(self, key: Key, resource: LLMDeployment) -> Observed:
         """What is there, with the Jobs of the model tools, and with the claims while a model is being prepared."""
@@ -210,14 +211,16 @@ class Controller:
             pods = tuple(pod for pod in observed.pods if pod.initializing == FETCHER and not pod.deleting)
         return self._progress.of(key, key[0], pods[0].name if pods else None, container)
 
-    async def _execute(self, key: Key, resource: LLMDeployment, decision: Decision) -> tuple[Trouble | None, Decision]:
-        """Carry out a decision; what could not be written stays in it."""
-        blocked: Trouble | None = None
+    async def _execute(
+        self, key: Key, resource: LLMDeployment, decision: Decision
+    ) -> tuple[dict[Role, Trouble], Decision]:
+        """Carry out a decision: the first refused write of each role, and the decision with what is left to write."""
+        blocked: dict[Role, Trouble] = {}
         left: list[Apply] = []
         for apply in decision.applies:
             trouble = await self._apply(key, resource, apply)
             if trouble is not None:
-                blocked = blocked or trouble
+                blocked.setdefault(apply.role, trouble)
                 left.append(apply)
         for delete in decision.deletes:
             await self._client.delete(delete.kind, key[0], delete.name, delete.uid)

@@ -17,6 +17,8 @@ MANAGER = "llm-operator"
 
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_DEPLOYMENT = "llm-operator.dev/deployment"
+LABEL_CHAT = "llm-operator.dev/chat"
+"""On the chat page and its pods: the LLMDeployment whose page it is."""
 LABEL_INPUTS = "llm-operator.dev/inputs"
 ANNOTATION_TEMPLATE = "llm-operator.dev/applied-template"
 ANNOTATION_ENGINE = "llm-operator.dev/engine"
@@ -98,7 +100,7 @@ def inputs_hash(resource: LLMDeployment) -> str:
     operator with a new field, nor a better plan may restart a running engine.
     """
     said = resource.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    for field in ("replicas", "planPolicy"):
+    for field in ("replicas", "planPolicy", "webUI"):
         said.pop(field, None)
     # How a claim was made and how a Job ran does not reach a pod either.
     for holder, fields in (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic_core import from_json
@@ -11,15 +12,23 @@ from pydantic_core import from_json
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import Refusal, RefusedError, RenderRequest, check, render
-from llm_operator.foreign import read_json
-from llm_operator.manifests.common import ANNOTATION_MODEL, ANNOTATION_TEMPLATE, JSON, LABEL_INPUTS, inputs_hash
+from llm_operator.foreign import read_json, read_object
+from llm_operator.manifests.chat_page import chat_page
+from llm_operator.manifests.common import (
+    ANNOTATION_ENGINE,
+    ANNOTATION_MODEL,
+    ANNOTATION_TEMPLATE,
+    JSON,
+    LABEL_INPUTS,
+    inputs_hash,
+)
 from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
 from llm_operator.manifests.model_volume import Prepared, model_path
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
 from llm_operator.manifests.service import service
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.covers import covers
-from llm_operator.reconcile.observed import Child, Observed
+from llm_operator.reconcile.observed import Child, Observed, Role
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Preparation, inspecting, prepare
 
@@ -34,6 +43,7 @@ class Apply:
     body: JSON
     force: bool
     """False for a child that was never seen: an object of that name that belongs to somebody else must not be taken."""
+    role: Role = "engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +70,36 @@ class Decision:
     template: JSON | None = None
     """The pod template that should run."""
 
+    @property
+    def unwritten(self) -> bool:
+        """Whether something of the engine's own is left to write; its page doesn't count."""
+        return any(apply.role == "engine" for apply in self.applies)
+
 
 def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings = NO_TOOLS) -> Decision:
     """The writes that bring the children to what the object asks for; none when they are there already."""
+    decision = _engine(resource, observed, plan, tools)
+    child = observed.deployment
+    template = decision.template or (applied_template(child) if child is not None and _owns(resource, child) else None)
+    page = _page(resource, template, tools)
+    if page is None:
+        return decision
+    applies, deletes = _writes(resource, observed, page, "chat")
+    return replace(decision, applies=(*decision.applies, *applies), deletes=(*decision.deletes, *deletes))
+
+
+def _page(resource: LLMDeployment, template: JSON | None, tools: ToolSettings) -> list[JSON] | None:
+    """The children of the chat page; None while there is no engine yet to tell of: what is there stays."""
+    page = resource.spec.web_ui
+    if page is None:
+        return []
+    if template is None:
+        return None
+    engine = read_object(template["metadata"]["annotations"][ANNOTATION_ENGINE])
+    return chat_page(resource, page, template, engine, tools)
+
+
+def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings) -> Decision:
     kept = kept_template(resource, observed.deployment)
     preparation: Preparation | None = None
     if kept is None:
@@ -94,22 +131,32 @@ def _preparing(preparation: Preparation) -> Decision:
 def _children(resource: LLMDeployment, observed: Observed, kept: JSON, preparation: Preparation | None) -> Decision:
     """The writes that bring Deployment, Service and budget to a template."""
     desired = (deployment(resource, kept), service(resource), pod_disruption_budget(resource))
-    wanted = [body for body in desired if body is not None]
+    applies, deletes = _writes(resource, observed, [body for body in desired if body is not None], "engine")
+    return Decision(applies=applies, deletes=deletes, preparation=preparation, template=kept)
+
+
+def _writes(
+    resource: LLMDeployment, observed: Observed, wanted: Sequence[JSON], role: Role
+) -> tuple[tuple[Apply, ...], tuple[Delete, ...]]:
+    """The writes that bring the children of one role to what is wanted."""
+    seen = {kind: child for (kind, of), child in observed.children.items() if of == role}
     kinds = {body["kind"] for body in wanted}
-    return Decision(
-        applies=tuple(
-            Apply(body, force=body["kind"] in observed.children)
+    return (
+        tuple(
+            Apply(body, force=body["kind"] in seen, role=role)
             for body in wanted
-            if _needs_write(body, observed.children.get(body["kind"]))
+            if _needs_write(body, seen.get(body["kind"]))
         ),
-        deletes=tuple(
-            Delete(child.kind, resource.metadata.name, child.uid)
-            for child in observed.children.values()
-            if child.kind not in kinds and child.owner_uid == resource.metadata.uid and not child.deleting
+        tuple(
+            Delete(kind, child.name, child.uid)
+            for kind, child in seen.items()
+            if kind not in kinds and _owns(resource, child) and not child.deleting
         ),
-        preparation=preparation,
-        template=kept,
     )
+
+
+def _owns(resource: LLMDeployment, child: Child) -> bool:
+    return child.owner_uid == resource.metadata.uid
 
 
 def kept_template(resource: LLMDeployment, child: Child | None) -> JSON | None:
@@ -118,7 +165,7 @@ def kept_template(resource: LLMDeployment, child: Child | None) -> JSON | None:
     A newer operator may render the same inputs differently. It must not: that would restart engines without a reason
     in their own spec.
     """
-    if child is None or child.owner_uid != resource.metadata.uid:
+    if child is None or not _owns(resource, child):
         return None
     template = applied_template(child)
     return template if template and template["metadata"]["labels"][LABEL_INPUTS] == inputs_hash(resource) else None

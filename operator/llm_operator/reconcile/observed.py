@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import from_json, to_json
 
 from llm_operator.foreign import read_object
-from llm_operator.manifests.common import ANNOTATION_MODEL, LABEL_INPUTS
+from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
+from llm_operator.manifests.common import ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
 from llm_operator.manifests.tools import CONTAINER as TOOL_CONTAINER
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 JSON = dict[str, Any]
 Kind = str
 
-MAIN_CONTAINERS = (ENGINE_CONTAINER, TOOL_CONTAINER)
+MAIN_CONTAINERS = (ENGINE_CONTAINER, TOOL_CONTAINER, CHAT_CONTAINER)
 """The containers of ours that a pod is about; a pod has one of them."""
+Role = Literal["engine", "chat"]
+"""What a child is there for."""
+ChildKey = tuple[Kind, Role]
 
 CHILD_KINDS: tuple[Kind, ...] = ("Deployment", "Service", "PodDisruptionBudget")
 
@@ -57,6 +61,7 @@ class Child:
     """Conditions of the child's status by type."""
     paused: bool = False
     """`kubectl rollout pause`: the Deployment controller leaves the pods as they are."""
+    name: str = ""
 
     def body(self) -> JSON:
         """The child's metadata and spec."""
@@ -78,7 +83,7 @@ class ContainerEnd:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod of the engine, reduced to what tells how it fares."""
+    """A pod of the engine or of the chat page, reduced to what tells how it fares."""
 
     name: str
     uid: str
@@ -106,6 +111,7 @@ class Pod:
     """The container that the words above are about: the engine's or the tool's, or an init container in trouble."""
     initializing: str | None = None
     """Init container that runs now."""
+    role: Role = "engine"
     model: str = ""
     """Directory of the cache that it mounts; empty where it mounts none."""
     failure: str = ""
@@ -117,8 +123,10 @@ class Pod:
 class Observed:
     """Everything known of one LLMDeployment's surroundings at one moment."""
 
-    children: Mapping[Kind, Child] = field(default_factory=dict)
+    children: Mapping[ChildKey, Child] = field(default_factory=dict)
     pods: tuple[Pod, ...] = ()
+    """The engine's."""
+    chat_pods: tuple[Pod, ...] = ()
     jobs: Mapping[str, JobView] = field(default_factory=dict)
     """By name, those that make what this object needs."""
     claims: Mapping[str, ClaimFacts | None] = field(default_factory=dict)
@@ -128,8 +136,8 @@ class Observed:
 
     @property
     def deployment(self) -> Child | None:
-        """The Deployment, where there is one."""
-        return self.children.get("Deployment")
+        """The engine's Deployment, where there is one."""
+        return self.children.get(("Deployment", "engine"))
 
 
 def child_from(raw: Mapping[str, Any]) -> Child:
@@ -160,6 +168,7 @@ def child_from(raw: Mapping[str, Any]) -> Child:
             for entry in status.get("conditions") or []
         },
         paused=(raw.get("spec") or {}).get("paused") is True,
+        name=meta["name"],
     )
 
 
@@ -195,6 +204,7 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
             (one["name"] for one in status.get("initContainerStatuses") or [] if "running" in (one.get("state") or {})),
             None,
         ),
+        role="chat" if LABEL_CHAT in (meta.get("labels") or {}) else "engine",
         model=_mounted_model((meta.get("annotations") or {}).get(ANNOTATION_MODEL)),
         failure=(status.get("reason") or "")[:64],
         failure_message=(status.get("message") or "")[:MESSAGE_CHARACTERS],

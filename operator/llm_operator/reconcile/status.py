@@ -9,36 +9,29 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import (
     Condition,
     ConditionStatus,
-    ConditionType,
     EngineStatus,
     LLMDeploymentStatus,
     MeasuredStatus,
     ModelStatus,
     ProgressStatus,
+    WebUIStatus,
 )
 from llm_operator.foreign import read_object
+from llm_operator.manifests.chat_page import page_endpoint
 from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYMENT, inputs_hash
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.manifests.service import endpoint
 from llm_operator.reconcile.decide import Decision, applied_template, prepared_of
 from llm_operator.reconcile.diagnose import Trouble, trouble_of
+from llm_operator.reconcile.finding import Finding
 from llm_operator.reconcile.measured import deviation
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.page import page_findings
 from llm_operator.reconcile.refused_pods import overdue, refused_pods
 from llm_operator.reconcile.stages import cache_status, quantization_status, stage_findings
 
 MESSAGE_LIMIT = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A condition before it has a time."""
-
-    type: ConditionType
-    status: ConditionStatus
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +64,8 @@ class Situation:
     blocked: Trouble | None = None
     """A write that the API server refused."""
     measured: MeasuredStatus | None = None
+    page_blocked: Trouble | None = None
+    """A write of the chat page that the API server refused."""
     progress: ProgressStatus | None = None
     """How far the stage before serving is that runs now."""
 
@@ -97,6 +92,7 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
         ready_replicas=progress.ready,
         selector=f"{LABEL_DEPLOYMENT}={resource.metadata.name}",
         endpoint=endpoint(resource),
+        web_ui=WebUIStatus(endpoint=page_endpoint(resource)) if resource.spec.web_ui is not None else None,
         engine=_engine_status(decision.template) or (resource.status.engine if resource.status else None),
         plan=known.plan if known else situation.plan.status,
         model=_model_status(known.model if known else situation.plan.model, prepared),
@@ -124,6 +120,7 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
         _planned(situation),
         *(Finding(*entry) for entry in stage_findings(situation.decision.preparation, _prepared(situation))),
         _available(progress),
+        *page_findings(situation.resource, situation.observed, situation.page_blocked),
     )
 
 
@@ -137,7 +134,7 @@ def _progress(situation: Situation) -> Progress:
     ready = counts.get("readyReplicas", 0)
     seen = counts.get("observedGeneration", 0) >= child.generation
     # What is left to write was refused. Pods may serve well without it, and a Service of another one's lead elsewhere.
-    written = not situation.decision.applies
+    written = not situation.decision.unwritten
     settled = seen and written and situation.decision.template is not None and total == updated
     # Only when no old pod is left is every ready pod one of the current spec; before that the pods themselves tell.
     if settled:

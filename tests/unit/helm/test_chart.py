@@ -202,6 +202,17 @@ def test_the_model_tools_are_those_of_the_values(helm: Helm) -> None:
     assert (given.quantize_image, given.inspect, given.retention_seconds) == ("a/b:1", False, 31536000)
 
 
+def test_the_chat_page_is_that_of_the_values(helm: Helm) -> None:
+    def settings(values: JSON) -> ToolSettings:
+        container = only(helm.template(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        return tool_settings(parser().parse_args(container["args"]))
+
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    assert settings({}).web_image == f"docker.io/llm-operator/web:{version}"
+    given = settings({"webUI": {"image": {"repository": "a.example/web", "tag": "7", "pullPolicy": "Always"}}})
+    assert (given.web_image, given.web_pull_policy) == ("a.example/web:7", "Always")
+
+
 def test_the_lease_of_the_command_line_is_the_one_of_the_role(helm: Helm) -> None:
     objects = helm.template({"fullnameOverride": "other"})
     container = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]

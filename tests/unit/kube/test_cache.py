@@ -24,7 +24,7 @@ def test_an_older_version_never_replaces_a_newer_one() -> None:
     cache = Cache()
     assert cache.update(thing("Deployment", 9)) == KEY
     assert cache.update(thing("Deployment", 5)) is None
-    assert cache.observed(KEY).children["Deployment"].body()["spec"] == {"version": 9}
+    assert cache.observed(KEY).children["Deployment", "engine"].body()["spec"] == {"version": 9}
 
 
 def test_versions_are_numbers_not_texts() -> None:
@@ -37,7 +37,7 @@ def test_a_late_deletion_does_not_remove_the_successor() -> None:
     cache = Cache()
     cache.update(thing("Service", 20))
     cache.remove(thing("Service", 15))
-    assert "Service" in cache.observed(KEY).children
+    assert ("Service", "engine") in cache.observed(KEY).children
     cache.remove(thing("Service", 21))
     assert cache.observed(KEY).children == {}
 

@@ -48,7 +48,7 @@ def applied(of: LLMDeployment, **status: int) -> Observed:
     decision = decide(of, Observed(), plan(of))
     return Observed(
         children={
-            apply.body["kind"]: live(apply.body, **(status if apply.body["kind"] == "Deployment" else {}))
+            (apply.body["kind"], apply.role): live(apply.body, **(status if apply.body["kind"] == "Deployment" else {}))
             for apply in decision.applies
         }
     )

@@ -79,10 +79,10 @@ def test_a_better_plan_restarts_nothing() -> None:
 def test_drift_is_repaired_with_the_template_that_ran() -> None:
     of = resource()
     seen = applied(of)
-    body = seen.children["Deployment"].body()
+    body = seen.children["Deployment", "engine"].body()
     body["spec"]["template"]["spec"]["containers"][0]["args"].append("--hostile")
-    broken = replace(seen.children["Deployment"], text=json.dumps(body))
-    decision = decide(of, Observed(children={**seen.children, "Deployment": broken}), plan(of))
+    broken = replace(seen.children["Deployment", "engine"], text=json.dumps(body))
+    decision = decide(of, Observed(children={**seen.children, ("Deployment", "engine"): broken}), plan(of))
     assert kinds(decision) == ["Deployment"]
     assert decision.applies[0].force
     assert "--hostile" not in decision.applies[0].body["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -92,10 +92,10 @@ def test_drift_is_repaired_with_the_template_that_ran() -> None:
 def test_a_spoilt_annotation_is_rendered_anew(annotation: str) -> None:
     of = resource()
     seen = applied(of)
-    body = seen.children["Deployment"].body()
+    body = seen.children["Deployment", "engine"].body()
     body["metadata"]["annotations"][ANNOTATION_TEMPLATE] = annotation
-    broken = replace(seen.children["Deployment"], text=json.dumps(body))
-    decision = decide(of, Observed(children={**seen.children, "Deployment": broken}), plan(of))
+    broken = replace(seen.children["Deployment", "engine"], text=json.dumps(body))
+    decision = decide(of, Observed(children={**seen.children, ("Deployment", "engine"): broken}), plan(of))
     assert kinds(decision) == ["Deployment"]
 
 
@@ -122,16 +122,16 @@ def test_nothing_is_rendered_while_facts_are_on_their_way() -> None:
 def test_somebody_elses_children_are_neither_deleted_nor_kept() -> None:
     of = resource()
     foreign = applied(resource(replicas=2))
-    budget = replace(foreign.children["PodDisruptionBudget"], owner_uid="someone")
-    decision = decide(of, Observed(children={"PodDisruptionBudget": budget}), plan(of))
+    budget = replace(foreign.children["PodDisruptionBudget", "engine"], owner_uid="someone")
+    decision = decide(of, Observed(children={("PodDisruptionBudget", "engine"): budget}), plan(of))
     assert decision.deletes == ()
 
 
 def test_a_child_that_is_going_is_waited_for() -> None:
     of = resource()
     seen = applied(of)
-    going = replace(seen.children["Service"], deleting=True, text='{"metadata": {}, "spec": {}}')
-    assert decide(of, Observed(children={**seen.children, "Service": going}), plan(of)).applies == ()
+    going = replace(seen.children["Service", "engine"], deleting=True, text='{"metadata": {}, "spec": {}}')
+    assert decide(of, Observed(children={**seen.children, ("Service", "engine"): going}), plan(of)).applies == ()
 
 
 def test_children_are_owned_and_named_after_the_object() -> None:

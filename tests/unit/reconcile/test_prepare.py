@@ -254,7 +254,7 @@ def test_a_job_whose_pod_cannot_start_says_why() -> None:
 def test_what_serves_is_not_touched_while_a_new_model_is_prepared() -> None:
     of = resource(model=HUB)
     before = decide(of, Observed(), plan(of), TOOLS)
-    children = {apply.body["kind"]: live(apply.body) for apply in before.applies}
+    children = {(apply.body["kind"], apply.role): live(apply.body) for apply in before.applies}
     changed = cached()
     decision = decide(changed, replace(seen(), children=children), plan(changed), TOOLS)
     assert [kind for kind, _ in kinds(decision)] == ["Job"]
@@ -360,7 +360,7 @@ def test_status_tells_quality_also_when_the_jobs_are_gone() -> None:
     of = cached(weightQuantization=AWQ)
     both = seen(done(stages(of)["fetch"], fetched()), done(stages(of)["quantize"], quantized()))
     first = decide(of, both, plan(of), TOOLS)
-    children = {apply.body["kind"]: live(apply.body) for apply in first.applies}
+    children = {(apply.body["kind"], apply.role): live(apply.body) for apply in first.applies}
     later = Observed(children=children)
     status = status_of(Situation(of, later, decide(of, later, plan(of), TOOLS), plan(of)), NOW)
     assert status.quantization is not None

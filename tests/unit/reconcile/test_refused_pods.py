@@ -37,9 +37,9 @@ REFUSED = {
 def failing(message: str, kind: str = "ReplicaFailure", status: str = "True", reason: str = "FailedCreate") -> Observed:
     of = resource()
     seen = applied(of, observedGeneration=1)
-    child = seen.children["Deployment"]
+    child = seen.children["Deployment", "engine"]
     conditions = {kind: ChildCondition(status, reason, message)}
-    return replace(seen, children={**seen.children, "Deployment": replace(child, conditions=conditions)})
+    return replace(seen, children={**seen.children, ("Deployment", "engine"): replace(child, conditions=conditions)})
 
 
 def ready(seen: Observed) -> tuple[str, str, str]:
@@ -69,8 +69,8 @@ def test_a_deployment_without_progress_says_so() -> None:
 def test_a_paused_rollout_names_the_command() -> None:
     of = resource()
     seen = applied(of, observedGeneration=1)
-    paused = replace(seen.children["Deployment"], paused=True)
-    status, reason, message = ready(replace(seen, children={**seen.children, "Deployment": paused}))
+    paused = replace(seen.children["Deployment", "engine"], paused=True)
+    status, reason, message = ready(replace(seen, children={**seen.children, ("Deployment", "engine"): paused}))
     assert (status, reason) == ("Unknown", "DeploymentPaused")
     assert "kubectl rollout resume deployment/demo" in message
 
@@ -163,7 +163,7 @@ def test_conditions_of_a_child_are_read() -> None:
     failed = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "x" * 9999}
     body = {
         "kind": "Deployment",
-        "metadata": {"uid": "u", "resourceVersion": "1"},
+        "metadata": {"name": "demo", "uid": "u", "resourceVersion": "1"},
         "spec": {"paused": True},
         "status": {"conditions": [failed]},
     }

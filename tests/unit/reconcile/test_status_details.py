@@ -130,7 +130,7 @@ def test_a_plan_that_does_not_fit_stalls_only_where_it_is_heeded() -> None:
 
 def test_a_service_that_is_another_ones_is_told_also_when_every_pod_serves() -> None:
     of = resource()
-    children = {kind: child for kind, child in serving(of).children.items() if kind != "Service"}
+    children = {key: child for key, child in serving(of).children.items() if key[0] != "Service"}
     observed = Observed(children=children, pods=(pod(of, ready=True, running=True),))
     conflict = Trouble("NameConflict", "Service 'demo' exists and belongs to somebody else", stalled=True)
     status = told(of, observed, blocked=conflict)
@@ -201,13 +201,13 @@ def test_what_was_prepared_is_read_from_the_deployment_where_nothing_is_rendered
     of = resource()
     observed = serving(of)
     prepared = Prepared(claim_name="models", directory=DIRECTORY, revision=COMMIT, bytes=7)
-    body = observed.children["Deployment"].body()
+    body = observed.children["Deployment", "engine"].body()
     annotations = body["metadata"]["annotations"]
     template = json.loads(annotations[ANNOTATION_TEMPLATE])
     template["metadata"]["annotations"][ANNOTATION_MODEL] = json.dumps(prepared.to_json())
     annotations[ANNOTATION_TEMPLATE] = json.dumps(template)
-    child = replace(observed.children["Deployment"], text=json.dumps(body))
-    observed = replace(observed, children={**observed.children, "Deployment": child})
+    child = replace(observed.children["Deployment", "engine"], text=json.dumps(body))
+    observed = replace(observed, children={**observed.children, ("Deployment", "engine"): child})
     status = told(of, observed, decision=Decision(held=True))
     assert status.cache is not None
     assert (status.cache.claim_name, status.cache.directory, status.cache.bytes) == ("models", DIRECTORY, 7)

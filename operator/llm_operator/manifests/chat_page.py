@@ -1,0 +1,173 @@
+"""The chat page's Deployment and Service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.spec import LLMDeploymentSpec
+from llm_operator.api.web import WebUI
+from llm_operator.manifests.common import JSON, LABEL_CHAT, LABEL_MANAGED_BY, MANAGER, metadata
+from llm_operator.manifests.service import PORT, endpoint
+from llm_operator.manifests.tools import ToolSettings
+
+ROLE = "chat"
+CONTAINER = "chat"
+PAGE_PORT = 8080
+CONTEXT_FLAGS = ("--session-len", "--max-model-len")
+"""The engines' own names for the longest prompt plus answer (LMDeploy 0.18.0, vLLM 0.33.0)."""
+# The server's Python and gradio take 140 MiB; conversations live in the browsers.
+REQUESTS = {"cpu": "100m", "memory": "256Mi"}
+LIMITS = {"memory": "1Gi"}
+
+
+def chat_page(
+    resource: LLMDeployment, page: WebUI, template: JSON, engine: Mapping[str, Any], tools: ToolSettings
+) -> list[JSON]:
+    """Deployment and Service of the page of one object.
+
+    Args:
+        resource: the object.
+        page: its `webUI`.
+        template: the pod template of the engine that the page stands in front of.
+        engine: type, version and backend of that engine, as its template tells them.
+        tools: the operator's settings, with the page's image.
+    """
+    return [_deployment(resource, page, template, engine, tools), _service(resource)]
+
+
+def page_endpoint(resource: LLMDeployment) -> str:
+    """URL of the page inside the cluster."""
+    return f"http://{page_name(resource)}.{resource.metadata.namespace}.svc:{PORT}/"
+
+
+def page_name(resource: LLMDeployment) -> str:
+    """Name of the page's Deployment and Service."""
+    return f"{resource.metadata.name}-{ROLE}"
+
+
+def page_replicas(spec: LLMDeploymentSpec) -> int:
+    """Pods of the page: none while there is no engine to talk to."""
+    return spec.web_ui.replicas if spec.web_ui is not None and spec.replicas > 0 else 0
+
+
+def _selector(resource: LLMDeployment) -> dict[str, str]:
+    # Not the engine's: its Deployment and its Service would take the page's pods for their own.
+    return {LABEL_CHAT: resource.metadata.name}
+
+
+def _labels(resource: LLMDeployment) -> dict[str, str]:
+    return {
+        **_selector(resource),
+        LABEL_MANAGED_BY: MANAGER,
+        "app.kubernetes.io/name": "llm-chat",
+        "app.kubernetes.io/instance": resource.metadata.name,
+        "app.kubernetes.io/component": ROLE,
+    }
+
+
+def _metadata(resource: LLMDeployment) -> JSON:
+    return {**metadata(resource), "name": page_name(resource), "labels": _labels(resource)}
+
+
+def _service(resource: LLMDeployment) -> JSON:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(resource),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": _selector(resource),
+            "ports": [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": "http"}],
+        },
+    }
+
+
+def _deployment(
+    resource: LLMDeployment, page: WebUI, template: JSON, engine: Mapping[str, Any], tools: ToolSettings
+) -> JSON:
+    pod: JSON = {
+        "containers": [_container(resource, page, template, engine, tools)],
+        # The root file system is read-only; gradio wants a folder for temporary files.
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 10,
+        # No user: the image names one, and platforms that assign users may choose another.
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    }
+    if resource.spec.image_pull_secrets:
+        pod["imagePullSecrets"] = [secret.to_json() for secret in resource.spec.image_pull_secrets]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(resource),
+        "spec": {
+            "replicas": page_replicas(resource.spec),
+            "selector": {"matchLabels": _selector(resource)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "revisionHistoryLimit": 1,
+            "template": {"metadata": {"labels": _labels(resource)}, "spec": pod},
+        },
+    }
+
+
+def _container(
+    resource: LLMDeployment, page: WebUI, template: JSON, engine: Mapping[str, Any], tools: ToolSettings
+) -> JSON:
+    variables = [
+        {"name": name, "valueFrom": {"secretKeyRef": reference.to_json()}}
+        for name, reference in (("OPENAI_API_KEY", resource.spec.engine.api_key), ("CHAT_PAGE_PASSWORD", page.password))
+        if reference is not None
+    ]
+    probe = {"httpGet": {"path": "/readyz", "port": "http"}, "timeoutSeconds": 5}
+    return {
+        "name": CONTAINER,
+        "image": page.image or tools.web_image,
+        "imagePullPolicy": tools.web_pull_policy,
+        "args": _arguments(resource, page, template, engine),
+        "env": variables,
+        "ports": [{"name": "http", "containerPort": PAGE_PORT, "protocol": "TCP"}],
+        "startupProbe": {**probe, "periodSeconds": 2, "failureThreshold": 60},
+        "readinessProbe": {**probe, "periodSeconds": 5, "failureThreshold": 3},
+        "livenessProbe": {**probe, "periodSeconds": 15, "failureThreshold": 4},
+        "resources": {
+            "requests": page.resources.requests or (REQUESTS if page.resources.limits is None else {}),
+            "limits": page.resources.limits or LIMITS,
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - the path that Python and gradio write to
+    }
+
+
+def _arguments(resource: LLMDeployment, page: WebUI, template: JSON, engine: Mapping[str, Any]) -> list[str]:
+    spec = resource.spec
+    backend = f", {engine['backend']}" if engine.get("backend") else ""
+    names = {"LMDeploy": "LMDeploy", "VLLM": "vLLM"}
+    said = {
+        "--api": endpoint(resource),
+        "--model": spec.model.served_name or resource.metadata.name,
+        "--engine": f"{names.get(engine['type'], engine['type'])} {engine['version']}{backend}",
+        "--kv-cache": "16-bit" if spec.kv_cache.quantization == "None" else spec.kv_cache.quantization,
+        "--context": _context(template["spec"]["containers"][0].get("args") or []),
+        "--user-name": page.user_name if page.password is not None else None,
+    }
+    # One word each: a value that begins with a dash stays a value.
+    return [f"{flag}={value}" for flag, value in said.items() if value]
+
+
+def _context(arguments: Sequence[str]) -> str | None:
+    """The context length that the engine is started with; None where it chooses itself."""
+    for position, word in enumerate(arguments):
+        flag, assigned, value = word.partition("=")
+        if flag in CONTEXT_FLAGS:
+            text = value if assigned else next(iter(arguments[position + 1 : position + 2]), "")
+            return text if text.isdigit() and int(text) > 0 else None
+    return None

@@ -1,0 +1,62 @@
+"""How the chat page fares. Pure. The object is Ready without it: an engine serves whether or not its page does."""
+
+from __future__ import annotations
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.manifests.chat_page import page_endpoint, page_replicas
+from llm_operator.reconcile.diagnose import Trouble, waiting_trouble
+from llm_operator.reconcile.finding import Finding
+from llm_operator.reconcile.observed import Child, Observed, Pod
+from llm_operator.reconcile.refused_pods import refused_pods
+
+
+def page_findings(resource: LLMDeployment, observed: Observed, blocked: Trouble | None) -> tuple[Finding, ...]:
+    """The condition WebUIReady; none for an object without a page.
+
+    Args:
+        resource: the object.
+        observed: what is seen of it.
+        blocked: a write of the page that the API server refused.
+    """
+    if resource.spec.web_ui is None:
+        return ()
+    return (_finding(resource, observed, blocked),)
+
+
+def _finding(resource: LLMDeployment, observed: Observed, blocked: Trouble | None) -> Finding:
+    if blocked is not None:
+        return Finding("WebUIReady", "False", blocked.reason, blocked.message)
+    child = observed.children.get(("Deployment", "chat"))
+    if page_replicas(resource.spec) == 0:
+        field = "replicas" if resource.spec.replicas == 0 else "webUI.replicas"
+        return Finding("WebUIReady", "False", "Stopped", f"the page is stopped: spec.{field} is 0")
+    if child is None:
+        return Finding("WebUIReady", "Unknown", "WaitingForEngine", "the page starts with the engine")
+    if child.status.get("observedGeneration", 0) >= child.generation and child.status.get("readyReplicas", 0) > 0:
+        return Finding("WebUIReady", "True", "Serving", f"the page is at {page_endpoint(resource)} in the cluster")
+    return _starting(child, observed)
+
+
+def _starting(child: Child, observed: Observed) -> Finding:
+    """While no pod of the page serves: what keeps it."""
+    refused = refused_pods(child)
+    if refused is not None:
+        return Finding("WebUIReady", "False", *refused)
+    trouble = next((found for pod in observed.chat_pods if (found := _trouble(pod)) is not None), None)
+    if trouble is not None:
+        return Finding("WebUIReady", "False", trouble.reason, trouble.message)
+    return Finding("WebUIReady", "Unknown", "Starting", "the page starts")
+
+
+def _trouble(pod: Pod) -> Trouble | None:
+    """Why a pod of the page doesn't serve."""
+    if pod.deleting or pod.ready:
+        return None
+    waiting = waiting_trouble(pod, "the chat page's image", "spec.webUI.image")
+    if waiting is not None:
+        return waiting
+    if pod.end is not None and pod.restarts > 0:
+        said = pod.end.message.strip().splitlines()
+        why = f": {said[-1]}" if said else ""
+        return Trouble("PageFailed", f"the page ended with exit code {pod.end.exit_code}{why}", stalled=False)
+    return None
