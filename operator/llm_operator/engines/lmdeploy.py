@@ -10,7 +10,7 @@ from typing import Any
 
 from llm_operator.api.model import Backend
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import common
+from llm_operator.engines import common, guard
 from llm_operator.engines.arguments import FIELD, Rules, check_arguments
 from llm_operator.engines.table import Capabilities, release
 from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderRequest
@@ -233,7 +233,7 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
         version=table.version,
         backend=backend,
         image=spec.engine.image or default_image(table.version),
-        command=COMMAND,
+        command=guard.guarded(COMMAND),
         # The model first: --api-keys and others take any number of values and would swallow it.
         args=(common.model_path(request), *options, *map(common.literal, spec.engine.extra_args)),
         env=common.environment(spec, _variables(request)),
@@ -262,7 +262,7 @@ def _options(request: RenderRequest, table: Capabilities, backend: Backend, serv
     ratio = request.kv.ratio_percent or spec.kv_cache.memory_percent
     wanted: dict[str, str | int | None] = {
         "--backend": backend.lower(),
-        "--server-name": "0.0.0.0",  # noqa: S104 - the pod's own network
+        "--server-name": guard.HOST,
         "--server-port": PORT,
         "--model-name": served_name,
         "--tp": request.tensor,
@@ -283,6 +283,9 @@ def _options(request: RenderRequest, table: Capabilities, backend: Backend, serv
         words.append("--trust-remote-code")
     if "--enable-metrics" in table.options:  # on by default since 0.11
         words.append("--enable-metrics")
+    if not common.given(spec, "--allow-origins"):
+        # The default lets every web page read answers; an empty origin is no page's.
+        words.append("--allow-origins=")
     if spec.engine.api_key is not None:
         # With `=` a key that begins with a dash stays a value.
         words.append(f"--api-keys=$({common.API_KEY_VARIABLE})")

@@ -10,7 +10,7 @@ from typing import Any
 
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import common
+from llm_operator.engines import common, guard
 from llm_operator.engines.arguments import Rules, check_arguments
 from llm_operator.engines.table import Capabilities, release
 from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderRequest
@@ -18,6 +18,8 @@ from llm_operator.engines.vllm_batch import TOKENS, Batch, batched_tokens, check
 
 NAME = "VLLM"
 PORT = 8000
+COMMAND = ("vllm", "serve")
+"""As the image's entrypoint has it."""
 
 EXIT_MARGIN_SECONDS = 20
 """With --shutdown-timeout 30 a stream ended after 20.4 s and the process after 29.2 s (0.32.0 for CPU)."""
@@ -83,6 +85,7 @@ RULES = Rules(
         "--config": "would set options out of the operator's sight: give them in extraArgs",
         "--uds": "replaces the port that the Service and the probes use: remove it",
         "--device-ids": "chooses GPUs that the device plugin has chosen already: remove it",
+        "--grpc": "replaces the HTTP API that the Service and the probes use: remove it",
         **dict.fromkeys(_OTHER_PODS, "spreads one replica over more GPUs or nodes than its pod has: use spec.replicas"),
         **dict.fromkeys(_TLS, "makes the pod's probes fail, which speak plain HTTP: end TLS in front of the Service"),
     },
@@ -98,6 +101,11 @@ RULES = Rules(
 OWNED_VARIABLES: Mapping[str, str] = {
     "VLLM_API_KEY": "spec.engine.apiKey says it",
     "VLLM_USE_MODELSCOPE": "spec.model.modelScope says it",
+    "VLLM_SERVER_DEV_MODE": "it lets clients run code in the engine",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "it lets clients load files of the pod",
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "it lets requests carry pickles, which run code",
+    "VLLM_USE_RUST_FRONTEND": "its server does not keep clients from the engine's management API",
+    "VLLM_RUST_FRONTEND_PATH": "its server does not keep clients from the engine's management API",
     "VLLM_PORT": "it is no port of the API but of the workers, and vLLM chooses it",
 }
 
@@ -163,7 +171,7 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
         version=table.version,
         backend=None,
         image=spec.engine.image or default_image(table.version),
-        command=(),
+        command=guard.guarded(COMMAND),
         args=(
             common.model_path(request),
             *_options(request, table, served_name),
@@ -224,6 +232,9 @@ def _options(request: RenderRequest, table: Capabilities, served_name: str) -> l
     words.append("--enable-prefix-caching" if spec.kv_cache.prefix_caching else _no_prefix_caching(table))
     if spec.model.trust_remote_code:
         words.append("--trust-remote-code")
+    if not common.given(spec, "--allowed-origins"):
+        # The default lets every web page read answers.
+        words.append("--allowed-origins=[]")
     return words
 
 

@@ -22,6 +22,8 @@ LABEL_CHAT = "llm-operator.dev/chat"
 LABEL_INPUTS = "llm-operator.dev/inputs"
 ANNOTATION_TEMPLATE = "llm-operator.dev/applied-template"
 ANNOTATION_ENGINE = "llm-operator.dev/engine"
+ANNOTATION_GUARD = "llm-operator.dev/guard"
+"""On a pod template: the source of the filter before the engine's router (engines/guard)."""
 ANNOTATION_MODEL = "llm-operator.dev/model"
 """On a pod template: the prepared model that it mounts; absent where nothing was prepared."""
 

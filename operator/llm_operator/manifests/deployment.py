@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.engines import EngineRun
+from llm_operator.engines import EngineRun, guard
 from llm_operator.manifests.artifacts import source_claim
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
+    ANNOTATION_GUARD,
     ANNOTATION_MODEL,
     ANNOTATION_TEMPLATE,
     JSON,
@@ -34,7 +35,7 @@ def pod_template(
 ) -> JSON:
     """The pod template for one set of inputs, named by their hash."""
     engine = {"type": resource.spec.engine.type, "version": run.version, "backend": run.backend}
-    annotations = {ANNOTATION_ENGINE: compact_json(engine)}
+    annotations = {ANNOTATION_ENGINE: compact_json(engine), ANNOTATION_GUARD: guard.source()}
     if prepared != NOTHING_PREPARED:
         annotations[ANNOTATION_MODEL] = compact_json(prepared.to_json())
     claim = claim_labels(prepared.claim_name, source_claim(resource))

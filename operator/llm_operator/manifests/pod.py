@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import EngineRun
-from llm_operator.manifests.common import JSON, selector_labels
+from llm_operator.engines import EngineRun, guard
+from llm_operator.manifests.common import ANNOTATION_GUARD, JSON, selector_labels
 from llm_operator.manifests.model_volume import SCRATCH, Prepared, fetcher, mount, same_node, volume
 from llm_operator.manifests.tools import ToolSettings
 
 CONTAINER = "engine"
+GUARD = "guard"
 READINESS_PERIOD_SECONDS = 5
 LIVENESS_PERIOD_SECONDS = 10
 
@@ -94,6 +95,7 @@ def _volumes(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
     volumes: list[JSON] = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(run.shared_memory_bytes)}},
         {"name": "cache", "emptyDir": {}},
+        _guard_volume(),
     ]
     model = volume(resource, prepared, tools)
     if model is not None:
@@ -103,10 +105,17 @@ def _volumes(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
     return volumes
 
 
+def _guard_volume() -> JSON:
+    """The filter before the engine's router as a file; its source is an annotation of the pod."""
+    field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{ANNOTATION_GUARD}']"}
+    return {"name": GUARD, "downwardAPI": {"items": [{"path": guard.FILE, "fieldRef": field}]}}
+
+
 def _mounts(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: ToolSettings) -> list[JSON]:
     mounts: list[JSON] = [
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - the path that NCCL and vLLM open
         {"name": "cache", "mountPath": run.cache_path},
+        {"name": GUARD, "mountPath": guard.FOLDER, "readOnly": True},
     ]
     if volume(resource, prepared, tools) is not None:
         mounts.append(mount(resource, prepared))

@@ -1,10 +1,11 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from llm_operator.manifests.common import ANNOTATION_TEMPLATE, SPECS_REMEMBERED, inputs_hash
-from llm_operator.manifests.pod import pod_spec
+from llm_operator.manifests.common import ANNOTATION_TEMPLATE, JSON, SPECS_REMEMBERED, inputs_hash
+from llm_operator.manifests.pod import GUARD, pod_spec
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
@@ -68,6 +69,25 @@ def test_a_newer_operator_that_renders_differently_restarts_nothing(monkeypatch:
     again = decide(changed, before, plan(changed)).template
     assert again is not None
     assert again["spec"]["hostname"] == "new"
+
+
+def test_pods_from_before_the_guard_are_kept_until_their_next_roll(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = resource()
+
+    def without_guard(*given: Any) -> JSON:
+        spec = pod_spec(*given)
+        container = {**spec["containers"][0], "command": ["lmdeploy", "serve", "api_server"]}
+        container["volumeMounts"] = [one for one in container["volumeMounts"] if one["name"] != GUARD]
+        volumes = [one for one in spec["volumes"] if one["name"] != GUARD]
+        return {**spec, "containers": [container], "volumes": volumes}
+
+    with monkeypatch.context() as older:
+        older.setattr("llm_operator.manifests.deployment.pod_spec", without_guard)
+        before = serving(of)
+    assert decide(of, before, plan(of)).applies == ()
+    rolled = decide(resource(contextLength=4096), before, plan(resource(contextLength=4096))).template
+    assert rolled is not None
+    assert GUARD in [one["name"] for one in rolled["spec"]["volumes"]]
 
 
 def test_a_better_plan_restarts_nothing() -> None:
