@@ -21,13 +21,13 @@ async def words(count: int) -> AsyncIterator[bytes]:
         yield b"data: %d\n\n" % number
 
 
-@app.post("/v1/stream")
+@app.post("/v1/stream")  # type: ignore[untyped-decorator]
 async def stream(request: Request) -> StreamingResponse:
     """Chunks, as many as the body's bytes."""
     return StreamingResponse(words(len(await request.body())), media_type="text/event-stream")
 
 
-@app.websocket("/{path:path}")
+@app.websocket("/{path:path}")  # type: ignore[untyped-decorator]
 async def socket(websocket: WebSocket, path: str) -> None:
     """Says the path and ends."""
     await websocket.accept()
@@ -35,7 +35,7 @@ async def socket(websocket: WebSocket, path: str) -> None:
     await websocket.close()
 
 
-@app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
+@app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])  # type: ignore[untyped-decorator]
 async def anything(path: str) -> dict[str, str]:
     """Says the path."""
     return {"reached": path}
