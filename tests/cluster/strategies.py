@@ -44,7 +44,17 @@ def from_schema(schema: dict[str, Any], path: str = "") -> st.SearchStrategy[Jso
     return _BY_TYPE[schema["type"]](schema, path)
 
 
+OVERLAYS: list[Json] = [
+    {},
+    {"metadata": {"labels": {"team": "a"}, "annotations": {"cost": "1"}}},
+    {"spec": {"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["hub"]}], "schedulerName": "other"}},
+]
+"""Pod templates that no check refuses, for the fields whose content the schema does not say."""
+
+
 def _objects(schema: dict[str, Any], path: str) -> st.SearchStrategy[Json]:
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return st.sampled_from(OVERLAYS).map(copy.deepcopy)
     if "properties" not in schema:
         values = from_schema(schema["additionalProperties"], path + ".*")
         return st.dictionaries(st.sampled_from(_MAP_KEYS[path]), values, max_size=_SMALL_LIST)

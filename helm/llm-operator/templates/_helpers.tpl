@@ -68,7 +68,8 @@ app.kubernetes.io/part-of: llm-operator
 {{- end }}
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  # create: only as a dry run, to learn whether a pod with spec.podTemplate would be admitted.
+  verbs: [get, list, watch, create]
 {{- if .Values.rbac.podLogs }}
 - apiGroups: [""]
   resources: [pods/log]

@@ -18,11 +18,14 @@ MAX_DESCRIPTION = 200
 
 Schema = dict[str, Any]
 
+OPAQUE = "x-kubernetes-preserve-unknown-fields"
+"""Keyword of an object whose content the schema does not say: a pod template's own schema is ten times this CRD."""
+
 _IGNORED = {"title", "examples", "discriminator", "description", "type", "default"}
 _LIST_KEYWORDS = {"x-kubernetes-list-type", "x-kubernetes-list-map-keys"}
 _KEYWORDS = {
     "object": {"properties", "required", "additionalProperties", "patternProperties", "propertyNames"}
-    | {"minProperties", "maxProperties", VALIDATIONS},
+    | {"minProperties", "maxProperties", VALIDATIONS, OPAQUE},
     "array": {"items", "minItems", "maxItems", VALIDATIONS} | _LIST_KEYWORDS,
     "string": {"minLength", "maxLength", "pattern", "format", "enum", VALIDATIONS},
     "integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum", VALIDATIONS},
@@ -93,6 +96,10 @@ def _description(text: str, path: str) -> str:
 
 
 def _object(flat: Schema, definitions: dict[str, Schema], path: str) -> Schema:
+    if flat.get(OPAQUE):
+        if "maxProperties" not in flat:
+            raise SchemaError(f"{path}: an opaque object without maxProperties")
+        return {OPAQUE: True, "maxProperties": flat["maxProperties"]}
     if "properties" not in flat:
         return _map(flat, definitions, path)
     properties = {}

@@ -20,6 +20,7 @@ from llm_operator.api.base import (
 )
 from llm_operator.api.cache import CacheSpec
 from llm_operator.api.model import EngineSpec, ModelSpec
+from llm_operator.api.overlay import PodTemplate, ToolsSpec
 from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resources import Resources
 from llm_operator.api.web import WebUI
@@ -217,3 +218,9 @@ class LLMDeploymentSpec(ApiModel):
     web_ui: WebUI | None = Field(
         default=None, alias="webUI", description="A chat page in front of the engine. Default: none."
     )
+    pod_template: PodTemplate | None = Field(
+        default=None,
+        description="Merged into the engine's pod template as a strategic merge patch: labels, volumes, sidecars and "
+        "others. See docs/pods.md.",
+    )
+    tools: ToolsSpec = Field(default_factory=ToolsSpec, description="The Jobs of the model tools.")

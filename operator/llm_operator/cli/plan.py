@@ -16,6 +16,7 @@ from llm_operator.cli.inputs import GpuArguments, given_gpu, gpu_of, read_shape
 from llm_operator.cli.manifests import read_manifests
 from llm_operator.cli.table import aligned
 from llm_operator.engines import RefusedError, check
+from llm_operator.manifests.overlay import check_overlays
 from llm_operator.planning import (
     ComparedPlan,
     GpuFacts,
@@ -102,7 +103,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _request(resource: LLMDeployment, config: str | None, gpu: GpuFacts | None) -> PlanRequest | str:
     """What to plan; a text where too little is known."""
-    refusals = check(resource.spec)
+    refusals = (*check(resource.spec), *check_overlays(resource.spec))
     if refusals:
         raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refusals])
     card = gpu or gpu_of(resource)

@@ -142,9 +142,10 @@ class ApiClient:
         """Read one object."""
         return await self._request("GET", f"{self._path(kind, namespace)}/{name}", {})
 
-    async def create(self, body: JSON) -> JSON:
-        """Create one object."""
-        return await self._request("POST", self._path(body["kind"], body["metadata"]["namespace"]), {}, body)
+    async def create(self, body: JSON, *, dry_run: bool = False) -> JSON:
+        """Create one object; with `dry_run` it is what would be stored, and nothing is."""
+        parameters = {"dryRun": "All"} if dry_run else {}
+        return await self._request("POST", self._path(body["kind"], body["metadata"]["namespace"]), parameters, body)
 
     async def read_log(
         self, namespace: str, pod: str, container: str, limit_bytes: int, last_lines: int | None = None

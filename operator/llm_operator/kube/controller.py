@@ -22,6 +22,7 @@ from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.events import event_of
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.progress import ProgressReader
+from llm_operator.kube.trial import Trials
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.manifests.model_job import ClaimFacts
@@ -93,6 +94,7 @@ class Controller:
         self._claims = Claims(client)
         self._model_jobs = ModelJobs(client, cache, queue, tools, now)
         self._progress = ProgressReader(client, queue.add)
+        self._trials = Trials(client)
         self._results = {
             name: metrics.reconcile_total.labels(controller=CONTROLLER, result=name)
             for name in ("success", "error", "requeue_after")
@@ -216,6 +218,9 @@ class Controller:
     ) -> tuple[dict[Role, Trouble], Decision]:
         """Carry out a decision: the first refused write of each role, and the decision with what is left to write."""
         blocked: dict[Role, Trouble] = {}
+        refused = await self._trials.refusal(key, resource, decision.tried())
+        if refused is not None:
+            return {"engine": refused}, dataclasses.replace(decision, deletes=())
         left: list[Apply] = []
         for apply in decision.applies:
             trouble = await self._apply(key, resource, apply)

@@ -19,6 +19,7 @@ from llm_operator.manifests.common import (
     selector_labels,
 )
 from llm_operator.manifests.model_volume import Prepared, claim_labels
+from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.pod import pod_spec
 from llm_operator.manifests.tools import ToolSettings
 
@@ -39,13 +40,14 @@ def pod_template(
     if prepared != NOTHING_PREPARED:
         annotations[ANNOTATION_MODEL] = compact_json(prepared.to_json())
     claim = claim_labels(prepared.claim_name, source_claim(resource))
-    return {
+    template = {
         "metadata": {
             "labels": {**labels(resource), LABEL_INPUTS: inputs_hash(resource), **claim},
             "annotations": annotations,
         },
         "spec": pod_spec(resource, run, prepared, tools),
     }
+    return merged(template, resource.spec.pod_template)
 
 
 def deployment(resource: LLMDeployment, template: JSON) -> JSON:

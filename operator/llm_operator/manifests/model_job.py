@@ -20,6 +20,7 @@ from llm_operator.manifests.artifacts import (
 )
 from llm_operator.manifests.common import JSON, LABEL_MANAGED_BY, MANAGER, compact_json, owner_reference
 from llm_operator.manifests.model_volume import claim_labels, claim_volume, fetch_arguments, image_volume, same_node
+from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.pod import node_selector, tolerations
 from llm_operator.manifests.tools import CONTAINER, POD_SECURITY, ToolSettings, restricted_container, tool_container
 
@@ -137,7 +138,7 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             ]
         },
-        "template": {"metadata": {"labels": labels}, "spec": spec},
+        "template": merged({"metadata": {"labels": labels}, "spec": spec}, resource.spec.tools.pod_template),
     }
     if artifact.stage == "inspect":
         # What cannot be inspected is served without a plan rather than not at all.

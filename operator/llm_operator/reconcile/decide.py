@@ -24,6 +24,7 @@ from llm_operator.manifests.common import (
 )
 from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
 from llm_operator.manifests.model_volume import Prepared, model_path
+from llm_operator.manifests.overlay import check_overlays
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
 from llm_operator.manifests.service import service
 from llm_operator.manifests.tools import ToolSettings
@@ -69,6 +70,13 @@ class Decision:
     """The stages before serving, where they were looked at."""
     template: JSON | None = None
     """The pod template that should run."""
+    trial: JSON | None = None
+    """A Deployment as it will be once the model is there: what of it would be refused is said before the Jobs run."""
+
+    def tried(self) -> tuple[JSON, ...]:
+        """Everything that the API server should be asked about before something is written."""
+        written = tuple(apply.body for apply in self.applies if apply.role == "engine")
+        return written if self.trial is None else (*written, self.trial)
 
     @property
     def unwritten(self) -> bool:
@@ -103,7 +111,7 @@ def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tool
     kept = kept_template(resource, observed.deployment)
     preparation: Preparation | None = None
     if kept is None:
-        refusals = check(resource.spec)
+        refusals = (*check(resource.spec), *check_overlays(resource.spec))
         if refusals:
             return Decision(refusals=refusals)
         preparation = inspecting(resource, observed, tools)
@@ -113,7 +121,7 @@ def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tool
             return Decision(held=True)
         preparation = prepare(resource, observed, plan, tools)
         if preparation.prepared is None:
-            return _preparing(preparation)
+            return replace(_preparing(preparation), trial=_trial(resource, plan, tools))
         try:
             kept = _rendered(resource, plan, preparation.prepared, tools)
         except RefusedError as refused:
@@ -213,6 +221,16 @@ def _rendered(resource: LLMDeployment, plan: PlanOutcome, prepared: Prepared, to
         )
     )
     return pod_template(resource, run, prepared, tools)
+
+
+def _trial(resource: LLMDeployment, plan: PlanOutcome, tools: ToolSettings) -> JSON | None:
+    """The Deployment before its model is there; None without an overlay, and where nothing can be rendered yet."""
+    if not resource.spec.pod_template:
+        return None
+    try:
+        return deployment(resource, _rendered(resource, plan, Prepared(), tools))
+    except RefusedError:
+        return None
 
 
 def _as_served(spec: LLMDeploymentSpec, prepared: Prepared) -> LLMDeploymentSpec:

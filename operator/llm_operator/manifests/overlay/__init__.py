@@ -1,0 +1,11 @@
+"""The user's own additions to a pod template: checked by name, merged by Kubernetes' strategic-merge rules. Pure.
+
+What a pod template may hold, and by which key its lists are merged, is in `pod_template.json`, which
+`python -m devcluster.pod_schema` writes from the API server's own OpenAPI document.
+"""
+
+from llm_operator.manifests.overlay.check import check_overlays
+from llm_operator.manifests.overlay.children import merged
+from llm_operator.manifests.overlay.paths import in_words_of_overlay
+
+__all__ = ["check_overlays", "in_words_of_overlay", "merged"]

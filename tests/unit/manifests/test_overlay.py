@@ -1,0 +1,184 @@
+"""podTemplate: what is merged, and what is refused by the name of its field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llm_operator.api import API_VERSION, KIND, InvalidResource
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.manifests.overlay import check_overlays, in_words_of_overlay
+from tests.unit.manifests.rendered import children_of, jobs_of
+
+JSON = dict[str, Any]
+
+
+def parsed(overlay: JSON | None = None, tools: JSON | None = None, **spec: Any) -> LLMDeployment:
+    more = {"podTemplate": overlay} if overlay is not None else {}
+    more |= {"tools": {"podTemplate": tools}} if tools is not None else {}
+    body = {"model": {"huggingFace": {"repository": "a/b"}}, "engine": {"type": "VLLM"}, **spec, **more}
+    return LLMDeployment.parse({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "demo"}, "spec": body})
+
+
+def template_of(resource: LLMDeployment) -> JSON:
+    assert check_overlays(resource.spec) == ()
+    template: JSON = children_of(resource)[0]["spec"]["template"]
+    return template
+
+
+def engine(**fields: Any) -> JSON:
+    return {"spec": {"containers": [{"name": "engine", **fields}]}}
+
+
+def test_an_empty_overlay_changes_nothing() -> None:
+    assert (
+        children_of(parsed({}))[0]["spec"]["template"]["spec"] == children_of(parsed())[0]["spec"]["template"]["spec"]
+    )
+
+
+def test_lists_are_merged_by_their_keys_and_the_engine_stays_first() -> None:
+    overlay = {
+        "metadata": {"labels": {"team": "a"}, "annotations": {"karpenter.sh/do-not-disrupt": "true"}},
+        "spec": {
+            "schedulerName": "volcano",
+            "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["hub"]}],
+            "volumes": [{"name": "certificates", "configMap": {"name": "certificates"}}],
+            "containers": [
+                {"name": "proxy", "image": "proxy:1"},
+                {
+                    "name": "engine",
+                    "imagePullPolicy": "Always",
+                    "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                    "envFrom": [{"configMapRef": {"name": "settings"}}],
+                    "volumeMounts": [{"name": "certificates", "mountPath": "/etc/certificates"}],
+                    "resources": {"limits": {"rdma/ib": 1}},
+                    "livenessProbe": {"failureThreshold": 30},
+                    "securityContext": {"runAsUser": 1000},
+                },
+            ],
+        },
+    }
+    before, after = template_of(parsed()), template_of(parsed(overlay))
+    assert after["metadata"]["labels"].items() >= {"team": "a"}.items()
+    assert [container["name"] for container in after["spec"]["containers"]] == ["engine", "proxy"]
+    ours, given = before["spec"]["containers"][0], after["spec"]["containers"][0]
+    assert given["args"] == ours["args"]
+    assert [entry["name"] for entry in given["env"]] == [*(entry["name"] for entry in ours["env"]), "POD_IP"]
+    assert given["resources"]["limits"] == {"nvidia.com/gpu": "1", "rdma/ib": 1}
+    assert given["livenessProbe"] == {**ours["livenessProbe"], "failureThreshold": 30}
+    assert given["securityContext"] == {**ours["securityContext"], "runAsUser": 1000}
+    assert after["spec"]["volumes"] == [*before["spec"]["volumes"], overlay["spec"]["volumes"][0]]  # type: ignore[index]
+
+
+def test_a_given_spread_replaces_the_fixed_one() -> None:
+    spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    template = template_of(parsed({"spec": {"topologySpreadConstraints": [spread]}}))
+    assert template["spec"]["topologySpreadConstraints"] == [spread]
+
+
+def test_pods_of_a_claim_of_one_node_stay_together_beside_another_affinity() -> None:
+    term = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"a": "b"}}}
+    overlay = {"spec": {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}}
+    spec = template_of(parsed(overlay, cache={"claimName": "models"}))["spec"]
+    terms = spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert [entry["topologyKey"] for entry in terms] == ["kubernetes.io/hostname", "zone"]
+
+
+def test_a_directive_replaces_the_whole_of_an_object() -> None:
+    overlay = {"spec": {"securityContext": {"$patch": "replace", "runAsUser": 1000}}}
+    assert template_of(parsed(overlay))["spec"]["securityContext"] == {"runAsUser": 1000}
+
+
+def test_the_jobs_have_an_overlay_of_their_own_which_restarts_no_engine() -> None:
+    tools = {"metadata": {"labels": {"queue": "batch"}}}
+    with_tools, without = parsed(None, tools, cache={"claimName": "models"}), parsed(cache={"claimName": "models"})
+    assert [job["spec"]["template"]["metadata"]["labels"]["queue"] for job in jobs_of(with_tools)] == ["batch"]
+    assert children_of(with_tools) == children_of(without)
+    assert children_of(parsed({"metadata": {"labels": {"a": "b"}}})) != children_of(parsed())
+
+
+REFUSED: dict[str, tuple[JSON, str]] = {
+    "unknown field": ({"spec": {"afinity": {}}}, ".spec.afinity"),
+    "unknown field of a container": (engine(imagePulPolicy="Always"), ".spec.containers[0].imagePulPolicy"),
+    "wrong kind": ({"spec": {"volumes": {"name": "a"}}}, ".spec.volumes"),
+    "text for a number": (engine(livenessProbe={"failureThreshold": "3"}), ".spec.containers[0].livenessProbe"),
+    "entry without its key": ({"spec": {"containers": [{"image": "a"}]}}, ".spec.containers[0]"),
+    "command": (engine(command=["sh"]), ".spec.containers[0].command"),
+    "args": (engine(args=["--port=1"]), ".spec.containers[0].args"),
+    "image": (engine(image="other:1"), ".spec.containers[0].image"),
+    "ports": (engine(ports=[{"containerPort": 9}]), ".spec.containers[0].ports"),
+    "variable": (engine(env=[{"name": "HF_HOME", "value": "/x"}]), ".spec.containers[0].env[0].name"),
+    "device": (engine(env=[{"name": "CUDA_VISIBLE_DEVICES", "value": "1"}]), ".spec.containers[0].env[0].name"),
+    "gpus": (engine(resources={"limits": {"nvidia.com/gpu": 8}}), ".spec.containers[0].resources.limits"),
+    "path of a probe": (engine(readinessProbe={"httpGet": {"path": "/", "port": 1}}), ".readinessProbe.httpGet"),
+    "drain": (engine(lifecycle={"preStop": {"sleep": {"seconds": 0}}}), ".lifecycle.preStop"),
+    "replacing the engine": (engine(**{"$patch": "replace"}), ".spec.containers[0].$patch"),
+    "removing the engine": (engine(**{"$patch": "delete"}), ".spec.containers[0].$patch"),
+    "model": (engine(volumeMounts=[{"name": "a", "mountPath": "/models/"}]), ".volumeMounts[0].mountPath"),
+    "below the model": (engine(volumeMounts=[{"name": "a", "mountPath": "/models/x"}]), ".volumeMounts[0].mountPath"),
+    "shared memory": (engine(volumeMounts=[{"name": "a", "mountPath": "/dev/../dev//shm"}]), ".volumeMounts[0]"),
+    "above shared memory": (engine(volumeMounts=[{"name": "a", "mountPath": "/dev"}]), ".volumeMounts[0]"),
+    "cache": (engine(volumeMounts=[{"name": "a", "mountPath": "/cache"}]), ".volumeMounts[0].mountPath"),
+    "root": (engine(volumeMounts=[{"name": "a", "mountPath": "/"}]), ".volumeMounts[0].mountPath"),
+    "volume's name": ({"spec": {"volumes": [{"name": "shm", "emptyDir": {}}]}}, ".spec.volumes[0].name"),
+    "port of a sidecar": (
+        {"spec": {"containers": [{"name": "a", "image": "a", "ports": [{"containerPort": 8000}]}]}},
+        ".spec.containers[0].ports[0].containerPort",
+    ),
+    "port's name of a sidecar": (
+        {"spec": {"initContainers": [{"name": "a", "image": "a", "ports": [{"containerPort": 1, "name": "http"}]}]}},
+        ".spec.initContainers[0].ports[0].name",
+    ),
+    "gpu of a sidecar": (
+        {"spec": {"containers": [{"name": "a", "image": "a", "resources": {"limits": {"nvidia.com/gpu": 1}}}]}},
+        ".resources.limits[nvidia.com/gpu]",
+    ),
+    "init container named engine": ({"spec": {"initContainers": [{"name": "engine"}]}}, ".initContainers[0].name"),
+    "own label": ({"metadata": {"labels": {"llm-operator.dev/deployment": "x"}}}, ".metadata.labels"),
+    "recommended label": ({"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}, ".metadata.labels"),
+    "own annotation": ({"metadata": {"annotations": {"llm-operator.dev/model": "x"}}}, ".metadata.annotations"),
+    "name": ({"metadata": {"name": "x"}}, ".metadata.name"),
+    "node selector": ({"spec": {"nodeSelector": {"a": "b"}}}, ".spec.nodeSelector"),
+    "grace period": ({"spec": {"terminationGracePeriodSeconds": 1}}, ".spec.terminationGracePeriodSeconds"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_operator_owns_is_refused_by_name(name: str) -> None:
+    overlay, path = REFUSED[name]
+    (refusal,) = check_overlays(parsed(overlay).spec)
+    assert refusal.field.startswith("spec.podTemplate.")
+    assert path in refusal.field
+    assert refusal.reason in ("InvalidPodTemplate", "ConflictingPodTemplate")
+    assert refusal.message
+
+
+def test_the_nearest_name_is_offered() -> None:
+    (refusal,) = check_overlays(parsed({"spec": {"afinity": {}}}).spec)
+    assert "did you mean affinity?" in refusal.message
+
+
+@pytest.mark.parametrize("overlay", [{"metadata": {"annotations": {"a": "x" * 40_000}}}, {"spec": {}, "a": 1, "b": 2}])
+def test_an_overlay_is_bounded(overlay: JSON) -> None:
+    with pytest.raises(InvalidResource, match=r"spec\.podTemplate"):
+        parsed(overlay)
+
+
+def test_a_deep_overlay_is_refused_and_does_no_harm() -> None:
+    deep: JSON = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    with pytest.raises(InvalidResource, match="levels"):
+        parsed({"spec": deep})
+
+
+def test_what_the_api_server_says_is_told_in_words_of_the_overlay() -> None:
+    overlay = {"spec": {"containers": [{"name": "proxy"}], "dnsPolicy": "x"}}
+    template = template_of(parsed(overlay))
+    said = 'Deployment.apps "demo" is invalid: [spec.template.spec.containers[1].image: Required value, '
+    said += "spec.template.spec.dnsPolicy: Unsupported value, spec.template.spec.containers[0].image: wrong]"
+    told = in_words_of_overlay(said, "spec.podTemplate", overlay, template)
+    assert "spec.podTemplate.spec.containers[0].image: Required" in told
+    assert "spec.podTemplate.spec.dnsPolicy: Unsupported" in told
+    assert "spec.template.spec.containers[0].image: wrong" in told
