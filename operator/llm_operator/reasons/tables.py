@@ -24,6 +24,7 @@ _COLUMNS: dict[Area, tuple[_Column, ...]] = {
     "Stage": (_CONDITION, _MEANING, _REMEDY),
     "Job": (("stage", lambda reason: reason.stages), _MEANING, _REMEDY, ("again", lambda reason: reason.again)),
     "Availability": (_CONDITION, _MEANING, _REMEDY),
+    "Page": (_MEANING, _REMEDY),
 }
 _PART = re.compile(r"(<!-- reasons: (\w+) -->\n).*?(<!-- end of reasons -->)", re.DOTALL)
 
