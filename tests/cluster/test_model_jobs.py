@@ -562,3 +562,38 @@ def test_progress_reaches_status_within_ten_seconds_and_not_more_often(
     end_pod(space, job, FETCHED)
     becomes(space, "demo", "ModelCached", "True", "Cached")
     eventually(lambda: not progress(), why="no progress once it is over")
+
+
+def owned(name: str, **cache: Any) -> JSON:
+    return cached(name, cache={"size": "1Gi", **cache})
+
+
+def test_a_claim_goes_with_its_object_and_a_new_one_waits_for_its_name(
+    operator: OperatorUnderTest, space: Space
+) -> None:
+    body = owned("sized")
+    space.create(body)
+    job = job_name(body, space, "fetch")
+    end_pod(space, job, FETCHED)
+    eventually(lambda: space.get("Deployment", "sized"), why="the model is there")
+    first = space.get("PersistentVolumeClaim", "sized-models")
+    assert first is not None
+    space.delete(KIND, "sized")
+    eventually(lambda: space.get(KIND, "sized") is None)
+    space.create(owned("sized"))
+
+    def claim_is_new() -> bool:
+        live = space.get("PersistentVolumeClaim", "sized-models")
+        return live is not None and live["metadata"]["uid"] != first["metadata"]["uid"]
+
+    eventually(claim_is_new, 90, lambda: f"a new claim, but {space.condition('sized', 'Ready')}")
+    end_pod(space, job, FETCHED)
+    eventually(lambda: space.get("Deployment", "sized"), why="the new object goes on by itself")
+
+
+def test_somebody_elses_claim_is_not_filled(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space, "demo-models")
+    space.create(owned("demo"))
+    eventually(lambda: space.condition("demo", "Stalled")[:2] == ("True", "NameConflict"))
+    assert "spec.cache.claimName" in space.condition("demo", "Ready")[2]
+    assert jobs(space) == []

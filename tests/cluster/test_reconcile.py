@@ -217,6 +217,77 @@ def test_a_foreign_service_of_that_name_is_not_taken(operator: OperatorUnderTest
     eventually(lambda: space.is_ready("taken"), seconds=60, why="taken over once the name is free")
 
 
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("Service", {"ports": [{"name": "db", "port": 5432}]}),
+        ("Service", {"type": "ExternalName", "externalName": "db.example.com"}),
+        (
+            "Deployment",
+            {
+                "replicas": 0,
+                "selector": {"matchLabels": {"app": "x"}},
+                "template": {
+                    "metadata": {"labels": {"app": "x"}},
+                    "spec": {"containers": [{"name": "c", "image": "i"}]},
+                },
+            },
+        ),
+    ],
+)
+def test_what_belongs_to_somebody_else_is_not_touched(
+    operator: OperatorUnderTest, space: Space, kind: str, spec: JSON
+) -> None:
+    def said() -> list[object]:
+        live = space.get(kind, "theirs") or {"metadata": {}, "spec": None}
+        return [live["spec"], *(live["metadata"].get(field) for field in ("uid", "labels", "ownerReferences"))]
+
+    space.create({"metadata": {"name": "theirs"}, "spec": spec}, kind)
+    before = said()
+    space.create(llm("theirs"))
+    eventually(lambda: space.condition("theirs", "Stalled")[:2] == ("True", "NameConflict"))
+    assert f"{kind} 'theirs' exists and belongs to somebody else" in space.condition("theirs", "Ready")[2]
+    operator.wait_idle()
+    assert said() == before
+    space.delete(KIND, "theirs")
+    eventually(lambda: space.get(KIND, "theirs") is None)
+    assert said() == before
+
+
+def test_the_clusters_own_service_is_not_taken(operator: OperatorUnderTest, plane: ControlPlane) -> None:
+    path = "/api/v1/namespaces/default/services/kubernetes"
+    before = plane.request("GET", path)
+    objects = "/apis/llm-operator.dev/v1alpha1/namespaces/default/llmdeployments"
+    plane.request("POST", objects, llm("kubernetes"))
+
+    def reason() -> str:
+        status = plane.request("GET", f"{objects}/kubernetes").get("status") or {}
+        return next((entry["reason"] for entry in status.get("conditions", ()) if entry["type"] == "Stalled"), "")
+
+    eventually(lambda: reason() == "NameConflict", why=reason)
+    assert plane.request("GET", path) == before
+    plane.request("DELETE", f"{objects}/kubernetes")
+
+
+def test_a_field_that_was_created_and_is_dropped_goes(operator: OperatorUnderTest, space: Space) -> None:
+    """Fields of a POST belong to an Update entry, which an apply does not remove unless it is taken over."""
+    space.create(llm("drops", nodeSelector={"kubernetes.io/os": "linux"}))
+    eventually(lambda: space.get("Deployment", "drops"))
+    space.plane.request(
+        "PATCH", space.path(KIND, "drops"), {"spec": {"nodeSelector": None}}, "application/merge-patch+json"
+    )
+
+    def selector() -> object:
+        live = space.get("Deployment", "drops")
+        assert live is not None
+        return live["spec"]["template"]["spec"].get("nodeSelector")
+
+    eventually(lambda: not selector(), why=lambda: f"no nodeSelector, but {selector()}")
+    managers = (space.get("Deployment", "drops") or {})["metadata"]["managedFields"]
+    ours = [entry["operation"] for entry in managers if entry["manager"] == "llm-operator"]
+    assert ours == ["Apply"]
+
+
 def test_an_unschedulable_pod_shows_in_the_condition(operator: OperatorUnderTest, space: Space) -> None:
     space.create(llm("nowhere", nodeSelector={"no-such": "label"}))
     eventually(lambda: space.condition("nowhere", "Ready")[1] == "Unschedulable", seconds=10)

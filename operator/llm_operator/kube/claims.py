@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
 from llm_operator.manifests.model_job import ClaimFacts
 
 log = logging.getLogger("llm_operator.claims")
@@ -20,7 +21,14 @@ def claim_from(raw: dict[str, Any]) -> ClaimFacts:
     """Reduce a live claim."""
     modes = (raw.get("spec") or {}).get("accessModes") or []
     many = {"ReadWriteMany", "ReadOnlyMany"} & set(modes)
-    return ClaimFacts(raw["metadata"]["name"], raw["metadata"]["uid"], single_node=not many)
+    meta = raw["metadata"]
+    return ClaimFacts(
+        meta["name"],
+        meta["uid"],
+        single_node=not many,
+        managed=(meta.get("labels") or {}).get(LABEL_MANAGED_BY) == MANAGER,
+        deleting="deletionTimestamp" in meta,
+    )
 
 
 class Claims:
@@ -59,6 +67,7 @@ class Claims:
                 raise
             self._known.pop((namespace, name), None)
             return None
-        facts = None if "deletionTimestamp" in raw["metadata"] else claim_from(raw)
-        self._known[namespace, name] = (self._clock(), facts)
+        facts = claim_from(raw)
+        # One that goes away is asked for again at once: somebody waits for its name.
+        self._known[namespace, name] = (self._clock(), None if facts.deleting else facts)
         return facts

@@ -106,12 +106,16 @@ class ApiClient:
             parameters["dryRun"] = "All"
         return await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml")
 
-    async def apply_status(self, namespace: str, name: str, status: JSON) -> JSON:
-        """Server-side apply of an LLMDeployment's status; fields left out are removed."""
+    async def apply_status(self, namespace: str, name: str, uid: str, status: JSON) -> JSON:
+        """Server-side apply of an LLMDeployment's status; fields left out are removed.
+
+        Raises:
+            ApiError: refused; 409 if the object of that name has another uid.
+        """
         body = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": name, "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace, "uid": uid},
             "status": status,
         }
         path = f"{self._path(KIND, namespace)}/{name}/status"
@@ -143,9 +147,18 @@ class ApiClient:
         return await self._request("GET", f"{self._path(kind, namespace)}/{name}", {})
 
     async def create(self, body: JSON, *, dry_run: bool = False) -> JSON:
-        """Create one object; with `dry_run` it is what would be stored, and nothing is."""
-        parameters = {"dryRun": "All"} if dry_run else {}
+        """Create one object; the stored object comes back. With `dry_run` nothing is stored.
+
+        Raises:
+            ApiError: refused; 409 AlreadyExists if there is one of that name.
+        """
+        parameters = {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
         return await self._request("POST", self._path(body["kind"], body["metadata"]["namespace"]), parameters, body)
+
+    async def take_fields(self, kind: str, namespace: str, name: str, patch: Any) -> None:
+        """Apply a JSON patch of the managed fields (kube/ownership.py)."""
+        path = f"{self._path(kind, namespace)}/{name}"
+        await self._request("PATCH", path, {"fieldManager": MANAGER}, patch, "application/json-patch+json")
 
     async def read_log(
         self, namespace: str, pod: str, container: str, limit_bytes: int, last_lines: int | None = None
@@ -192,7 +205,7 @@ class ApiClient:
         method: str,
         path: str,
         parameters: dict[str, str],
-        body: JSON | None = None,
+        body: Any = None,
         content: str = "application/json",
     ) -> JSON:
         # pydantic's parser and writer take half and a third of the time of the standard library's.
@@ -204,7 +217,7 @@ class ApiClient:
         method: str,
         path: str,
         parameters: dict[str, str],
-        body: JSON | None = None,
+        body: Any = None,
         content: str = "application/json",
     ) -> bytes:
         if self._session is None:

@@ -16,11 +16,13 @@ import aiohttp
 from llm_operator.api import KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.api.status import Condition, LLMDeploymentStatus, MeasuredStatus, ProgressStatus
+from llm_operator.kube import ownership
 from llm_operator.kube.cache import JOB_PREFIX, Cache
 from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.events import event_of
 from llm_operator.kube.model_jobs import ModelJobs
+from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.progress import ProgressReader
 from llm_operator.kube.trial import Trials
 from llm_operator.kube.workqueue import Key, WorkQueue
@@ -223,7 +225,7 @@ class Controller:
             return {"engine": refused}, dataclasses.replace(decision, deletes=())
         left: list[Apply] = []
         for apply in decision.applies:
-            trouble = await self._apply(key, resource, apply)
+            trouble = await self._apply(key, apply)
             if trouble is not None:
                 blocked.setdefault(apply.role, trouble)
                 left.append(apply)
@@ -232,22 +234,20 @@ class Controller:
             self._cache.forget(delete.kind, key, delete.name)
         return blocked, dataclasses.replace(decision, applies=tuple(left), deletes=())
 
-    async def _apply(self, key: Key, resource: LLMDeployment, apply: Apply) -> Trouble | None:
-        kind, name = apply.body["kind"], apply.body["metadata"]["name"]
-        force = apply.force or await self._is_ours_unseen(key, resource, apply)
+    async def _apply(self, key: Key, apply: Apply) -> Trouble | None:
+        body = apply.body
+        kind, name = body["kind"], body["metadata"]["name"]
         try:
-            asked = image_volumes(apply.body)
-            if asked and asked != image_volumes(await self._client.apply(apply.body, force=force, dry_run=True)):
+            if image_volumes(body) and not await self._keeps_image_volumes(apply):
                 return without_image_volumes()
-            answer = await self._client.apply(apply.body, force=force)
+            answer = await (ownership.update if apply.seen else ownership.create)(self._client, body)
+        except ForeignError as foreign:
+            return Trouble("NameConflict", str(foreign), stalled=True)
         except ApiError as error:
-            if error.status == 429 or error.status >= 500:
+            if error.status in (409, 429) or error.status >= 500:
                 raise
             if error.status == 404 or "being terminated" in error.message:
                 return None
-            if error.status == 409 and not force:
-                text = f"{kind} {name!r} exists and belongs to somebody else: rename this object, or remove that {kind}"
-                return Trouble("NameConflict", f"{text} ({error.message})", stalled=True)
             log.warning("%s %s was refused: %s", kind, name, error)
             return write_refused(kind, name, error.message)
         if kind == "PersistentVolumeClaim":
@@ -257,24 +257,20 @@ class Controller:
         else:
             self._cache.update({**answer, "kind": kind})
             self._queue.wrote(key, (kind, answer["metadata"]["resourceVersion"]))
-        log.info("applied %s", kind)
+        log.info("wrote %s", kind)
         return None
 
-    async def _is_ours_unseen(self, key: Key, resource: LLMDeployment, apply: Apply) -> bool:
-        """Whether a child that the watch does not show (its label was edited away, say) is nevertheless ours.
-
-        Asked only where this object had written children before: a first apply needs no read.
-        """
-        if resource.status is None or resource.status.engine is None:
-            return False
+    async def _keeps_image_volumes(self, apply: Apply) -> bool:
+        """Whether the API server keeps the image volumes of a pod template: an older one drops them without a word."""
+        asked = image_volumes(apply.body)
         try:
-            live = await self._client.get(apply.body["kind"], key[0], apply.body["metadata"]["name"])
+            if apply.seen:
+                return asked == image_volumes(await self._client.apply(apply.body, force=True, dry_run=True))
+            return asked == image_volumes(await self._client.create(apply.body, dry_run=True))
         except ApiError as error:
-            if error.status == 404:
-                return False
+            if error.status == 409:
+                return True  # the write itself says whose it is
             raise
-        owners = live["metadata"].get("ownerReferences") or []
-        return any(owner["uid"] == resource.metadata.uid for owner in owners)
 
     async def _write_status(self, key: Key, body: JSON, status: LLMDeploymentStatus) -> None:
         """Write a status if it differs from the one that is there, and tell what changed."""
@@ -283,7 +279,7 @@ class Controller:
         if new == told:
             return
         try:
-            answer = await self._client.apply_status(key[0], key[1], new)
+            answer = await self._client.apply_status(key[0], key[1], body["metadata"]["uid"], new)
         except ApiError as error:
             if error.status == 404:
                 return

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.kube import ownership
 from llm_operator.kube.cache import JOB_PREFIX, Cache, job_key
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.workqueue import Key, WorkQueue
@@ -27,6 +28,8 @@ from llm_operator.reconcile.retention import Fate, fate_of
 log = logging.getLogger("llm_operator.model_jobs")
 
 UNKNOWN_INTEREST_SECONDS = 5.0
+CLAIM_LOOK_SECONDS = 120.0
+"""For this long after the last use the claim of a Job is looked at: the garbage collector deletes it meanwhile."""
 END_NOW: dict[str, Any] = {"activeDeadlineSeconds": 1}
 """In a Job's spec: its pods end within their grace period, and it stays, failed."""
 
@@ -97,6 +100,8 @@ class ModelJobs:
         removal = job.removal()
         other = makers[0] if makers else job_key(key[0], removal) if removal and job.stage != "remove" else None
         counterpart = self._cache.job(other) if other else None
+        if await self._claim_goes(key, job):
+            return
         fate = fate_of(
             self._with_time_of_all(key[0], job),
             wanted=bool(self._waiting.get(key)),
@@ -108,6 +113,36 @@ class ModelJobs:
         )
         self._remember(key, job, fate, removed=counterpart is not None)
         await self._carry_out(key, job, fate)
+
+    async def _claim_goes(self, key: Key, job: JobView) -> bool:
+        """Delete a Job whose claim is being deleted.
+
+        Its ended pod names the claim and so holds it (kubernetes.io/pvc-protection), while the claim owns the Job:
+        each would wait for the other for ever. Claims are not watched, so one that nothing asks for is looked at until
+        it has been unused for a while.
+        """
+        if job.claim is None or not job.claim_uid or self._waiting.get(key) or not job.settled:
+            return False
+        try:
+            claim = await self._client.get("PersistentVolumeClaim", key[0], job.claim)
+        except ApiError as error:
+            if error.status in (403, 404):
+                return False
+            raise
+        if claim["metadata"]["uid"] == job.claim_uid and "deletionTimestamp" in claim["metadata"]:
+            log.info("Job %s is deleted: its claim %s is being deleted", job.name, job.claim)
+            await self._client.delete("Job", key[0], job.name, job.uid)
+            return True
+        unused = self._seconds_unused(job)
+        if unused is None or unused < CLAIM_LOOK_SECONDS:
+            self._queue.add_after(key, UNKNOWN_INTEREST_SECONDS)
+        return False
+
+    def _seconds_unused(self, job: JobView) -> float | None:
+        if job.unused_since is None:
+            return None
+        now = datetime.fromisoformat(self._now()).astimezone(UTC)
+        return (now - datetime.fromisoformat(job.unused_since)).total_seconds()
 
     def _remember(self, key: Key, job: JobView, fate: Fate, *, removed: bool) -> None:
         """Keep what a Job left, whoever may delete it, for the next one of its name; unless it goes for good."""
@@ -158,7 +193,7 @@ class ModelJobs:
         claim = ClaimFacts(job.claim or "", job.claim_uid or "", single_node=False)
         log.info("%s is removed from claim %s", directory, claim.name)
         body = remove_job(namespace, claim, directory, self._tools, job.placement)
-        answer = await self._client.apply(body, force=True)
+        answer = await ownership.create(self._client, body)
         self._cache.update({**answer, "kind": "Job"})
 
     def _change(self, key: Key, names: frozenset[str] | None) -> None:

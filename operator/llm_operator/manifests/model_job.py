@@ -44,11 +44,15 @@ class ClaimFacts:
         name: its name.
         uid: its identity; owner of the Jobs that fill it. Empty where claims may not be read.
         single_node: ReadWriteOnce only: pods that mount it must share a node.
+        managed: the operator made it, by its label.
+        deleting: it goes away, and its name is free after that.
     """
 
     name: str
     uid: str
     single_node: bool
+    managed: bool = False
+    deleting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

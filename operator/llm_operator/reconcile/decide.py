@@ -42,8 +42,8 @@ class Apply:
     """One server-side apply."""
 
     body: JSON
-    force: bool
-    """False for a child that was never seen: an object of that name that belongs to somebody else must not be taken."""
+    seen: bool
+    """False: there is none of ours that we know of, so it is to be created."""
     role: Role = "engine"
 
 
@@ -131,8 +131,7 @@ def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tool
 
 def _preparing(preparation: Preparation) -> Decision:
     """Claims and Jobs first; the children follow when the model is there."""
-    # Whoever makes a Job of that name makes the same one.
-    applies = tuple(Apply(body, force=True) for body in preparation.writes)
+    applies = tuple(Apply(body, seen=False) for body in preparation.writes)
     return Decision(applies=applies, held=True, preparation=preparation)
 
 
@@ -151,7 +150,7 @@ def _writes(
     kinds = {body["kind"] for body in wanted}
     return (
         tuple(
-            Apply(body, force=body["kind"] in seen, role=role)
+            Apply(body, seen=body["kind"] in seen, role=role)
             for body in wanted
             if _needs_write(body, seen.get(body["kind"]))
         ),

@@ -73,8 +73,8 @@ class Preparation:
 
     @property
     def claim_missing(self) -> bool:
-        """A claim that is needed does not exist."""
-        return self.trouble is not None and self.trouble.reason == "ClaimMissing"
+        """A claim that is needed does not exist, or not any more: nothing tells when that changes."""
+        return self.trouble is not None and self.trouble.reason in ("ClaimMissing", "ClaimTerminating", "NameConflict")
 
     @property
     def running(self) -> StageReport | None:
@@ -181,8 +181,20 @@ def _claims_there(course: _Course) -> bool:
     for name in needed_claims(course.resource):
         if name not in course.observed.claims:
             continue
-        if course.observed.claims[name] is not None:
+        found = course.observed.claims[name]
+        if found is not None and not found.deleting:
+            if made is not None and name == made["metadata"]["name"] and found.uid and not found.managed:
+                text = (
+                    f"PersistentVolumeClaim {name!r} exists and was not made by this operator: name it in "
+                    "spec.cache.claimName to use it, or rename this object"
+                )
+                course.trouble = Trouble("NameConflict", text, stalled=True)
+                return False
             continue
+        if found is not None:
+            text = f"PersistentVolumeClaim {name!r} is being deleted: waiting until it is gone"
+            course.trouble = Trouble("ClaimTerminating", text, stalled=False)
+            return False
         if made is not None and name == made["metadata"]["name"]:
             course.writes.append(made)
             return False

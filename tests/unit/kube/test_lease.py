@@ -196,7 +196,7 @@ async def test_nothing_is_sent_by_a_process_that_does_not_lead() -> None:
         with pytest.raises(LostLeadershipError):
             await client.apply(body, force=True)
         with pytest.raises(LostLeadershipError):
-            await client.apply_status("team", "qwen", {})
+            await client.apply_status("team", "qwen", "uid", {})
         with pytest.raises(LostLeadershipError):
             await client.delete("Service", "team", "qwen", "uid")
         with pytest.raises(LostLeadershipError):

@@ -16,10 +16,10 @@ def kinds(decision: decide_module.Decision) -> list[str]:
     return [apply.body["kind"] for apply in decision.applies]
 
 
-def test_the_first_visit_writes_deployment_and_service_without_force() -> None:
+def test_the_first_visit_writes_deployment_and_service_by_creation() -> None:
     decision = decide(resource(), Observed(), plan(resource()))
     assert kinds(decision) == ["Deployment", "Service"]
-    assert not any(apply.force for apply in decision.applies)
+    assert not any(apply.seen for apply in decision.applies)
 
 
 def test_nothing_to_write_when_all_is_there() -> None:
@@ -104,7 +104,7 @@ def test_drift_is_repaired_with_the_template_that_ran() -> None:
     broken = replace(seen.children["Deployment", "engine"], text=json.dumps(body))
     decision = decide(of, Observed(children={**seen.children, ("Deployment", "engine"): broken}), plan(of))
     assert kinds(decision) == ["Deployment"]
-    assert decision.applies[0].force
+    assert decision.applies[0].seen
     assert "--hostile" not in decision.applies[0].body["spec"]["template"]["spec"]["containers"][0]["args"]
 
 

@@ -1,0 +1,123 @@
+"""Writing children without taking what belongs to somebody else.
+
+A name that was never seen is created; if something of that name exists, its controller decides whose it is, never a
+conflict of fields: a Service without a selector owns none of the fields that we set. Nothing is written to an object
+without the uid that was looked at, so a successor of the same name is not hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
+
+JSON = dict[str, Any]
+MADE_ONCE = ("Job", "PersistentVolumeClaim")
+
+
+class ForeignError(Exception):
+    """An object of that name belongs to somebody else; the message is one sentence for a condition."""
+
+
+async def create(client: ApiClient, body: JSON) -> JSON:
+    """Create an object; if there is one that is ours, such as one whose labels were edited away, bring it back in line.
+
+    Raises:
+        ForeignError: somebody else's.
+        ApiError: refused.
+    """
+    try:
+        return await client.create(body)
+    except ApiError as error:
+        if error.status != 409 or error.reason != "AlreadyExists":
+            raise
+    live = await _live(client, body)
+    check_ours(body, live)
+    # A Job or a claim is what it was made for; most of it could not be changed anyway.
+    return live if body["kind"] in MADE_ONCE else await _apply_to(client, body, live)
+
+
+async def update(client: ApiClient, body: JSON) -> JSON:
+    """Bring an object that was seen to what it should be; create it if it is gone.
+
+    Raises:
+        ForeignError: somebody else's.
+        ApiError: refused; 409 if it was replaced in the meantime.
+    """
+    try:
+        live = await _live(client, body)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return await create(client, body)
+    check_ours(body, live)
+    return await _apply_to(client, body, live)
+
+
+async def _apply_to(client: ApiClient, body: JSON, live: JSON) -> JSON:
+    meta = live["metadata"]
+    if any(entry for entry in meta.get("managedFields") or () if _is_ours_by_update(entry)):
+        await client.take_fields(body["kind"], meta["namespace"], meta["name"], applied_fields(live))
+    return await client.apply({**body, "metadata": {**body["metadata"], "uid": meta["uid"]}}, force=True)
+
+
+async def _live(client: ApiClient, body: JSON) -> JSON:
+    return await client.get(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
+
+
+def check_ours(body: JSON, live: JSON) -> None:
+    """Whether what exists is what we would make.
+
+    Ours is what has the owner that our object would have. What has no owner by design, such as a claim that is to
+    survive its object, is ours by the label that only the operator sets, if nobody else controls it.
+
+    Raises:
+        ForeignError: it is somebody else's.
+    """
+    wanted = {owner["uid"] for owner in body["metadata"].get("ownerReferences") or ()}
+    owners = live["metadata"].get("ownerReferences") or []
+    if wanted & {owner.get("uid") for owner in owners}:
+        return
+    labels = live["metadata"].get("labels") or {}
+    if not wanted and labels.get(LABEL_MANAGED_BY) == MANAGER and not any(owner.get("controller") for owner in owners):
+        return
+    kind, name = body["kind"], body["metadata"]["name"]
+    raise ForeignError(
+        f"{kind} {name!r} exists and belongs to {_whose(live)}: rename this object, or remove that {kind}"
+    )
+
+
+def _whose(live: JSON) -> str:
+    meta = live["metadata"]
+    for owner in meta.get("ownerReferences") or []:
+        if owner.get("controller"):
+            return f"{str(owner.get('kind'))[:63]} {str(owner.get('name'))[:253]!r}"
+    managers = [str(entry.get("manager"))[:128] for entry in meta.get("managedFields") or () if entry.get("manager")]
+    return f"somebody else (last written by {managers[-1]})" if managers else "somebody else"
+
+
+def _is_ours_by_update(entry: Mapping[str, Any]) -> bool:
+    return entry.get("manager") == MANAGER and entry.get("operation") == "Update" and not entry.get("subresource")
+
+
+def applied_fields(live: JSON) -> list[JSON]:
+    """JSON patch after which the fields that were set by the creation count as applied.
+
+    Fields of a POST belong to an Update entry, and a later apply that leaves one out does not remove it. As in
+    client-go's csaupgrade, the entry becomes the Apply entry; there is none yet, because nothing was applied before.
+    """
+    entries = live["metadata"]["managedFields"]
+    applied = any(entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in entries)
+    kept = [
+        {**entry, "operation": "Apply"} if _is_ours_by_update(entry) else entry
+        for entry in entries
+        # With an Apply entry there already, what the creation set and no apply has repeated is let go.
+        if not (applied and _is_ours_by_update(entry))
+    ]
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": live["metadata"]["uid"]},
+        {"op": "replace", "path": "/metadata/managedFields", "value": kept},
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+    ]
