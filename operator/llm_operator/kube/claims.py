@@ -28,6 +28,7 @@ def claim_from(raw: dict[str, Any]) -> ClaimFacts:
         single_node=not many,
         managed=(meta.get("labels") or {}).get(LABEL_MANAGED_BY) == MANAGER,
         deleting="deletionTimestamp" in meta,
+        owner_uid=next((one["uid"] for one in meta.get("ownerReferences") or () if one.get("controller")), None),
     )
 
 

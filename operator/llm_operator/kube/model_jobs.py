@@ -28,8 +28,6 @@ from llm_operator.reconcile.retention import Fate, fate_of
 log = logging.getLogger("llm_operator.model_jobs")
 
 UNKNOWN_INTEREST_SECONDS = 5.0
-CLAIM_LOOK_SECONDS = 120.0
-"""For this long after the last use the claim of a Job is looked at: the garbage collector deletes it meanwhile."""
 END_NOW: dict[str, Any] = {"activeDeadlineSeconds": 1}
 """In a Job's spec: its pods end within their grace period, and it stays, failed."""
 
@@ -118,10 +116,10 @@ class ModelJobs:
         """Delete a Job whose claim is being deleted.
 
         Its ended pod names the claim and so holds it (kubernetes.io/pvc-protection), while the claim owns the Job:
-        each would wait for the other for ever. Claims are not watched, so one that nothing asks for is looked at until
-        it has been unused for a while.
+        each would wait for the other for ever. Claims are not watched, so one whose object is gone is looked at until
+        the garbage collector deletes it.
         """
-        if job.claim is None or not job.claim_uid or self._waiting.get(key) or not job.settled:
+        if job.claim is None or not job.claim_uid or not job.settled:
             return False
         try:
             claim = await self._client.get("PersistentVolumeClaim", key[0], job.claim)
@@ -129,20 +127,16 @@ class ModelJobs:
             if error.status in (403, 404):
                 return False
             raise
+        owners = {owner["uid"] for owner in claim["metadata"].get("ownerReferences") or () if owner.get("controller")}
+        living = {body["metadata"]["uid"] for other, body in self._cache.objects.items() if other[0] == key[0]}
         if claim["metadata"]["uid"] == job.claim_uid and "deletionTimestamp" in claim["metadata"]:
             log.info("Job %s is deleted: its claim %s is being deleted", job.name, job.claim)
             await self._client.delete("Job", key[0], job.name, job.uid)
             return True
-        unused = self._seconds_unused(job)
-        if unused is None or unused < CLAIM_LOOK_SECONDS:
+        if owners and not owners & living:
+            # The garbage collector is about to delete it.
             self._queue.add_after(key, UNKNOWN_INTEREST_SECONDS)
         return False
-
-    def _seconds_unused(self, job: JobView) -> float | None:
-        if job.unused_since is None:
-            return None
-        now = datetime.fromisoformat(self._now()).astimezone(UTC)
-        return (now - datetime.fromisoformat(job.unused_since)).total_seconds()
 
     def _remember(self, key: Key, job: JobView, fate: Fate, *, removed: bool) -> None:
         """Keep what a Job left, whoever may delete it, for the next one of its name; unless it goes for good."""

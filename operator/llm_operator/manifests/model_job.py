@@ -46,6 +46,7 @@ class ClaimFacts:
         single_node: ReadWriteOnce only: pods that mount it must share a node.
         managed: the operator made it, by its label.
         deleting: it goes away, and its name is free after that.
+        owner_uid: uid of the object that it goes with; None: it stays.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ClaimFacts:
     single_node: bool
     managed: bool = False
     deleting: bool = False
+    owner_uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

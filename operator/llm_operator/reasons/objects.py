@@ -272,6 +272,14 @@ OBJECT: tuple[Reason, ...] = (
         severity="Warning",
     ),
     Reason(
+        "ClaimTerminating",
+        "Object",
+        "the PersistentVolumeClaim of an earlier object of this name is being deleted; its name is needed again",
+        "wait: the object goes on by itself; if it does not, delete what still mounts the claim",
+        fields=("spec.cache.size",),
+        severity="Warning",
+    ),
+    Reason(
         "SecretMissing",
         "Object",
         "a reference names a Secret that does not exist",

@@ -182,7 +182,10 @@ def _claims_there(course: _Course) -> bool:
         if name not in course.observed.claims:
             continue
         found = course.observed.claims[name]
-        if found is not None and not found.deleting:
+        # A claim of an earlier object of this name goes as that object has gone, also before anybody says so.
+        goes = found is not None and found.managed and found.owner_uid not in (None, course.resource.metadata.uid)
+        ours = made is not None and name == made["metadata"]["name"]
+        if found is not None and not found.deleting and not (goes and ours):
             if made is not None and name == made["metadata"]["name"] and found.uid and not found.managed:
                 text = (
                     f"PersistentVolumeClaim {name!r} exists and was not made by this operator: name it in "
@@ -308,8 +311,14 @@ def _judge(course: _Course, artifact: Artifact, doing: str) -> StageReport:
 
     jobs = course.observed.jobs
     job = jobs.get(artifact.job_name)
-    if job is not None and not job.deleting and job.removal() in jobs:
-        return running("Removing", "an unused copy is being removed from the cache first")
+    claims = {claim.uid for claim in course.observed.claims.values() if claim is not None}
+    removing = None
+    if job is not None and job.claim_uid and claims and job.claim_uid not in claims | {""}:
+        removing = f"Job {job.name} filled a claim that is gone; it is being deleted"
+    elif job is not None and not job.deleting and job.removal() in jobs:
+        removing = "an unused copy is being removed from the cache first"
+    if removing is not None:
+        return running("Removing", removing)
     if job is None or job.deleting or job.abandoned:
         return running(doing, f"Job {artifact.job_name} is being made")
     if job.phase == "Active":
