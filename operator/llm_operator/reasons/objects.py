@@ -16,6 +16,16 @@ OBJECT: tuple[Reason, ...] = (
         fields=("spec.startupTimeoutSeconds",),
         severity="Info",
     ),
+    Reason("WaitingForEngine", "Object", "the chat page starts with the engine", "wait", severity="Info"),
+    Reason("Starting", "Object", "the chat page starts", "wait", severity="Info"),
+    Reason(
+        "PageFailed",
+        "Object",
+        "the chat page's container ended; the message gives its exit code and last words",
+        "look at the pod's log; check the chart's `webUI.image`",
+        fields=("spec.webUI",),
+        severity="Warning",
+    ),
     Reason("Planning", "Object", "the model's facts are being read", "wait", severity="Info"),
     Reason("Inspecting", "Object", "a Job reads `config.json` and the sizes of the weights", "wait", severity="Info"),
     Reason(
