@@ -186,10 +186,15 @@ class ApiClient:
         parameters = {"limit": str(LIST_CHUNK), "labelSelector": selector}
         while True:
             page = await self._request("GET", path, parameters)
-            for item in page["items"]:
-                item.setdefault("kind", kind)
-                yield item
-            token = page["metadata"].get("continue")
+            items, meta = page.get("items"), page.get("metadata")
+            if not isinstance(items, list) or not isinstance(meta, dict):
+                # To take it for an empty list would forget everything of this kind.
+                raise ApiError(502, "Unreadable", f"{self._server} answered with something that is not a list")
+            for item in items:
+                if isinstance(item, dict):
+                    item.setdefault("kind", kind)
+                    yield item
+            token = meta.get("continue")
             if not token:
                 return
             parameters = {**parameters, "continue": token}
@@ -209,7 +214,14 @@ class ApiClient:
         content: str = "application/json",
     ) -> JSON:
         # pydantic's parser and writer take half and a third of the time of the standard library's.
-        answer: JSON = from_json(await self._send(method, path, parameters, body, content))
+        text = await self._send(method, path, parameters, body, content)
+        try:
+            answer = from_json(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            # The page of a proxy, or an answer that was cut: as transient as a proxy's own 502.
+            raise ApiError(502, "Unreadable", f"{self._server} answered with something that is not a JSON object")
         return answer
 
     async def _send(

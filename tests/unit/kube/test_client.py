@@ -79,3 +79,18 @@ async def test_a_refusal_carries_the_server_s_words(server: TestServer) -> None:
     async with client_for(server) as client:
         with pytest.raises(ApiError, match="404 NotFound: no such thing"):
             await client.get("Service", "team", "missing")
+
+
+@pytest.mark.parametrize(
+    "text", ["<html>busy</html>", "", '{"items": [', "[]", "null", "{}", '{"items": null, "metadata": {}}']
+)
+async def test_an_answer_that_is_no_list_is_a_refusal_and_not_an_empty_list(text: str) -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    started = TestServer(app)
+    async with started, client_for(started) as client:
+        with pytest.raises(ApiError, match="502 Unreadable"):
+            [item async for item in client.list("Pod", None)]
