@@ -156,6 +156,12 @@ class LLMDeploymentSpec(ApiModel):
             ".weightQuantization.groupSize",
         ),
         Rule(
+            "!has(self.priorityClassName) || !self.priorityClassName.startsWith('system-')",
+            "classes that begin with system- are the cluster's own: name another PriorityClass",
+            lambda spec: spec.priority_class_name is None or not spec.priority_class_name.startswith("system-"),
+            ".priorityClassName",
+        ),
+        Rule(
             "!has(self.engine.conversion) || self.engine.conversion == 'None' || has(self.cache)",
             "engine.conversion needs a cache that keeps its result: set cache.claimName or cache.size",
             lambda spec: spec.engine.conversion == "None" or spec.cache is not None,
@@ -209,7 +215,10 @@ class LLMDeploymentSpec(ApiModel):
     priority_class_name: Name | None = Field(default=None, description="PriorityClass of the pods.")
     runtime_class_name: Name | None = Field(default=None, description="RuntimeClass of the pods, such as nvidia.")
     service_account_name: Name | None = Field(
-        default=None, description="ServiceAccount of the pods. Default: the namespace's, its token not mounted."
+        default=None, description="ServiceAccount of the pods. Default: the namespace's."
+    )
+    automount_service_account_token: bool = Field(
+        default=False, description="Mount the ServiceAccount's token into the pods."
     )
     image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16), KeyedBy("name")] = Field(
         default_factory=list,

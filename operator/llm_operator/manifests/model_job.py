@@ -22,7 +22,14 @@ from llm_operator.manifests.common import JSON, LABEL_MANAGED_BY, MANAGER, compa
 from llm_operator.manifests.model_volume import claim_labels, claim_volume, fetch_arguments, image_volume, same_node
 from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.pod import node_selector, tolerations
-from llm_operator.manifests.tools import CONTAINER, POD_SECURITY, ToolSettings, restricted_container, tool_container
+from llm_operator.manifests.tools import (
+    CONTAINER,
+    POD_SECURITY,
+    ToolSettings,
+    restricted_container,
+    tool_container,
+    variables,
+)
 
 ROOT = "/models"
 SOURCE = "/source"
@@ -239,7 +246,8 @@ def _foreign(request: JobRequest, image: str, arguments: list[str], extra: _Part
         "command": ["python3", "-m", "llm_operator.modeltools"],
         "resources": resources,
     }
-    container["env"] = [*container["env"], {"name": "PYTHONPATH", "value": TOOLS}]
+    # Code of the model's repository may run here, so the hub's token is not handed to it: the model is there already.
+    container["env"] = [*variables(request.tools), {"name": "PYTHONPATH", "value": TOOLS}]
     mounts = [_mount("model", ROOT), _mount("tools", TOOLS, read_only=True), _mount("tmp", "/tmp")]  # noqa: S108
     container["volumeMounts"] = [*mounts, *([source_mount] if source_mount else []), *extra.containers]
     installer = {

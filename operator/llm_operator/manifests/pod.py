@@ -33,7 +33,7 @@ def pod_spec(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
         "volumes": _volumes(resource, run, prepared, tools),
         # A Service named `vllm` would inject VLLM_PORT=tcp://..., which vLLM refuses (0.33.0, vllm/envs.py).
         "enableServiceLinks": False,
-        "automountServiceAccountToken": spec.service_account_name is not None,
+        "automountServiceAccountToken": spec.automount_service_account_token,
         "terminationGracePeriodSeconds": run.termination_grace_period_seconds,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "tolerations": tolerations(spec),

@@ -16,6 +16,7 @@ from llm_operator.modeltools.report import Reason, ToolError
 CONFIG = "config.json"
 SAFETENSORS = "*.safetensors"
 COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 # Weights in other formats, which are of no use beside safetensors, and what only the hub itself reads.
@@ -41,6 +42,13 @@ class RemoteFile:
     """Otherwise git's object id: sha1 of "blob <size>\\0" and the content."""
     xet: bool = False
     """Whether Hugging Face offers it by its Xet protocol."""
+
+    def __post_init__(self) -> None:
+        """Refuse hashes of another shape: they become names of files."""
+        for value, shape in ((self.sha256, SHA256), (self.blob, COMMIT)):
+            if value is not None and not shape.fullmatch(value):
+                text = f"the hub gives {self.name[:200]!r} the hash {str(value)[:80]!r}; expected hexadecimal digits"
+                raise ToolError("HubUnreachable", text, retry=True)
 
     @property
     def identity(self) -> str:

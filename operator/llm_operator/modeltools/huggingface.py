@@ -63,7 +63,8 @@ class HuggingFace:
 
         def ask() -> str:
             commit: str | None = self._api.model_info(repository, revision=revision, timeout=REQUEST_SECONDS).sha
-            if commit is None:
+            # It becomes a directory's name.
+            if commit is None or not COMMIT.fullmatch(commit):
                 raise ToolError("HubUnreachable", f"the hub tells no commit of {repository}", retry=True)
             return commit
 

@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +28,8 @@ from llm_operator.modeltools.report import ToolError
 from llm_operator.modeltools.text import read_json
 
 MODELS = "models"
+PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+"""Name of one directory that a hub's word becomes."""
 MARKER = ".llm-operator.json"
 MARKER_VERSION = 1
 PARTIAL = ".partial"
@@ -64,8 +67,17 @@ class Marker:
 
 
 def model_directory(root: Path, kind: SourceKind, repository: str, revision: str) -> Path:
-    """Where a model of a hub belongs."""
-    return root / MODELS / f"{kind}--{repository.replace('/', '--')}" / revision
+    """Where a model of a hub belongs.
+
+    Raises:
+        ToolError: ModelPathMissing: repository or revision would lead to another directory.
+    """
+    name = f"{kind}--{repository.replace('/', '--')}"
+    for part in (name, revision):
+        # A listing of all revisions says "*" itself.
+        if part != "*" and not PART.fullmatch(part):
+            raise ToolError("ModelPathMissing", f"{part[:200]!r} is not the name of one directory")
+    return root / MODELS / name / revision
 
 
 def partial(directory: Path) -> Path:

@@ -80,3 +80,12 @@ def test_a_claims_label_is_a_labels_value(name: str) -> None:
 
 def test_long_names_keep_distinct_labels() -> None:
     assert claim_label("a" * 79) != claim_label("a" * 80)
+
+
+@settings(max_examples=300, deadline=None)
+@given(valid_resources)
+def test_the_hubs_token_is_for_fetching_alone(resource: LLMDeployment) -> None:
+    for job in jobs_of(resource):
+        stage = job["metadata"]["labels"]["llm-operator.dev/stage"]
+        secrets = [one for container in containers(job) for one in container["env"] if "valueFrom" in one]
+        assert not secrets or stage in ("fetch", "inspect"), stage
