@@ -16,7 +16,6 @@ ConditionType = Literal[
     "ModelCached",
     "WeightsQuantized",
     "Available",
-    "Healthy",
     "WebUIReady",
 ]
 ConditionStatus = Literal["True", "False", "Unknown"]

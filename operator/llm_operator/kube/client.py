@@ -161,9 +161,16 @@ class ApiClient:
         await self._request("PATCH", path, {"fieldManager": MANAGER}, patch, "application/json-patch+json")
 
     async def read_log(
-        self, namespace: str, pod: str, container: str, limit_bytes: int, last_lines: int | None = None
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        limit_bytes: int,
+        last_lines: int | None = None,
+        *,
+        previous: bool = False,
     ) -> str:
-        """The beginning of a container's log, or its last lines.
+        """The beginning of a container's log, or its last lines; with `previous`, of the container before this one.
 
         Raises:
             ApiError: refused, or the kubelet cannot be reached.
@@ -171,6 +178,8 @@ class ApiClient:
         parameters = {"container": container, "limitBytes": str(limit_bytes)}
         if last_lines is not None:
             parameters["tailLines"] = str(last_lines)
+        if previous:
+            parameters["previous"] = "true"
         text = await self._send("GET", f"{self._path('Pod', namespace)}/{pod}/log", parameters)
         return text.decode(errors="replace")
 

@@ -21,6 +21,7 @@ from llm_operator.kube.cache import JOB_PREFIX, Cache
 from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.events import event_of
+from llm_operator.kube.last_logs import LastLogs
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.progress import ProgressReader
@@ -97,6 +98,7 @@ class Controller:
         self._model_jobs = ModelJobs(client, cache, queue, tools, now)
         self._progress = ProgressReader(client, queue.add)
         self._trials = Trials(client)
+        self._last_logs = LastLogs(client, queue)
         self._results = {
             name: metrics.reconcile_total.labels(controller=CONTROLLER, result=name)
             for name in ("success", "error", "requeue_after")
@@ -161,6 +163,7 @@ class Controller:
             if body is None:
                 self._planner.forget(key)
             self._progress.forget(key)
+            self._last_logs.forget(key)
             self._model_jobs.forget(key)
             return False
         try:
@@ -174,7 +177,7 @@ class Controller:
         plan = self._planner.outcome(key, resource, inspection(resource, seen, self._tools))
         decision = decide(resource, seen, plan, self._tools)
         refused, decision = await self._execute(key, resource, decision)
-        observed = self._cache.observed(key)
+        observed = self._last_logs.added(key, self._cache.observed(key), resource.spec.engine.type)
         situation = Situation(
             resource,
             observed,

@@ -1,4 +1,4 @@
-"""Reasons of the object as a whole, of its spec, its plan, its availability and its health."""
+"""Reasons of the object as a whole, of its spec, its plan and its availability."""
 
 from __future__ import annotations
 
@@ -15,16 +15,6 @@ OBJECT: tuple[Reason, ...] = (
         "wait; `startupTimeoutSeconds` ends it",
         fields=("spec.startupTimeoutSeconds",),
         severity="Info",
-    ),
-    Reason("WaitingForEngine", "Object", "the chat page starts with the engine", "wait", severity="Info"),
-    Reason("Starting", "Object", "the chat page starts", "wait", severity="Info"),
-    Reason(
-        "PageFailed",
-        "Object",
-        "the chat page's container ended; the message gives its exit code and last words",
-        "look at the pod's log; check the chart's `webUI.image`",
-        fields=("spec.webUI",),
-        severity="Warning",
     ),
     Reason("Planning", "Object", "the model's facts are being read", "wait", severity="Info"),
     Reason("Inspecting", "Object", "a Job reads `config.json` and the sizes of the weights", "wait", severity="Info"),
@@ -573,64 +563,6 @@ SPEC: tuple[Reason, ...] = (
             "Stalled",
         ),
         stalls="at once",
-    ),
-)
-
-HEALTH: tuple[Reason, ...] = (
-    Reason("Serving", "Health", "the engines answer, and requests get on", severity="Info", conditions=("Healthy",)),
-    Reason(
-        "NotObserved",
-        "Health",
-        "no engine of this object serves yet, or none was asked yet",
-        severity="Info",
-        conditions=("Healthy",),
-    ),
-    Reason(
-        "MetricsUnreadable",
-        "Health",
-        "the metrics of the engines cannot be read: they need a key, or do not answer",
-        "remove the key from the metrics, or watch the engine otherwise",
-        severity="Info",
-        conditions=("Healthy",),
-    ),
-    Reason(
-        "NoTokens",
-        "Health",
-        "requests run and no token came for 2 minutes: the engine hangs",
-        "delete the pod; when it comes back, use another engine.version, or look at the GPUs and their links",
-        fields=("spec.engine.version",),
-        severity="Error",
-        conditions=("Healthy",),
-    ),
-    Reason(
-        "QueueGrows",
-        "Health",
-        "the KV cache is full and the queue grows",
-        "raise replicas, or lower contextLength or maxConcurrentSequences; the plan says what fits",
-        fields=(
-            "spec.replicas",
-            "spec.contextLength",
-            "spec.maxConcurrentSequences",
-        ),
-        severity="Warning",
-        conditions=("Healthy",),
-    ),
-    Reason(
-        "StartStuck",
-        "Health",
-        "an engine has loaded for 10 minutes without a sign of progress",
-        "look at its log; raise startupTimeoutSeconds only when it still works",
-        fields=("spec.startupTimeoutSeconds",),
-        severity="Warning",
-        conditions=("Healthy",),
-    ),
-    Reason(
-        "EngineCoreDead",
-        "Health",
-        "the server answers and its engine core is dead: every request fails",
-        "delete the pod; `kubectl logs` has the first error",
-        severity="Error",
-        conditions=("Healthy",),
     ),
 )
 

@@ -14,12 +14,10 @@ _MEANING: _Column = ("meaning", lambda reason: reason.meaning)
 _REMEDY: _Column = ("what to do", lambda reason: reason.remedy)
 _STALLS: _Column = ("stalls", lambda reason: reason.stalls)
 _CONDITION: _Column = ("condition", lambda reason: ", ".join(f"`{one}`" for one in reason.conditions))
-_SEVERITY: _Column = ("severity", lambda reason: reason.severity)
 _COLUMNS: dict[Area, tuple[_Column, ...]] = {
     "Object": (_MEANING, _REMEDY, _STALLS),
     "Spec": (_MEANING, _REMEDY),
     "Engine": (_MEANING, _REMEDY),
-    "Health": (_SEVERITY, _MEANING, _REMEDY),
     "Plan": (_MEANING, _REMEDY),
     "Stage": (_CONDITION, _MEANING, _REMEDY),
     "Job": (("stage", lambda reason: reason.stages), _MEANING, _REMEDY, ("again", lambda reason: reason.again)),

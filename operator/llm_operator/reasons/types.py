@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Area = Literal["Object", "Spec", "Engine", "Health", "Plan", "Stage", "Job", "Availability", "Page"]
-"""What a reason speaks of: the object as a whole, a refused spec, the end of an engine, an engine that runs, the plan,
+Area = Literal["Object", "Spec", "Engine", "Plan", "Stage", "Job", "Availability", "Page"]
+"""What a reason speaks of: the object as a whole, a refused spec, the end of an engine, the plan,
 a stage before serving, the failed Job of such a stage, whether anything answers, and the chat page."""
 Severity = Literal["Info", "Warning", "Error"]
 """Info: nothing to do. Warning: it may pass by itself. Error: it stays until somebody acts."""

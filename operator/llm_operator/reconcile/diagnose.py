@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_operator.api import EngineType
+from llm_operator.engines.failures import GENERIC
 from llm_operator.engines.failures import diagnose as diagnose_log
 from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.reconcile.jobs import parse_result
@@ -124,6 +125,14 @@ def _config_trouble(message: str) -> Trouble:
     return Trouble("ContainerConfigError", message or "the container cannot be created", stalled=False)
 
 
+def wants_log(pod: Pod, engine: EngineType) -> bool:
+    """The pod's engine died, and its termination message does not say why."""
+    if pod.end is None or pod.ready or pod.deleting or pod.end.reason == "OOMKilled":
+        return False
+    end = pod.end
+    return diagnose_log(engine, end.exit_code, end.signal, end.message).reason in GENERIC
+
+
 def _crash(end: ContainerEnd, restarts: int, engine: EngineType) -> Trouble:
     stalled = restarts >= HOPELESS_RESTARTS
     if end.reason == "OOMKilled":
@@ -133,6 +142,8 @@ def _crash(end: ContainerEnd, restarts: int, engine: EngineType) -> Trouble:
     text = f"the engine ended with exit code {end.exit_code}: {diagnosis.message}"
     if diagnosis.remedy:
         text = f"{text}; {diagnosis.remedy}"
+    if end.log_unread:
+        text = f"{text}; the log would tell more: {end.log_unread}"
     return Trouble(diagnosis.reason, f"{text} ({restarts} restarts)", stalled)
 
 

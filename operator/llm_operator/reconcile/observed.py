@@ -79,6 +79,8 @@ class ContainerEnd:
     message: str
     finished_at: str = ""
     """RFC 3339; empty: not told."""
+    log_unread: str = ""
+    """Why the end of its log could not be read, where it was needed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,88 @@
+"""The end of a dead engine's log: read once per death, only where the termination message does not say why."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from llm_operator.kube.client import ApiError
+from llm_operator.kube.last_logs import LAST_BYTES, LastLogs
+from llm_operator.manifests.pod import CONTAINER
+from llm_operator.reconcile.diagnose import trouble_of
+from llm_operator.reconcile.observed import Observed, pod_from
+
+KEY = ("default", "qwen")
+CAUSE = "torch.OutOfMemoryError: CUDA out of memory."
+
+
+def dead(message: str = "", code: int = 0, restarts: int = 1) -> Observed:
+    end = {"exitCode": code, "message": message, "finishedAt": f"2026-01-01T00:00:0{restarts}Z"}
+    state = {"waiting": {"reason": "CrashLoopBackOff"}}
+    container = {"name": CONTAINER, "restartCount": restarts, "state": state, "lastState": {"terminated": end}}
+    raw: dict[str, Any] = {
+        "metadata": {"name": "qwen-0", "uid": "u", "resourceVersion": "1"},
+        "status": {"containerStatuses": [container]},
+    }
+    return Observed(pods=(pod_from(raw),))
+
+
+class Api:
+    """Stands in for the API client: the kubelet's part is played."""
+
+    def __init__(self, answer: str | Exception) -> None:
+        self.answer = answer
+        self.asked: list[bool] = []
+        self.added: list[tuple[str, str]] = []
+
+    async def read_log(self, *_: object, previous: bool) -> str:
+        self.asked.append(previous)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def add(self, key: tuple[str, str]) -> None:
+        self.added.append(key)
+
+
+async def seen(api: Api, observed: Observed) -> Observed:
+    logs = LastLogs(api, api)  # type: ignore[arg-type]
+    logs.added(KEY, observed, "VLLM")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return logs.added(KEY, observed, "VLLM")
+
+
+def reason(observed: Observed) -> str:
+    trouble = trouble_of(observed.pods, "VLLM")
+    assert trouble is not None
+    return trouble.reason
+
+
+def test_a_silent_death_gets_its_cause_from_the_log_once() -> None:
+    api = Api("x\n" * LAST_BYTES + CAUSE)
+    assert reason(dead()) == "EngineExited"
+    observed = asyncio.run(seen(api, dead()))
+    assert reason(observed) == "GPUOutOfMemory"
+    assert api.asked == [True]
+    assert api.added == [KEY]
+    assert observed.pods[0].end is not None
+    assert len(observed.pods[0].end.message) <= LAST_BYTES
+
+
+def test_a_message_that_says_why_costs_no_request() -> None:
+    api = Api("")
+    assert asyncio.run(seen(api, dead(CAUSE, 1))) == dead(CAUSE, 1)
+    assert api.asked == []
+
+
+@pytest.mark.parametrize(("status", "told"), [(403, "the operator may not read pods/log"), (500, "it did not come")])
+def test_a_log_that_cannot_be_read_is_told(status: int, told: str) -> None:
+    api = Api(ApiError(status, "refused", "refused"))
+    observed = asyncio.run(seen(api, dead()))
+    trouble = trouble_of(observed.pods, "VLLM")
+    assert trouble is not None
+    assert trouble.reason == "EngineExited"
+    assert told in trouble.message
+    assert api.asked == [True]
