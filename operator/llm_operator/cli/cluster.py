@@ -167,6 +167,21 @@ class Cluster:
         with self.open("GET", path, what) as answer, self._told():
             return answer.read(limit).decode(errors="replace")
 
+    def lines(self, answer: urllib3.BaseHTTPResponse, limit: int) -> Iterator[bytes]:
+        """The lines of an answer as they arrive, each at most `limit` bytes.
+
+        Raises:
+            BadInputError: a line is longer, or the connection breaks.
+        """
+        rest = b""
+        with self._told():
+            for piece in answer.stream(1 << 16):
+                *whole, rest = (rest + piece).split(b"\n")
+                yield from whole
+                if len(rest) > limit:
+                    raise BadInputError([f"a line of the answer is longer than {limit:,} bytes"])
+            yield rest
+
     @contextmanager
     def open(
         self,

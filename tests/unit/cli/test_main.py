@@ -1,0 +1,60 @@
+"""The command line as a whole: what each command imports, and what it says of itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from llm_operator.cli.main import COMMANDS, parser, run
+from llm_operator.reasons import NAMES
+
+HEAVY = ("kopf", "kubernetes", "aiohttp", "uvloop", "prometheus_client")
+
+
+def imported(*arguments: str) -> set[str]:
+    """The modules that a command has imported when it ends."""
+    script = (
+        "import sys\nfrom llm_operator.cli.main import run\n"
+        f"try:\n    run({list(arguments)!r})\nexcept SystemExit:\n    pass\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_no_command_needs_the_operators_packages(command: str) -> None:
+    assert imported(command, "--help").isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("list", "--kubeconfig", "/none"), ("status", "a", "--help")])
+def test_a_quick_command_imports_little(arguments: tuple[str, ...]) -> None:
+    found = imported(*arguments)
+    assert found.isdisjoint({*HEAVY, "pydantic", "huggingface_hub", "asyncio", "llm_operator.api"})
+    assert len(found) < (130 if arguments == ("--help",) else 330), len(found)
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_every_command_has_words(command: str | None) -> None:
+    text = parser(command).format_help()
+    assert all(about in text for about in COMMANDS.values())
+
+
+def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain"]) == 0
+    assert set(capsys.readouterr().out.split()) == NAMES
+    for name in NAMES:
+        assert run(["explain", name.lower()]) == 0
+        assert capsys.readouterr().out.startswith(f"{name} (")
+    assert run(["explain", "Unschedulabel"]) == 2
+    assert capsys.readouterr().err == (
+        "kubectl llm explain: there is no reason 'Unschedulabel'; did you mean Unschedulable?\n"
+    )
+
+
+def test_a_reader_that_goes_away() -> None:
+    script = f"{sys.executable} -m llm_operator.cli.main explain | true"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
