@@ -11,7 +11,7 @@ from llm_operator.kube.model_facts import CONFIG, INDEX, SINGLE, fetch_facts
 from llm_operator.models import (
     ModelConfigError,
     ModelShape,
-    UnknownArchitectureError,
+    UnknownModelError,
     contradiction,
     header_length,
     parse_config_text,
@@ -86,7 +86,7 @@ def _shape_of_file(path: Path) -> ModelShape | str:
         stored = _weights_beside(path)
     except OSError as error:
         raise BadInputError([f"{path}: cannot be read: {error.strerror or error}"]) from error
-    except UnknownArchitectureError as error:
+    except UnknownModelError as error:
         return f"{path}: {error}"
     except ModelConfigError as error:
         raise BadInputError([f"{path}: {error}"]) from error

@@ -26,7 +26,7 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.models import (
     ModelConfigError,
     ModelShape,
-    UnknownArchitectureError,
+    UnknownModelError,
     contradiction,
     parse_config_text,
     read_index,
@@ -166,7 +166,7 @@ def facts_of(read: Callable[[], tuple[ModelShape, int | None]], repository: str 
     of, begin = (f" of {repository}", f"{repository}: ") if repository else ("", "")
     try:
         shape, stored = read()
-    except UnknownArchitectureError as error:
+    except UnknownModelError as error:
         return ModelFacts(reason="ModelUnknown", message=f"config.json{of}: {error}")
     except ModelConfigError as error:
         return ModelFacts(reason="ModelUnsupported", message=f"{begin}{error}")

@@ -1,7 +1,7 @@
 """What config.json and the weight files tell of a model: shape, parameters, bytes. Imports nothing else of ours.
 
 Use: `parse_config(mapping) -> ModelShape` or `parse_config_text(text_or_bytes)`; both raise ModelConfigError
-(InvalidModelConfigError, MissingFieldError, UnknownArchitectureError, UnsupportedModelKindError). Weight files:
+(InvalidModelConfigError, MissingFieldError, UnknownModelError, UnsupportedModelKindError). Weight files:
 `read_index(text_or_bytes) -> WeightIndex`, `read_header(first_bytes) -> WeightHeader`, and
 `contradiction(shape, stored_bytes)`: whether they hold the model that config.json describes.
 """
@@ -13,6 +13,8 @@ from llm_operator.models.errors import (
     MissingFieldError,
     ModelConfigError,
     UnknownArchitectureError,
+    UnknownModelError,
+    UnknownQuantizationError,
     UnsupportedModelKindError,
 )
 from llm_operator.models.safetensors import WeightHeader, WeightIndex, header_length, read_header, read_index
@@ -38,6 +40,8 @@ __all__ = [
     "Role",
     "Tensor",
     "UnknownArchitectureError",
+    "UnknownModelError",
+    "UnknownQuantizationError",
     "UnsupportedModelKindError",
     "WeightHeader",
     "WeightIndex",

@@ -43,7 +43,7 @@ def contradiction(shape: ModelShape, stored_bytes: int) -> str | None:
 
 def _bytes_of(piece: Tensor, quantization: CheckpointQuantization | None, wide: int) -> float:
     """Return bytes of one parameter with its share of scales and zero points."""
-    if quantization is None or not piece.linear or piece.role in quantization.skipped:
+    if quantization is None or not piece.linear or piece.kept or piece.role in quantization.skipped:
         return wide
     bits: float = quantization.bits
     if quantization.group_size is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from llm_operator.models.errors import (
@@ -35,8 +36,9 @@ from llm_operator.models.families import (
 )
 from llm_operator.models.fields import Fields, Json, load_json
 from llm_operator.models.latent import deepseek
-from llm_operator.models.quantization import parse_quantization
+from llm_operator.models.quantization import matcher_of, parse_quantization
 from llm_operator.models.shape import ModelShape
+from llm_operator.models.skipping import keep
 
 FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyType(
     {
@@ -94,6 +96,13 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
     core = decoder.core
     text = Fields(fields.optional_object("text_config") or dict(values), architecture)
     quantization = fields.optional_object("quantization_config") or text.optional_object("quantization_config")
+    found = parse_quantization(quantization, architecture) if quantization else None
+    tensors = tuple(decoder.tensors)
+    if found is not None:
+        tensors = keep(tensors, matcher_of(quantization, architecture), core.layers, decoder.experts)
+        linear = [piece for piece in tensors if piece.linear]
+        whole = {piece.role for piece in linear} - {piece.role for piece in linear if not piece.kept}
+        found = replace(found, skipped=found.skipped | whole)
     return ModelShape(
         architecture=architecture,
         family=family,
@@ -107,10 +116,10 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
         tied_embeddings=core.tied,
         dtype=_dtype(fields, text),
         context_length=_context(core.context, text),
-        tensors=decoder.tensors,
+        tensors=tensors,
         attention=decoder.cache,
         experts=decoder.experts,
-        quantization=parse_quantization(quantization, architecture) if quantization else None,
+        quantization=found,
         rotary_dim=core.head_dim if decoder.rotary_dim is None else decoder.rotary_dim,
         rotary_tables=decoder.rotary_tables,
     )

@@ -26,7 +26,20 @@ class MissingFieldError(InvalidModelConfigError):
         super().__init__(f"config.json of a {architecture} lacks {names}: take the file of the model's own repository")
 
 
-class UnknownArchitectureError(ModelConfigError):
+class UnknownModelError(ModelConfigError):
+    """A well-formed description of a model whose memory this version cannot compute; nothing is guessed."""
+
+
+class UnknownQuantizationError(UnknownModelError):
+    """quantization_config has a method, a mixture or a list whose bytes this version cannot compute."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"quantization_config has {found}, whose bytes are unknown: no plan is made, and nothing is held back"
+        )
+
+
+class UnknownArchitectureError(UnknownModelError):
     """The architecture is none that this version knows; nothing about its memory is guessed.
 
     architecture: what config.json says.

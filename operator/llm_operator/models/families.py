@@ -116,7 +116,7 @@ def qwen2_moe(fields: Fields) -> Decoder:
         *embeddings(core),
         *attention(core, qkv_bias=fields.boolean("qkv_bias", True)),
         *mixture(core, experts),
-        *dense(core, sparse, size=fields.integer("shared_expert_intermediate_size", least=0)),
+        *dense(core, sparse, size=fields.integer("shared_expert_intermediate_size", least=0), shared=True),
         Tensor(Role.ROUTER, 1, core.hidden, sparse, linear=False),
         *dense(core, core.layers - sparse),
         _norms(core, 2),
@@ -262,7 +262,7 @@ def glm4_moe(fields: Fields) -> Decoder:
             core, qkv_bias=fields.boolean("attention_bias", False), head_norms=fields.boolean("use_qk_norm", False)
         ),
         *mixture(core, experts),
-        *dense(core, core.layers - first, size=size * fields.integer("n_shared_experts", 1, least=0)),
+        *dense(core, core.layers - first, size=size * fields.integer("n_shared_experts", 1, least=0), shared=True),
         *dense(core, first),
         _norms(core, 2),
     )

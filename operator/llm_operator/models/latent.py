@@ -91,7 +91,7 @@ def _feed_forward(core: Core, experts: Experts | None, *, shared: int) -> Iterat
         yield from dense(core, core.layers)
         return
     yield from mixture(core, experts)
-    yield from dense(core, experts.layers, size=shared * experts.intermediate_size)
+    yield from dense(core, experts.layers, size=shared * experts.intermediate_size, shared=True)
     yield from dense(core, core.layers - experts.layers)
 
 

@@ -98,12 +98,17 @@ def attention(
         yield vector(core.head_dim, 2 * core.layers)
 
 
-def dense(core: Core, layers: int, *, size: int | None = None, bias: bool = False) -> Iterator[Tensor]:
-    """Yield gate, up and down projections of `layers` layers."""
+def dense(
+    core: Core, layers: int, *, size: int | None = None, bias: bool = False, shared: bool = False
+) -> Iterator[Tensor]:
+    """Yield gate, up and down projections of `layers` layers. shared: these are the shared experts'."""
     width = core.intermediate if size is None else size
     if layers and width:
-        yield from linear(Role.GATE_UP, width, core.hidden, 2 * layers, bias=bias)
-        yield from linear(Role.DOWN, core.hidden, width, layers, bias=bias)
+        for piece in (
+            *linear(Role.GATE_UP, width, core.hidden, 2 * layers, bias=bias),
+            *linear(Role.DOWN, core.hidden, width, layers, bias=bias),
+        ):
+            yield replace(piece, shared=shared)
 
 
 def mixture(core: Core, experts: Experts) -> Iterator[Tensor]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from llm_operator.models.errors import InvalidModelConfigError
+from llm_operator.models.errors import InvalidModelConfigError, UnknownQuantizationError
 from llm_operator.models.fields import Fields, Json
 from llm_operator.models.shape import CheckpointQuantization, Role
+from llm_operator.models.skipping import Matcher, matcher
 
 ATTENTION = frozenset(
     {Role.QUERY, Role.KEY_VALUE, Role.ATTENTION_OUTPUT, Role.LATENT_DOWN, Role.LATENT_QUERY, Role.LATENT_KEY_VALUE}
@@ -15,48 +14,33 @@ FEED_FORWARD = frozenset({Role.GATE_UP, Role.DOWN})
 EXPERTS = frozenset({Role.EXPERT_GATE_UP, Role.EXPERT_DOWN})
 EVERYTHING = ATTENTION | FEED_FORWARD | EXPERTS | {Role.HEAD}
 
-# Name parts of modules as checkpoints spell them, most telling first.
-MODULES: tuple[tuple[tuple[str, ...], frozenset[Role]], ...] = (
-    (("lm_head", "output_layer"), frozenset({Role.HEAD})),
-    (("q_a_proj", "kv_a_proj"), frozenset({Role.LATENT_DOWN})),
-    (("q_proj",), frozenset({Role.QUERY, Role.LATENT_QUERY})),
-    (("k_proj", "v_proj"), frozenset({Role.KEY_VALUE})),
-    (("o_proj",), frozenset({Role.ATTENTION_OUTPUT})),
-    (("attn", "attention"), ATTENTION),
-    (("experts",), EXPERTS),
-    (("gate_proj", "up_proj"), frozenset({Role.GATE_UP})),
-    (("down_proj",), frozenset({Role.DOWN})),
-)
-
-METHODS = "awq, gptq, fp8, mxfp4 and compressed-tensors"
+METHODS = "awq, gptq, fp8, mxfp4, compressed-tensors and modelopt's FP8"
 
 
 def parse_quantization(value: dict[str, Json], architecture: str) -> CheckpointQuantization:
     """Read quantization_config.
 
-    Raises InvalidModelConfigError for a broken one, and for a method whose bytes this project does not know.
+    Raises InvalidModelConfigError for a broken one, UnknownQuantizationError for one whose bytes are not known.
     """
     fields = Fields(value, architecture)
-    method = fields.string("quant_method", "").lower().replace("_", "-")
+    method = _method(fields)
     if method in {"awq", "gptq", "awq-marlin", "gptq-marlin"}:
         return _integer_groups(fields, method.split("-")[0])
     if method in {"fp8", "fbgemm-fp8"}:
         block = fields.integers("weight_block_size")
         if block and (len(block) != 2 or min(block) < 1):
             raise InvalidModelConfigError(f"config.json: weight_block_size is {list(block)}; expected two sizes")
-        skipped = _skipped(fields.strings("modules_to_not_convert") + fields.strings("ignored_layers"))
         return CheckpointQuantization(
-            "fp8", 8, block=(block[0], block[1]) if block else None, skipped=skipped | {Role.HEAD}
+            "fp8", 8, block=(block[0], block[1]) if block else None, skipped=frozenset({Role.HEAD})
         )
+    if method == "modelopt" and fields.string("quant_algo", "").upper() == "FP8":
+        return CheckpointQuantization("fp8", 8, skipped=frozenset({Role.HEAD}))
     if method == "mxfp4":
-        skipped = _skipped(fields.strings("modules_to_not_convert"))
-        return CheckpointQuantization("mxfp4", 4, 32, skipped=skipped | (EVERYTHING - EXPERTS))
+        return CheckpointQuantization("mxfp4", 4, 32, skipped=EVERYTHING - EXPERTS)
     if method == "compressed-tensors":
         return _compressed_tensors(fields)
     shown = method or "no quant_method"
-    raise InvalidModelConfigError(
-        f"config.json: quantization_config has {shown}; the bytes of {METHODS} are known, others are not planned"
-    )
+    raise UnknownQuantizationError(f"{shown} (known: {METHODS})")
 
 
 def _integer_groups(fields: Fields, method: str) -> CheckpointQuantization:
@@ -64,7 +48,6 @@ def _integer_groups(fields: Fields, method: str) -> CheckpointQuantization:
     if bits not in (2, 3, 4, 8):
         raise InvalidModelConfigError(f"config.json: quantization_config.bits is {bits}; expected 2, 3, 4 or 8")
     group = _group(fields)
-    skipped = _skipped(fields.strings("modules_to_not_convert"))
     head = frozenset() if fields.boolean("lm_head", False) else frozenset({Role.HEAD})
     symmetric = fields.boolean("sym", True) if method == "gptq" else not fields.boolean("zero_point", True)
     return CheckpointQuantization(
@@ -74,7 +57,7 @@ def _integer_groups(fields: Fields, method: str) -> CheckpointQuantization:
         symmetric=symmetric,
         desc_act=fields.boolean("desc_act", False),
         version=fields.string("version", "gemm").lower() if method == "awq" else None,
-        skipped=skipped | head,
+        skipped=head,
     )
 
 
@@ -89,16 +72,16 @@ def _group(fields: Fields) -> int | None:
 def _compressed_tensors(fields: Fields) -> CheckpointQuantization:
     groups = fields.optional_object("config_groups")
     if len(groups) != 1:
-        raise InvalidModelConfigError(
-            f"config.json: compressed-tensors with {len(groups)} config_groups; exactly one is understood"
-        )
+        raise UnknownQuantizationError(f"compressed-tensors with {len(groups)} config_groups")
     name, group = next(iter(groups.items()))
     if not isinstance(group, dict):
         raise InvalidModelConfigError(f"config.json: config_groups.{name} is no object")
     weights = Fields(group, fields.architecture).nested("weights")
     bits = weights.integer("num_bits")
     if bits not in (4, 8):
-        raise InvalidModelConfigError(f"config.json: num_bits of compressed-tensors is {bits}; expected 4 or 8")
+        raise UnknownQuantizationError(f"compressed-tensors with weights of {bits} bits")
+    if bits == 4 and weights.string("type", "int") == "float":
+        raise UnknownQuantizationError("compressed-tensors with floating weights of 4 bits")
     block = weights.integers("block_structure")
     return CheckpointQuantization(
         "compressed-tensors",
@@ -107,15 +90,20 @@ def _compressed_tensors(fields: Fields) -> CheckpointQuantization:
         block=(block[0], block[1]) if len(block) == 2 else None,
         symmetric=weights.boolean("symmetric", True),
         version=weights.string("type", "int"),
-        skipped=_skipped(fields.strings("ignore")),
     )
 
 
-def _skipped(patterns: Iterable[str]) -> frozenset[Role]:
-    roles: set[Role] = set()
-    for pattern in patterns:
-        name = pattern.lower()
-        if "vision" in name or "visual" in name:
-            continue
-        roles |= next((found for parts, found in MODULES if any(part in name for part in parts)), frozenset())
-    return frozenset(roles)
+def _method(fields: Fields) -> str:
+    return fields.string("quant_method", "").lower().replace("_", "-")
+
+
+def matcher_of(value: dict[str, Json], architecture: str) -> Matcher:
+    """Return which modules quantization_config leaves in 16 bit. Raises as `parse_quantization`."""
+    fields = Fields(value, architecture)
+    names = [
+        name
+        for field in ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules")
+        for name in fields.strings(field)
+    ]
+    method = _method(fields)
+    return matcher(names, parts=method.startswith(("awq", "gptq")), wildcards=method == "modelopt")

@@ -41,7 +41,8 @@ class Tensor:
     """`count` equal tensors of `rows` x `columns` elements each.
 
     rows: output features (vocabulary for embeddings), columns: input features; 1 for vectors (norms, biases).
-    linear: a matrix that weight quantization may replace. bias: of a linear, sharded like its rows.
+    linear: a matrix that weight quantization may replace. kept: a matrix that the checkpoint's quantization leaves in
+    16 bit. shared: of a shared expert.
     """
 
     role: Role
@@ -49,6 +50,8 @@ class Tensor:
     columns: int
     count: int
     linear: bool = True
+    kept: bool = False
+    shared: bool = False
 
     @property
     def parameters(self) -> int:
@@ -88,8 +91,8 @@ class CheckpointQuantization:
 
     method: awq, gptq, fp8, mxfp4 or compressed-tensors. bits: per weight. group_size: weights per scale along the
     input (None: one scale per output channel or tensor). block: rows x columns per scale of block-wise FP8.
-    symmetric: no zero points. skipped: roles whose matrices stay in 16 bit; where only some layers' do, the role is
-    counted as a whole, so weights are never understated. desc_act, version: as GPTQ and AWQ name them, where given.
+    symmetric: no zero points. skipped: roles of which every matrix stays in 16 bit; where only some do, these are
+    `kept` tensors of the shape. desc_act, version: as GPTQ and AWQ name them, where given.
     """
 
     method: str

@@ -56,7 +56,12 @@ def _width_objections(request: PlanRequest, tensor: int) -> list[str]:
             )
             continue
         group = None
-        if quantization is not None and piece.role not in quantization.skipped and quantization.method != "mxfp4":
+        if (
+            quantization is not None
+            and not piece.kept
+            and piece.role not in quantization.skipped
+            and quantization.method != "mxfp4"
+        ):
             group = quantization.block[1] if quantization.block else quantization.group_size
         if group and piece.columns // tensor % group:
             found.append(

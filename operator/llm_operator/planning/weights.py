@@ -106,7 +106,9 @@ def _on_rank(request: PlanRequest, tensor: int) -> list[_Local]:
     local = []
     for piece in shape.tensors:
         rows, columns = _local_size(piece, request, tensor)
-        quantized = quantization is not None and piece.linear and piece.role not in quantization.skipped
+        quantized = (
+            quantization is not None and piece.linear and not piece.kept and piece.role not in quantization.skipped
+        )
         if quantized and quantization is not None:
             if quantization.method == "mxfp4" and request.engine is Engine.VLLM:
                 rows, columns = padded(rows, MXFP4_PADDING), padded(columns, MXFP4_PADDING)
@@ -200,13 +202,15 @@ def _vllm_extra(request: PlanRequest, tensor: int, local: list[_Local]) -> int:
 def _fused(local: list[_Local]) -> list[tuple[float, int]]:
     """Return (bytes, count) of matrices as vLLM allocates them: q, k, v in one, gate and up in one, experts in one."""
     sizes: list[tuple[float, int]] = []
-    key_value = sum(2 * piece.codes for piece in local if piece.tensor.role is Role.KEY_VALUE and _matrix(piece))
+    key_value = {
+        piece.tensor.kept: 2 * piece.codes for piece in local if piece.tensor.role is Role.KEY_VALUE and _matrix(piece)
+    }
     for piece in local:
         role, count = piece.tensor.role, piece.tensor.count
         if not _matrix(piece) or role is Role.KEY_VALUE:
             continue
         if role is Role.QUERY:
-            sizes.append((piece.codes + key_value, count))
+            sizes.append((piece.codes + key_value.get(piece.tensor.kept, 0.0), count))
         elif role is Role.GATE_UP:
             sizes.append((2 * piece.codes, count // 2))
         elif role in (Role.EXPERT_GATE_UP, Role.EXPERT_DOWN):

@@ -17,6 +17,7 @@ from llm_operator.models import (
     ModelConfigError,
     Role,
     UnknownArchitectureError,
+    UnknownModelError,
     UnsupportedModelKindError,
     parse_config,
     parse_config_text,
@@ -107,8 +108,8 @@ def test_quantization_of_checkpoints() -> None:
 
 
 @pytest.mark.parametrize("method", ["bitsandbytes", "gguf", ""])
-def test_a_quantization_of_unknown_size_is_refused(method: str) -> None:
-    with pytest.raises(InvalidModelConfigError, match="quantization_config has"):
+def test_a_quantization_of_unknown_size_is_an_unknown_model(method: str) -> None:
+    with pytest.raises(UnknownModelError, match="quantization_config has"):
         parse_config(config("llama-3.1-8b") | {"quantization_config": {"quant_method": method}})
 
 
