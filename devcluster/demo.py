@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from devcluster import images, toolchain
 from devcluster.archive import ArchiveError
@@ -79,7 +81,9 @@ def _farewell(session: Session, seconds: float, *, own: bool) -> str:
 Done in {seconds:.0f} s. What to try next:
 
   export KUBECONFIG={session.kubeconfig}
-  export PATH={session.binaries}:$PATH
+  export PATH={session.binaries}:{Path(sys.executable).parent}:$PATH
+  kubectl llm chat tiny-vllm               # a conversation; -m asks one question
+  kubectl llm status tiny-vllm             # one screen; kubectl llm list shows all
   kubectl get llmdep                       # engine, model, readiness
   kubectl describe llmdep tiny-vllm        # conditions, plan, events
   kubectl scale llmdep tiny-lmdeploy --replicas=2

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from devcluster.client import NOT_FOUND, ApiError
-from devcluster.session import Session
+from devcluster.session import CommandError, Session
 from llm_operator.api import KIND
 from llm_operator.kube.client import PATHS
 from tests.cluster.helpers import condition_of
@@ -96,6 +100,20 @@ class Space:
         """Delete an object, and wait until its pods are gone."""
         self.kubectl("delete", "llmdep", name, "--timeout=60s")
         eventually(lambda: not self.pods(name), 180, f"the pods of {name} are gone")
+
+    def command_line(self, *arguments: str) -> str:
+        """`kubectl llm` in this namespace; its output.
+
+        Raises:
+            CommandError: it failed.
+        """
+        program = Path(sys.executable).with_name("kubectl-llm")
+        environment = {**os.environ, "KUBECONFIG": str(self.session.kubeconfig), "NO_PROXY": "*"}
+        command = [str(program), *arguments, "-n", self.name]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode != 0:
+            raise CommandError(f"kubectl llm {' '.join(arguments)}: {done.stderr.strip()[-2000:]}")
+        return done.stdout
 
     def chat(self, name: str, question: str = "hello") -> str:
         """The answer of an engine."""

@@ -83,6 +83,7 @@ def lmdeploy(space: Space) -> Iterator[str]:
 
 def test_lmdeploy_answers(space: Space, lmdeploy: str) -> None:
     assert SENTENCE in space.chat(lmdeploy)
+    assert SENTENCE in space.command_line("chat", lmdeploy, "-m", "hello", "--temperature", "0", "--max-tokens", "32")
 
 
 def test_an_upgrade_and_a_restart_of_the_operator_change_no_pod(space: Space, lmdeploy: str) -> None:
@@ -165,6 +166,8 @@ def test_vllm_answers_and_deletion_finishes_the_stream_and_leaves_nothing(space:
     deploy(space, "tiny-vllm", "tiny-vllm", contextLength=CONTEXT_LENGTH)
     space.ready("tiny-vllm", 360)
     assert SENTENCE in space.chat("tiny-vllm")
+    said = space.command_line("chat", "tiny-vllm", "-m", "hello", "--temperature", "0", "--max-tokens", "32")
+    assert SENTENCE in said
 
     def end(name: str) -> None:
         space.kubectl("delete", "llmdep", "tiny-vllm")

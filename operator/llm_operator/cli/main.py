@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "list": "the LLMDeployments",
     "status": "one object on one screen",
     "wait": "until it serves, or cannot",
+    "chat": "talk to a served model",
     "logs": "what its engines wrote",
     "explain": "what a reason means",
     "restart": "replace the pods",
