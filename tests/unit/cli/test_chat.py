@@ -213,6 +213,9 @@ class Terminal:
     def __init__(self, space: FakeCluster, *arguments: str) -> None:
         self.child, self.descriptor = pty.fork()
         if self.child == 0:
+            # As a terminal starts a program: a test run under nohup, or in the background, has them ignored.
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execve(COMMAND, [str(COMMAND), *arguments], space.environment)
         self.seen = ""
 
