@@ -737,20 +737,4 @@ AVAILABILITY: tuple[Reason, ...] = (
         "see the condition Stalled",
         conditions=("Reconciling",),
     ),
-    Reason(
-        "WaitingForEngine",
-        "Availability",
-        "the chat page starts with the engine",
-        severity="Info",
-        conditions=("WebUIReady",),
-    ),
-    Reason("Starting", "Availability", "the chat page starts", severity="Info", conditions=("WebUIReady",)),
-    Reason(
-        "PageFailed",
-        "Availability",
-        "the process of the chat page ended: the message has its exit code and its last line",
-        "`kubectl logs --previous` of the page's pod",
-        severity="Warning",
-        conditions=("WebUIReady",),
-    ),
 )
