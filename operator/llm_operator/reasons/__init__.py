@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llm_operator.reasons.engines import ENGINE
-from llm_operator.reasons.objects import AVAILABILITY, OBJECT, PLAN, SPEC
+from llm_operator.reasons.engine_ends import ENDS
+from llm_operator.reasons.engine_gpus import GPUS
+from llm_operator.reasons.engine_hosts import HOSTS
+from llm_operator.reasons.engine_models import MODELS
+from llm_operator.reasons.objects import AVAILABILITY, OBJECT
 from llm_operator.reasons.pages import PAGE
+from llm_operator.reasons.plans import PLAN
+from llm_operator.reasons.specs import SPEC
 from llm_operator.reasons.stages import JOB, STAGE
 from llm_operator.reasons.types import Area, Reason, Severity
 
-REASONS: tuple[Reason, ...] = (*OBJECT, *SPEC, *ENGINE, *PLAN, *STAGE, *JOB, *AVAILABILITY, *PAGE)
+REASONS: tuple[Reason, ...] = (*OBJECT, *SPEC, *GPUS, *HOSTS, *MODELS, *ENDS, *PLAN, *STAGE, *JOB, *AVAILABILITY, *PAGE)
 NAMES: frozenset[str] = frozenset(reason.name for reason in REASONS)
 
 __all__ = ["NAMES", "REASONS", "Area", "Reason", "Severity", "explain", "similar"]

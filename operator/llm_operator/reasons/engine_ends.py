@@ -1,0 +1,129 @@
+"""Reasons of engines whose end says little of its cause."""
+
+from __future__ import annotations
+
+from llm_operator.reasons.types import Reason
+
+ENDS: tuple[Reason, ...] = (
+    Reason(
+        "EngineDied",
+        "Engine",
+        "the engine's process died while it served",
+        "it restarts; `kubectl logs --previous` has the first error",
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "EngineProcessDied",
+        "Engine",
+        "a process of the engine died while it started, and its log does not say why",
+        "`kubectl logs --previous`, first traceback",
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "EngineAborted",
+        "Engine",
+        "the engine aborted, after a failed check of its own",
+        "`kubectl logs --previous` shows what it checked; another engine.version",
+        fields=("spec.engine.version",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "EngineCrashed",
+        "Engine",
+        "a segmentation fault",
+        "use another engine.version or image",
+        fields=("spec.engine.version",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "EngineKilled",
+        "Engine",
+        "killed by the node for its memory, or by the kubelet after the startup or grace period",
+        "raise resources.limits.memory, or startupTimeoutSeconds; `kubectl describe pod` tells which",
+        fields=(
+            "spec.resources.limits.memory",
+            "spec.startupTimeoutSeconds",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "EngineTerminated",
+        "Engine",
+        "the engine ended after SIGTERM",
+        "`kubectl describe pod` tells who ended it",
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "EngineExited",
+        "Engine",
+        "the engine ended by itself, with exit code 0 and without an error",
+        "`kubectl logs --previous` has its last words",
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "EngineFailed",
+        "Engine",
+        "anything else; the message quotes its last words",
+        "`kubectl logs --previous`",
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "StartupHung",
+        "Engine",
+        "the engine made no progress while it started: its processes wait for each other",
+        "add --disable-custom-all-reduce to engine.extraArgs, or set NCCL_P2P_DISABLE=1 in engine.env",
+        fields=(
+            "spec.engine.extraArgs",
+            "spec.engine.env",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "StartupTimeout",
+        "Engine",
+        "the kubelet ended the engine before it was ready: the startup probe gave up",
+        "raise startupTimeoutSeconds",
+        fields=("spec.startupTimeoutSeconds",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+)

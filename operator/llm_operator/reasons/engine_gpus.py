@@ -1,0 +1,316 @@
+"""Reasons of engines that died for their GPUs: memory, devices, drivers, links and kernels."""
+
+from __future__ import annotations
+
+from llm_operator.reasons.types import Reason
+
+GPUS: tuple[Reason, ...] = (
+    Reason(
+        "KVCacheTooSmall",
+        "Engine",
+        "the weights leave no room for a KV cache",
+        "raise kvCache.memoryPercent; or raise parallelism.tensor, quantize the weights, or use a GPU with more memory",
+        fields=(
+            "spec.kvCache.memoryPercent",
+            "spec.parallelism.tensor",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "RuntimeMemoryTooSmall",
+        "Engine",
+        "the weights leave no room for the smallest prefill",
+        "lower maxConcurrentSequences, or raise parallelism.tensor, quantize the weights, or use a "
+        "GPU with more memory",
+        fields=(
+            "spec.maxConcurrentSequences",
+            "spec.parallelism.tensor",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "StateCacheTooSmall",
+        "Engine",
+        "the state of linear attention for every concurrent sequence does not fit",
+        "lower maxConcurrentSequences",
+        fields=("spec.maxConcurrentSequences",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ContextTooLong",
+        "Engine",
+        "the KV cache does not hold one request of the context length",
+        "lower `contextLength`, give the KV cache more memory, or quantize it",
+        fields=("spec.contextLength",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "GPUMemoryTaken",
+        "Engine",
+        "somebody else uses this GPU",
+        "free it, or lower the KV cache's share",
+        fields=("spec.kvCache.memoryPercent",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "GPUOutOfMemory",
+        "Engine",
+        "the GPU's memory was exhausted",
+        "lower kvCache.memoryPercent or maxConcurrentSequences; or raise parallelism.tensor, "
+        "quantize the weights, or use a GPU with more memory",
+        fields=(
+            "spec.kvCache.memoryPercent",
+            "spec.maxConcurrentSequences",
+            "spec.parallelism.tensor",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "NotEnoughGPUs",
+        "Engine",
+        "the container has fewer GPUs than tensor parallelism asks for",
+        "check the device plugin and gpu.resourceName",
+        fields=(
+            "spec.gpu.resourceName",
+            "spec.parallelism.tensor",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "NoGPU",
+        "Engine",
+        "the engine sees no GPU",
+        "check the device plugin, gpu.resourceName and runtimeClassName, and that the image is built for CUDA",
+        fields=(
+            "spec.gpu.resourceName",
+            "spec.runtimeClassName",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "DriverTooOld",
+        "Engine",
+        "the node's NVIDIA driver is too old for the CUDA libraries of the image",
+        "update the driver, or use an image for an older CUDA",
+        fields=("spec.engine.image",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "DriverMismatch",
+        "Engine",
+        "the CUDA libraries of the image do not go with the driver of the node",
+        "let the driver's own libcuda come first: LD_LIBRARY_PATH=/usr/local/nvidia/lib64 in "
+        "engine.env; or use an image for the CUDA of the driver",
+        fields=(
+            "spec.engine.env",
+            "spec.engine.image",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "FabricNotReady",
+        "Engine",
+        "the fabric manager of the node does not run, which machines with NVSwitch need",
+        "start nvidia-fabricmanager of the driver's version on the node",
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "GPUNotSupported",
+        "Engine",
+        "the image holds no code for this GPU's compute capability",
+        "choose another GPU, or an image built for this one",
+        fields=("spec.engine.image",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "BFloat16NotSupported",
+        "Engine",
+        "this GPU has no bfloat16",
+        "add --dtype=float16 to engine.extraArgs",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "FormatNotSupportedByGPU",
+        "Engine",
+        "this GPU has no kernels for the format of the weights",
+        "use weights of another format in model, or a GPU of the compute capability in the message",
+        fields=("spec.model",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "MIGNotSupported",
+        "Engine",
+        "the engine cannot use this MIG slice or vGPU",
+        "use a newer engine.version, or a whole GPU in gpu.resourceName",
+        fields=(
+            "spec.engine.version",
+            "spec.gpu.resourceName",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "GPUFaulty",
+        "Engine",
+        "the GPU or its link reports a hardware error (ECC, Xid, fallen off the bus)",
+        "drain the node, reset or replace the GPU",
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "TensorDoesNotDivide",
+        "Engine",
+        "`parallelism.tensor` does not divide the attention heads",
+        "choose a parallelism.tensor that does",
+        fields=("spec.parallelism.tensor",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "NCCLFailed",
+        "Engine",
+        "the GPUs of the pod cannot talk to each other",
+        "raise sharedMemory; NCCL_DEBUG=INFO in engine.env shows more",
+        fields=(
+            "spec.sharedMemory",
+            "spec.engine.env",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "NCCLTimeout",
+        "Engine",
+        "a rank did not answer the others in time, and the watchdog ended the engine",
+        "it restarts; when it comes back, set NCCL_P2P_DISABLE=1 in engine.env and look at the links of the GPUs",
+        fields=("spec.engine.env",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "PeerAccessFailed",
+        "Engine",
+        "the GPUs of the pod cannot read each other's memory",
+        "add --disable-custom-all-reduce to engine.extraArgs, or set NCCL_P2P_DISABLE=1 in engine.env",
+        fields=(
+            "spec.engine.extraArgs",
+            "spec.engine.env",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "SharedMemoryTooSmall",
+        "Engine",
+        "/dev/shm is full",  # noqa: S108 - a message
+        "raise sharedMemory",
+        fields=("spec.sharedMemory",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "IllegalMemoryAccess",
+        "Engine",
+        "a kernel of the engine read or wrote outside its memory",
+        "it restarts; when it comes back, use another engine.version, or add --enforce-eager to engine.extraArgs",
+        fields=(
+            "spec.engine.version",
+            "spec.engine.extraArgs",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "KernelFailed",
+        "Engine",
+        "a CUDA kernel or a CUDA library failed",
+        "use another engine.version; when another GPU works, look at this one",
+        fields=("spec.engine.version",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+)

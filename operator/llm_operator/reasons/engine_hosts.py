@@ -1,0 +1,254 @@
+"""Reasons of engines that died for their command line, image or container."""
+
+from __future__ import annotations
+
+from llm_operator.reasons.types import Reason
+
+HOSTS: tuple[Reason, ...] = (
+    Reason(
+        "DiskFull",
+        "Engine",
+        "the pod's volume is full",
+        "give the cache more room",
+        fields=("spec.cache",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "UnknownArgument",
+        "Engine",
+        "the image's engine does not know an argument",
+        "the image is another version than engine.version: make them agree, or correct engine.extraArgs",
+        fields=(
+            "spec.engine.version",
+            "spec.engine.extraArgs",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "InvalidArgument",
+        "Engine",
+        "the image's engine does not take an argument's value",
+        "the image is another version than engine.version: make them agree, or correct engine.extraArgs",
+        fields=(
+            "spec.engine.version",
+            "spec.engine.extraArgs",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "InvalidKVCacheShare",
+        "Engine",
+        "the KV cache's share must be more than 0 and less than 1",
+        "set kvCache.memoryPercent between 1 and 99",
+        fields=("spec.kvCache.memoryPercent",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "UnsupportedKVQuantization",
+        "Engine",
+        "this backend does not have the KV cache's number format",
+        "use kvCache.quantization None, Int8 or Int4, or another backend",
+        fields=("spec.kvCache.quantization",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "UnknownParser",
+        "Engine",
+        "there is no tool or reasoning parser of that name",
+        "correct engine.extraArgs",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ContextAboveModel",
+        "Engine",
+        "`contextLength` is above the model's own",
+        "lower it",
+        fields=("spec.contextLength",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ServiceLinksClash",
+        "Engine",
+        "a Service named vllm put its address into VLLM_PORT",
+        "remove VLLM_PORT from engine.env; pods of this operator get no service links",
+        fields=("spec.engine.env",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "RayMissing",
+        "Engine",
+        "the image holds no ray, which this executor needs",
+        "remove --distributed-executor-backend from engine.extraArgs",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "PortInUse",
+        "Engine",
+        "the port is taken inside the pod's network",
+        "a pod of this operator has its own network: look for hostNetwork or a sidecar on the port",
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "HostMemoryExhausted",
+        "Engine",
+        "the kernel ended a process of the engine for the memory of the container or the node",
+        "raise resources.limits.memory (the shared memory counts against it)",
+        fields=("spec.resources.limits.memory",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "CompilerMissing",
+        "Engine",
+        "the engine compiles kernels at start and the image has no compiler (gcc, nvcc, ninja)",
+        "use the engine project's own image of that version in engine.image",
+        fields=("spec.engine.image",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "CompileFailed",
+        "Engine",
+        "a kernel could not be compiled at start: Triton, FlashInfer, Inductor or DeepGEMM ended with an error",
+        "add --enforce-eager to engine.extraArgs (LMDeploy: --eager-mode), or use another engine.version",
+        fields=(
+            "spec.engine.extraArgs",
+            "spec.engine.version",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "CacheNotWritable",
+        "Engine",
+        "the engine cannot write a cache directory of compiled kernels or of the hub",
+        "set HOME, TRITON_CACHE_DIR, VLLM_CACHE_ROOT or HF_HOME in engine.env to a writable directory",
+        fields=("spec.engine.env",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "UserUnknown",
+        "Engine",
+        "the user of the container has no name in the image, and a library asks for it",
+        "set USER and LOGNAME in engine.env, or use an image that has this user",
+        fields=("spec.engine.env",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "PackageMissing",
+        "Engine",
+        "the image lacks a Python package or module that the engine or the model needs",
+        "use an image that has it: engine.image or another engine.version",
+        fields=(
+            "spec.engine.image",
+            "spec.engine.version",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "LibraryMissing",
+        "Engine",
+        "a shared library is missing in the image, or is of another version than the engine was built for",
+        "use the engine project's own image in engine.image; libcuda.so.1 comes from the NVIDIA "
+        "container toolkit: check runtimeClassName",
+        fields=(
+            "spec.engine.image",
+            "spec.runtimeClassName",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ProcessLimit",
+        "Engine",
+        "the container may not start more processes or threads",
+        "raise the limit of pids of the node (podPidsLimit of the kubelet), or set OMP_NUM_THREADS=1 in engine.env",
+        fields=("spec.engine.env",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "MultimodalTooLong",
+        "Engine",
+        "one image or video takes more tokens than the engine may handle at once",
+        "raise contextLength, or limit the items with --limit-mm-per-prompt in engine.extraArgs",
+        fields=(
+            "spec.contextLength",
+            "spec.engine.extraArgs",
+        ),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+)

@@ -1,0 +1,188 @@
+"""Reasons of engines that died for the model's files and the way to them."""
+
+from __future__ import annotations
+
+from llm_operator.reasons.types import Reason
+
+MODELS: tuple[Reason, ...] = (
+    Reason(
+        "RemoteCodeNeeded",
+        "Engine",
+        "the model's repository holds code that loading it needs",
+        "read that code, then set model.trustRemoteCode to true",
+        fields=("spec.model.trustRemoteCode",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ModelAccessDenied",
+        "Engine",
+        "the hub does not give the model to this token",
+        "accept the model's licence on the hub and name its token in model.credentials",
+        fields=("spec.model.credentials",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "RevisionNotFound",
+        "Engine",
+        "the hub has no such revision of the model",
+        "correct the model's revision",
+        fields=("spec.model",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ModelNotFound",
+        "Engine",
+        "the hub has no such repository, or hides it from this token",
+        "correct the model's repository, or name a token in model.credentials",
+        fields=("spec.model.credentials",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "HubRateLimited",
+        "Engine",
+        "the hub refuses further downloads for now",
+        "name a token in model.credentials, or serve from a persistentVolumeClaim",
+        fields=("spec.model.credentials",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ModelNotReachable",
+        "Engine",
+        "the model is not on the pod's volume and the hub cannot be reached",
+        "check the pod's way to the hub and HF_HUB_OFFLINE, or serve from a persistentVolumeClaim",
+        fields=("spec.model.persistentVolumeClaim",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ModelPathMissing",
+        "Engine",
+        "the directory is not on the claim",
+        "correct persistentVolumeClaim.path: it names a directory on the claim",
+        fields=("spec.model.persistentVolumeClaim.path",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ModelConfigMissing",
+        "Engine",
+        "the model's directory holds no usable config.json",
+        "correct persistentVolumeClaim.path, or the files on the claim",
+        fields=("spec.model.persistentVolumeClaim.path",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ModelConfigInvalid",
+        "Engine",
+        "config.json says what the engine does not take",
+        "use a newer engine.version, or correct the files of the model",
+        fields=("spec.engine.version",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "WeightsMissing",
+        "Engine",
+        "a file of the weights is missing",
+        "download the model again",
+        fields=("spec.model",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "WeightsCorrupt",
+        "Engine",
+        "a file of the weights is cut short or damaged",
+        "download the model again",
+        fields=("spec.model",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "FormatMismatch",
+        "Engine",
+        "the weights are of another format than the spec says",
+        "set model.format to what config.json says, or leave it at Auto",
+        fields=("spec.model.format",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "UnsupportedArchitecture",
+        "Engine",
+        "the engine does not know the model's architecture",
+        "use a newer engine.version or the other engine",
+        fields=("spec.engine.version",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "TokenizerMismatch",
+        "Engine",
+        "the tokenizer or the transformers package does not go with this engine or this model",
+        "use the engine project's own image of another engine.version",
+        fields=("spec.engine.version",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "VocabularyMissing",
+        "Engine",
+        "the vocabulary of gpt-oss is read from the network and cannot be reached",
+        "put the files beside the model and set TIKTOKEN_RS_CACHE_DIR or TIKTOKEN_ENCODINGS_BASE in engine.env",
+        fields=("spec.engine.env",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+)

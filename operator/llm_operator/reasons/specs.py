@@ -1,0 +1,218 @@
+"""Reasons of a refused spec."""
+
+from __future__ import annotations
+
+from llm_operator.reasons.types import Reason
+
+SPEC: tuple[Reason, ...] = (
+    Reason(
+        "UnknownEngineVersion",
+        "Spec",
+        "the operator does not know the flags of this `engine.version`; the message lists those it does",
+        "set `engine.version` to one of those in the message",
+        fields=("spec.engine.version",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "ConversionUnsupported",
+        "Spec",
+        "this LMDeploy has no `lmdeploy convert`: the last one is 0.9.2.post1",
+        "remove `engine.conversion`",
+        fields=("spec.engine.conversion",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "UnsupportedFormat",
+        "Spec",
+        "this engine, backend and version do not have it",
+        "set `model.format` to one of those in the message, or choose the other engine",
+        fields=("spec.model.format",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "UnsupportedKVQuantization",
+        "Spec",
+        "this engine, backend and version do not have it",
+        "set `kvCache.quantization` to one of those in the message",
+        fields=("spec.kvCache.quantization",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "UnsupportedArchitecture",
+        "Spec",
+        "this engine, backend and version do not have it",
+        "set `engine.backend` as the message says, or choose the other engine",
+        fields=("spec.engine.backend",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "RemoteCodeAlwaysTrusted",
+        "Spec",
+        "this LMDeploy always runs the repository's code, which `trustRemoteCode: false` forbids",
+        "set `model.trustRemoteCode` to true, or choose another `engine.version`",
+        fields=("spec.model.trustRemoteCode",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "MemoryShareUnknown",
+        "Spec",
+        "vLLM takes no share of what the weights leave free, and the plan knows too little to compute the bytes",
+        "set `gpu.memory` or `kvCache.memory`",
+        fields=("spec.kvCache.memoryPercent",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "ConflictingArgument",
+        "Spec",
+        "an argument of `extraArgs` says what a field says, or what the operator sets, or contradicts it",
+        "correct `engine.extraArgs`; the message names the argument",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "UnknownArgument",
+        "Spec",
+        "this version of the engine does not have the argument",
+        "correct `engine.extraArgs`; the message names the argument",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "UnsupportedArgument",
+        "Spec",
+        "this version of the engine is known to fail with the argument",
+        "correct `engine.extraArgs`; the message names the argument",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "InvalidArgument",
+        "Spec",
+        "this version of the engine does not take the value of the argument",
+        "correct `engine.extraArgs`; the message names the argument",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "UnexpectedArgument",
+        "Spec",
+        "a word belongs to no option",
+        "correct `engine.extraArgs`; the message names the argument",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "DuplicateArgument",
+        "Spec",
+        "an option is given twice",
+        "correct `engine.extraArgs`; the message names the argument",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "IncompleteArguments",
+        "Spec",
+        "an option needs another one",
+        "correct `engine.extraArgs`; the message names the argument",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "IgnoredArgument",
+        "Spec",
+        "the backend never reads the option",
+        "correct `engine.extraArgs`; the message names the argument",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "ConflictingPodTemplate",
+        "Spec",
+        "the field of the overlay belongs to the operator",
+        "correct the field that the message names ([pods.md](pods.md))",
+        fields=("spec.podTemplate", "spec.tools.podTemplate"),
+        stalls="at once",
+        conditions=("Ready", "Stalled"),
+    ),
+    Reason(
+        "InvalidPodTemplate",
+        "Spec",
+        "no pod template has the field of the overlay, or its value is of another kind",
+        "correct the field that the message names ([pods.md](pods.md))",
+        fields=("spec.podTemplate", "spec.tools.podTemplate"),
+        stalls="at once",
+        conditions=("Ready", "Stalled"),
+    ),
+    Reason(
+        "ConflictingVariable",
+        "Spec",
+        "a variable of `env` that the operator sets",
+        "remove the variable from `engine.env`",
+        fields=("spec.engine.env",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+)
