@@ -41,6 +41,11 @@ def spec_of(engine: str, version: str, /, **parts: Any) -> LLMDeploymentSpec:
     return LLMDeployment.parse(resource(members)).spec
 
 
+def serves(engine: str, version: str) -> bool:
+    """Whether the operator serves with a version; an older LMDeploy only what it converted itself."""
+    return engine != "lmdeploy" or lmdeploy.serves(version)
+
+
 def request_of(spec: LLMDeploymentSpec, **decided: Any) -> RenderRequest:
     """The spec with what a plan decides."""
     tensor = decided.pop("tensor", spec.parallelism.tensor or 1)
@@ -90,6 +95,10 @@ def requests(draw: st.DrawFn, engine: str, version: str) -> RenderRequest:
         if document["kvCache"].get("quantization") == "FP8":
             document["engine"]["backend"] = "PyTorch"
             document["engine"].pop("conversion", None)
+        if not serves(engine, version) and draw(st.integers(0, 7)):
+            document["engine"] |= {"backend": "TurboMind", "conversion": "TurboMind"}
+            document.setdefault("cache", {"claimName": "models"})
+            document["kvCache"].pop("quantization", None)
     spec = LLMDeployment.parse(resource(document)).spec
     positive = st.integers(1, 2**40)
     kv = KVAllocation(

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from llm_operator.engines import EngineRun, KVAllocation, RefusedError, RenderRequest, render
-from llm_operator.engines.lmdeploy import QUANT_POLICY
+from llm_operator.engines.lmdeploy import CONVERTS_UNTIL, QUANT_POLICY
+from llm_operator.engines.table import release
 from llm_operator.engines.vllm import KV_CACHE_DTYPE
-from tests.engines.specs import request_of, requests, spec_of
+from tests.engines.specs import request_of, requests, serves, spec_of
 from tests.engines.test_refusals import POD_OR_STRUCTURE
 from tests.engines.worker import Reply, Worker
 
@@ -103,6 +104,9 @@ def test_every_spec_is_refused_or_accepted_by_the_parser_and_the_configuration(
         outcomes[_configures(worker, run, _folder(models, request)) if not extra else "not configured"] += 1
 
     judge()
+    if not serves(worker.engine, worker.version) and release(worker.version) >= CONVERTS_UNTIL:
+        assert outcomes == {"refused": outcomes["refused"]}
+        return
     assert outcomes["accepted"] >= EXAMPLES * 0.2, outcomes
     assert outcomes["configured"] >= 20, outcomes
 
@@ -150,9 +154,17 @@ def test_each_field_alone(worker: Worker, models: dict[str, str], parts: dict[st
         spec = spec_of(worker.engine, worker.version, **parts)
     else:
         engine = {**parts.get("engine", {}), "backend": backend}
+        if backend == "TurboMind" and not serves(worker.engine, worker.version):
+            engine |= {"conversion": "TurboMind"}
+            parts = {**parts, "cache": {"claimName": "models"}}
         spec = spec_of(worker.engine, worker.version, **{**parts, "engine": engine})
     share = KVAllocation(ratio_percent=50) if worker.engine == "lmdeploy" else KVAllocation(kv_cache_memory_bytes=2**30)
     request = request_of(spec, kv=share)
+    insecure = not serves(worker.engine, worker.version)
+    if insecure and (backend == "PyTorch" or release(worker.version) >= CONVERTS_UNTIL):
+        with pytest.raises(RefusedError, match="GHSA-5h8j-6crg-7rmw"):
+            render(request)
+        return
     run = render(request)
     words = words_of(run, _folder(models, request))
     _means(worker, request, run, accepted(words, worker.ask("parse", words)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llm_operator.engines import KVAllocation, RefusedError, RenderRequest, check, render
 from llm_operator.engines.arguments import check_arguments
-from tests.engines.specs import RULES, TYPES, arguments, request_of, spec_of, table_of
+from tests.engines.specs import RULES, TYPES, arguments, request_of, serves, spec_of, table_of
 from tests.engines.worker import Worker
 
 # What only the pod's files, or the engine's own structures inside an option's JSON, can tell.
@@ -56,7 +56,9 @@ def test_traps_are_refused_although_the_parser_takes_them(
     if worker.version in ("0.18.0", "0.33.0"):
         assert worker.ask("parse", ["m", *words]).error is None
     backend = {"backend": "TurboMind"} if engine == "lmdeploy" else {}
-    refusals = check(spec_of(engine, worker.version, engine={"extraArgs": words, **backend}))
+    refused = check(spec_of(engine, worker.version, engine={"extraArgs": words, **backend}))
+    assert ("InsecureEngineVersion" in {refusal.reason for refusal in refused}) is not serves(engine, worker.version)
+    refusals = [refusal for refusal in refused if refusal.reason != "InsecureEngineVersion"]
     assert reason in {refusal.reason for refusal in refusals}
     assert all(words[0] in refusal.message or words[-2] in refusal.message for refusal in refusals)
 

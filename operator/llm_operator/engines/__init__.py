@@ -67,9 +67,7 @@ def _table(spec: LLMDeploymentSpec) -> Capabilities:
 
 def _unknown_version(spec: LLMDeploymentSpec) -> Refusal:
     engine, version = spec.engine.type, str(spec.engine.version)
-    nearest = " or ".join(nearest_versions(engine, version))
-    text = (
-        f"this operator does not know {engine} {version}: nearest known {nearest}; "
-        f"all known: {', '.join(known_versions(engine))}"
-    )
+    serving = [known for known in known_versions(engine) if engine != lmdeploy.NAME or lmdeploy.serves(known)]
+    nearest = " or ".join(known for known in nearest_versions(engine, version) if known in serving) or serving[0]
+    text = f"this operator does not know {engine} {version}: nearest known {nearest}; all known: {', '.join(serving)}"
     return Refusal("UnknownEngineVersion", "spec.engine.version", text)

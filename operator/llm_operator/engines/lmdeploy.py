@@ -27,6 +27,9 @@ REMOTE_CODE_FLAG_SINCE = release("0.13.0")
 """Before, every model's code was run and the flag did not exist (lmdeploy/cli/serve.py)."""
 CONVERTS_UNTIL = release("0.10.0")
 """First release without `lmdeploy convert` and without the loading of its workspaces (lmdeploy/cli)."""
+SERVES_SINCE = release("0.10.2")
+"""Before, the PyTorch backend reads pickles from a TCP port of its own on every address (GHSA-5h8j-6crg-7rmw;
+lmdeploy/pytorch/engine/mp_engine/zmq_rpc.py), which no filter of HTTP requests closes."""
 FP8_KV_SINCE = release("0.14.0")
 CU128_IMAGES_SINCE = release("0.10.0")
 """First release whose build publishes `-cu12.8` (.github/workflows/docker.yml at the tags)."""
@@ -140,6 +143,7 @@ def resolve_backend(spec: LLMDeploymentSpec, table: Capabilities, architecture: 
 def check(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> tuple[Refusal, ...]:
     """What LMDeploy of this version would refuse, ignore or do differently; backend None: not decided yet."""
     return (
+        *_check_release(spec, table, backend),
         *_check_model(spec, table, backend),
         *_check_conversion(spec, table),
         *_check_kv_cache(spec, table, backend),
@@ -147,6 +151,22 @@ def check(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None)
         *check_arguments(NAME, table, RULES, spec.engine.extra_args),
         *_check_backend_arguments(spec, backend),
     )
+
+
+def serves(version: str) -> bool:
+    """Whether the operator serves with this release, besides workspaces of TurboMind that no newer one reads."""
+    return release(version) >= SERVES_SINCE
+
+
+def _check_release(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> list[Refusal]:
+    # TurboMind opens no such port (lmdeploy/serve/openai/api_server.py), and a workspace is for TurboMind only.
+    if serves(table.version) or (spec.engine.conversion == "TurboMind" and backend != "PyTorch"):
+        return []
+    text = (
+        f"LMDeploy {table.version} can run code that anybody in the cluster sends it (GHSA-5h8j-6crg-7rmw): "
+        "set version to 0.10.2 or newer"
+    )
+    return [Refusal("InsecureEngineVersion", "spec.engine.version", text)]
 
 
 def _check_model(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> list[Refusal]:

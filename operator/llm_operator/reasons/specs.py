@@ -18,6 +18,18 @@ SPEC: tuple[Reason, ...] = (
         stalls="at once",
     ),
     Reason(
+        "InsecureEngineVersion",
+        "Spec",
+        "LMDeploy before 0.10.2 can run code that anybody in the cluster sends it, past the filter before its router",
+        "set `engine.version` to 0.10.2 or newer",
+        fields=("spec.engine.version",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
         "ConversionUnsupported",
         "Spec",
         "this LMDeploy has no `lmdeploy convert`: the last one is 0.9.2.post1",

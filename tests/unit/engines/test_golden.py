@@ -24,7 +24,7 @@ CASES: dict[str, tuple[dict[str, Any], KVAllocation]] = {
         {"type": "LMDeploy", "backend": "PyTorch", "version": "0.18.0", "extraArgs": ["--eager-mode"]},
         KVAllocation(ratio_percent=80),
     ),
-    "lmdeploy-old": ({"type": "LMDeploy", "version": "0.9.2.post1"}, KVAllocation()),
+    "lmdeploy-old": ({"type": "LMDeploy", "version": "0.9.2.post1", "conversion": "TurboMind"}, KVAllocation()),
     "vllm": (
         {"type": "VLLM", "version": "0.33.0", "apiKey": {"name": "keys", "key": "api"}, "extraArgs": ["--seed=1"]},
         KVAllocation(kv_cache_memory_bytes=20 << 30, max_sequences=256, max_batched_tokens=2048),
@@ -39,6 +39,7 @@ def test_rendering_is_as_it_was(name: str) -> None:
     spec = {
         "model": {**MODEL, "trustRemoteCode": True, "format": "AWQ"},
         "engine": engine,
+        "cache": {"claimName": "models"},
         "kvCache": {"quantization": "Int8", "prefixCaching": name != "vllm-old"},
         "parallelism": {"tensor": 2},
         "contextLength": 8192,
