@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from devcluster.control_plane import ControlPlane
+from llm_operator.__main__ import HANDED_ON
 from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.cached_models import CachedModel, inventory
 from llm_operator.manifests.artifacts import artifacts_of, removal_name
+from llm_operator.reconcile.covers import covers
 from tests.cluster.helpers import JSON, Space, llm
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest
@@ -597,3 +604,64 @@ def test_somebody_elses_claim_is_not_filled(operator: OperatorUnderTest, space: 
     eventually(lambda: space.condition("demo", "Stalled")[:2] == ("True", "NameConflict"))
     assert "spec.cache.claimName" in space.condition("demo", "Ready")[2]
     assert jobs(space) == []
+
+
+def test_render_prints_what_the_operator_then_creates(
+    operator: OperatorUnderTest, space: Space, tmp_path: Path
+) -> None:
+    claim(space)
+    model = {"huggingFace": {"repository": "org/model", "revision": COMMIT}}
+    body = cached("shown", model=model, weightQuantization={"method": "AWQ"}, replicas=2, webUI={})
+    manifest = tmp_path / "shown.yaml"
+    manifest.write_text(yaml.safe_dump(body))
+    images = ("--model-tools-image", "tools:1", "--quantize-image", "lmdeploy:1")
+    handed = {name: os.environ.get(name, "") for name in HANDED_ON} | {"NO_PROXY": "*"}
+    variables = [f"--tools-env={name}={value}" for name, value in handed.items() if value]
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("kubectl-llm"),
+            "render",
+            "-f",
+            manifest,
+            "-n",
+            space.name,
+            *images,
+            *variables,
+        ],
+        env={**os.environ, "KUBECONFIG": "/none"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    rendered = list(yaml.safe_load_all(done.stdout))
+    assert [item["kind"] for item in rendered] == [
+        *("Job", "Job", "Deployment", "Service", "PodDisruptionBudget", "Deployment", "Service"),
+    ]
+    space.create(body)
+    fetch, quantize = (item["metadata"]["name"] for item in rendered if item["kind"] == "Job")
+    eventually(lambda: space.get("Job", fetch))
+    end_pod(space, fetch, FETCHED)
+    eventually(lambda: space.get("Job", quantize))
+    arguments = rendered[1]["spec"]["template"]["spec"]["containers"][0]["args"]
+    output = arguments[arguments.index("--output") + 1]
+    end_pod(space, quantize, {**FETCHED, "directory": output})
+    for item in rendered:
+        kind, name = item["kind"], item["metadata"]["name"]
+        eventually(partial(space.get, kind, name), why=f"{kind} {name}")
+    for item in rendered:
+        kind, name = item["kind"], item["metadata"]["name"]
+        live = space.get(kind, name)
+        assert live is not None
+        assert "ownerReferences" in live["metadata"]
+        told(item)
+        told(live)
+        assert covers(live, item), (kind, name)
+    assert space.names("Job") == {fetch, quantize}
+
+
+def told(body: JSON) -> None:
+    """Leave out what only the Jobs' own results tell: sizes, and the quality of a quantization."""
+    body["metadata"].get("annotations", {}).pop("llm-operator.dev/applied-template", None)
+    annotations = body["spec"].get("template", {}).get("metadata", {}).get("annotations", {})
+    annotations.pop("llm-operator.dev/model", None)

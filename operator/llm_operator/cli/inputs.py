@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.errors import BadInputError
@@ -35,6 +36,13 @@ class GpuArguments:
     gpu: str | None
     memory: str | None
     compute_capability: str | None
+
+
+def add_gpu(line: Any) -> None:
+    """Declare --gpu, --gpu-memory and --compute-capability."""
+    line.add_argument("--gpu", metavar="NAME[:COUNT]", help='GPU from the catalogue, such as "NVIDIA-RTX-A6000:2"')
+    line.add_argument("--gpu-memory", metavar="BYTES[:COUNT]", help="any GPU by its memory, such as 48Gi:2")
+    line.add_argument("--compute-capability", metavar="X.Y", help="with --gpu-memory, such as 9.0")
 
 
 def read_shape(config: str | None, resource: LLMDeployment) -> ModelShape | str:

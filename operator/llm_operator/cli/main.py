@@ -14,6 +14,7 @@ from llm_operator.cli.errors import BadInputError, one_line
 EXIT_BAD_INPUT = 2
 COMMANDS: Mapping[str, str] = {
     "plan": "what will fit, in numbers",
+    "render": "every object that would be created",
     "list": "the LLMDeployments",
     "status": "one object on one screen",
     "wait": "until it serves, or cannot",

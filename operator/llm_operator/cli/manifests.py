@@ -23,11 +23,12 @@ SHOWN_CHARACTERS = 200
 ENDINGS = (".yaml", ".yml", ".json")
 
 
-def read_manifests(names: Sequence[str]) -> list[LLMDeployment]:
+def read_manifests(names: Sequence[str], namespace: str | None = None) -> list[LLMDeployment]:
     """All LLMDeployments of some files; other kinds are passed over.
 
     Args:
         names: paths; `-` is standard input; of a directory the files that end with .yaml, .yml or .json, as in kubectl.
+        namespace: of objects that name none; another one is refused, as by kubectl.
 
     Raises:
         BadInputError: every file that cannot be read and every field that is wrong.
@@ -40,11 +41,20 @@ def read_manifests(names: Sequence[str]) -> list[LLMDeployment]:
         for number, document in enumerate(documents, start=1):
             if document is not None:
                 _take(document, f"{name}[{number}]", found, problems)
+    if namespace is not None:
+        found = [_placed(resource, namespace, problems) for resource in found]
     if not found and not problems:
         problems.append(f"no {KIND} of {API_VERSION} in {', '.join(names)}")
     if problems:
         raise BadInputError(problems)
     return found
+
+
+def _placed(resource: LLMDeployment, namespace: str, problems: list[str]) -> LLMDeployment:
+    meta = resource.metadata
+    if "namespace" in meta.model_fields_set and meta.namespace != namespace:
+        problems.append(f"{meta.name}: metadata.namespace is {meta.namespace!r}, but -n says {namespace!r}")
+    return resource.model_copy(update={"metadata": meta.model_copy(update={"namespace": namespace})})
 
 
 def _files(names: Sequence[str], problems: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ import yaml
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.cli.errors import BadInputError
-from llm_operator.cli.inputs import GpuArguments, given_gpu, gpu_of, read_shape
+from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, read_shape
 from llm_operator.cli.manifests import read_manifests
 from llm_operator.cli.table import aligned
 from llm_operator.engines import RefusedError, check
@@ -48,9 +48,7 @@ def add_to(commands: Any) -> None:
         "-f", "--filename", action="extend", nargs="+", default=[], metavar="FILE", help="manifests; - is stdin"
     )
     line.add_argument("--config", metavar="PATH|REPOSITORY", help="config.json, its folder, or a repository of the hub")
-    line.add_argument("--gpu", metavar="NAME[:COUNT]", help='GPU from the catalogue, such as "NVIDIA-RTX-A6000:2"')
-    line.add_argument("--gpu-memory", metavar="BYTES[:COUNT]", help="any GPU by its memory, such as 48Gi:2")
-    line.add_argument("--compute-capability", metavar="X.Y", help="with --gpu-memory, such as 9.0")
+    add_gpu(line)
     line.add_argument("--engine", choices=["LMDeploy", "VLLM"], help="without -f: the engine (default LMDeploy)")
     line.add_argument("--backend", choices=["TurboMind", "PyTorch"], help="without -f: LMDeploy's backend")
     line.add_argument("--engine-version", metavar="VERSION", help="without -f: engine version (default newest)")

@@ -1,0 +1,139 @@
+"""Everything that would be created for an object: decide() over a world in which all goes well. Pure.
+
+What only a cluster or a hub knows is assumed, and each assumption is named.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.engines import Refusal
+from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
+from llm_operator.manifests.claim import cache_volume_claim
+from llm_operator.manifests.common import JSON
+from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.manifests.tools import ToolSettings
+from llm_operator.reconcile.decide import Apply, decide
+from llm_operator.reconcile.diagnose import Trouble
+from llm_operator.reconcile.jobs import JobView
+from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.prepare import needed_claims
+
+COMMIT = "COMMIT"
+"""Stands for a commit that the hub has yet to name."""
+MOST_STEPS = 16
+_SHA = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """What would be created, in order.
+
+    Attributes:
+        objects: claims and Jobs, then the engine's objects, then the chat page's; without owner references.
+        refusals: why the spec cannot be served.
+        trouble: what stops the stages before serving, such as a recipe that the quantizer refuses.
+        held: the plan says that it does not fit, and planPolicy is Enforce.
+        assumed: sentences about what was taken for granted.
+    """
+
+    objects: list[JSON] = field(default_factory=list)
+    refusals: tuple[Refusal, ...] = ()
+    trouble: Trouble | None = None
+    held: bool = False
+    assumed: list[str] = field(default_factory=list)
+
+
+def rehearse(resource: LLMDeployment, plan: PlanOutcome, tools: ToolSettings) -> Rehearsal:
+    """Go through all stages as if every claim were bound and every Job had done its work."""
+    rehearsal = Rehearsal()
+    observed = Observed(claims={name: _claim(resource, name, rehearsal) for name in needed_claims(resource)})
+    for _ in range(MOST_STEPS):
+        decision = decide(resource, observed, plan, tools)
+        if decision.refusals:
+            rehearsal.refusals = decision.refusals
+            return rehearsal
+        trouble = decision.preparation.trouble if decision.preparation is not None else None
+        if trouble is not None and trouble.stalled:
+            rehearsal.trouble = trouble
+            return rehearsal
+        rehearsal.objects += [_without_owner(apply.body) for apply in decision.applies]
+        if not decision.held or not decision.applies:
+            rehearsal.held = decision.held
+            return rehearsal
+        for apply in decision.applies:
+            observed = _done(resource, observed, apply, rehearsal)
+    raise AssertionError(f"{resource.metadata.name}: the stages do not end")
+
+
+def _claim(resource: LLMDeployment, name: str, rehearsal: Rehearsal) -> ClaimFacts | None:
+    """A claim as it would be found; None for the one that the operator creates."""
+    made = cache_volume_claim(resource)
+    if made is not None and made["metadata"]["name"] == name:
+        return None
+    rehearsal.assumed.append(
+        f"PersistentVolumeClaim {name!r} exists; if it is ReadWriteOnce, the pods that mount it also get a podAffinity"
+    )
+    return ClaimFacts(name, "assumed", single_node=False)
+
+
+def _done(resource: LLMDeployment, observed: Observed, apply: Apply, rehearsal: Rehearsal) -> Observed:
+    """The world once a claim is bound or a Job has ended."""
+    body = apply.body
+    name = body["metadata"]["name"]
+    if body["kind"] == "PersistentVolumeClaim":
+        single = body["spec"]["accessModes"] == ["ReadWriteOnce"]
+        found = ClaimFacts(name, "assumed", single, managed=True, owner_uid=resource.metadata.uid)
+        return replace(observed, claims={**observed.claims, name: found})
+    return replace(observed, jobs={**observed.jobs, name: _job(resource, body, rehearsal)})
+
+
+def _job(resource: LLMDeployment, body: JSON, rehearsal: Rehearsal) -> JobView:
+    labels = body["metadata"]["labels"]
+    directory = _directory(resource, labels[LABEL_STAGE], body["spec"]["template"]["spec"], rehearsal)
+    return JobView(
+        name=body["metadata"]["name"],
+        uid="assumed",
+        resource_version="1",
+        stage=labels[LABEL_STAGE],
+        digest=labels[LABEL_ARTIFACT],
+        phase="Complete",
+        failure="",
+        finished_at=None,
+        deleting=False,
+        told=json.dumps({"ok": True, "directory": directory}),
+        about={},
+        unused_since=None,
+        to_be_removed=False,
+        claim=None,
+        claim_uid=None,
+    )
+
+
+def _directory(resource: LLMDeployment, stage: str, pod: Mapping[str, list[JSON]], rehearsal: Rehearsal) -> str:
+    """Directory that a Job would report (modeltools/layout.py)."""
+    arguments = pod["containers"][0]["args"]
+    option = {"inspect": "--directory", "fetch": "--revision"}.get(stage, "--output")
+    given: str = arguments[arguments.index(option) + 1] if option in arguments else ""
+    if stage != "fetch":
+        return given
+    model = resource.spec.model
+    hub = model.hugging_face or model.model_scope
+    assert hub is not None  # noqa: S101 - only a hub's model is fetched
+    commit = given if _SHA.fullmatch(given) else COMMIT
+    if commit == COMMIT:
+        rehearsal.assumed.append(
+            f"the cache's directory ends with the commit that the hub names for {hub.repository}, shown as {COMMIT}; "
+            "a full commit in spec.model's revision settles it"
+        )
+    kind = "hf" if model.hugging_face is not None else "ms"
+    return f"models/{kind}--{hub.repository.replace('/', '--')}/{commit}"
+
+
+def _without_owner(body: JSON) -> JSON:
+    return {**body, "metadata": {name: value for name, value in body["metadata"].items() if name != "ownerReferences"}}
