@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 
 from llm_operator.api import EngineType
+from llm_operator.kube import tasks
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.inventory import UNREADABLE
 from llm_operator.kube.workqueue import Key, WorkQueue
@@ -32,7 +34,6 @@ class LastLogs:
         self._client = client
         self._queue = queue
         self._read: dict[Key, dict[_Death, tuple[str, str]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def added(self, key: Key, observed: Observed, engine: EngineType) -> Observed:
@@ -51,9 +52,12 @@ class LastLogs:
                 continue
             death = (pod.uid, pod.restarts, pod.end.finished_at)
             if death not in known:
-                task = asyncio.create_task(self._ask(key, death, pod), name=f"log-{pod.name}")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                tasks.once(
+                    self._ask(key, death, pod),
+                    "last-log",
+                    f"log-{pod.name}",
+                    failed=functools.partial(self._learn, key, death, ("", "it could not be read")),
+                )
             text, unread = wanted[death] = known.get(death, ("", ""))
             end = dataclasses.replace(pod.end, message=text or pod.end.message, log_unread=unread)
             pods.append(dataclasses.replace(pod, end=end))
@@ -80,6 +84,9 @@ class LastLogs:
             told = ("", "the operator may not read pods/log" if forbidden else "it did not come")
         else:
             told = (text[-LAST_BYTES:], "")
+        self._learn(key, death, told)
+
+    def _learn(self, key: Key, death: _Death, told: tuple[str, str], _: BaseException | None = None) -> None:
         deaths = self._read.get(key)
         if deaths is not None and death in deaths:
             deaths[death] = told

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Awaitable, Callable
 
@@ -19,6 +18,8 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
+from llm_operator.kube import tasks
 
 log = logging.getLogger("llm_operator.lease")
 
@@ -116,7 +117,7 @@ class Leadership:
         self._main: asyncio.AbstractEventLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: tasks.Started | None = None
         self._error: BaseException | None = None
 
     async def acquire(self) -> None:
@@ -126,8 +127,7 @@ class Leadership:
             Exception: the credentials of the Lease's client cannot be read.
         """
         self._main, self._leading = asyncio.get_running_loop(), asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
-        self._thread.start()
+        self._thread = tasks.thread(self._run, "lease")
         await self._leading.wait()
         if self._error is not None:
             raise self._error

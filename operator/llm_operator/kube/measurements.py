@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import MeasuredStatus
 from llm_operator.engines import lmdeploy, vllm
 from llm_operator.engines.common import METRICS_PATH
+from llm_operator.kube import tasks
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.engine_api import ask
 from llm_operator.kube.inventory import UNREADABLE
@@ -40,7 +40,6 @@ class Measurements:
         self._queue = queue
         self._asked: dict[Key, tuple[str, str | None]] = {}
         self._read: dict[Key, MeasuredStatus | None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def of(
         self, key: Key, resource: LLMDeployment, observed: Observed, bytes_per_token: int | None
@@ -66,9 +65,7 @@ class Measurements:
             self._asked[key], self._read[key] = identity, before
             return before
         self._asked[key] = identity
-        task = asyncio.create_task(self._ask(key, resource, pod, bytes_per_token), name=f"measure-{key[1]}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks.once(self._ask(key, resource, pod, bytes_per_token), "measure", f"measure-{key[1]}")
         return before
 
     def forget(self, key: Key) -> None:

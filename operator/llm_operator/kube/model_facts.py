@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
 )
 
 from llm_operator.api.spec import LLMDeploymentSpec
+from llm_operator.kube import tasks
 from llm_operator.models import (
     ModelConfigError,
     ModelShape,
@@ -63,7 +64,6 @@ class ModelFactsCache:
     def __init__(self, changed: Callable[[tuple[str, str]], None]) -> None:
         self._changed = changed
         self._facts: dict[tuple[str, str], ModelFacts] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def of(self, spec: LLMDeploymentSpec) -> ModelFacts:
         """The facts known now; a first question starts the fetch."""
@@ -76,9 +76,7 @@ class ModelFactsCache:
         if key not in self._facts:
             text = f"reading config.json of {source.repository} from the hub"
             self._facts[key] = ModelFacts(pending=True, reason="ReadingModel", message=text)
-            task = asyncio.create_task(self._fetch(key), name=f"facts-{source.repository}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            tasks.once(self._fetch(key), "facts", f"facts-{source.repository}")
         return self._facts[key]
 
     async def _fetch(self, key: tuple[str, str]) -> None:

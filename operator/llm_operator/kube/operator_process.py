@@ -9,13 +9,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import kopf
 
 from llm_operator.kube import connection as connections
+from llm_operator.kube import tasks
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.controller import Controller, Planner
@@ -109,20 +111,18 @@ class OperatorProcess:
             planner = self._make_planner(client, self._queue, self._metrics, self._options)
             controller = Controller(client, self._cache, self._queue, planner, self._metrics, self._options.tools)
             self._metrics.max_concurrent.labels(controller=CONTROLLER).set(self._options.workers)
-            tasks = [asyncio.create_task(controller.work(), name=f"worker-{n}") for n in range(self._options.workers)]
-            tasks.append(asyncio.create_task(self._relists(), name="relist"))
+            running = [tasks.forever(controller.work, "worker", f"worker-{n}") for n in range(self._options.workers)]
+            running.append(tasks.forever(self._relists, "relist"))
             if election is not None:
-                tasks.append(asyncio.create_task(self._hold(election), name="lease"))
-            watches = asyncio.create_task(self._watch(), name="watches")
+                running.append(tasks.watched(self._hold(election), "lease"))
+            watches = tasks.watched(self._watch(), "watches")
             try:
-                done, _ = await asyncio.wait([watches, *tasks], return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait([watches, *running], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     await task
             finally:
                 self._stop.set()
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await tasks.stop(*running)
                 with contextlib.suppress(asyncio.CancelledError):
                     await watches
 
@@ -166,16 +166,15 @@ class OperatorProcess:
         self._leading = False
         raise LostLeadershipError("the lease was lost: ending, so that two operators never write")
 
-    async def _unless_stopped(self, work: object) -> bool:
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Await something unless the process is told to stop first; whether it finished."""
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
-        stop = asyncio.create_task(self._stop.wait())
+        task, stop = tasks.watched(work, "start"), tasks.watched(self._stop.wait(), "stop")
         await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if task.done():
             await task
             return True
-        task.cancel()
+        await tasks.stop(task)
         return False
 
     def _healthy(self) -> str | None:

@@ -12,6 +12,7 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.status import MeasuredStatus
 from llm_operator.engines import RefusedError
+from llm_operator.kube import tasks
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.inspected_facts import known_facts
 from llm_operator.kube.inventory import REFRESH_SECONDS, UNREADABLE, Inventory
@@ -138,7 +139,7 @@ class ClusterPlanner:
 
     def _keep_refreshing(self) -> None:
         if self._options.gpu_inventory and self._refresher is None:
-            self._refresher = asyncio.create_task(self._refresh(), name="gpu-inventory")
+            self._refresher = tasks.forever(self._refresh, "gpu-inventory")
 
     async def _refresh(self) -> None:
         while True:

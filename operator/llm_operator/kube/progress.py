@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 
 from llm_operator.api.status import ProgressStatus
 from llm_operator.foreign import read_object
+from llm_operator.kube import tasks
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.inventory import UNREADABLE
 from llm_operator.kube.workqueue import Key
@@ -18,6 +20,7 @@ log = logging.getLogger("llm_operator.progress")
 LOOK_SECONDS = 4.0
 TELL_SECONDS = 10.0
 """An object's status tells progress at most this often: a write costs the API server more than the news is worth."""
+FORBIDDEN_SECONDS = 300.0
 LAST_LINES = 20
 LOG_BYTES = 1 << 16
 
@@ -58,7 +61,8 @@ class ProgressReader:
         known = self._readers.get(key)
         if known is None or known[0] != pod:
             self.forget(key)
-            task = asyncio.create_task(self._read(key, namespace, pod, container), name=f"progress-{pod}")
+            read = functools.partial(self._read, key, namespace, pod, container)
+            task = tasks.forever(read, "progress", f"progress-{pod}")
             self._readers[key] = (pod, task)
         return self._told.get(key)
 
@@ -76,10 +80,10 @@ class ProgressReader:
             try:
                 text = await self._client.read_log(namespace, pod, container, LOG_BYTES, LAST_LINES)
             except ApiError as error:
+                text = ""
                 if error.status == 403:
                     log.info("logs may not be read: no progress is told (%s)", error.message)
-                    return
-                text = ""
+                    await asyncio.sleep(FORBIDDEN_SECONDS)
             except UNREADABLE:
                 text = ""
             found = last_progress(text)

@@ -8,6 +8,14 @@ CONTROLLER = "llmdeployment"
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
+TASK_FAILURES = Counter(
+    "llm_operator_task_failures_total",
+    "Background tasks that failed or ended although they should not.",
+    ["task"],
+    registry=None,
+)
+"""One of the process: tasks are started from everywhere (kube/tasks.py). Every registry here shows it."""
+
 
 class Metrics:
     """All metrics of one operator process, in a registry of their own."""
@@ -63,4 +71,5 @@ class Metrics:
             ["kind"],
             registry=reg,
         )
+        reg.register(TASK_FAILURES)
         self.leader = Gauge("leader_election_master_status", "1 while this process leads.", ["name"], registry=reg)
