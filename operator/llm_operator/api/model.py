@@ -102,7 +102,9 @@ class ModelSpec(ApiModel):
     persistent_volume_claim: ClaimSource | None = Field(default=None, description="The model on a volume.")
     image: ImageSource | None = Field(default=None, description="The model in a container image.")
     credentials: SecretKeyReference | None = Field(
-        default=None, description="Secret with the hub's token; needed for gated and private repositories."
+        default=None,
+        description="Secret with the hub's token; needed for gated and private repositories. Read when a fetching "
+        "Job or, without a cache, a pod starts.",
     )
     format: ModelFormat = Field(
         default="Auto",
@@ -206,7 +208,9 @@ class EngineSpec(ApiModel):
         description="Further environment variables of the engine.",
     )
     api_key: SecretKeyReference | None = Field(
-        default=None, description="Secret with the key that clients must send as a bearer token."
+        default=None,
+        description="Secret with the key that clients must send as a bearer token. Pods read it when they start: "
+        "after a change of the Secret, run `kubectl llm restart`.",
     )
 
 

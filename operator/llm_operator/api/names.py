@@ -8,3 +8,5 @@ PLURAL = "llmdeployments"
 SINGULAR = "llmdeployment"
 SHORT_NAMES = ["llmdep"]
 CATEGORIES = ["llm"]
+ANNOTATION_RESTARTED = f"{GROUP}/restartedAt"
+"""On an object: replace the pods. The RFC 3339 time of the request; on a pod template: the one it was made for."""

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from llm_operator.api.base import WHOLE, ApiModel, Name, Rule
-from llm_operator.api.names import API_VERSION, KIND
+from llm_operator.api.base import WHOLE, ApiModel, Name, Rule, without_nulls
+from llm_operator.api.names import ANNOTATION_RESTARTED, API_VERSION, KIND
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.status import LLMDeploymentStatus
 
@@ -37,6 +37,12 @@ class Metadata(ApiModel):
     """Empty for an object that no API server has seen."""
     generation: Annotated[int, Field(ge=0), WHOLE] = 0
     """0 for an object that no API server has seen."""
+    annotations: Annotated[dict[str, str], BeforeValidator(without_nulls)] = Field(default_factory=dict)
+
+    @property
+    def restarted_at(self) -> str | None:
+        """When somebody asked for new pods, as it was written; None: nobody did."""
+        return self.annotations.get(ANNOTATION_RESTARTED)
 
 
 class InvalidResource(Exception):  # noqa: N818 - says what the object is, as Invalid does in the API

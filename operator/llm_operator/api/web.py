@@ -31,7 +31,9 @@ class WebUI(ApiModel):
     )
     image: ImageReference | None = Field(default=None, description="Image of the page. Default: the operator's.")
     password: SecretKeyReference | None = Field(
-        default=None, description="Secret with the page's password. Default: who reaches the page may use it."
+        default=None,
+        description="Secret with the page's password. Default: who reaches the page may use it. Read when the page "
+        "starts: after a change of the Secret, run `kubectl llm restart`.",
     )
     user_name: UserName | None = Field(
         default=None, description="Name to log in with, beside the password. Default: chat."

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_operator.api import API_VERSION, KIND
+from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.chat_page import ROLE
@@ -32,8 +33,11 @@ def job_key(namespace: str, job: str) -> Key:
 
 
 def _trimmed(raw: Mapping[str, Any]) -> JSON:
-    """An LLMDeployment without what the API server keeps for itself."""
+    """An LLMDeployment without what the API server keeps for itself, and without others' annotations."""
     meta = {key: value for key, value in raw["metadata"].items() if key not in ("managedFields", "annotations")}
+    restarted = (raw["metadata"].get("annotations") or {}).get(ANNOTATION_RESTARTED)
+    if restarted is not None:
+        meta["annotations"] = {ANNOTATION_RESTARTED: restarted}
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

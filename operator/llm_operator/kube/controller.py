@@ -49,8 +49,8 @@ TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
 REFUSED_RETRY_SECONDS = 30.0
 MISSING_CLAIM_SECONDS = 5.0
 """Claims are not watched: one that is missing is asked for again at this pace."""
-DECIDED_ON = ("generation", "deletionTimestamp")
-"""Fields of an object's metadata that tell of a change which somebody else made."""
+DECIDED_ON = ("generation", "deletionTimestamp", "annotations")
+"""Fields of an object's metadata, as the cache keeps it, that tell of a change which somebody else made."""
 
 
 class Planner(Protocol):
@@ -288,7 +288,8 @@ class Controller:
                 return
             raise
         self._cache.update({**answer, "kind": KIND})
-        if all(answer["metadata"].get(field) == body["metadata"].get(field) for field in DECIDED_ON):
+        now = (self._cache.objects.get(key) or answer)["metadata"]
+        if all(now.get(field) == body["metadata"].get(field) for field in DECIDED_ON):
             self._queue.wrote(key, (KIND, answer["metadata"]["resourceVersion"]))
         else:
             # The answer brought somebody else's change into the cache; its own event will look old when it comes.

@@ -9,6 +9,7 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.web import WebUI
 from llm_operator.manifests.common import JSON, LABEL_CHAT, LABEL_MANAGED_BY, MANAGER, metadata
+from llm_operator.manifests.restart import restart_of, with_restart
 from llm_operator.manifests.service import PORT, endpoint
 from llm_operator.manifests.tools import ToolSettings
 
@@ -99,6 +100,7 @@ def _deployment(
     }
     if resource.spec.image_pull_secrets:
         pod["imagePullSecrets"] = [secret.to_json() for secret in resource.spec.image_pull_secrets]
+    pods = {"metadata": {"labels": _labels(resource)}, "spec": pod}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -108,7 +110,8 @@ def _deployment(
             "selector": {"matchLabels": _selector(resource)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "revisionHistoryLimit": 1,
-            "template": {"metadata": {"labels": _labels(resource)}, "spec": pod},
+            # A Secret that both read is read anew by both.
+            "template": with_restart(pods, restart_of(template)),
         },
     }
 

@@ -216,6 +216,14 @@ SPEC: tuple[Reason, ...] = (
         conditions=("Ready", "Stalled"),
     ),
     Reason(
+        "InvalidRestart",
+        "Spec",
+        "the annotation `llm-operator.dev/restartedAt` of the object is not a time",
+        "`kubectl llm restart NAME`, or correct or remove the annotation",
+        stalls="at once",
+        conditions=("Ready", "Stalled"),
+    ),
+    Reason(
         "ConflictingVariable",
         "Spec",
         "a variable of `env` that the operator sets",

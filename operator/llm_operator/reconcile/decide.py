@@ -26,6 +26,7 @@ from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
 from llm_operator.manifests.model_volume import Prepared, model_path
 from llm_operator.manifests.overlay import check_overlays
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
+from llm_operator.manifests.restart import check_restart, with_restart
 from llm_operator.manifests.service import service
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.covers import covers
@@ -86,7 +87,8 @@ class Decision:
 
 def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings = NO_TOOLS) -> Decision:
     """The writes that bring the children to what the object asks for; none when they are there already."""
-    decision = _engine(resource, observed, plan, tools)
+    unusable = check_restart(resource)
+    decision = Decision(refusals=unusable) if unusable else _engine(resource, observed, plan, tools)
     child = observed.deployment
     template = decision.template or (applied_template(child) if child is not None and _owns(resource, child) else None)
     page = _page(resource, template, tools)
@@ -126,7 +128,7 @@ def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tool
             kept = _rendered(resource, plan, preparation.prepared, tools)
         except RefusedError as refused:
             return Decision(refusals=refused.refusals, preparation=preparation)
-    return _children(resource, observed, kept, preparation)
+    return _children(resource, observed, with_restart(kept, resource.metadata.restarted_at), preparation)
 
 
 def _preparing(preparation: Preparation) -> Decision:

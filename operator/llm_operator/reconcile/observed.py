@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import from_json, to_json
 
+from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.foreign import read_object
 from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
 from llm_operator.manifests.common import ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
@@ -119,6 +120,8 @@ class Pod:
     failure: str = ""
     """Why the kubelet or the node controller gave the pod up as a whole, such as Evicted; empty while nobody did."""
     failure_message: str = ""
+    restarted_at: str | None = None
+    """The request for new pods that it was made for, as its template carries it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,13 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
         model=_mounted_model((meta.get("annotations") or {}).get(ANNOTATION_MODEL)),
         failure=(status.get("reason") or "")[:64],
         failure_message=(status.get("message") or "")[:MESSAGE_CHARACTERS],
+        restarted_at=_restart(meta.get("annotations") or {}),
     )
+
+
+def _restart(annotations: Mapping[str, Any]) -> str | None:
+    found = annotations.get(ANNOTATION_RESTARTED)
+    return found[:64] if isinstance(found, str) else None
 
 
 def _mounted_model(annotation: str | None) -> str:

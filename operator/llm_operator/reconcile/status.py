@@ -20,12 +20,13 @@ from llm_operator.foreign import read_object
 from llm_operator.manifests.chat_page import page_endpoint
 from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYMENT, inputs_hash
 from llm_operator.manifests.model_volume import Prepared
+from llm_operator.manifests.restart import restart_of
 from llm_operator.manifests.service import endpoint
 from llm_operator.reconcile.decide import Decision, applied_template, prepared_of
 from llm_operator.reconcile.diagnose import Trouble, trouble_of
 from llm_operator.reconcile.finding import Finding
 from llm_operator.reconcile.measured import deviation
-from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.observed import Observed, Pod
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.page import page_findings
 from llm_operator.reconcile.refused_pods import overdue, refused_pods
@@ -139,9 +140,15 @@ def _progress(situation: Situation) -> Progress:
     # Only when no old pod is left is every ready pod one of the current spec; before that the pods themselves tell.
     if settled:
         return Progress(wanted, total, ready, ready, settled=True)
-    inputs = inputs_hash(resource)
-    current = sum(pod.ready and pod.inputs == inputs for pod in situation.observed.pods)
+    current = sum(pod.ready for pod in _current_pods(situation))
     return Progress(wanted, total, ready, current, settled=False)
+
+
+def _current_pods(situation: Situation) -> list[Pod]:
+    """The pods of the template that should run."""
+    inputs, template = inputs_hash(situation.resource), situation.decision.template
+    pods = [pod for pod in situation.observed.pods if pod.inputs == inputs]
+    return pods if template is None else [pod for pod in pods if pod.restarted_at == restart_of(template)]
 
 
 def _trouble(situation: Situation) -> Trouble | None:
@@ -164,9 +171,7 @@ def _pods_trouble(situation: Situation) -> Trouble | None:
     refused = refused_pods(child)
     if refused is not None:
         return Trouble(*refused, stalled=False)
-    inputs = inputs_hash(situation.resource)
-    current = (pod for pod in situation.observed.pods if pod.inputs == inputs)
-    trouble = trouble_of(current, situation.resource.spec.engine.type)
+    trouble = trouble_of(_current_pods(situation), situation.resource.spec.engine.type)
     if trouble is None:
         late = overdue(child)
         return Trouble(*late, stalled=False) if late is not None else None
@@ -195,8 +200,7 @@ def _under_way(situation: Situation, progress: Progress) -> Finding:
     if child is not None and child.paused:
         text = f"somebody paused the rollout: kubectl rollout resume deployment/{situation.resource.metadata.name}"
         return Finding("Ready", "Unknown", "DeploymentPaused", text)
-    inputs = inputs_hash(situation.resource)
-    loading = sum(pod.running and not pod.ready and pod.inputs == inputs for pod in situation.observed.pods)
+    loading = sum(pod.running and not pod.ready for pod in _current_pods(situation))
     text = f"{progress.current}/{progress.wanted} replicas serve the current spec"
     if loading:
         return Finding("Ready", "Unknown", "Loading", f"{text}; {loading} loading the model")

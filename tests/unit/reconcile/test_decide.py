@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
+from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.manifests.common import ANNOTATION_TEMPLATE, JSON, SPECS_REMEMBERED, inputs_hash
 from llm_operator.manifests.pod import GUARD, pod_spec
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
-from tests.unit.reconcile.build import UID, applied, live, plan, resource, serving
+from tests.unit.reconcile.build import NOW, UID, applied, live, plan, resource, serving
 
 
 def kinds(decision: decide_module.Decision) -> list[str]:
@@ -160,3 +161,17 @@ def test_children_are_owned_and_named_after_the_object() -> None:
         assert (meta["name"], meta["namespace"]) == ("demo", "team")
         assert meta["ownerReferences"][0]["uid"] == UID
         assert live(apply.body).owner_uid == UID
+
+
+def test_a_request_for_new_pods_changes_the_template_by_its_annotation_alone() -> None:
+    plain = resource()
+    asked = plain.model_copy(
+        update={"metadata": plain.metadata.model_copy(update={"annotations": {ANNOTATION_RESTARTED: NOW}})}
+    )
+    (apply,) = (one for one in decide(asked, applied(plain), plan(plain)).applies)
+    annotations = apply.body["spec"]["template"]["metadata"]["annotations"]
+    assert annotations.pop(ANNOTATION_RESTARTED) == NOW
+    (before,) = (one.body for one in decide(plain, Observed(), plan(plain)).applies if one.body["kind"] == "Deployment")
+    assert apply.body["spec"] == before["spec"]
+    # Taken away again, it replaces nothing.
+    assert decide(plain, applied(asked), plan(plain)).applies == ()
