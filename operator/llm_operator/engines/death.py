@@ -19,11 +19,17 @@ MOST_OF_A_LINE = 1000
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
 # vLLM: vllm/logging_utils/formatter.py and the process name of vllm/utils/system_utils.py, 0.8 to 0.33; Ray's is alike.
-_PROCESS = re.compile(r"^(?:\([\w.:\-]+(?: [\w=]+)* (?:pid|ip|rank)=[^)]{1,60}\)|\[rank\d+\]:(?!\[)) ?")
-_VLLM = re.compile(r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]{1,80}\] ?")
-# LMDeploy 0.4 to 0.18: lmdeploy/utils.py, _ColorfulFormatter; the place is missing before 0.5.
+_PROCESS = re.compile(r"^(?:\([\w.:\-]+(?: [\w=]+)* (?:pid|ip|rank)=[^)]{1,60}\)|\(raylet\)|\[rank\d+\]:(?!\[)) ?")
+# Ray's own processes: [time level pid thread] (raylet) file:line: text.
+_RAY = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ([A-Z]) \d+ \d+\] (?:\(\w+\) ?)?")
+_VLLM = re.compile(
+    r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d(?::\d\d)? (?:\[[^\]]{1,80}\]|[\w./]{1,60}:\d+\]) ?"
+)
+# LMDeploy 0.4 to 0.18: lmdeploy/utils.py, _ColorfulFormatter; the place is missing before 0.5. FlashInfer's has no
+# name, and Ray's the place before two dashes.
 _LMDEPLOY = re.compile(
-    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[,.]\d+ - [\w.]+ - (?:\S*?\b)?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\S* - "
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[,.]\d+(?: - (?:[\w.]+ - )?|\s+)(?:\S*?\b)?(DEBUG|INFO|WARNING|ERROR|CRITICAL)"
+    r"\S* (?:- |\S+:\d+ -- )"
     r"(?:[\w.]+:\d+ - )?"
 )
 _TURBOMIND = re.compile(r"^\[TM\]\[(INFO|DEBUG|WARN|WARNING|ERROR|FATAL)\](?:\[[^\]]{1,60}\])* ?")
@@ -32,7 +38,7 @@ _HARMLESS = re.compile(
     | \S+\.py:\d+:\ \w*Warning:                               # Python's warnings
     | \[(?:rank\d+\]:\[)?[WI]\d{3,4}\ | [WI]\d{4}\ \d\d:     # warnings of torch and of glog
     | [\w.-]*(?:Namespace|Config|EngineArgs)\(                # settings
-    | \[(?!Errno\ |(?:rank\d+\]:\[)?E\ |PG\ ) | [{"']       # JSON, lists: settings; not errors of torch
+    | \[(?!Errno\ |(?:rank\d+\]:\[)?[EF]\d*\ |PG\ ) | [{"']  # JSON, lists: settings; not errors of torch
     | (?:raise|return|if|elif|else|assert|def|class|import|from|with|for|while|self|try|except|super|await)\b[ (:.]
     | File\ " | Traceback\ | \*\*\*\ stacktrace | frame\ \# | The\ above\ exception | During\ handling
     | Warm-up\ for\ \d+\ tokens\ failed                       # TurboMind, healthy too
@@ -42,6 +48,7 @@ _HARMLESS = re.compile(
 # Lines that begin with blanks are frames and source, but for the texts of C++ exceptions and of pydantic.
 _INDENTED = re.compile(r"^\s+(what\(\): .*|(?:Value error|Assertion failed), .*)$")
 _ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b|what\(\):|.*\berror: )")
+_SPEECHLESS = re.compile(r"^[\w.]*(?:Error|Exception)$")
 _DECORATION = re.compile(r"^[\W_]*$")
 
 # The last marker in the log tells. Functions stand in tracebacks; the texts are those of vLLM 0.8 to 0.33 and LMDeploy
@@ -92,17 +99,35 @@ def read_log(text: str) -> Log:
     lines = [line[:MOST_OF_A_LINE].rstrip() for part in cleaned.splitlines() for line in part.split("\r")]
     deciding = [said for line in lines if (said := _said(line))]
     errors = [line for line in deciding if _ERROR.match(line)]
-    last = (errors or deciding or [line.strip() for line in lines if not _DECORATION.match(line)] or [""])[-1]
-    return Log(tuple(deciding), last, _stage("\n".join(lines)))
+    told = errors or deciding or [line.strip() for line in lines if not _DECORATION.match(line)] or [""]
+    return Log(tuple(deciding), _with_source(told[-1], lines), _stage("\n".join(lines)))
+
+
+def _with_source(last: str, lines: list[str]) -> str:
+    """An error without a word, such as a failed assertion, tells nothing without the line of source before it."""
+    if not _SPEECHLESS.match(last):
+        return last
+    place = max(place for place, line in enumerate(lines) if line.endswith(last))
+    before = (_bare(line).strip() for line in reversed(lines[:place]))
+    source = next((line for line in before if not _DECORATION.match(line)), "")
+    return f"{last}: {source}" if source else last
+
+
+def _bare(line: str) -> str:
+    """The line without prefixes, whatever its level."""
+    line = _PROCESS.sub("", line)
+    for prefix in (_RAY, _VLLM, _LMDEPLOY, _TURBOMIND):
+        line = prefix.sub("", line)
+    return line
 
 
 def _said(line: str) -> str:
     """The line without prefixes; empty where it cannot be a cause."""
     line = _PROCESS.sub("", line)
-    for prefix in (_VLLM, _LMDEPLOY, _TURBOMIND):
+    for prefix in (_RAY, _VLLM, _LMDEPLOY, _TURBOMIND):
         match = prefix.match(line)
         if match is not None:
-            if match[1] not in ("ERROR", "CRITICAL", "FATAL"):
+            if match[1] not in ("ERROR", "CRITICAL", "FATAL", "E", "F"):
                 return ""
             line = line[match.end() :]
             break

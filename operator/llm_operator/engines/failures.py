@@ -61,6 +61,9 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
         signal: the container's signal where the kubelet reports one.
         text: the end of its log (a termination message holds at most 2048 bytes of at most 80 lines).
         version: the engine's; None: every signature is tried.
+
+    Raises:
+        ValueError: the version is not one, see release().
     """
     log = read_log(text)
     number = signal or (exit_code - 128 if 128 < exit_code < 192 else -exit_code if exit_code < 0 else 0)
@@ -119,7 +122,11 @@ def _known(engine: str, log: Log, version: str | None) -> tuple[Signature, re.Ma
 
 
 def _of_version(signature: Signature, version: str | None) -> bool:
-    return not (signature.until and version) or release(version) < release(signature.until)
+    if version is None:
+        return True
+    asked = release(version)
+    newer = signature.since and asked < release(signature.since)
+    return not newer and not (signature.until and asked >= release(signature.until))
 
 
 def _said(signature: Signature, match: re.Match[str], log: Log) -> Diagnosis:

@@ -23,7 +23,8 @@ class Signature:
         remedy: what to do.
         engine: LMDeploy or VLLM where only one prints it.
         rank: CAUSE, SYMPTOM or WRAPPER.
-        until: first version of the engine that does not print it; empty: all do.
+        since: first version of the engine that prints it; empty: all that are older than `until` do.
+        until: first version of the engine that does not print it any more; empty: all do.
         at: remedies that fit what had been reached better.
     """
 
@@ -33,6 +34,7 @@ class Signature:
     remedy: str
     engine: str | None = None
     rank: int = CAUSE
+    since: str = ""
     until: str = ""
     at: Mapping[Stage, str] = field(default_factory=dict)
 
@@ -44,8 +46,9 @@ def sign(  # noqa: PLR0913, PLR0917 - a table is read by its columns
     remedy: str,
     engine: str | None = None,
     rank: int = CAUSE,
+    since: str = "",
     until: str = "",
     at: Mapping[Stage, str] | None = None,
 ) -> Signature:
     """One row of the table: its columns are the attributes of Signature."""
-    return Signature(re.compile(pattern), reason, message, remedy, engine, rank, until, at or {})
+    return Signature(re.compile(pattern), reason, message, remedy, engine, rank, since, until, at or {})

@@ -1,7 +1,8 @@
 # ruff: noqa: E501 - alternatives and lines of logs are quoted whole
 """Deaths for the GPUs: their memory, drivers, kernels, links and formats.
 
-Read in vLLM 0.20.2, 0.26.0 and 0.33.0, LMDeploy 0.9.2 to 0.18.0, PyTorch and NCCL, or printed on an H200.
+What only one engine prints is in its code: tests/engines/test_death_texts.py names the versions. The texts of CUDA,
+NCCL, PyTorch, Triton and Ray are as public reports quote them (tests/unit/engines/field.json, test_deaths.py).
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ MEMORY: tuple[Signature, ...] = (
         "LMDeploy",
     ),
     sign(
-        r"model's max seq(?:uence)? len(?:gth)? \((\d+)\).*?estimated maximum model length is (\d+)",
+        r"models?'s max seq(?:uence)? len(?:gth)? \((\d+)\).*?estimated maximum model length is (\d+)",
         "ContextTooLong",
         "the KV cache does not hold one request of {0} tokens",
         "set contextLength to at most {1}, give the KV cache more memory, or quantize it with kvCache.quantization",
         "VLLM",
     ),
     sign(
-        r"model's max seq(?:uence)? len(?:gth)? \((\d+)\)"
+        r"models?'s max seq(?:uence)? len(?:gth)? \(\d+\)"
         r"|KV cache is needed, which is larger than the available KV cache memory"
         r"|max_model_len.{0,40} is larger than the maximum number of tokens",
         "ContextTooLong",
@@ -75,7 +76,8 @@ MEMORY: tuple[Signature, ...] = (
         "VLLM",
     ),
     sign(
-        r"Free memory on device .*\(([\d.]+)/([\d.]+) GiB\) on startup is less than desired GPU memory utilization",
+        r"Free memory on device .*\(([\d.]+)/([\d.]+) GiB\) on startup is less than "
+        r"(?:desired GPU memory utilization|the engine's budget)",
         "GPUMemoryTaken",
         "only {0} of {1} GiB of the GPU were free at start, less than the engine should take",
         "another process uses this GPU: free it, or lower kvCache.memoryPercent",
@@ -95,7 +97,7 @@ MEMORY: tuple[Signature, ...] = (
         "lower maxConcurrentSequences or kvCache.memoryPercent",
         "VLLM",
     ),
-    # LMDeploy's TurboMind through 0.13, src/turbomind/utils/cuda_utils.h.
+    # TurboMind through 0.13, src/turbomind/utils/cuda_utils.h; later ones say it as the next row has it.
     sign(r"CUDA runtime error: out of memory", *_OUT_OF_MEMORY, "LMDeploy", until="0.14.0", at=_BY_STAGE),
     sign(
         r"CUDA(?: runtime)? error:? out of memory|CUDA error: out of memory|CUDA out of memory|torch\.OutOfMemoryError"
@@ -114,6 +116,7 @@ DEVICES: tuple[Signature, ...] = (
         "tensor parallelism is {0} and the container has {1} GPU(s)",
         _COUNT,
         "LMDeploy",
+        since="0.14.1",
     ),
     sign(
         r"World size \((\d+)\) is larger than the number of available GPUs \((\d+)\)",
@@ -123,7 +126,7 @@ DEVICES: tuple[Signature, ...] = (
         "VLLM",
     ),
     sign(
-        r"invalid device ordinal|DP adjusted local rank \d+ is out of bounds"
+        r"invalid device ordinal|local.rank \d+ is out of bounds|equal to the number of visible devices \(\d+\)"
         r"|The number of required GPUs exceeds the total number of available GPUs"
         r"|Cannot provide a placement group|CUDA-capable device\(s\) is/are busy or unavailable with tensor",
         "NotEnoughGPUs",
@@ -147,7 +150,8 @@ DEVICES: tuple[Signature, ...] = (
     ),
     sign(
         r"NVIDIA driver on your system is too old|CUDA driver version is insufficient|cudaErrorInsufficientDriver"
-        r"|unsatisfied condition: cuda ?>=|nvidia-container-cli: requirement error",
+        r"|unsatisfied condition: cuda ?>=|nvidia-container-cli: requirement error"
+        r"|not supported in the installed CUDA driver|cudaErrorCallRequiresNewerDriver",
         "DriverTooOld",
         "the node's NVIDIA driver is too old for the CUDA libraries of the image",
         "update the driver, or use an image for an older CUDA in engine.image",
@@ -169,7 +173,9 @@ DEVICES: tuple[Signature, ...] = (
         "drain the node, reset or replace the GPU; kubelet's device plugin does not see this by itself",
     ),
     sign(
-        r"'MIG-[0-9a-f-]+'|\bMIG\b.{0,60}(?:not supported|unsupported)|NVML_ERROR_NOT_SUPPORTED|NVMLError_NotSupported"
+        r"'MIG-[0-9a-f-]+'|\bMIG\b.{0,60}(?:not supported|unsupported)|NVML_ERROR_(?:NOT_SUPPORTED|INVALID_ARGUMENT)"
+        r"|NVMLError_(?:NotSupported|InvalidArgument|NoPermission)"
+        r"|CUDA (?:runtime )?error:? operation not supported|cudaErrorNotSupported"
         r"|\bvGPU\b.{0,60}(?:not support|unsupported|licen)",
         "MIGNotSupported",
         "the engine cannot use this MIG slice or vGPU",
@@ -185,13 +191,31 @@ DEVICES: tuple[Signature, ...] = (
         "check the device plugin, gpu.resourceName and runtimeClassName, and that the image is built for CUDA",
     ),
     sign(
+        r"No valid attention backend found.*\bkv_cache_dtype=(?!auto)(\w+).*\bkv_cache_dtype not supported",
+        "UnsupportedKVQuantization",
+        "vLLM has no attention kernel for a KV cache of type {0} for this model and GPU",
+        "set kvCache.quantization to None, or use another engine.version",
+        "VLLM",
+    ),
+    sign(
         r"sm_\d+a?' is not (?:defined|a recognized)|ptxas fatal|no kernel image is available|is not compatible with the "
         r"current PyTorch installation|cudaErrorNoKernelImageForDevice|unsupported (?:gpu|GPU) architecture"
         r"|nvcc fatal +: Unsupported gpu architecture|CUDA capability sm_\d+ is not compatible|invalid device function"
-        r"|No compatible (?:GPU )?architecture",
+        r"|No compatible (?:GPU )?architecture|only supports? (?:Ampere|Hopper|Blackwell|sm_?\d+).{0,20}"
+        r"|_C is not available, likely was not compiled|supported arch was not in the list of target arches"
+        r"|No valid attention backend found.*\bcompute capability not supported",
         "GPUNotSupported",
         "the image holds no code for this GPU's compute capability",
         "use an image built for this GPU in engine.image, or a newer engine.version",
+    ),
+    sign(
+        r"No valid attention backend found|Selected backend \S+ is not valid for|[Ii]nvalid attention backend",
+        "AttentionNotSupported",
+        "no attention kernel of this engine serves this model on this GPU as it is configured",
+        "remove --attention-backend from engine.extraArgs and VLLM_ATTENTION_BACKEND from engine.env; else use a newer "
+        "engine.version",
+        "VLLM",
+        rank=SYMPTOM,
     ),
     sign(
         r"does not support bfloat16|Bfloat16 is only supported on GPUs|bfloat16 is not supported on (?:your|this)",
@@ -200,7 +224,8 @@ DEVICES: tuple[Signature, ...] = (
         "add --dtype=float16 to engine.extraArgs",
     ),
     sign(
-        r"quantization method \S+ is not supported for the current GPU|Minimum capability: \d+"
+        r"quantization method .{1,40} is not supported for the current GPU|[Mm]in(?:imum)?\.? capability: \d+"
+        r"|Quantization scheme is not supported for|Marlin does not support weight_bits|model_format=fp8 requires sm"
         r"|(?:requires?|needs|only supported on).{0,60}compute capability|[Cc]ompute capability.{0,60}(?:at least|required|>=)"
         r"|fp8e4nv not supported in this architecture|torch\.\w*float8\w* .{0,60}(?:compute capability|9\.0)"
         r"|(?:FP8|fp8|NVFP4|nvfp4|MXFP4|mxfp4|AWQ|GPTQ|[Mm]arlin)\b.{0,60}not supported (?:on|by|for) (?:this|the|your)"
@@ -216,17 +241,19 @@ DEVICES: tuple[Signature, ...] = (
         "choose a parallelism.tensor that does",
     ),
     sign(
-        r"is not divisible by (?:min_thread_[kn]|weight quantization block|tp|tensor|the quantization)"
+        r"is not divisible by (?:min_thread_[kn]|weight quantization block|tp\b|tensor.parallel|the quantization)"
         r"|input_size_per_partition = \d+|output_size_per_partition = \d+|not divisible by weight quantization block_[nk]"
         r"|input size is not aligned with the quantized weight shape|not aligned with the quantized weight"
-        r"|size_[kn] = \d+ is not divisible|\d+ is not divisible by \d+",
+        r"|size_[kn] = \d+ is not divisible|^AssertionError: \d+ is not divisible by \d+$"
+        r"|Marlin does not support group_size|tp should be 2\^n",
         "TensorDoesNotDivide",
         "the quantized weights, or the model's sizes, cannot be split by parallelism.tensor",
         "lower parallelism.tensor, or use weights of another format in model",
     ),
     sign(
         r"(?i)Watchdog caught collective operation timeout|collective operation timeout|Timed out initializing process gr"
-        r"|wait timeout after \d+ms, keys:|torch\.distributed\.DistStoreError: Timed out",
+        r"|wait timeout after \d+ms, keys:|torch\.distributed\.DistStoreError: Timed out|RPC call to \S+ timed out"
+        r"|Engine iteration timed out",
         "NCCLTimeout",
         "a rank did not answer the others in time, and the watchdog ended the engine",
         "set NCCL_P2P_DISABLE=1 in engine.env when it comes back, and look at the GPUs and their links",
@@ -255,8 +282,9 @@ DEVICES: tuple[Signature, ...] = (
     ),
     sign(
         r"misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"
-        r"|CUBLAS_STATUS_(?:EXECUTION_FAILED|NOT_SUPPORTED|INTERNAL_ERROR|INVALID_VALUE)|CUBLAS_STATUS_ARCH_MISMATCH"
-        r"|invalid configuration argument|too many resources requested for launch|CUDNN_STATUS_\w+|cudaErrorLaunchFailure",
+        r"|CUBLAS_STATUS_(?!ALLOC)\w+|cublas\w* failed|CUDNN_STATUS_(?!ALLOC)\w+|cudaError[A-Z]\w+"
+        r"|invalid configuration argument|too many resources requested for launch"
+        r"|(?:CUDA|Cuda|HIP)(?: runtime)? error:? [a-z]|Triton Error \[CUDA\]:|Cutlass.{0,20}(?:Error|failed)",
         "KernelFailed",
         "a CUDA kernel of the engine failed",
         "use another engine.version; when it fails on one node only, look at that GPU",

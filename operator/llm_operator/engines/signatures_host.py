@@ -1,5 +1,9 @@
 # ruff: noqa: E501 - alternatives and lines of logs are quoted whole
-"""Deaths for the image, the container and the command line."""
+"""Deaths for the image, the container and the command line.
+
+What only one engine prints is in its code: tests/engines/test_death_texts.py names the versions. The texts of compilers,
+loaders, PyTorch, Triton, FlashInfer, Ray and the C library are as public reports quote them.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +20,30 @@ IMAGE: tuple[Signature, ...] = (
         r"|CUDA_HOME environment variable is not set|Could not find (?:CUDA|nvcc).{0,40}(?:CUDA_HOME|PATH)"
         r"|InvalidCxxCompiler|No working C\+\+ compiler|Cannot find a working triton installation"
         r"|fatal error: (?:Python|cuda\w*|curand|cublas\S*)\.h: No such file|Python\.h: No such file"
-        r"|Could not find nvcc|Unable to find the CUDA toolkit|cannot find -l(?:cuda|cudart)\b",
+        r"|Could not find nvcc|/(?:nvcc|gcc|g\+\+|cc|ninja): not found|Unable to find the CUDA toolkit"
+        r"|cannot find -l(?:cuda|cudart)\b|libcuda\.so cannot found",
         "CompilerMissing",
         "the engine compiles kernels at start and the image lacks a compiler or its files",
         _OWN_IMAGE,
     ),
     sign(
         r"Error building extension|'ninja'.{0,60}returned non-zero|Ninja build failed|ninja: build stopped|CompilationError"
-        r"|BackendCompilerFailed|InductorError: (?!PermissionError|OSError|KeyError)|CppCompileError|LoweringException"
+        r"|BackendCompilerFailed|InductorError|CppCompileError|LoweringException|nvcc fatal|<Triton> (?:check|test) failed"
         r"|NVCC compilation failed|nvrtc: error|NVRTC_ERROR|nvcc error|error: command '\S*(?:gcc|nvcc)' failed"
-        r"|JIT compilation failed|MLIR.{0,20}(?:failed|error)|Failed to compile|PassManager::run failed"
+        r"|JIT compilation failed|MLIR.{0,20}(?:failed|error)|Failed to compile the graph|PassManager::run failed"
         r"|'\S*(?:gcc|nvcc|cc|ptxas)'.{0,400}returned non-zero exit status|tvm\.error\.InternalError|TorchRuntimeError"
         r"|Internal Triton PTX codegen error|`ptxas` (?:stderr|failed)",
         "CompileFailed",
         "a kernel could not be compiled at start",
         "use another engine.version or its project's own image in engine.image",
+        rank=SYMPTOM,
     ),
     sign(
-        r"PermissionError: \[Errno 13\]|Read-only file system|\[Errno 30\]|There was a problem when trying to write in your "
-        r"cache folder|Permission denied: '?/|mkdir: cannot create directory|is not a writable (?:dir|cache)"
-        r"|Failed to create .{0,40}cache.{0,60}(?:ermission|ead-only)|could not create .{0,40}: Permission denied",
+        # The model's own directory is read only, and neither devices nor /proc hold a cache.
+        r"(?:Permission denied|Read-only file system): '?(?!/(?:models|dev|proc|sys|etc|var/run|run)\b)(?:\.{0,2}/|\.\w)"
+        r"|There was a problem when trying to write in your cache folder|mkdir: cannot create directory"
+        r"|is not a writable (?:dir|cache)|Failed to create .{0,40}cache.{0,60}(?:ermission|ead-only)"
+        r"|could not create .{0,40}: (?:Permission denied|Read-only)",
         "CacheNotWritable",
         "the engine cannot write a directory of its caches",
         "set HOME, HF_HOME, TRITON_CACHE_DIR and VLLM_CACHE_ROOT in engine.env to writable directories, such as below /tmp",
@@ -72,6 +80,7 @@ IMAGE: tuple[Signature, ...] = (
     ),
     sign(
         r"cannot import name '([^']+)' from '(?:transformers|tokenizers|huggingface_hub)"
+        r"|Converting from (?:SentencePiece and )?Tiktoken failed"
         r"|(?:Tokenizer|Processor|TokenizerFast|Config)\w*'? (?:object )?has no attribute|Tokenizer class (\S+) does not exist"
         r"|data did not match any variant of untagged enum|TokenizersBackend|all_special_tokens_extended"
         r"|(?:transformers|tokenizers|huggingface[-_]hub)\b\S*(?:>|<|=|!).{0,60}is required|rope_(?:scaling|parameters)"
@@ -85,23 +94,46 @@ IMAGE: tuple[Signature, ...] = (
     sign(
         r"(?:ModuleNotFoundError|ImportError): No module named '([^']+)'"
         r"|requires the following packages that were not found in your environment: (.+)"
+        r"|^[\w.]*Error: .{1,60} requires (?:<(\w+)>|https://github\.com/(\S+)|(\w+) to be available)"
         r"|ImportError: (?:Please install|cannot import name)|PackageNotFoundError: (?:No package metadata .{0,20})?(\S+)"
-        r"|(?:[Pp]lease|pip) install (\S+)|(\S+) is not installed",
+        r"|^[\w.]*(?:Error|Exception): .{0,200}?(?:(?:[Pp]lease|pip) install `?([\w.\-]+)|\b([\w.\-]+) is not installed)",
         "PackageMissing",
         "the image lacks a Python package or module: {0}",
         "use an image that has it: engine.image, or another engine.version",
         rank=SYMPTOM,
     ),
+    sign(
+        r"^TypeError: \S+\(\) got an unexpected keyword argument '(\w+)'|^TypeError: \S+\(\) missing \d+ required "
+        r"positional argument|^AttributeError: module '([\w.]+)' has no attribute|^RuntimeError: operator \S+ does not exist"
+        r"|^AttributeError: '_OpNamespace'",
+        "PackageMismatch",
+        "the engine and a package of its image do not go together",
+        "use the engine project's own image of another version: engine.version or engine.image",
+        rank=SYMPTOM,
+    ),
+    sign(
+        r"Cannot re-initialize CUDA in forked subprocess",
+        "CUDAForked",
+        "a process that had begun to use the GPU made a copy of itself, which CUDA forbids",
+        "set VLLM_WORKER_MULTIPROC_METHOD=spawn in engine.env",
+        "VLLM",
+    ),
 )
 
 CONTAINER: tuple[Signature, ...] = (
     sign(
-        r"pthread_create(?: failed)?.{0,40}Resource temporarily|can't start new thread|Resource temporarily unavailable"
-        r"|BlockingIOError: \[Errno 11\]|RLIMIT_NPROC|fork: retry|cannot fork|libgomp: Thread creation failed"
+        r"pthread_create(?: failed)?.{0,40}Resource temporarily|can't start new thread"
+        r"|(?<!Again: )Resource temporarily unavailable|fork: retry|cannot fork|libgomp: Thread creation failed"
         r"|[Uu]nable to start (?:new )?thread|uv_thread_create|Os \{ code: 11",
         "ProcessLimit",
         "the container may not start more processes or threads",
         "set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 in engine.env, or raise the kubelet's podPidsLimit",
+    ),
+    sign(
+        r"what\(\): +Operation not permitted|pthread_create failed.{0,40}Operation not permitted",
+        "ProcessLimit",
+        "the container may not start a thread: its runtime's seccomp profile is older than the image's C library",
+        "update the container runtime of the node, or use an older image in engine.image",
     ),
     sign(
         r"Too many open files|\[Errno 24\]|ulimit -n",
@@ -110,7 +142,8 @@ CONTAINER: tuple[Signature, ...] = (
         "raise the node's limit of open files (LimitNOFILE of the container runtime), or lower maxConcurrentSequences",
     ),
     sign(
-        r"\[Errno 12\]|Cannot allocate memory|MemoryError\b(?!.*CUDA)|std::bad_alloc|DefaultCPUAllocator: (?:can't|not enough)"
+        r"\[Errno 12\]|Cannot allocate memory|^MemoryError(?:$|: (?:Unable to allocate|bad allocation|std))"
+        r"|std::bad_alloc|DefaultCPUAllocator: (?:can't|not enough)|\b[1-9]\d* Workers? .{0,40}killed due to memory pressure"
         r"|oom-kill|Out of memory: Killed process|Memory cgroup out of memory|OOM[ -]?killer"
         r"|ray\.exceptions\.OutOfMemoryError|due to the node running low on memory|memory usage.{0,40}above the threshold"
         r"|cudaHostAlloc\S* failed|Failed to (?:allocate|pin) (?:host|CPU|pinned) memory|not enough memory: you tried to alloc"
@@ -133,7 +166,7 @@ CONTAINER: tuple[Signature, ...] = (
         "remove --port from engine.extraArgs; look for hostNetwork or a sidecar on the port",
     ),
     sign(
-        r"KeyboardInterrupt: terminated|startup probe failed",
+        r"KeyboardInterrupt: terminated|startup probe failed|Timed out waiting for (?:new )?engine core processes to start",
         "StartupTimeout",
         "the kubelet ended the engine before it was ready",
         "raise startupTimeoutSeconds",
@@ -150,6 +183,13 @@ COMMAND_LINE: tuple[Signature, ...] = (
     ),
     sign(r"error: argument (.+)", "InvalidArgument", "the image's engine does not take argument {0}", _AGREE),
     sign(
+        r"(?:The )?[Cc]hat template '([^']+)' (?:is not|has been removed)|AssertionError: invalid (?!quant_policy|cache_max)(\w+)$",
+        "InvalidArgument",
+        "the image's engine does not take {0}",
+        _AGREE,
+        "LMDeploy",
+    ),
+    sign(
         r"object-cache path (?:no longer accepts|expects)|invalid cache_max_entry_count",
         "InvalidKVCacheShare",
         "the KV cache's share must be more than 0 and less than 1",
@@ -157,15 +197,15 @@ COMMAND_LINE: tuple[Signature, ...] = (
         "LMDeploy",
     ),
     sign(
-        r"invalid quant_policy",
+        r"invalid quant_policy|does not support quant_policy|kv cache quantization only works for",
         "UnsupportedKVQuantization",
         "this backend does not have the KV cache's number format",
         "use kvCache.quantization None, Int8 or Int4, or another backend",
         "LMDeploy",
     ),
     sign(
-        r"Invalid kv_cache_dtype: '([^']+)'|kv_cache_dtype (\S+) (?:is )?not supported"
-        r"|--kv-cache-dtype (\S+) is not supported|kv_cache_dtype not supported|does not support (fp8) kv.?cache",
+        r"Invalid kv_cache_dtype: '?([\w.]+)|kv_cache_dtype (\S+) (?:is )?not supported"
+        r"|--kv-cache-dtype (\S+) is not supported|does not support (fp8) kv.?cache",
         "UnsupportedKVQuantization",
         "this vLLM has no KV cache of type {0} for this model and GPU",
         "set kvCache.quantization to None, or use another engine.version",

@@ -1,5 +1,9 @@
 # ruff: noqa: E501 - alternatives and lines of logs are quoted whole
-"""Deaths for the model's files and the way to them, and what only says that something died."""
+"""Deaths for the model's files and the way to them, and what only says that something died.
+
+What only one engine prints is in its code: tests/engines/test_death_texts.py names the versions. The texts of the hubs'
+clients, transformers and safetensors are as those packages raise them and as public reports quote them.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,8 @@ MODEL: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"429 Client Error|Too Many Requests|HTTP(?: status)? 429|rate limit",
+        r"429 Client Error|HTTP(?: status)? 429|429 Too Many Requests|(?:huggingface|modelscope).{0,80}rate limit"
+        r"|rate limit.{0,80}(?:huggingface|modelscope|HF_TOKEN)",
         "HubRateLimited",
         "the hub refuses further downloads for now",
         "name a token in model.credentials, or serve from a persistentVolumeClaim",
@@ -70,7 +75,7 @@ MODEL: tuple[Signature, ...] = (
     ),
     sign(
         r"Repo id must (?:be in the form|use alphanumeric).*?: '([^']*)'|HFValidationError"
-        r"|(?:model|path) '?(/\S+?)'? (?:does not exist|is not a (?:directory|valid))",
+        r"|(?:model|path|AssertionError:) '?(/\S+?)'? (?:does not exist|is not a (?:directory|valid))",
         "ModelPathMissing",
         "there is no directory {0} in the pod",
         "correct model.persistentVolumeClaim.path: it names a directory on the claim",
@@ -79,7 +84,7 @@ MODEL: tuple[Signature, ...] = (
         r"Could not find model architecture from config|does not appear to have a file named config\.json"
         r"|Invalid repository ID or local directory|config\.json' ?(?:is missing|not found|does not exist)"
         r"|No such file or directory: '?\S*config\.json|Can't load the configuration of|It looks like the config file at"
-        r"|JSONDecodeError|should have a `?model_type`? key|Unrecognized model in",
+        r"|should have a `?model_type`? key|Unrecognized model in|EntryNotFoundError.*config\.json",
         "ModelConfigMissing",
         "the model's directory holds no usable config.json",
         "correct model.persistentVolumeClaim.path, or the files on the claim",
@@ -93,8 +98,14 @@ MODEL: tuple[Signature, ...] = (
         "download the model again, or correct its source in model",
     ),
     sign(
+        r"(?:Permission denied|PermissionError\(13).{0,20}'?/models/|SafetensorError.*Permission denied",
+        "ModelNotReadable",
+        "the container's user may not read a file of the model",
+        "make the files of the claim in model.persistentVolumeClaim readable for every user: chmod -R a+rX",
+    ),
+    sign(
         r"SafetensorError|file not fully covered|incomplete metadata|InvalidHeader|HeaderTooLarge|HeaderTooSmall"
-        r"|MetadataIncompleteBuffer|PytorchStreamReader failed|[Ii]nvalid header|unpickling stack underflow"
+        r"|MetadataIncompleteBuffer|PytorchStreamReader failed|invalid header or archive|unpickling stack underflow"
         r"|invalid load key|git-lfs\.github\.com|gguf.{0,40}(?:magic|corrupt)|Consistency check failed",
         "WeightsCorrupt",
         "a file of the weights is cut short or damaged",
@@ -108,9 +119,11 @@ MODEL: tuple[Signature, ...] = (
         "LMDeploy",
     ),
     sign(
-        r"Unsupported weight quantization method: (\S+)|Unsupported quant method: (\S+)",
+        r"Unsupported weight quantization method: (\S+)|Unsupported quant method: (\S+)|(mismatched quant group size)"
+        r"|(model format is \S+ but group_size is \d+)|(Unsupported group_size=\d+)|([Cc]ompressed-ten\w+ (?:only|activation"
+        r"|checkpoint|config) .{1,60})|unknown model_format: (\S+)",
         "FormatMismatch",
-        "the backend cannot read these weights as {0}",
+        "the backend cannot read these weights: {0}",
         _FORMAT,
         "LMDeploy",
     ),
@@ -124,39 +137,57 @@ MODEL: tuple[Signature, ...] = (
     ),
     sign(
         r"Can not found rewrite for architectures: (\[[^\]]*\])"
-        r"|model type `([^`]+)` but Transformers does not recognize|Model architectures (\[[^\]]*\])"
-        r"(?: are not supported| failed to be inspected)|(?:architecture|model) (\S+) is not supported (?:by|yet|for now)"
-        r"|has no vLLM implementation|does not (?:recognize|support) this architecture|Unsupported model architecture:? (\S+)"
+        r"|model type `([^`]+)` but Transformers does not recognize|Model architectures (\[[^\]]*\]) are not supported"
+        r"|KeyError: '(\w+For(?:CausalLM|ConditionalGeneration))'|(?:architecture|model) (\S+) is not supported (?:by|yet|for now)"
+        r"|turbomind does not support (\w+)\. |has no vLLM implementation|does not (?:recognize|support) this architecture|Unsupported model architecture:? (\S+)"
         r"|unsupported model (?:arch|type)\S* (\S+)|Unrecognized configuration class|AttributeError: Model \S+ does not suppo",
         "UnsupportedArchitecture",
         "the engine does not know the model's architecture {0}",
         "use a newer engine.version or the other engine",
     ),
     sign(
+        r"Model architectures (\[[^\]]*\]) failed to be inspected|'dict' object has no attribute '(?:num_\w+|hidden_size"
+        r"|architectures|model_type|vocab_size|text_config)'|'\w*Config' object has no attribute",
+        "UnsupportedArchitecture",
+        "the engine cannot read the model's architecture {0}",
+        "use a newer engine.version or the other engine",
+        rank=SYMPTOM,
+    ),
+    sign(
         r"There is no module or parameter named|KeyError: '(?:model\.|lm_head|layers\.|language_model|visual|transformer)"
-        r"|size mismatch for |Attempted to load weight .{0,40}into parameter|[Ll]oaded weight.{0,60}shape|param_data\.shape"
+        r"|size mismatch for \S+: copying|Attempted to load weight .{0,40}into parameter|[Ll]oaded weight.{0,60}shape|param_data\.shape"
         r"|weights? of the model .{0,40}not initialized|Following weights were not (?:initialized|loaded)",
         "WeightsMissing",
         "the weights do not go with config.json: names or sizes of tensors differ from what the engine expects",
         "use a newer engine.version, or weights of another repository in model",
     ),
     sign(
-        r"validation errors? for (?:ModelConfig|VllmConfig|ParallelConfig|CacheConfig|SchedulerConfig|EngineArgs|\w+Config)\b",
+        r"validation errors? for (?:EngineArgs|\w+Config)\b|^(?:Value error|Assertion failed), (.{1,200}?)(?: \[type=|$)",
         "ModelConfigInvalid",
-        "the engine refuses its configuration",
-        "read the next line of the log: it names what to change in engine.extraArgs or in the files of model",
+        "the engine refuses its configuration: {0}",
+        "change what it names in engine.extraArgs, in a field of this object, or in the files of model",
         rank=WRAPPER,
     ),
 )
 
 ENDS: tuple[Signature, ...] = (
     sign(
-        r"EngineDeadError|Engine loop failed|AsyncEngineDeadError|Background loop has errored|MQEngineDead|engine is dead"
+        r"EngineDeadError|Engine loop failed|Engine main loop stopped|engine is dead"
         r"|EngineCore encountered an (?:fatal error|issue)|died unexpectedly, shutting down|EngineCore died unexpectedly",
         "EngineDied",
         "the engine's process died while it served",
         _EARLIER,
         rank=WRAPPER,
+    ),
+    # vLLM's first engine, which 0.11 no longer has.
+    sign(
+        r"Background loop has errored|MQLLMEngine is already dead|MQEngineDead",
+        "EngineDied",
+        "the engine's process died while it served",
+        _EARLIER,
+        "VLLM",
+        rank=WRAPPER,
+        until="0.11.0",
     ),
     sign(
         r"PyTorch ZMQ engine process is not alive",
@@ -165,10 +196,11 @@ ENDS: tuple[Signature, ...] = (
         _EARLIER,
         "LMDeploy",
         rank=WRAPPER,
+        since="0.12.4",
     ),
     sign(
         r"Engine core initialization failed|WorkerProc failed to start|WorkerProc initialization failed|Engine process fail"
-        r"|EngineCore failed to start",
+        r"|EngineCore failed to start|Frontend process failed during engine core initialization",
         "EngineProcessDied",
         "vLLM's engine process died while it started",
         _EARLIER,

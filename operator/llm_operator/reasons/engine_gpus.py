@@ -313,4 +313,17 @@ GPUS: tuple[Reason, ...] = (
         ),
         stalls="after 3 restarts",
     ),
+    Reason(
+        "AttentionNotSupported",
+        "Engine",
+        "no attention kernel of this engine serves the model on this GPU as it is configured",
+        "remove --attention-backend from engine.extraArgs and VLLM_ATTENTION_BACKEND from engine.env; else use a newer "
+        "engine.version",
+        fields=("spec.engine.extraArgs", "spec.engine.env", "spec.engine.version"),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
 )

@@ -251,4 +251,28 @@ HOSTS: tuple[Reason, ...] = (
         ),
         stalls="after 3 restarts",
     ),
+    Reason(
+        "PackageMismatch",
+        "Engine",
+        "the engine and a package of its image do not go together",
+        "use the engine project's own image of another version",
+        fields=("spec.engine.version", "spec.engine.image"),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "CUDAForked",
+        "Engine",
+        "a process that had begun to use the GPU made a copy of itself, which CUDA forbids",
+        "set VLLM_WORKER_MULTIPROC_METHOD=spawn in engine.env",
+        fields=("spec.engine.env",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
 )

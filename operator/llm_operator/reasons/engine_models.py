@@ -185,4 +185,16 @@ MODELS: tuple[Reason, ...] = (
         ),
         stalls="after 3 restarts",
     ),
+    Reason(
+        "ModelNotReadable",
+        "Engine",
+        "the container's user may not read a file of the model",
+        "make the files of the claim readable for every user (chmod -R a+rX)",
+        fields=("spec.model.persistentVolumeClaim",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
 )

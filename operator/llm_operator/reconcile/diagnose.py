@@ -54,7 +54,7 @@ def _pod_trouble(pod: Pod, engine: EngineType) -> Trouble | None:
         return _given_up(pod)
     if pod.end is None or (pod.restarts == 0 and pod.running):
         return None
-    return _fetch_failure(pod.end, pod.restarts) if fetches else _crash(pod.end, pod.restarts, engine)
+    return _fetch_failure(pod.end, pod.restarts) if fetches else _crash(pod, pod.end, engine)
 
 
 def waiting_trouble(pod: Pod, image: str, field: str) -> Trouble | None:
@@ -130,15 +130,16 @@ def wants_log(pod: Pod, engine: EngineType) -> bool:
     if pod.end is None or pod.ready or pod.deleting or pod.end.reason == "OOMKilled":
         return False
     end = pod.end
-    return diagnose_log(engine, end.exit_code, end.signal, end.message).reason in GENERIC
+    return diagnose_log(engine, end.exit_code, end.signal, end.message, pod.engine_version).reason in GENERIC
 
 
-def _crash(end: ContainerEnd, restarts: int, engine: EngineType) -> Trouble:
+def _crash(pod: Pod, end: ContainerEnd, engine: EngineType) -> Trouble:
+    restarts = pod.restarts
     stalled = restarts >= HOPELESS_RESTARTS
     if end.reason == "OOMKilled":
         text = "the container exceeded its memory limit and was killed: raise spec.resources.limits.memory"
         return Trouble("HostMemoryExhausted", f"{text} ({restarts} restarts)", stalled)
-    diagnosis = diagnose_log(engine, end.exit_code, end.signal, end.message)
+    diagnosis = diagnose_log(engine, end.exit_code, end.signal, end.message, pod.engine_version)
     text = f"the engine ended with exit code {end.exit_code}: {diagnosis.message}"
     if diagnosis.remedy:
         text = f"{text}; {diagnosis.remedy}"

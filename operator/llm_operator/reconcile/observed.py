@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,7 @@ from pydantic_core import from_json, to_json
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.foreign import read_object
 from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
-from llm_operator.manifests.common import ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
+from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
 from llm_operator.manifests.tools import CONTAINER as TOOL_CONTAINER
 
@@ -30,6 +31,12 @@ ChildKey = tuple[Kind, Role]
 
 CHILD_KINDS: tuple[Kind, ...] = ("Deployment", "Service", "PodDisruptionBudget")
 
+
+_VERSION = re.compile(r"([0-9]{1,4}\.[0-9]{1,4}(?:\.[0-9]{1,4}(?:\.post[0-9]{1,4})?)?)")
+# Of the projects' own tags, v0.26.0 and v0.18.0-cu12.8, and of mirrors that keep their names.
+_IMAGE_VERSION = re.compile(
+    r"(?:^|/)(?:vllm|lmdeploy)[\w.-]*:v?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(?:\.post[0-9]{1,4})?)(?![\w])"
+)
 
 MESSAGE_CHARACTERS = 2048
 """Of one message that another controller wrote."""
@@ -122,6 +129,8 @@ class Pod:
     failure_message: str = ""
     restarted_at: str | None = None
     """The request for new pods that it was made for, as its template carries it."""
+    engine_version: str | None = None
+    """The engine's, by its image's tag, else as its template was rendered; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +223,22 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
         failure=(status.get("reason") or "")[:64],
         failure_message=(status.get("message") or "")[:MESSAGE_CHARACTERS],
         restarted_at=_restart(meta.get("annotations") or {}),
+        engine_version=_engine_version(raw),
     )
 
 
 def _restart(annotations: Mapping[str, Any]) -> str | None:
     found = annotations.get(ANNOTATION_RESTARTED)
     return found[:64] if isinstance(found, str) else None
+
+
+def _engine_version(raw: Mapping[str, Any]) -> str | None:
+    """Another image than the version's own prints what its own version prints."""
+    containers = (raw.get("spec") or {}).get("containers") or []
+    image = next((one.get("image") or "" for one in containers if one.get("name") == ENGINE_CONTAINER), "")
+    rendered = read_object((raw["metadata"].get("annotations") or {}).get(ANNOTATION_ENGINE)).get("version")
+    found = _IMAGE_VERSION.search(image) or (_VERSION.fullmatch(rendered) if isinstance(rendered, str) else None)
+    return found[1] if found is not None else None
 
 
 def _mounted_model(annotation: str | None) -> str:

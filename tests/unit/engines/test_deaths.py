@@ -113,6 +113,24 @@ CASES = [
     (LMDEPLOY, 'AssertionError: mismatched quant method: user input "hf" vs model quant_config "awq"', "FormatMismatch"),
     (VLLM, "ValueError: The checkpoint you are trying to load has model type `qwen9` but Transformers does not recognize "
      "this architecture.", "UnsupportedArchitecture"),
+    (VLLM, "ValueError: No valid attention backend found for cuda with AttentionSelectorConfig(head_size=72, "
+     "kv_cache_dtype=auto). Reasons: {FLASH_ATTN: [head_size not supported]}.", "AttentionNotSupported"),
+    (VLLM, "ValueError: No valid attention backend found for cuda with AttentionSelectorConfig(kv_cache_dtype=fp8, "
+     "use_mla=False). Reasons: {FLASH_ATTN: [kv_cache_dtype not supported]}.", "UnsupportedKVQuantization"),
+    (VLLM, "RuntimeError: Cannot re-initialize CUDA in forked subprocess.", "CUDAForked"),
+    (VLLM, "TypeError: FlashAttentionImpl.__init__() got an unexpected keyword argument 'use_irope'", "PackageMismatch"),
+    (VLLM, "PermissionError: [Errno 13] Permission denied: '/models/x/config.json'", "ModelNotReadable"),
+    (VLLM, "safetensors_rust.SafetensorError: I/O error: Permission denied (os error 13)", "ModelNotReadable"),
+    (VLLM, "OSError: [Errno 30] Read-only file system: '/root/.cache/vllm'", "CacheNotWritable"),
+    (VLLM, "MemoryError: Unable to allocate 3.00 GiB for an array", "HostMemoryExhausted"),
+    (VLLM, "AssertionError: 14 is not divisible by 4", "TensorDoesNotDivide"),
+    (VLLM, "TimeoutError: RPC call to execute_model timed out.", "NCCLTimeout"),
+    (LMDEPLOY, "AssertionError: turbomind does not support qwen9. Plz try pytorch engine instead.",
+     "UnsupportedArchitecture"),
+    (LMDEPLOY, 'AssertionError: model format is "awq" but group_size is 32. Currently, only 128 is supported',
+     "FormatMismatch"),
+    (LMDEPLOY, "AssertionError: chat template 'qwen3-vl' is not a built-in template. The built-ins are: []",
+     "InvalidArgument"),
     (VLLM, "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig", "ModelConfigInvalid"),
     (VLLM, "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", "EngineDied"),
     (LMDEPLOY, "zmq_rpc.RPCServerDeadError: PyTorch ZMQ engine process is not alive.", "EngineProcessDied"),
@@ -127,6 +145,18 @@ HARMLESS = [
     "[rank0]:[W224 19:04:56.322966893 CUDAGuardImpl.h:122] Warning: CUDA warning: an illegal memory access was encountered",
     "{'error': 'CUDA out of memory'}",
     "[TM][ERROR][1123.20:05:45.410697][turbomind.cc:486] Warm-up for 9216 tokens failed with status 6",
+    "[2025-04-02 15:02:00,117 W 135 135] (raylet) node_manager.cc:3069: 1 Workers killed due to memory pressure (OOM)",
+    "2023-07-03 03:27:55,911 WARNING services.py:1826 -- WARNING: The object store is using /tmp instead of /dev/shm",
+    "PermissionError: [Errno 13] Permission denied",
+    "PermissionError: [Errno 13] Permission denied: '/dev/nvidia0'",
+    "json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
+    "MemoryError: No enough free memory blocks.",
+    "zmq.error.Again: Resource temporarily unavailable",
+    "ValueError: EC source size mismatch for mm_hash=7",
+    "ValueError: kv_b output size 7 is not divisible by 3",
+    "ERROR 05-07 12:00:00 [tools.py:1] the tool said that numpy is not installed",
+    "(raylet) node_manager.cc:3007: 0 Workers (tasks / actors) killed due to memory pressure (OOM), 1 Workers crashed",
+    "ERROR 05-07 12:00:00 [serving_chat.py:7] rate limit of the client is exceeded: Too Many Requests",
     'INFO:     127.0.0.1:37398 - "GET /404 Client Error HTTP/1.1" 404 Not Found',
 ]
 
@@ -198,9 +228,39 @@ def test_processes_that_wait_for_each_other() -> None:
     assert known_failure(VLLM, line) is None
 
 
-def test_an_older_lmdeploy_words_it_otherwise() -> None:
-    old = "[TM][ERROR] CUDA runtime error: out of memory x.cc:1"
-    assert diagnose(LMDEPLOY, 134, None, old, "0.10.2").reason == "GPUOutOfMemory"
+@pytest.mark.parametrize(
+    ("engine", "line", "version", "reason"),
+    [
+        (LMDEPLOY, "[TM][ERROR] CUDA runtime error: out of memory x.cc:1", "0.10.2", "GPUOutOfMemory"),
+        (
+            LMDEPLOY,
+            "AssertionError: no valid parallel config: dp=1, tp=2, available_devices=1",
+            "0.18.0",
+            "NotEnoughGPUs",
+        ),
+        (
+            LMDEPLOY,
+            "AssertionError: no valid parallel config: dp=1, tp=2, available_devices=1",
+            "0.12.3",
+            "EngineFailed",
+        ),
+        (LMDEPLOY, "RPCServerDeadError: PyTorch ZMQ engine process is not alive.", "0.12.3", "EngineFailed"),
+        (VLLM, "RuntimeError: Background loop has errored already.", "0.9.1", "EngineDied"),
+        (VLLM, "RuntimeError: Background loop has errored already.", "0.26.0", "EngineFailed"),
+    ],
+)
+def test_a_signature_is_tried_for_the_versions_that_print_it(engine: str, line: str, version: str, reason: str) -> None:
+    assert diagnose(engine, 1, None, line, version).reason == reason
+
+
+def test_an_error_without_a_word_is_told_with_its_line_of_source() -> None:
+    lines = (
+        f"{PREFIX}    assert tensor.shape[split_dim] % tp == 0",
+        f"{PREFIX}           ^^^^^^",
+        f"{PREFIX}AssertionError",
+    )
+    found = diagnose(VLLM, 1, None, "\n".join(lines))
+    assert "AssertionError: assert tensor.shape[split_dim] % tp == 0" in found.message
 
 
 @pytest.mark.parametrize(

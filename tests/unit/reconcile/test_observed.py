@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_operator.manifests.common import ANNOTATION_MODEL, LABEL_INPUTS
+from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, LABEL_INPUTS
 from llm_operator.reconcile.observed import ContainerEnd, Pod, child_from, pod_from
 
 STARTED = "2026-01-01T00:00:00Z"
@@ -155,3 +155,24 @@ def test_a_bare_child() -> None:
     assert child.body() == {"metadata": {"labels": {}, "annotations": {}, "ownerReferences": []}, "spec": {}}
     going = {**bare, "metadata": {**metadata, "deletionTimestamp": READY, "ownerReferences": [{"uid": "x"}]}}
     assert (child_from(going).deleting, child_from(going).owner_uid) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("image", "version", "expected"),
+    [
+        ("vllm/vllm-openai:v0.26.0", "0.33.0", "0.26.0"),
+        ("mirror.example:5000/ml/lmdeploy:v0.9.2.post1-cu12", "0.18.0", "0.9.2.post1"),
+        ("registry.example/team/serving:v7.1.0", "0.33.0", "0.33.0"),
+        ("vllm/vllm-openai@sha256:0a", "0.33.0", "0.33.0"),
+        ("vllm/vllm-openai:v0.26.0rc1", "0.33.0", "0.33.0"),
+        ("vllm/vllm-openai:nightly", "not a version", None),
+        ("vllm/vllm-openai:nightly", 7, None),
+    ],
+)
+def test_the_version_that_a_pod_runs(image: str, version: object, expected: str | None) -> None:
+    annotations = {ANNOTATION_ENGINE: json.dumps({"version": version})}
+    raw = {
+        "metadata": {"name": "demo-1", "uid": "1", "resourceVersion": "2", "annotations": annotations},
+        "spec": {"containers": [{"name": "proxy", "image": "vllm:0.1.0"}, {"name": "engine", "image": image}]},
+    }
+    assert pod_from(raw).engine_version == expected
