@@ -8,7 +8,7 @@ from typing import Any
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.errors import BadInputError
-from llm_operator.kube.model_facts import CONFIG, INDEX, SINGLE, fetch_facts
+from llm_operator.kube.hub import CONFIG, INDEX, SINGLE, fetch_facts
 from llm_operator.models import (
     ModelConfigError,
     ModelShape,

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.kube.model_facts import ModelFacts, facts_of
+from llm_operator.kube.hub import ModelFacts, facts_of
 from llm_operator.models import parse_config_text
 from llm_operator.reconcile.jobs import Result, unpacked_config
 from llm_operator.reconcile.prepare import Looked

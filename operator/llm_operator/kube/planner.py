@@ -14,10 +14,11 @@ from llm_operator.api.status import MeasuredStatus
 from llm_operator.engines import RefusedError
 from llm_operator.kube import tasks
 from llm_operator.kube.client import ApiClient
+from llm_operator.kube.hub import ModelFacts
 from llm_operator.kube.inspected_facts import known_facts
 from llm_operator.kube.inventory import REFRESH_SECONDS, UNREADABLE, Inventory
 from llm_operator.kube.measurements import Measurements
-from llm_operator.kube.model_facts import RETRIED, ModelFacts, ModelFactsCache
+from llm_operator.kube.model_facts import RETRIED, ModelFactsCache
 from llm_operator.kube.operator_process import Options
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.planning import GpuFacts, PlanInputError, PlanRequest, PlanResult, plan

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from llm_operator.api.names import ANNOTATION_RESTARTED
+from llm_operator.cli import restart
 from llm_operator.cli.main import COMMANDS, parser, run
 from llm_operator.reasons import NAMES
 
@@ -58,3 +60,7 @@ def test_a_reader_that_goes_away() -> None:
     script = f"{sys.executable} -m llm_operator.cli.main explain | true"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
+
+
+def test_restart_sets_the_annotation_that_the_operator_reads() -> None:
+    assert restart.ANNOTATION == ANNOTATION_RESTARTED

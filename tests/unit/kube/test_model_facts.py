@@ -12,8 +12,9 @@ import pytest
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import model_facts
+from llm_operator.kube.hub import ModelFacts, facts_of
 from llm_operator.kube.inspected_facts import known_facts
-from llm_operator.kube.model_facts import ModelFacts, ModelFactsCache, facts_of
+from llm_operator.kube.model_facts import ModelFactsCache
 from llm_operator.models import parse_config_text
 from llm_operator.reconcile.jobs import Result
 from tests.cluster.helpers import llm
