@@ -135,7 +135,8 @@ class Cache:
         if kind == KIND:
             self.objects[key] = _trimmed(raw)
         elif kind == "Pod":
-            self._pods.setdefault(key, {})[raw["metadata"]["name"]] = pod_from(raw)
+            pods = self._pods.setdefault(key, {})
+            pods[raw["metadata"]["name"]] = pod_from(raw, pods.get(raw["metadata"]["name"]))
         elif kind == "Job":
             self._jobs[key] = job_from(raw)
         else:

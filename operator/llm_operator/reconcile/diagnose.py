@@ -14,7 +14,7 @@ from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.reconcile.jobs import parse_result
 from llm_operator.reconcile.observed import ContainerEnd, Pod
 
-# After this many starts with the same end the engine will not come up by itself.
+# After this many deaths since the pod was Ready last the engine will not come up by itself.
 HOPELESS_RESTARTS = 3
 
 TOOLS_FIELD = "the chart's modelTools.image"
@@ -54,7 +54,7 @@ def _pod_trouble(pod: Pod, engine: EngineType) -> Trouble | None:
         return _given_up(pod)
     if pod.end is None or (pod.restarts == 0 and pod.running):
         return None
-    return _fetch_failure(pod.end, pod.restarts) if fetches else _crash(pod, pod.end, engine)
+    return _fetch_failure(pod.end, pod.deaths) if fetches else _crash(pod, pod.end, engine)
 
 
 def waiting_trouble(pod: Pod, image: str, field: str) -> Trouble | None:
@@ -100,7 +100,11 @@ def _given_up(pod: Pod) -> Trouble:
 def _fetch_failure(end: ContainerEnd, restarts: int) -> Trouble:
     """Why the init container could not fetch the model into the pod's own volume."""
     result = parse_result(end.message)
-    return Trouble(result.reason, f"{result.message} ({restarts} restarts)", restarts >= HOPELESS_RESTARTS)
+    return Trouble(result.reason, f"{result.message} ({_restarts(restarts)})", restarts >= HOPELESS_RESTARTS)
+
+
+def _restarts(count: int) -> str:
+    return f"{count} restart{'' if count == 1 else 's'}"
 
 
 def _unschedulable(message: str) -> Trouble:
@@ -134,18 +138,18 @@ def wants_log(pod: Pod, engine: EngineType) -> bool:
 
 
 def _crash(pod: Pod, end: ContainerEnd, engine: EngineType) -> Trouble:
-    restarts = pod.restarts
+    restarts = pod.deaths
     stalled = restarts >= HOPELESS_RESTARTS
     if end.reason == "OOMKilled":
         text = "the container exceeded its memory limit and was killed: raise spec.resources.limits.memory"
-        return Trouble("HostMemoryExhausted", f"{text} ({restarts} restarts)", stalled)
+        return Trouble("HostMemoryExhausted", f"{text} ({_restarts(restarts)})", stalled)
     diagnosis = diagnose_log(engine, end.exit_code, end.signal, end.message, pod.engine_version)
     text = f"the engine ended with exit code {end.exit_code}: {diagnosis.message}"
     if diagnosis.remedy:
         text = f"{text}; {diagnosis.remedy}"
     if end.log_unread:
         text = f"{text}; the log would tell more: {end.log_unread}"
-    return Trouble(diagnosis.reason, f"{text} ({restarts} restarts)", stalled)
+    return Trouble(diagnosis.reason, f"{text} ({_restarts(restarts)})", stalled)
 
 
 def write_refused(kind: str, name: str, message: str) -> Trouble:

@@ -15,6 +15,7 @@ from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
 from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
 from llm_operator.manifests.tools import CONTAINER as TOOL_CONTAINER
+from llm_operator.reconcile.deaths import Life, restarts_when_ready
 
 if TYPE_CHECKING:
     from llm_operator.manifests.model_job import ClaimFacts
@@ -129,8 +130,15 @@ class Pod:
     failure_message: str = ""
     restarted_at: str | None = None
     """The request for new pods that it was made for, as its template carries it."""
+    restarts_when_ready: int = 0
+    """Of `restarts`, those up to the time when the pod was Ready last."""
     engine_version: str | None = None
     """The engine's, by its image's tag, else as its template was rendered; None: not known."""
+
+    @property
+    def deaths(self) -> int:
+        """Restarts since the pod was Ready last."""
+        return self.restarts - self.restarts_when_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +194,13 @@ def child_from(raw: Mapping[str, Any]) -> Child:
     )
 
 
-def pod_from(raw: Mapping[str, Any]) -> Pod:
-    """Reduce a live pod to what tells how it fares."""
+def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:
+    """Reduce a live pod to what tells how it fares.
+
+    Args:
+        raw: as the API server sent it.
+        before: the pod as it was known before, which remembers when it was Ready last.
+    """
     meta = raw["metadata"]
     status = raw.get("status") or {}
     conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
@@ -210,6 +223,9 @@ def pod_from(raw: Mapping[str, Any]) -> Pod:
         end=_end(ended) if ended else None,
         running="running" in state,
         restarts=container.get("restartCount", 0),
+        restarts_when_ready=restarts_when_ready(
+            raw, container, Life(before.uid, before.container, before.restarts_when_ready) if before else None
+        ),
         started_at=(state.get("running") or {}).get("startedAt"),
         ready_at=conditions.get("Ready", {}).get("lastTransitionTime"),
         pod_ip=status.get("podIP"),
