@@ -98,6 +98,10 @@ web: environments ## The chat page in a real browser, in front of a fake engine
 cluster-tests: programs ## Tests against a real API server and etcd
 	$(PYTEST) $(PARALLEL) tests/cluster
 
+.PHONY: faults
+faults: programs ## Machines that search for faults: kills, a faulty API server, vandals; longer by ARGS=--long
+	$(PYTEST) tests/faults
+
 .PHONY: e2e
 e2e: venv ## Tests on the full node: real kubelet, real pods, real engines on the CPU
 	@[ "$${LLM_OPERATOR_E2E_USE_EXISTING:-}" = 1 ] || $(PY) -m devcluster prepare

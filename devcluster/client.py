@@ -11,6 +11,8 @@ import urllib3
 NOT_FOUND = 404
 REQUEST_SECONDS = 30.0
 READY_SECONDS = 5.0
+THREADS = 16
+"""Connections that are kept: as many as threads may ask at a time."""
 
 
 class ApiError(Exception):
@@ -30,7 +32,7 @@ class ApiClient:
     def __init__(self, url: str, token: str, ca: Path) -> None:
         self.url = url
         self._token = token
-        self._pool = urllib3.PoolManager(ca_certs=str(ca), retries=False)
+        self._pool = urllib3.PoolManager(ca_certs=str(ca), retries=False, maxsize=THREADS)
 
     def request(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
         """The decoded answer to one request.

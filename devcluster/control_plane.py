@@ -232,6 +232,8 @@ class ControlPlane:
             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
             "--cidr=10.89.0.0/16",
             "--node-ip=127.0.0.1",
+            # Without one, the controller manager takes a node for dead 50 s after it came, and its pods with it.
+            "--node-lease-duration-seconds=40",
             f"--server-address=127.0.0.1:{port}",
             log="kwok",
         )

@@ -1,0 +1,112 @@
+"""Options, fixtures and the table of results of the machines that search for faults."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.faults.world import World
+
+RESULTS = pytest.StashKey[list["Result"]]()
+
+
+@dataclass
+class Result:
+    """A row of the table.
+
+    Attributes:
+        name: what was tried.
+        unit: what is counted.
+        count: how many of them.
+        failures: one text for each that went wrong.
+        seconds: how long it took.
+        note: what else was measured.
+    """
+
+    name: str
+    unit: str
+    count: int = 0
+    failures: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    note: str = ""
+
+    def line(self) -> str:
+        """A line of a Markdown table."""
+        return (
+            f"| {self.name} | {self.count:,} {self.unit} | {len(self.failures)} | {self.seconds:,.0f} | {self.note} |"
+        )
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried.
+
+    Attributes:
+        seed: of everything that is drawn.
+        long: everything there is, for as long as it takes; else what fits into two minutes.
+        minutes: how long faults are mixed into changes in a long run.
+    """
+
+    seed: int
+    long: bool
+    minutes: float
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption("--seed", type=int, default=1, help="of everything that is drawn (default 1)")
+    group.addoption("--long", action="store_true", help="try everything, for as long as it takes (about two hours)")
+    group.addoption("--minutes", type=float, default=30, help="of churn under faults in a long run (default 30)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[RESULTS] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    results = config.stash[RESULTS]
+    if not results:
+        return
+    terminalreporter.section(f"faults, seed {config.getoption('--seed')}")
+    terminalreporter.write_line("| what | count | failures | seconds | |")
+    terminalreporter.write_line("|---|---|---|---|---|")
+    for result in results:
+        terminalreporter.write_line(result.line())
+
+
+@pytest.fixture(scope="session")
+def effort(pytestconfig: pytest.Config) -> Effort:
+    """What the command line says."""
+    option = pytestconfig.getoption
+    return Effort(option("--seed"), option("--long"), option("--minutes"))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The cluster of all machines."""
+    with World(tmp_path_factory.mktemp("faults")) as started:
+        yield started
+
+
+@pytest.fixture
+def measured(pytestconfig: pytest.Config) -> Callable[[str, str], AbstractContextManager[Result]]:
+    """Begin a row of the table; its failures fail the test at the end."""
+
+    @contextmanager
+    def begin(name: str, unit: str) -> Iterator[Result]:
+        result, start = Result(name, unit), time.monotonic()
+        pytestconfig.stash[RESULTS].append(result)
+        try:
+            yield result
+        except BaseException as error:
+            result.failures.append(repr(error))
+            raise
+        finally:
+            result.seconds = time.monotonic() - start
+        assert not result.failures, "\n\n".join([f"{len(result.failures)} of {result.count} failed", *result.failures])
+
+    return begin

@@ -1,0 +1,86 @@
+"""What a namespace holds, without what differs from run to run: two of them are equal if the operator did the same."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from llm_operator.api import KIND
+from llm_operator.kube.client import PATHS
+from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
+from tests.cluster.helpers import Space
+
+JSON = dict[str, Any]
+
+CHILDREN = ("Deployment", "Service", "PodDisruptionBudget", "Job", "PersistentVolumeClaim")
+_TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+_UID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+_OWN_OF_SERVER = ("clusterIP", "clusterIPs", "volumeName")
+
+
+def snapshot(space: Space) -> JSON:
+    """Everything of a namespace that the operator made, or that tells of it; empty entries are left out."""
+    found: JSON = {
+        kind: {item["metadata"]["name"]: _reduced(kind, item) for item in _all(space, kind)} for kind in kinds()
+    }
+    found["Pod"] = dict(_pods(space))
+    text = json.dumps({kind: entry for kind, entry in found.items() if entry}, sort_keys=True)
+    text = _UID.sub("UID", _TIME.sub("TIME", text))
+    plain: JSON = json.loads(re.sub(rf"\b{re.escape(space.name)}\b", "NAMESPACE", text))
+    return plain
+
+
+def kinds() -> tuple[str, ...]:
+    """The kinds that are looked at, pods aside."""
+    return (KIND, *CHILDREN)
+
+
+def difference(expected: JSON, found: JSON, most: int = 60) -> str:
+    """A unified diff, for people."""
+    before, after = (json.dumps(value, indent=1, sort_keys=True).splitlines() for value in (expected, found))
+    lines = list(difflib.unified_diff(before, after, "expected", "found", lineterm="", n=2))
+    return "\n".join([*lines[:most], *(["..."] if len(lines) > most else [])])
+
+
+def _all(space: Space, kind: str) -> list[JSON]:
+    items: list[JSON] = space.plane.request("GET", PATHS[kind].format(namespace=space.name))["items"]
+    return items
+
+
+def _pods(space: Space) -> Counter[str]:
+    """How many pods of the operator's there are, by what they belong to and how they are."""
+    found: Counter[str] = Counter()
+    for pod in _all(space, "Pod"):
+        labels = pod["metadata"].get("labels") or {}
+        if labels.get(LABEL_MANAGED_BY) == MANAGER:
+            owner = next((owner["kind"] for owner in pod["metadata"].get("ownerReferences") or ()), "nobody")
+            going = " (terminating)" if "deletionTimestamp" in pod["metadata"] else ""
+            found[f"{labels.get('app.kubernetes.io/name')} of {owner}: {pod['status']['phase']}{going}"] += 1
+    return found
+
+
+def _reduced(kind: str, item: JSON) -> JSON:
+    meta, status = item["metadata"], item.get("status") or {}
+    owners = [(owner["kind"], owner["name"], owner.get("controller")) for owner in meta.get("ownerReferences") or ()]
+    spec = {name: value for name, value in (item.get("spec") or {}).items() if name not in _OWN_OF_SERVER}
+    told: Any = status
+    if kind == "Deployment":
+        told = {name: status.get(name) for name in ("replicas", "updatedReplicas", "readyReplicas")}
+    elif kind == "Job":
+        told = sorted(entry["type"] for entry in status.get("conditions") or () if entry["status"] == "True")
+    elif kind == "PersistentVolumeClaim":
+        told = status.get("phase")
+    elif kind != KIND:
+        told = None
+    return {
+        "labels": meta.get("labels"),
+        "annotations": meta.get("annotations"),
+        "owners": owners,
+        "finalizers": meta.get("finalizers"),
+        "deleting": "deletionTimestamp" in meta,
+        "spec": spec,
+        "status": told,
+    }

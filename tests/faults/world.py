@@ -1,0 +1,292 @@
+"""The cluster that the machines work in, and one case in it: a namespace, a proxy, and an operator kept alive."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from devcluster.client import ApiError
+from devcluster.control_plane import ControlPlane
+from devcluster.pki import write_kubeconfig
+from devcluster.toolchain import ensure
+from llm_operator.manifests.artifacts import ANNOTATION_SOURCE, LABEL_STAGE
+from tests.cluster.helpers import Space
+from tests.faults.nursery import Child, Nursery
+from tests.faults.proxy import Loop, Proxy, Rule
+from tests.faults.state import difference, snapshot
+from tests.operator_process import free_port
+from tests.unit.helm.rendering import NAMESPACE, Helm
+
+JSON = dict[str, Any]
+CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"
+CONFIG = Path(__file__).resolve().parents[1] / "unit" / "models" / "configs" / "llama-3.1-8b.json"
+ACCOUNT = "llm-llm-operator"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MERGE = "application/merge-patch+json"
+TOOLS = ("--model-tools-image", "tools:1", "--quantize-image", "lmdeploy:1", "--web-image", "web:1")
+SETTLE_SECONDS = 90.0
+RESTART_SECONDS = 2.0
+"""After an end that nobody caused."""
+
+Words = Callable[[str, JSON], tuple[str, int] | None]
+"""Last words and exit code of a Job's pod, by its stage and what its Job was made from; None: it goes on."""
+
+
+def usual_words(stage: str, about: JSON) -> tuple[str, int] | None:
+    """What the model tools tell when all goes well."""
+    repository = str(about.get("repository", "org/model")).replace("/", "--")
+    directory = f"models/hf--{repository}/{COMMIT}"
+    told: JSON = {"ok": True, "directory": directory, "bytes": 1 << 30, "revision": COMMIT}
+    if stage == "quantize":
+        told |= {"directory": f"{directory}--awq", "recipe": {"samples": 128}, "toolVersion": "0.18.0"}
+    elif stage == "inspect":
+        config = base64.b64encode(gzip.compress(CONFIG.read_bytes(), mtime=0)).decode()
+        told = {"ok": True, "directory": str(about.get("path") or "."), "config": config}
+    return json.dumps(told), 0
+
+
+class Stand:
+    """Plays what no node plays here: the end of a Job's pods, and the volumes of claims."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self.words: dict[str, Words] = {}
+        """By namespace, where the usual words will not do."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._play, name="stand", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the play."""
+        self._stop.set()
+        self._thread.join(30)
+
+    def _play(self) -> None:
+        while not self._stop.wait(0.2):
+            with suppress(ApiError, OSError):
+                self._end_pods()
+            with suppress(ApiError, OSError):
+                self._make_volumes()
+
+    def _end_pods(self) -> None:
+        for pod in self._plane.request("GET", f"/api/v1/pods?labelSelector={LABEL_STAGE}&resourceVersion=0")["items"]:
+            if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]:
+                self._end_pod(pod)
+
+    def _end_pod(self, pod: JSON) -> None:
+        namespace, name, labels = pod["metadata"]["namespace"], pod["metadata"]["name"], pod["metadata"]["labels"]
+        job = self._plane.find(f"/apis/batch/v1/namespaces/{namespace}/jobs/{labels.get('job-name')}")
+        about = json.loads(((job or {}).get("metadata", {}).get("annotations") or {}).get(ANNOTATION_SOURCE) or "{}")
+        told = self.words.get(namespace, usual_words)(labels[LABEL_STAGE], about)
+        if told is None:
+            return
+        text, code = told
+        end = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": text}
+        containers = [
+            {"name": one["name"], "image": one["image"], "imageID": "", "ready": False, "restartCount": 0}
+            | {"state": {"terminated": end}}
+            for one in pod["spec"]["containers"]
+        ]
+        status = {"phase": "Succeeded" if code == 0 else "Failed", "containerStatuses": containers}
+        with suppress(ApiError):
+            path = f"/api/v1/namespaces/{namespace}/pods/{name}/status"
+            self._plane.request("PATCH", path, {"status": status}, MERGE)
+
+    def _make_volumes(self) -> None:
+        for claim in self._plane.request("GET", "/api/v1/persistentvolumeclaims?resourceVersion=0")["items"]:
+            meta, spec = claim["metadata"], claim["spec"]
+            if (claim.get("status") or {}).get("phase") != "Pending" or "deletionTimestamp" in meta:
+                continue
+            volume = {
+                "metadata": {"name": f"pv-{meta['uid']}"},
+                "spec": {
+                    "capacity": spec["resources"]["requests"],
+                    "accessModes": spec["accessModes"],
+                    "storageClassName": spec.get("storageClassName"),
+                    "hostPath": {"path": "/nowhere"},
+                    "claimRef": {"namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]},
+                },
+            }
+            with suppress(ApiError):
+                self._plane.request("POST", "/api/v1/persistentvolumes", volume)
+
+
+class World:
+    """One control plane with fake nodes and the chart's rights, the proxies' thread and the nursery."""
+
+    def __init__(self, folder: Path, *, nodes: int = 6) -> None:
+        self.folder = folder
+        self.plane = ControlPlane.start(folder / "plane", controllers=True, scheduler=True, kwok=True)
+        self.loop = Loop()
+        self.nursery = Nursery(folder / "nursery.log")
+        self._numbers = itertools.count(1)
+        self.plane.install_crd(CRD)
+        for number in range(nodes):
+            self.plane.fake_gpu_node(f"faults-{number}", gpus=1000)
+        self._install()
+        self.stand = Stand(self.plane)
+        self.token = self.plane.run_kubectl("-n", NAMESPACE, "create", "token", ACCOUNT, "--duration=24h").strip()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stand.close()
+        self.nursery.__exit__(kind, error, trace)
+        self.plane.stop()
+        self.loop.close()
+
+    def rights(self) -> list[JSON]:
+        """What the chart grants to its ServiceAccount."""
+        wanted = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+        return [body for body in Helm(ensure(["helm"]) / "helm").template({}) if body["kind"] in wanted]
+
+    def name(self, prefix: str) -> str:
+        """A name that no other case has."""
+        return f"{prefix}-{next(self._numbers)}"
+
+    def _install(self) -> None:
+        self.plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+        self.plane.run_kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(self.rights()))
+        storage = {
+            "metadata": {
+                "name": "fake",
+                "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+            },
+            "provisioner": "example.com/fake",
+            "reclaimPolicy": "Retain",
+            "allowVolumeExpansion": True,
+        }
+        self.plane.request("POST", "/apis/storage.k8s.io/v1/storageclasses", storage)
+
+
+class Case:
+    """A namespace that one operator serves through a proxy. Whoever kills the operator gets the next one at once."""
+
+    def __init__(self, world: World, name: str, *, rule: Rule | None = None, arguments: Sequence[str] = ()) -> None:
+        self.world = world
+        self.space = Space(world.plane, world.name(name))
+        self.proxy = Proxy(world.loop, world.plane.url, world.plane.folder / "pki" / "ca.crt")
+        self.proxy.rule = rule
+        self.log = world.folder / f"{self.space.name}.log"
+        self._kubeconfig = write_kubeconfig(
+            world.folder / f"{self.space.name}.kubeconfig",
+            self.proxy.url,
+            world.plane.folder / "pki" / "ca.crt",
+            world.token,
+        )
+        self._arguments = (*(arguments or ("--no-leader-elect", "--no-gpu-inventory")), *TOOLS)
+        self._child: Child | None = None
+        self._killed = False
+        self._stopping = False
+        self.peak_mib = 0.0
+        self.deaths: list[int] = []
+        """Exit codes of operators that nobody killed."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.proxy.close()
+        self.world.stand.words.pop(self.space.name, None)
+        with suppress(ApiError, OSError):
+            self.world.plane.request("DELETE", f"/api/v1/namespaces/{self.space.name}")
+
+    def start(self) -> None:
+        """Start an operator."""
+        self._stopping = self._killed = False
+        argv = [
+            "--namespace", self.space.name, "--bind-address", "127.0.0.1",
+            "--health-port", str(free_port()), "--metrics-port", str(free_port()), *self._arguments,
+        ]  # fmt: skip
+        environment = {"KUBECONFIG": str(self._kubeconfig), "POD_NAME": self.space.name}
+        self._child = self.world.nursery.start(argv, environment, self.log, self._ended)
+
+    def stop(self) -> None:
+        """End the operator as a kubelet does; killed when that takes too long."""
+        child, self._stopping = self._child, True
+        if child is None:
+            return
+        self.peak_mib = max(self.peak_mib, child.peak_mib())
+        child.kill(15)
+        if not child.over.wait(20):
+            child.kill()
+            child.over.wait(20)
+            self.deaths.append(-9)
+
+    def kill(self) -> None:
+        """Kill the operator; another one starts."""
+        self._killed = True
+        if self._child is not None:
+            self.peak_mib = max(self.peak_mib, self._child.peak_mib())
+            self._child.kill()
+
+    def _ended(self, code: int) -> None:
+        if self._stopping:
+            return
+        if not self._killed:
+            self.deaths.append(code)
+        # The nursery's thread calls, and must go on to read while the next one starts.
+        threading.Timer(0 if self._killed else RESTART_SECONDS, self._restart).start()
+
+    def _restart(self) -> None:
+        if not self._stopping:
+            self.start()
+
+    def settle(self, expected: JSON, seconds: float = SETTLE_SECONDS) -> str:
+        """Wait until the namespace is as expected; the difference where it is not in time, else empty."""
+        deadline = time.monotonic() + seconds
+        while (found := snapshot(self.space)) != expected:
+            if time.monotonic() > deadline:
+                return difference(expected, found)
+            time.sleep(0.3)
+        return ""
+
+    def rest(self, done: Callable[[Space], bool], quiet: float = 3.0, seconds: float = SETTLE_SECONDS) -> JSON:
+        """Wait until something is true and then nothing changes and nothing is written for a while.
+
+        Raises:
+            AssertionError: not in time.
+        """
+        deadline = time.monotonic() + seconds
+        since, last = time.monotonic(), (snapshot(self.space), self.proxy.writes)
+        while True:
+            time.sleep(0.3)
+            now = (snapshot(self.space), self.proxy.writes)
+            if now != last or not done(self.space):
+                since, last = time.monotonic(), now
+            elif time.monotonic() - since > quiet:
+                return now[0]
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{self.space.name} is not at rest: {json.dumps(now[0], indent=1)[:4000]}")
+
+    def quiet(self, seconds: float = 1.0) -> str:
+        """Whether nothing is written for a while; what was written where that is not so."""
+        before = len(self.proxy.done)
+        time.sleep(seconds)
+        return "".join(f"{method} {path}: {status}\n" for _, method, path, status in self.proxy.done[before:])
+
+    def complaints(self) -> str:
+        """A traceback in the log, or an operator that ended by itself; empty where all was well."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        at = text.find("Traceback")
+        found = [f"the operator ended with {self.deaths}"] if self.deaths else []
+        found += [f"a traceback: {text[max(0, at - 500) : at + 3000]}"] if at >= 0 else []
+        return "\n".join(found)
