@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from devcluster.pod_schema import TARGET, text
 from llm_operator.api import KIND
+from llm_operator.api.crd import custom_resource_definition
 from tests.cluster.helpers import Space, llm
 from tests.operator_process import OperatorUnderTest
 from tests.waiting import eventually
@@ -21,7 +24,8 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.cluster
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "pods.md"
-numbers = itertools.count()
+TOOLS = ("--no-leader-elect", "--no-gpu-inventory", "--model-tools-image", "tools:1")
+numbers, tools_numbers = itertools.count(), itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,19 @@ def plane(cluster_control_plane: ControlPlane) -> ControlPlane:
 @pytest.fixture(scope="module")
 def operator(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorUnderTest]:
     log = tmp_path_factory.mktemp("operator") / "log"
-    with OperatorUnderTest(plane.kubeconfig, log=log) as process:
+    spaces = [f"pod-template-{number}" for number in range(20)]
+    with OperatorUnderTest(plane.kubeconfig, *spaces, log=log) as process:
+        process.wait_ready()
+        yield process
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def with_tools(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorUnderTest]:
+    """An operator that makes Jobs; nobody runs them."""
+    log = tmp_path_factory.mktemp("tools") / "log"
+    spaces = [f"tools-template-{number}" for number in range(5)]
+    with OperatorUnderTest(plane.kubeconfig, *spaces, arguments=TOOLS, log=log) as process:
         process.wait_ready()
         yield process
     assert "Traceback" not in log.read_text()
@@ -42,6 +58,14 @@ def operator(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def space(plane: ControlPlane) -> Space:
     return Space(plane, f"pod-template-{next(numbers)}")
+
+
+@pytest.fixture
+def tools_space(plane: ControlPlane) -> Space:
+    space = Space(plane, f"tools-template-{next(tools_numbers)}")
+    body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    space.create({"metadata": {"name": "models"}, "spec": body}, "PersistentVolumeClaim")
+    return space
 
 
 def test_the_table_is_what_the_api_server_serves(control_plane: ControlPlane) -> None:
@@ -83,6 +107,91 @@ def test_what_pod_security_refuses_leaves_what_serves(operator: OperatorUnderTes
     assert after is not None
     assert after["spec"] == before["spec"]
     assert space.condition("demo", "Available")[0] == "True"
+
+
+def test_what_the_operator_owns_is_refused_at_admission(plane: ControlPlane, space: Space) -> None:
+    """By the API server alone: no operator runs in this test."""
+    owned = {"spec": {"nodeSelector": {"a": "b"}, "containers": [{"name": "engine", "args": ["--port=1"]}]}}
+    for spec, path in (
+        ({"podTemplate": owned}, "spec.podTemplate"),
+        ({"tools": {"podTemplate": {"spec": {"restartPolicy": "Never"}}}}, "spec.tools.podTemplate"),
+        (
+            {"webUI": {"podTemplate": {"metadata": {"labels": {"llm-operator.dev/chat": "x"}}}}},
+            "spec.webUI.podTemplate",
+        ),
+    ):
+        with pytest.raises(ApiError, match=path):
+            space.create(llm("owned", **spec))
+    with pytest.raises(ApiError) as refused:
+        space.create(llm("owned", podTemplate=owned))
+    assert "spec.podTemplate.spec.nodeSelector" in str(refused.value)
+    assert "use spec.nodeSelector" in str(refused.value)
+    assert "spec.podTemplate.spec.containers[0].args" in str(refused.value)
+
+
+def test_cel_sees_nothing_that_the_schema_does_not_declare(plane: ControlPlane) -> None:
+    """Why names of volumes and variables are judged by the operator: a rule over them cannot be installed."""
+    rule = {"rule": "!has(self.volumes)", "message": "no"}
+    body = copy.deepcopy(custom_resource_definition())
+    properties = body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    properties["podTemplate"]["properties"]["spec"]["x-kubernetes-validations"].append(rule)
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/llmdeployments.llm-operator.dev"
+    live = plane.request("GET", path)
+    with pytest.raises(ApiError, match="undefined field 'volumes'"):
+        plane.request("PUT", f"{path}?dryRun=All", {**live, "spec": body["spec"]})
+
+
+def test_the_jobs_have_the_overlay_of_the_tools(with_tools: OperatorUnderTest, tools_space: Space) -> None:
+    space = tools_space
+    overlay = {
+        "metadata": {"labels": {"cost-center": "platform"}},
+        "spec": {"volumes": [{"name": "own", "emptyDir": {}}], "schedulerName": "default-scheduler"},
+    }
+    space.create(llm("fetched", cache={"claimName": "models"}, tools={"podTemplate": overlay}))
+    eventually(lambda: space.names("Job"), why=lambda: f"a Job is made: {space.condition('fetched', 'Ready')}")
+    (name,) = space.names("Job")
+    job = space.get("Job", name)
+    assert job is not None
+    template = job["spec"]["template"]
+    assert template["metadata"]["labels"]["cost-center"] == "platform"
+    assert {"own", "model"} <= {volume["name"] for volume in template["spec"]["volumes"]}
+
+
+def test_a_refused_overlay_of_the_tools_makes_no_job(with_tools: OperatorUnderTest, tools_space: Space) -> None:
+    space = tools_space
+    overlay = {"spec": {"dnsPolicy": "Sometimes"}}
+    space.create(llm("refused", cache={"claimName": "models"}, tools={"podTemplate": overlay}))
+    reason, message = stalled(space, "refused")
+    assert reason == "PodTemplateRefused"
+    assert "spec.tools.podTemplate.spec.dnsPolicy" in message
+    assert space.names("Job") == set()
+
+
+def test_the_page_has_an_overlay_of_its_own_and_a_refused_one_touches_nothing(
+    operator: OperatorUnderTest, space: Space
+) -> None:
+    overlay = {"spec": {"tolerations": [{"key": "gpu", "operator": "Exists"}], "nodeSelector": {"type": "virtual"}}}
+    space.create(llm("paged", webUI={}))
+    eventually(lambda: space.condition("paged", "WebUIReady")[0] == "True" and space.is_ready("paged"))
+    engine, page = space.get("Deployment", "paged"), space.get("Deployment", "paged-chat")
+    bad = {"containers": [{"name": "chat", "securityContext": {"runAsUser": -1}}]}
+    space.patch("paged", {"spec": {"webUI": {"podTemplate": {"spec": bad}}}})
+    eventually(lambda: space.condition("paged", "WebUIReady")[1] == "PodTemplateRefused")
+    assert "spec.webUI.podTemplate.spec.containers[0].securityContext" in space.condition("paged", "WebUIReady")[2]
+    assert space.is_ready("paged")
+    for before, name in ((engine, "paged"), (page, "paged-chat")):
+        after = space.get("Deployment", name)
+        assert before is not None
+        assert after is not None
+        assert after["spec"] == before["spec"]
+    space.patch("paged", {"spec": {"webUI": {"podTemplate": {"spec": {**overlay["spec"], "containers": None}}}}})
+
+    def rolled() -> bool:
+        live = space.get("Deployment", "paged-chat")
+        return live is not None and live["spec"]["template"]["spec"].get("nodeSelector") == {"type": "virtual"}
+
+    eventually(rolled, why=lambda: str(space.condition("paged", "WebUIReady")))
+    assert space.get("Deployment", "paged")["spec"] == engine["spec"]  # type: ignore[index]
 
 
 def test_the_example_of_the_docs_is_served(operator: OperatorUnderTest, space: Space) -> None:

@@ -99,7 +99,9 @@ def _object(flat: Schema, definitions: dict[str, Schema], path: str) -> Schema:
     if flat.get(OPAQUE):
         if "maxProperties" not in flat:
             raise SchemaError(f"{path}: an opaque object without maxProperties")
-        return {OPAQUE: True, "maxProperties": flat["maxProperties"]}
+        # What it declares is a structural schema already.
+        declared = {"properties": flat["properties"]} if "properties" in flat else {}
+        return {OPAQUE: True, "maxProperties": flat["maxProperties"], **declared}
     if "properties" not in flat:
         return _map(flat, definitions, path)
     properties = {}

@@ -20,7 +20,7 @@ from llm_operator.api.base import (
 )
 from llm_operator.api.cache import CacheSpec
 from llm_operator.api.model import EngineSpec, ModelSpec
-from llm_operator.api.overlay import PodTemplate, ToolsSpec
+from llm_operator.api.overlay import EnginePodTemplate, ToolsSpec
 from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resources import Resources
 from llm_operator.api.web import WebUI
@@ -227,7 +227,7 @@ class LLMDeploymentSpec(ApiModel):
     web_ui: WebUI | None = Field(
         default=None, alias="webUI", description="A chat page in front of the engine. Default: none."
     )
-    pod_template: PodTemplate | None = Field(
+    pod_template: EnginePodTemplate | None = Field(
         default=None,
         description="Merged into the engine's pod template as a strategic merge patch: labels, volumes, sidecars and "
         "others. See docs/pods.md.",

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from llm_operator.api.base import WHOLE, ApiModel, Rule, SecretKeyReference
 from llm_operator.api.model import ImageReference
+from llm_operator.api.overlay import ChatPodTemplate
 from llm_operator.api.resources import Resources
 
 UserName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._@+][-A-Za-z0-9._@+]*$")]
@@ -41,4 +42,7 @@ class WebUI(ApiModel):
     resources: Resources = Field(
         default_factory=Resources,
         description="CPU and memory of the page. Default: requests of 100m and 256Mi, a limit of 1Gi.",
+    )
+    pod_template: ChatPodTemplate | None = Field(
+        default=None, description="Merged into the page's pods as a strategic merge patch. See docs/pods.md."
     )

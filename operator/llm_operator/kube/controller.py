@@ -223,11 +223,16 @@ class Controller:
     ) -> tuple[dict[Role, Trouble], Decision]:
         """Carry out a decision: the first refused write of each role, and the decision with what is left to write."""
         blocked: dict[Role, Trouble] = {}
-        refused = await self._trials.refusal(key, resource, decision.tried())
+        refused = await self._trials.refusal(key, resource, decision.tried("engine"))
         if refused is not None:
             return {"engine": refused}, dataclasses.replace(decision, deletes=())
+        refused = await self._trials.refusal(key, resource, decision.tried("chat"))
+        if refused is not None:
+            blocked["chat"] = refused
         left: list[Apply] = []
         for apply in decision.applies:
+            if apply.role == "chat" and refused is not None:
+                continue
             trouble = await self._apply(key, apply)
             if trouble is not None:
                 blocked.setdefault(apply.role, trouble)

@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from llm_operator.api.overlay import without_nulls_inside
+from llm_operator.api.overlay_owned import OverlayChild
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.workqueue import Key
-from llm_operator.manifests.common import compact_json
-from llm_operator.manifests.overlay import in_words_of_overlay
+from llm_operator.manifests.common import LABEL_CHAT, compact_json
+from llm_operator.manifests.overlay import FIELDS, in_words_of_overlay, overlay_of
 from llm_operator.reconcile.diagnose import Trouble
 
 JSON = dict[str, Any]
 log = logging.getLogger("llm_operator.trial")
 
-FIELDS = {"Deployment": "spec.podTemplate", "Job": "spec.tools.podTemplate"}
 MOST_REMEMBERED = 4096
 
 
@@ -37,11 +37,11 @@ class Trials:
         Raises:
             ApiError: the API server failed; the key is to be tried again.
         """
-        for body, overlay in _with_overlay(resource, bodies):
+        for body, child, overlay in _with_overlay(resource, bodies):
             name = hashlib.sha256(compact_json([key, body]).encode()).hexdigest()
             if name in self._accepted:
                 continue
-            message = await self._tried(body, overlay)
+            message = await self._tried(body, child, overlay)
             if message is not None:
                 return Trouble("PodTemplateRefused", message, stalled=True)
             if len(self._accepted) >= MOST_REMEMBERED:
@@ -49,8 +49,8 @@ class Trials:
             self._accepted[name] = None
         return None
 
-    async def _tried(self, body: JSON, overlay: JSON) -> str | None:
-        field, template = FIELDS[body["kind"]], body["spec"]["template"]
+    async def _tried(self, body: JSON, child: OverlayChild, overlay: JSON) -> str | None:
+        field, template = FIELDS[child], body["spec"]["template"]
         try:
             await self._client.apply(body, force=True, dry_run=True)
         except ApiError as error:
@@ -66,12 +66,18 @@ class Trials:
         return None
 
 
-def _with_overlay(resource: LLMDeployment, bodies: Iterable[JSON]) -> Iterator[tuple[JSON, JSON]]:
-    overlays = {"Deployment": resource.spec.pod_template, "Job": resource.spec.tools.pod_template}
+def _with_overlay(resource: LLMDeployment, bodies: Iterable[JSON]) -> Iterator[tuple[JSON, OverlayChild, JSON]]:
     for body in bodies:
-        overlay = overlays.get(body["kind"])
-        if overlay:
-            yield body, without_nulls_inside(overlay)
+        child = _child_of(body)
+        overlay = overlay_of(resource.spec, child) if child is not None else None
+        if child is not None and overlay:
+            yield body, child, without_nulls_inside(overlay)
+
+
+def _child_of(body: JSON) -> OverlayChild | None:
+    if body["kind"] == "Deployment":
+        return "chat" if LABEL_CHAT in body["metadata"]["labels"] else "engine"
+    return "tool" if body["kind"] == "Job" else None
 
 
 def _pod_of(body: JSON) -> JSON:

@@ -8,14 +8,14 @@ from typing import Any
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.web import WebUI
-from llm_operator.manifests.common import JSON, LABEL_CHAT, LABEL_MANAGED_BY, MANAGER, metadata
+from llm_operator.manifests.common import JSON, LABEL_CHAT, LABEL_MANAGED_BY, MANAGER, PAGE_PORT, metadata
+from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.restart import restart_of, with_restart
 from llm_operator.manifests.service import PORT, endpoint
 from llm_operator.manifests.tools import ToolSettings
 
 ROLE = "chat"
 CONTAINER = "chat"
-PAGE_PORT = 8080
 CONTEXT_FLAGS = ("--session-len", "--max-model-len")
 """The engines' own names for the longest prompt plus answer (LMDeploy 0.18.0, vLLM 0.33.0)."""
 # The server's Python and gradio take 140 MiB; conversations live in the browsers.
@@ -100,7 +100,7 @@ def _deployment(
     }
     if resource.spec.image_pull_secrets:
         pod["imagePullSecrets"] = [secret.to_json() for secret in resource.spec.image_pull_secrets]
-    pods = {"metadata": {"labels": _labels(resource)}, "spec": pod}
+    pods = merged({"metadata": {"labels": _labels(resource)}, "spec": pod}, page.pod_template)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

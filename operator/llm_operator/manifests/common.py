@@ -27,6 +27,9 @@ ANNOTATION_GUARD = "llm-operator.dev/guard"
 ANNOTATION_MODEL = "llm-operator.dev/model"
 """On a pod template: the prepared model that it mounts; absent where nothing was prepared."""
 
+PAGE_PORT = 8080
+"""Port of the chat page's container."""
+
 JSON = dict[str, Any]
 
 SPECS_REMEMBERED = 64

@@ -24,7 +24,7 @@ from llm_operator.manifests.common import (
 )
 from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
 from llm_operator.manifests.model_volume import Prepared, model_path
-from llm_operator.manifests.overlay import check_overlays
+from llm_operator.manifests.overlay import check_overlay
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
 from llm_operator.manifests.restart import check_restart, with_restart
 from llm_operator.manifests.service import service
@@ -65,6 +65,8 @@ class Decision:
     deletes: tuple[Delete, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     """Why the spec cannot be served; what served before is left as it is."""
+    page_refusals: tuple[Refusal, ...] = ()
+    """Why the chat page cannot be made; a page that is there is left as it is."""
     held: bool = False
     """Nothing is rendered: the plan does not fit, or is still being made, or the model is not there yet."""
     preparation: Preparation | None = None
@@ -74,10 +76,10 @@ class Decision:
     trial: JSON | None = None
     """A Deployment as it will be once the model is there: what of it would be refused is said before the Jobs run."""
 
-    def tried(self) -> tuple[JSON, ...]:
-        """Everything that the API server should be asked about before something is written."""
-        written = tuple(apply.body for apply in self.applies if apply.role == "engine")
-        return written if self.trial is None else (*written, self.trial)
+    def tried(self, role: Role) -> tuple[JSON, ...]:
+        """Everything of one role that the API server should be asked about before something is written."""
+        written = tuple(apply.body for apply in self.applies if apply.role == role)
+        return written if self.trial is None or role != "engine" else (*written, self.trial)
 
     @property
     def unwritten(self) -> bool:
@@ -91,6 +93,9 @@ def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools
     decision = Decision(refusals=unusable) if unusable else _engine(resource, observed, plan, tools)
     child = observed.deployment
     template = decision.template or (applied_template(child) if child is not None and _owns(resource, child) else None)
+    refusals = check_overlay(resource.spec, "chat")
+    if refusals:
+        return replace(decision, page_refusals=refusals)
     page = _page(resource, template, tools)
     if page is None:
         return decision
@@ -111,11 +116,13 @@ def _page(resource: LLMDeployment, template: JSON | None, tools: ToolSettings) -
 
 def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings) -> Decision:
     kept = kept_template(resource, observed.deployment)
+    refusals = check_overlay(resource.spec, "tool")
+    if kept is None:
+        refusals = (*check(resource.spec), *check_overlay(resource.spec, "engine"), *refusals)
+    if refusals:
+        return Decision(refusals=refusals)
     preparation: Preparation | None = None
     if kept is None:
-        refusals = (*check(resource.spec), *check_overlays(resource.spec))
-        if refusals:
-            return Decision(refusals=refusals)
         preparation = inspecting(resource, observed, tools)
         if preparation is not None:
             return _preparing(preparation)

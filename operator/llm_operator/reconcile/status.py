@@ -16,6 +16,7 @@ from llm_operator.api.status import (
     ProgressStatus,
     WebUIStatus,
 )
+from llm_operator.engines import Refusal
 from llm_operator.foreign import read_object
 from llm_operator.manifests.chat_page import page_endpoint
 from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYMENT, inputs_hash
@@ -121,7 +122,7 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
         _planned(situation),
         *(Finding(*entry) for entry in stage_findings(situation.decision.preparation, _prepared(situation))),
         _available(progress),
-        *page_findings(situation.resource, situation.observed, situation.page_blocked),
+        *page_findings(situation.resource, situation.observed, _page_trouble(situation)),
     )
 
 
@@ -151,11 +152,23 @@ def _current_pods(situation: Situation) -> list[Pod]:
     return pods if template is None else [pod for pod in pods if pod.restarted_at == restart_of(template)]
 
 
+def _refused(refusals: tuple[Refusal, ...]) -> Trouble | None:
+    if not refusals:
+        return None
+    text = "; ".join(f"{refusal.field}: {refusal.message}" for refusal in refusals)
+    return Trouble(refusals[0].reason, text, stalled=True)
+
+
+def _page_trouble(situation: Situation) -> Trouble | None:
+    """Why the chat page is not, or not any more, written as the object asks."""
+    return _refused(situation.decision.page_refusals) or situation.page_blocked
+
+
 def _trouble(situation: Situation) -> Trouble | None:
     decision, plan = situation.decision, situation.plan
-    if decision.refusals:
-        text = "; ".join(f"{refusal.field}: {refusal.message}" for refusal in decision.refusals)
-        return Trouble(decision.refusals[0].reason, text, stalled=True)
+    refused = _refused(decision.refusals)
+    if refused is not None:
+        return refused
     if decision.held and plan.verdict == "DoesNotFit":
         return Trouble(plan.reason, plan.message, stalled=True)
     if situation.blocked is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from llm_operator.api import API_VERSION, KIND, InvalidResource
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.overlay import check_overlays, in_words_of_overlay
+from llm_operator.manifests.overlay import check_overlay, in_words_of_overlay
 from tests.unit.manifests.rendered import children_of, jobs_of
 
 JSON = dict[str, Any]
@@ -22,13 +22,17 @@ def parsed(overlay: JSON | None = None, tools: JSON | None = None, **spec: Any) 
 
 
 def template_of(resource: LLMDeployment) -> JSON:
-    assert check_overlays(resource.spec) == ()
+    assert check_overlay(resource.spec, "engine") == ()
     template: JSON = children_of(resource)[0]["spec"]["template"]
     return template
 
 
 def engine(**fields: Any) -> JSON:
     return {"spec": {"containers": [{"name": "engine", **fields}]}}
+
+
+def fetcher(**fields: Any) -> JSON:
+    return {"spec": {"initContainers": [{"name": "fetch", **fields}]}}
 
 
 def test_an_empty_overlay_changes_nothing() -> None:
@@ -102,12 +106,10 @@ REFUSED: dict[str, tuple[JSON, str]] = {
     "unknown field": ({"spec": {"afinity": {}}}, ".spec.afinity"),
     "unknown field of a container": (engine(imagePulPolicy="Always"), ".spec.containers[0].imagePulPolicy"),
     "wrong kind": ({"spec": {"volumes": {"name": "a"}}}, ".spec.volumes"),
+    "command of an init container": (fetcher(command=["sh"]), ".spec.initContainers[0].command"),
+    "image of an init container": (fetcher(image="other:1"), ".spec.initContainers[0].image"),
     "text for a number": (engine(livenessProbe={"failureThreshold": "3"}), ".spec.containers[0].livenessProbe"),
     "entry without its key": ({"spec": {"containers": [{"image": "a"}]}}, ".spec.containers[0]"),
-    "command": (engine(command=["sh"]), ".spec.containers[0].command"),
-    "args": (engine(args=["--port=1"]), ".spec.containers[0].args"),
-    "image": (engine(image="other:1"), ".spec.containers[0].image"),
-    "ports": (engine(ports=[{"containerPort": 9}]), ".spec.containers[0].ports"),
     "variable": (engine(env=[{"name": "HF_HOME", "value": "/x"}]), ".spec.containers[0].env[0].name"),
     "device": (engine(env=[{"name": "CUDA_VISIBLE_DEVICES", "value": "1"}]), ".spec.containers[0].env[0].name"),
     "gpus": (engine(resources={"limits": {"nvidia.com/gpu": 8}}), ".spec.containers[0].resources.limits"),
@@ -135,19 +137,40 @@ REFUSED: dict[str, tuple[JSON, str]] = {
         ".resources.limits[nvidia.com/gpu]",
     ),
     "init container named engine": ({"spec": {"initContainers": [{"name": "engine"}]}}, ".initContainers[0].name"),
+    "name": ({"metadata": {"name": "x"}}, ".metadata.name"),
+}
+
+AT_ADMISSION: dict[str, tuple[JSON, str]] = {
+    "command": (engine(command=["sh"]), ".spec.containers[0].command"),
+    "args": (engine(args=["--port=1"]), ".spec.containers[0].args"),
+    "image": (engine(image="other:1"), ".spec.containers[0].image"),
+    "ports": (engine(ports=[{"containerPort": 9}]), ".spec.containers[0].ports"),
     "own label": ({"metadata": {"labels": {"llm-operator.dev/deployment": "x"}}}, ".metadata.labels"),
     "recommended label": ({"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}, ".metadata.labels"),
     "own annotation": ({"metadata": {"annotations": {"llm-operator.dev/model": "x"}}}, ".metadata.annotations"),
-    "name": ({"metadata": {"name": "x"}}, ".metadata.name"),
     "node selector": ({"spec": {"nodeSelector": {"a": "b"}}}, ".spec.nodeSelector"),
     "grace period": ({"spec": {"terminationGracePeriodSeconds": 1}}, ".spec.terminationGracePeriodSeconds"),
+    "token": ({"spec": {"automountServiceAccountToken": True}}, ".spec.automountServiceAccountToken"),
+    "container that is none": ({"spec": {"containers": ["engine"]}}, ".spec.containers[0]"),
+    "name that is none": ({"spec": {"containers": [{"name": 1}]}}, ".spec.containers[0].name"),
+    "label that is none": ({"metadata": {"labels": {"a": 1}}}, ".metadata.labels.a"),
 }
+
+
+@pytest.mark.parametrize("name", AT_ADMISSION)
+def test_what_a_schema_can_reach_is_refused_at_admission(name: str) -> None:
+    overlay, path = AT_ADMISSION[name]
+    with pytest.raises(InvalidResource) as refused:
+        parsed(overlay)
+    ((field, message),) = refused.value.errors
+    assert field == f"spec.podTemplate{path}"
+    assert message
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_the_operator_owns_is_refused_by_name(name: str) -> None:
     overlay, path = REFUSED[name]
-    (refusal,) = check_overlays(parsed(overlay).spec)
+    (refusal,) = check_overlay(parsed(overlay).spec, "engine")
     assert refusal.field.startswith("spec.podTemplate.")
     assert path in refusal.field
     assert refusal.reason in ("InvalidPodTemplate", "ConflictingPodTemplate")
@@ -155,7 +178,7 @@ def test_what_the_operator_owns_is_refused_by_name(name: str) -> None:
 
 
 def test_the_nearest_name_is_offered() -> None:
-    (refusal,) = check_overlays(parsed({"spec": {"afinity": {}}}).spec)
+    (refusal,) = check_overlay(parsed({"spec": {"afinity": {}}}).spec, "engine")
     assert "did you mean affinity?" in refusal.message
 
 

@@ -10,7 +10,8 @@ from llm_operator.manifests.pod import GUARD, pod_spec
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
-from tests.unit.reconcile.build import NOW, UID, applied, live, plan, resource, serving
+from llm_operator.reconcile.status import status_of
+from tests.unit.reconcile.build import NOW, UID, applied, live, plan, resource, serving, situation
 
 
 def kinds(decision: decide_module.Decision) -> list[str]:
@@ -175,3 +176,27 @@ def test_a_request_for_new_pods_changes_the_template_by_its_annotation_alone() -
     assert apply.body["spec"] == before["spec"]
     # Taken away again, it replaces nothing.
     assert decide(plain, applied(asked), plan(plain)).applies == ()
+
+
+def test_a_refused_overlay_of_the_page_leaves_engine_and_page_alone() -> None:
+    of = resource(webUI={})
+    seen = serving(of)
+    sidecar = {"name": "a", "image": "a", "ports": [{"containerPort": 8080}]}
+    changed = resource(webUI={"podTemplate": {"spec": {"containers": [sidecar]}}}, replicas=2)
+    decision = decide(changed, seen, plan(changed))
+    assert [refusal.field for refusal in decision.page_refusals] == [
+        "spec.webUI.podTemplate.spec.containers[0].ports[0].containerPort"
+    ]
+    assert decision.refusals == ()
+    assert {apply.role for apply in decision.applies} == {"engine"}
+    assert decision.deletes == ()
+    page = {entry.type: entry for entry in status_of(situation(changed, seen), NOW).conditions}["WebUIReady"]
+    assert (page.status, page.reason) == ("False", "ConflictingPodTemplate")
+
+
+def test_a_refused_overlay_of_the_jobs_is_told_also_while_the_engine_serves() -> None:
+    of = resource()
+    changed = resource(tools={"podTemplate": {"spec": {"afinity": {}}}})
+    decision = decide(changed, serving(of), plan(changed))
+    assert [refusal.field for refusal in decision.refusals] == ["spec.tools.podTemplate.spec.afinity"]
+    assert (decision.applies, decision.deletes) == ((), ())

@@ -4,8 +4,8 @@ What a pod template may hold, and by which key its lists are merged, is in `pod_
 `python -m devcluster.pod_schema` writes from the API server's own OpenAPI document.
 """
 
-from llm_operator.manifests.overlay.check import check_overlays
+from llm_operator.manifests.overlay.check import FIELDS, check_overlay, check_overlays, overlay_of
 from llm_operator.manifests.overlay.children import merged
 from llm_operator.manifests.overlay.paths import in_words_of_overlay
 
-__all__ = ["check_overlays", "in_words_of_overlay", "merged"]
+__all__ = ["FIELDS", "check_overlay", "check_overlays", "in_words_of_overlay", "merged", "overlay_of"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from llm_operator.api.overlay import without_nulls_inside
+from llm_operator.api.overlay_owned import INIT_CONTAINERS, OverlayChild, container_fields, instead
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import Refusal
+from llm_operator.engines import Refusal, guard
 from llm_operator.engines import lmdeploy as lmdeploy_engine
 from llm_operator.engines import vllm as vllm_engine
 from llm_operator.engines.common import (
@@ -19,104 +20,74 @@ from llm_operator.engines.common import (
     PORT_NAME,
     token_name,
 )
-from llm_operator.manifests.common import JSON
+from llm_operator.manifests.common import JSON, PAGE_PORT
 from llm_operator.manifests.overlay.table import DIRECTIVE, Problem, problems
 
-ENGINE = "engine"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the path that NCCL and vLLM open
-PREFIX = "llm-operator.dev/"
-_RECOMMENDED = tuple(
-    f"app.kubernetes.io/{name}" for name in ("name", "instance", "managed-by", "version", "component", "part-of")
-)
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 _HANDLERS = ("httpGet", "exec", "tcpSocket", "grpc")
-_OWN_FIELD = "the operator sets it"
 
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """What belongs to the operator in the pods of one kind of child.
+    """What belongs to the operator in the pods of one kind of child, beside what api.overlay_owned says.
 
     Attributes:
-        pod: fields of the pod's spec, each with what to use instead.
-        containers: names of the operator's containers and init containers.
+        child: whose pods they are.
         volumes: names of its volumes.
         variables: names of its environment variables, each with the reason.
         paths: directories that it mounts, each with whether a mount below it hides a part of it.
         port: port that its container listens on; None where it listens on none.
         gpu: resource that counts the GPUs.
+        resources: field that says CPU and memory of its container; None where the overlay may say them.
     """
 
-    pod: Mapping[str, str]
-    containers: frozenset[str]
+    child: OverlayChild
     volumes: frozenset[str]
     variables: Mapping[str, str]
     paths: Mapping[str, bool]
     port: int | None
     gpu: str
+    resources: str | None
 
 
-_POD: Mapping[str, str] = {
-    "nodeSelector": "use spec.nodeSelector",
-    "tolerations": "use spec.tolerations",
-    "imagePullSecrets": "use spec.imagePullSecrets",
-    "restartPolicy": _OWN_FIELD,
-    "enableServiceLinks": _OWN_FIELD,
-    "nodeName": "the scheduler chooses the node: use spec.nodeSelector or affinity",
-    "ephemeralContainers": "no pod template takes them: use `kubectl debug`",
-}
-_ENGINE_POD: Mapping[str, str] = {
-    **_POD,
-    "priorityClassName": "use spec.priorityClassName",
-    "runtimeClassName": "use spec.runtimeClassName",
-    "serviceAccountName": "use spec.serviceAccountName",
-    "serviceAccount": "use spec.serviceAccountName",
-    "automountServiceAccountToken": "it follows from spec.serviceAccountName",
-    "terminationGracePeriodSeconds": "use spec.drainTimeoutSeconds",
-    "activeDeadlineSeconds": "an engine has no end",
-}
-_TOOLS_POD: Mapping[str, str] = {
-    **_POD,
-    "automountServiceAccountToken": "the model tools need no token of the cluster",
-    "activeDeadlineSeconds": _OWN_FIELD,
-}
-_CONTAINER: Mapping[str, str] = {
-    "image": "use spec.engine.image; the model tools' image is a value of the chart",
-    "command": _OWN_FIELD,
-    "args": "the operator sets them: use spec.engine.extraArgs",
-    "ports": "the operator sets them: a further port belongs to a further container",
-    "restartPolicy": _OWN_FIELD,
-    "terminationMessagePath": "the operator reads there why a container ended",
-    "terminationMessagePolicy": "the operator reads there why a container ended",
-}
 _GIVEN_BY_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 
 
+FIELDS: Mapping[OverlayChild, str] = {
+    "engine": "spec.podTemplate",
+    "tool": "spec.tools.podTemplate",
+    "chat": "spec.webUI.podTemplate",
+}
+"""JSON path of each overlay in the object."""
+
+
+def overlay_of(spec: LLMDeploymentSpec, child: OverlayChild) -> JSON | None:
+    """The overlay of a child's pods; None without one."""
+    if child == "engine":
+        return spec.pod_template
+    if child == "tool":
+        return spec.tools.pod_template
+    return spec.web_ui.pod_template if spec.web_ui is not None else None
+
+
 def check_overlays(spec: LLMDeploymentSpec) -> tuple[Refusal, ...]:
-    """Everything that is wrong with the overlays of an object, without a cluster; empty where there is none."""
-    refusals: list[Refusal] = []
-    for field, overlay, owned in (
-        ("spec.podTemplate", spec.pod_template, _engine(spec)),
-        ("spec.tools.podTemplate", spec.tools.pod_template, _tools(spec)),
-    ):
-        if overlay:
-            refusals += check_overlay(field, without_nulls_inside(overlay), owned)
-    return tuple(refusals)
+    """Everything that is wrong with the overlays of all children."""
+    return tuple(refusal for child in FIELDS for refusal in check_overlay(spec, child))
 
 
-def check_overlay(field: str, overlay: JSON, owned: Owned) -> list[Refusal]:
-    """Everything that is wrong with one overlay.
-
-    Args:
-        field: its JSON path in the object.
-        overlay: what the user gave.
-        owned: what belongs to the operator.
-    """
-    malformed = [_refusal("InvalidPodTemplate", field, problem) for problem in problems(overlay)]
+def check_overlay(spec: LLMDeploymentSpec, child: OverlayChild) -> tuple[Refusal, ...]:
+    """Everything that is wrong with the overlay of a child, without a cluster; empty where there is none."""
+    given, field = overlay_of(spec, child), FIELDS[child]
+    if not given:
+        return ()
+    overlay = without_nulls_inside(given)
+    malformed = tuple(_refusal("InvalidPodTemplate", field, problem) for problem in problems(overlay))
     if malformed:
         # What is not even a pod template has no parts that could belong to anybody.
         return malformed
-    return [_refusal("ConflictingPodTemplate", field, problem) for problem in _conflicts(overlay, owned)]
+    conflicts = _conflicts(overlay, _OWNED[child](spec))
+    return tuple(_refusal("ConflictingPodTemplate", field, problem) for problem in conflicts)
 
 
 def _refusal(reason: str, field: str, problem: Problem) -> Refusal:
@@ -131,14 +102,14 @@ def _engine(spec: LLMDeploymentSpec) -> Owned:
     variables |= {variable.name: "spec.engine.env has a variable of that name" for variable in spec.engine.env}
     variables[token_name(spec.model)] = "use spec.model.credentials"
     return Owned(
-        pod=_ENGINE_POD,
-        containers=frozenset({ENGINE, "fetch", "trust"}),
-        volumes=frozenset({"shm", "cache", "model", "scratch", "trust", "trust-bundle", "chat-template"}),
+        child="engine",
+        volumes=frozenset({"shm", "cache", "model", "scratch", "guard", "trust", "trust-bundle", "chat-template"}),
         variables=variables,
         # A volume below the cache is how one of its directories is kept between pods.
-        paths={MODEL_MOUNT: True, SHARED_MEMORY: True, CACHE_PATH: False, "/tmp": False},  # noqa: S108
+        paths={MODEL_MOUNT: True, SHARED_MEMORY: True, guard.FOLDER: True, CACHE_PATH: False, "/tmp": False},  # noqa: S108
         port=engine.PORT,
         gpu=spec.gpu.resource_name,
+        resources="spec.resources",
     )
 
 
@@ -149,14 +120,33 @@ def _tools(spec: LLMDeploymentSpec) -> Owned:
     variables[token_name(spec.model)] = "use spec.model.credentials"
     paths = ("/models", "/source", "/tools", "/calibration", SHARED_MEMORY)
     return Owned(
-        pod=_TOOLS_POD,
-        containers=frozenset({"tool", "install", "trust"}),
+        child="tool",
         volumes=frozenset({"model", "source", "tools", "calibration", "shm", "tmp", "trust", "trust-bundle"}),
         variables=variables,
         paths={**dict.fromkeys(paths, True), "/tmp": False},  # noqa: S108
         port=None,
         gpu=spec.gpu.resource_name,
+        resources=None,
     )
+
+
+def _chat(spec: LLMDeploymentSpec) -> Owned:
+    return Owned(
+        child="chat",
+        volumes=frozenset({"tmp"}),
+        variables={
+            "OPENAI_API_KEY": "use spec.engine.apiKey",
+            "CHAT_PAGE_PASSWORD": "use spec.webUI.password",
+        },
+        # The page's temporary files lie below it.
+        paths={"/tmp": False},  # noqa: S108
+        port=PAGE_PORT,
+        gpu=spec.gpu.resource_name,
+        resources="spec.webUI.resources",
+    )
+
+
+_OWNED: Mapping[OverlayChild, Callable[[LLMDeploymentSpec], Owned]] = {"engine": _engine, "tool": _tools, "chat": _chat}
 
 
 def _conflicts(overlay: JSON, owned: Owned) -> Iterator[Problem]:
@@ -164,9 +154,6 @@ def _conflicts(overlay: JSON, owned: Owned) -> Iterator[Problem]:
         yield Problem(path, f"{part} holds what the operator needs, so that it cannot be replaced as a whole")
     yield from _metadata(overlay.get("metadata") or {})
     spec = overlay.get("spec") or {}
-    for name in spec:
-        if name in owned.pod:
-            yield Problem(f".spec.{name}", f"not part of the overlay: {owned.pod[name]}; remove it here")
     for place, volume in enumerate(spec.get("volumes") or []):
         if volume["name"] in owned.volumes:
             text = f"the operator has a volume {volume['name']!r}: choose another name"
@@ -174,7 +161,7 @@ def _conflicts(overlay: JSON, owned: Owned) -> Iterator[Problem]:
     for kind in ("initContainers", "containers"):
         for place, container in enumerate(spec.get(kind) or []):
             path = f".spec.{kind}[{place}]"
-            if container["name"] in owned.containers:
+            if container["name"] in (owned.child, *INIT_CONTAINERS[owned.child]):
                 yield from _own_container(container, kind, path, owned)
             else:
                 yield from _further_container(container, path, owned)
@@ -201,32 +188,27 @@ def _directives(overlay: JSON) -> Iterator[tuple[str, str]]:
 
 
 def _metadata(metadata: JSON) -> Iterator[Problem]:
-    for name, value in metadata.items():
-        if name not in ("labels", "annotations"):
-            if name != DIRECTIVE:
-                yield Problem(f".metadata.{name}", "only labels and annotations can be given: remove it")
-            continue
-        for key in value:
-            if key.startswith(PREFIX) or (name == "labels" and key in _RECOMMENDED):
-                yield Problem(f".metadata.{name}[{key}]", "the operator sets it: choose another key")
+    for name in metadata:
+        if name not in ("labels", "annotations", DIRECTIVE):
+            yield Problem(f".metadata.{name}", "only labels and annotations can be given: remove it")
 
 
 def _own_container(container: JSON, kind: str, path: str, owned: Owned) -> Iterator[Problem]:
     name = container["name"]
-    if (name in (ENGINE, "tool")) != (kind == "containers"):
+    if (name == owned.child) != (kind == "containers"):
         yield Problem(f"{path}.name", f"the operator has a container {name!r} elsewhere: choose another name")
         return
-    for field, instead in _CONTAINER.items():
+    for field, text in container_fields(owned.child).items():
         if field in container:
-            yield Problem(f"{path}.{field}", f"not part of the overlay: {instead}; remove it here")
+            yield Problem(f"{path}.{field}", instead(text))
     for place, variable in enumerate(container.get("env") or []):
         if variable["name"] in owned.variables:
             text = f"{variable['name']}: {owned.variables[variable['name']]}; remove it here"
             yield Problem(f"{path}.env[{place}].name", text)
     yield from _hooks(container, path)
-    for bound, resource in _amounts(container) if name == ENGINE else ():
+    for bound, resource in _amounts(container) if name == owned.child and owned.resources else ():
         if resource in _GIVEN_BY_RESOURCES:
-            yield Problem(f"{path}.resources.{bound}[{resource}]", f"use spec.resources.{bound}")
+            yield Problem(f"{path}.resources.{bound}[{resource}]", f"use {owned.resources}.{bound}")
     yield from _gpus(container, path, owned)
     yield from _mounts(container, path, owned)
 
@@ -245,9 +227,11 @@ def _further_container(container: JSON, path: str, owned: Owned) -> Iterator[Pro
     for place, port in enumerate(container.get("ports") or []):
         here = f"{path}.ports[{place}]"
         if owned.port is not None and port["containerPort"] == owned.port:
-            yield Problem(f"{here}.containerPort", f"the engine listens on port {owned.port}: choose another port")
+            yield Problem(
+                f"{here}.containerPort", f"the {owned.child} listens on port {owned.port}: choose another port"
+            )
         if owned.port is not None and port.get("name") == PORT_NAME:
-            text = f"the Service and the probes find the engine by the port's name {PORT_NAME!r}: choose another name"
+            text = f"the Service and the probes find the {owned.child} by the name {PORT_NAME!r}: choose another name"
             yield Problem(f"{here}.name", text)
     yield from _gpus(container, path, owned)
 
