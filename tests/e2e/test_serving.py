@@ -83,7 +83,9 @@ def lmdeploy(space: Space) -> Iterator[str]:
 
 def test_lmdeploy_answers(space: Space, lmdeploy: str) -> None:
     assert SENTENCE in space.chat(lmdeploy)
-    assert SENTENCE in space.command_line("chat", lmdeploy, "-m", "hello", "--temperature", "0", "--max-tokens", "32")
+    options = ("-m", "hello", "--temperature", "0", "--max-tokens", "32")
+    assert SENTENCE in space.command_line("chat", lmdeploy, *options)
+    assert SENTENCE in space.command_line("chat", lmdeploy, *options, "--port-forward")
 
 
 def test_an_upgrade_and_a_restart_of_the_operator_change_no_pod(space: Space, lmdeploy: str) -> None:
@@ -167,6 +169,9 @@ def test_vllm_answers_and_deletion_finishes_the_stream_and_leaves_nothing(space:
     space.ready("tiny-vllm", 360)
     assert SENTENCE in space.chat("tiny-vllm")
     said = space.command_line("chat", "tiny-vllm", "-m", "hello", "--temperature", "0", "--max-tokens", "32")
+    load = ("-c", "1,2", "--requests", "3", "--prompt-tokens", "32", "--output-tokens", "8", "-o", "json")
+    for level in json.loads(space.command_line("bench", "tiny-vllm", *load))["levels"]:
+        assert (level["requests"], level["failed"], level["outputTokens"]) == (3, 0, 24), level
     assert SENTENCE in said
 
     def end(name: str) -> None:
@@ -222,4 +227,13 @@ def test_an_api_key_guards_the_engine_and_not_the_probes(space: Space) -> None:
     space.ready("guarded")
     with pytest.raises(Exception, match=r"401|Unauthorized|provide credentials"):
         space.chat("guarded")
+    options = ("-m", "hello", "--temperature", "0", "--max-tokens", "32")
+    assert SENTENCE in space.command_line("chat", "guarded", *options)
+    load = ("-c", "2", "--requests", "4", "--prompt-tokens", "32", "--output-tokens", "8", "-o", "json")
+    (level,) = json.loads(space.command_line("bench", "guarded", *load))["levels"]
+    assert (level["requests"], level["failed"], level["outputTokens"]) == (4, 0, 32), level
+    assert level["tokensCountedByEngine"]
+    space.kubectl("patch", "secret", "api-key", "-p", '{"stringData": {"token": "another"}}')
+    with pytest.raises(CommandError, match="guarded refuses the API key of the Secret api-key; if the Secret changed"):
+        space.command_line("chat", "guarded", *options)
     space.delete("guarded")

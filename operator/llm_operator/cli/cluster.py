@@ -22,6 +22,8 @@ CHUNK = 500
 TIMEOUT_SECONDS = (5, 30)
 """To connect, and between two bytes of an answer."""
 ANSWER_BYTES = 64 << 20
+MOST_CONNECTIONS = 256
+"""Kept open, as many as `bench` uses at a time."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MERGE_PATCH = "application/merge-patch+json"
 OBJECTS = f"apis/{GROUP}/{VERSION}"
@@ -52,13 +54,15 @@ class Cluster:
             "retries": False,
             "timeout": urllib3.Timeout(connect=TIMEOUT_SECONDS[0], read=TIMEOUT_SECONDS[1]),
             "headers": dict(access.headers),
+            "maxsize": MOST_CONNECTIONS,
         }
         if access.tls is not None:
             options["ssl_context"] = access.tls
             if access.server_name:
                 options |= {"assert_hostname": access.server_name, "server_hostname": access.server_name}
-        proxy = access.proxy or _environment_proxy(access.server)
-        self._pool = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+        self.proxy = access.proxy or _environment_proxy(access.server)
+        """URL of the HTTP proxy on the way; None: there is none."""
+        self._pool = urllib3.ProxyManager(self.proxy, **options) if self.proxy else urllib3.PoolManager(**options)
 
     def jobs(self, namespace: str | None, selector: str) -> list[JSON]:
         """Jobs by label; of all namespaces where none is given.
@@ -197,7 +201,6 @@ class Cluster:
         Raises:
             BadInputError: the API server refuses, or cannot be reached.
         """
-        wait = urllib3.Timeout(connect=TIMEOUT_SECONDS[0], read=read_seconds or TIMEOUT_SECONDS[1])
         with self._told():
             answer = self._pool.request(
                 method,
@@ -206,13 +209,13 @@ class Cluster:
                 headers={**self.access.headers, **(headers or {})},
                 preload_content=False,
                 redirect=False,
-                timeout=wait,
+                timeout=urllib3.Timeout(connect=TIMEOUT_SECONDS[0], read=read_seconds or TIMEOUT_SECONDS[1]),
             )
         try:
             if answer.status >= 300:
                 with self._told():
                     said = answer.read(1 << 20).decode(errors="replace")
-                raise RequestRefusedError(what, answer.status, _message(said) or answer.reason or "")
+                raise RequestRefusedError(what, answer.status, refusal_text(said) or answer.reason or "")
             yield answer
         finally:
             answer.close()
@@ -269,13 +272,18 @@ def _refusal(status: int, said: str) -> str:
     return f"{status} {said}"
 
 
-def _message(body: str) -> str:
-    """The message of an API server's Status."""
+def refusal_text(body: str) -> str:
+    """The message in an API server's Status, or in an engine's error."""
     try:
-        status = read_json(body or "", limit=1 << 20)
+        said = read_json(body or "", limit=1 << 20)
     except UnreadableError:
         return body.strip()[:300] if body.isprintable() else ""
-    return str(status.get("message", "")) if isinstance(status, dict) else ""
+    for name in ("message", "error", "detail"):
+        found = said.get(name) if isinstance(said, dict) else None
+        found = found.get("message") if isinstance(found, dict) else found
+        if isinstance(found, str) and found:
+            return found
+    return ""
 
 
 def connect(kubeconfig: str | None, context: str | None) -> Cluster:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from llm_operator.cli.errors import BadInputError
-from llm_operator.cli.status import POD_LABEL
+from llm_operator.cli.pods import POD_LABEL
 from llm_operator.cli.where import add_where, connected
 
 LOG_BYTES = 16 << 20

@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "one object on one screen",
     "wait": "until it serves, or cannot",
     "chat": "talk to a served model",
+    "bench": "how fast it answers",
     "logs": "what its engines wrote",
     "explain": "what a reason means",
     "restart": "replace the pods",

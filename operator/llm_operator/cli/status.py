@@ -12,6 +12,7 @@ from typing import Any
 from llm_operator.cli.cluster import Cluster
 from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.listing import condition, model_of
+from llm_operator.cli.pods import POD_LABEL, is_ready
 from llm_operator.cli.table import aligned
 from llm_operator.cli.where import add_where, connected
 from llm_operator.foreign import read_json
@@ -19,7 +20,6 @@ from llm_operator.foreign import read_json
 JSON = dict[str, Any]
 
 METRICS_BYTES = 4 << 20
-POD_LABEL = "llm-operator.dev/deployment"
 _SHOWN = ("requests_running", "requests_waiting", "kv_cache_usage_ratio")
 
 
@@ -65,7 +65,7 @@ def gathered(cluster: Cluster, body: JSON) -> JSON:
             return otherwise
 
     pods = part(lambda: cluster.list("api/v1", "pods", namespace, f"{POD_LABEL}={name}"), [])
-    serves = any(_ready(pod) for pod in pods)
+    serves = any(is_ready(pod) for pod in pods)
     return {
         "name": name,
         "namespace": namespace,
@@ -81,11 +81,6 @@ def gathered(cluster: Cluster, body: JSON) -> JSON:
     }
 
 
-def _ready(pod: Mapping[str, Any]) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(entry.get("type") == "Ready" and entry.get("status") == "True" for entry in conditions)
-
-
 def pod_of(pod: Mapping[str, Any]) -> JSON:
     """Node, GPUs, restarts and the last end of a pod's engine."""
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
@@ -96,7 +91,7 @@ def pod_of(pod: Mapping[str, Any]) -> JSON:
         "name": pod["metadata"]["name"],
         "node": spec.get("nodeName"),
         "phase": status.get("phase"),
-        "ready": _ready(pod),
+        "ready": is_ready(pod),
         "gpus": sum(_gpus_of(container) for container in containers),
         "restarts": sum(int(entry.get("restartCount", 0)) for entry in engines),
         "lastEnd": f"{ended.get('reason', 'Ended')}, exit code {ended.get('exitCode')}, {ended.get('finishedAt')}"

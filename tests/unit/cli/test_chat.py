@@ -1,143 +1,21 @@
 """`kubectl llm chat` against a stand-in for the API server and the engine behind its proxy, in a pseudo-terminal too.
 
-The proxy itself is tested with both engines on the full node (tests/e2e/test_serving.py).
+Proxy and port-forward are tested with both engines on the full node (tests/e2e/test_serving.py).
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-import pty
-import select
 import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-JSON = dict[str, Any]
-COMMAND = Path(sys.executable).with_name("kubectl-llm")
-OBJECTS = "/apis/llm-operator.dev/v1alpha1/namespaces/team/llmdeployments"
-PROXY = "/api/v1/namespaces/team/services/qwen:http/proxy"
-
-
-def llm(name: str, **more: Any) -> JSON:
-    return {"metadata": {"namespace": "team", "name": name}, "spec": {}, **more}
-
-
-def available(status: str, reason: str) -> JSON:
-    return {
-        "status": {
-            "conditions": [{"type": kind, "status": status, "reason": reason} for kind in ("Available", "Ready")]
-        }
-    }
-
-
-class FakeHandler(BaseHTTPRequestHandler):
-    engine: FakeCluster
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Quiet."""
-
-    def do_GET(self) -> None:
-        body = self._answer(self.path.partition("?")[0])
-        text = json.dumps(body)
-        self.send_response(body.get("code", 200))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def _answer(self, path: str) -> JSON:
-        if path == f"{PROXY}/v1/models":
-            return {"object": "list", "data": [{"id": "m"}]}
-        objects = self.engine.objects
-        if path == OBJECTS:
-            return {"kind": "LLMDeploymentList", "metadata": {}, "items": list(objects.values())}
-        name = path.removeprefix(f"{OBJECTS}/")
-        missing = {"kind": "Status", "code": 404, "message": f'llmdeployments "{name}" not found'}
-        return objects.get(name, missing)
-
-    def do_POST(self) -> None:
-        assert self.path.startswith(f"{PROXY}/v1/chat/completions")
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.engine.asked.append(body)
-        question = body["messages"][-1]["content"]
-        if question == "refuse":
-            text = json.dumps({"object": "error", "message": "the prompt is too long"})
-            self.send_response(400)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text.encode())
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self._stream(question)
-
-    def _stream(self, question: str) -> None:
-        try:
-            if question == "think":
-                self._piece({"choices": [{"delta": {"reasoning_content": "hm"}}]})
-            for word in ("Hello ", "\x1b[2Jworld"):
-                self._piece({"choices": [{"delta": {"content": word}}]})
-            if question == "broken":
-                self._piece({"error": {"message": "out of memory"}})
-            if question == "cut":
-                self.close_connection = True
-                return
-            while question == "endless":
-                self._piece({"choices": [{"delta": {"content": "again "}}]})
-                time.sleep(0.02)
-            self._write(b"data: [DONE]\n\n")
-            self._write(b"")
-        except OSError:
-            self.engine.closed.set()
-
-    def _piece(self, value: JSON) -> None:
-        self._write(b"data: " + json.dumps(value).encode() + b"\n\n")
-
-    def _write(self, content: bytes) -> None:
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
-        self.wfile.flush()
-
-
-@dataclass
-class FakeCluster:
-    """Speaks for the API server, and the OpenAI API behind its proxy; the question decides what it answers."""
-
-    folder: Path
-    objects: dict[str, JSON] = field(default_factory=lambda: {"qwen": llm("qwen")})
-    asked: list[JSON] = field(default_factory=list)
-    closed: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        handler = type("Bound", (FakeHandler,), {"engine": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.server.server_port}"}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
-            "users": [{"name": "u", "user": {}}],
-        }
-        self.kubeconfig = self.folder / "kubeconfig"
-        self.kubeconfig.write_text(json.dumps(config))
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "NO_PROXY": "*", "COLUMNS": "80", "TERM": "dumb"}
+from tests.unit.cli.fake_cluster import FakeCluster, Terminal, available, llm, ran
 
 
 @pytest.fixture
@@ -148,27 +26,15 @@ def space(tmp_path: Path) -> Iterator[FakeCluster]:
     made.server.server_close()
 
 
-def ran(space: FakeCluster, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
-    """Exit code, standard output, standard error; no terminal."""
-    done = subprocess.run(
-        [str(COMMAND), *arguments],
-        env=space.environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.returncode, done.stdout, done.stderr
-
-
 def test_one_question_through_the_proxy(space: FakeCluster) -> None:
     code, output, errors = ran(space, "chat", "qwen", "-m", "hi", "--system", "be short", "--max-tokens", "5")
     assert (code, output, errors) == (0, "Hello \\x1b[2Jworld\n", "")
     (asked,) = space.asked
     system, question = {"role": "system", "content": "be short"}, {"role": "user", "content": "hi"}
-    assert asked == {"model": "m", "stream": True, "max_tokens": 5, "messages": [system, question]}
+    assert asked == {
+        **{"model": "m", "stream": True, "max_tokens": 5, "messages": [system, question]},
+        "stream_options": {"include_usage": True},
+    }
 
 
 def test_a_question_from_standard_input(space: FakeCluster) -> None:
@@ -203,40 +69,81 @@ def test_what_cannot_be_talked_to_is_said(space: FakeCluster) -> None:
     assert errors == ("kubectl llm chat: there is no LLMDeployment 'qwn' in namespace team; did you mean qwen?\n")
     space.objects["qwen"] = llm("qwen", **available("False", "NoReadyReplica"))
     assert "qwen does not serve: NoReadyReplica" in ran(space, "chat", "qwen", "-m", "hi")[2]
-    space.objects["keyed"] = llm("keyed", spec={"engine": {"apiKey": {"name": "secret", "key": "key"}}})
-    assert "keyed needs an API key" in ran(space, "chat", "keyed", "-m", "hi")[2]
 
 
-class Terminal:
-    """A command on a pseudo-terminal."""
+SECRET = "/api/v1/namespaces/team/secrets/keys"
+PODS = "/api/v1/namespaces/team/pods"
 
-    def __init__(self, space: FakeCluster, *arguments: str) -> None:
-        self.child, self.descriptor = pty.fork()
-        if self.child == 0:
-            # As a terminal starts a program: a test run under nohup, or in the background, has them ignored.
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.execve(COMMAND, [str(COMMAND), *arguments], space.environment)
-        self.seen = ""
 
-    def until(self, text: str) -> None:
-        end = time.monotonic() + 60
-        while text not in self.seen:
-            assert time.monotonic() < end, self.seen
-            if select.select([self.descriptor], [], [], 1)[0]:
-                try:
-                    self.seen += os.read(self.descriptor, 4096).decode()
-                except OSError as error:
-                    raise AssertionError(f"{text!r} never came: {self.seen}") from error
-        self.seen = self.seen.split(text, 1)[1]
+@pytest.fixture
+def keyed(space: FakeCluster) -> FakeCluster:
+    """An object with an API key, and its one pod."""
+    space.objects["qwen"] = llm("qwen", spec={"engine": {"apiKey": {"name": "keys", "key": "qwen"}}})
+    space.key = "sk-one"
+    space.answers[SECRET] = {"data": {"qwen": base64.b64encode(b"sk-one").decode()}}
+    pod = {
+        "metadata": {"name": "qwen-1"},
+        "spec": {"containers": [{"name": "engine", "ports": [{"name": "http", "containerPort": 8000}]}]},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    space.answers[PODS] = {"items": [pod], "metadata": {}}
+    return space
 
-    def say(self, text: str) -> None:
-        os.write(self.descriptor, text.encode())
 
-    def ended(self) -> int:
-        _, status = os.waitpid(self.child, 0)
-        os.close(self.descriptor)
-        return os.waitstatus_to_exitcode(status)
+def test_the_api_key_of_the_objects_secret_reaches_the_engine_by_a_port_forward(keyed: FakeCluster) -> None:
+    code, output, errors = ran(keyed, "chat", "qwen", "-m", "hi")
+    assert (code, output, errors) == (0, "Hello \\x1b[2Jworld\n", "")
+    assert set(keyed.keys) == {"Bearer sk-one"}
+    assert set(keyed.forwarded) == {f"{PODS}/qwen-1/portforward?ports=8000"}
+
+
+def test_a_long_question_and_a_long_answer_pass_a_port_forward(keyed: FakeCluster) -> None:
+    question = "word " * 13_000
+    assert ran(keyed, "chat", "qwen", stdin=question)[0] == 0
+    assert keyed.asked[0]["messages"][0]["content"] == question.strip()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"code": 403, "message": "no"}, "which you may not read in namespace team: ask for the right, or set LLM_API"),
+        ({"code": 404, "message": "no"}, "the Secret keys, which holds the API key of qwen, does not exist: create it"),
+        ({"data": {"other": "eA=="}}, "the Secret keys has no key 'qwen'; see spec.engine.apiKey"),
+        ({"data": {"qwen": "eA"}}, "the key 'qwen' of the Secret keys is not text"),
+        ({"data": {"qwen": "c2sKCg=="}}, "the Secret keys holds an API key that no HTTP header can hold"),
+        ({"data": {"qwen": "c2stdHdv"}}, "qwen refuses the API key of the Secret keys; if the Secret changed after"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_one_sentence(keyed: FakeCluster, answer: dict[str, Any], said: str) -> None:
+    keyed.answers[SECRET] = answer
+    code, output, errors = ran(keyed, "chat", "qwen", "-m", "hi")
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert said in errors
+
+
+def test_a_key_of_the_environment(keyed: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    keyed.answers[SECRET] = {"code": 403, "message": "no"}
+    monkeypatch.setenv("LLM_API_KEY", "sk-one")
+    assert ran(keyed, "chat", "qwen", "-m", "hi")[0] == 0
+    monkeypatch.setenv("LLM_API_KEY", "sk-two")
+    assert "refuses the API key of the environment variable LLM_API_KEY" in ran(keyed, "chat", "qwen", "-m", "hi")[2]
+
+
+def test_a_port_forward_that_is_refused_or_fails_is_one_sentence(keyed: FakeCluster) -> None:
+    keyed.forward_error = "connection refused"
+    assert ran(keyed, "chat", "qwen", "-m", "hi") == (
+        *(2, ""),
+        "kubectl llm chat: qwen does not answer through a port-forward: connection refused\n",
+    )
+    keyed.answers[PODS] = {"items": [], "metadata": {}}
+    assert "qwen has no ready pod" in ran(keyed, "chat", "qwen", "-m", "hi")[2]
+
+
+def test_a_port_forward_without_a_key(keyed: FakeCluster) -> None:
+    keyed.objects["qwen"] = llm("qwen")
+    keyed.key = None
+    assert ran(keyed, "chat", "qwen", "-m", "hi", "--port-forward")[0] == 0
+    assert keyed.keys == [None]
 
 
 def test_a_conversation_on_a_terminal(space: FakeCluster, tmp_path: Path) -> None:

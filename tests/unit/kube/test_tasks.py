@@ -16,7 +16,7 @@ from llm_operator.telemetry.metrics import TASK_FAILURES, Metrics
 
 PACKAGE = Path(llm_operator.__file__).parent
 STARTERS = {"create_task", "ensure_future", "Thread", "start_new_thread", "start_soon", "run_coroutine_threadsafe"}
-ALONE = {"modeltools/content.py", "modeltools/writeback.py"}
+ALONE = {"cli/threads.py", "modeltools/content.py", "modeltools/writeback.py"}
 """Threads of a container's own program, which its main thread joins."""
 
 
