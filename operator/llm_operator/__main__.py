@@ -8,17 +8,20 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import prometheus_client
 import uvloop
 
 from llm_operator import __version__
+from llm_operator.api.network import NetworkSpec
 from llm_operator.engines import newest_version
+from llm_operator.foreign import read_json
 from llm_operator.kube.connection import NoClusterError
 from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.operator_process import OperatorProcess, Options
 from llm_operator.kube.planner import ClusterPlanner
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 from llm_operator.telemetry import logs
 
 
@@ -47,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_tools(line)
     _add_page(line)
+    _add_network(line)
     line.add_argument("--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"], default="INFO")
     line.add_argument("--log-format", choices=["json", "text"], default="json")
     return line
@@ -101,6 +105,33 @@ def _add_page(line: argparse.ArgumentParser) -> None:
     group.add_argument("--web-pull-policy", choices=["IfNotPresent", "Always", "Never"], default="IfNotPresent")
 
 
+def _add_network(line: argparse.ArgumentParser) -> None:
+    """The NetworkPolicies of objects."""
+    group = line.add_argument_group("network policies")
+    group.add_argument(
+        "--network-policies",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="make NetworkPolicies for engines, chat pages and model tools; off: those that were made are removed",
+    )
+    group.add_argument(
+        "--network-policy-from",
+        type=_peers,
+        default=(),
+        metavar="JSON",
+        help="who reaches every engine and page, as the list `from` of a NetworkPolicy: the operator, scrapers",
+    )
+
+
+def _peers(text: str) -> tuple[dict[str, Any], ...]:
+    try:
+        told = read_json(text)
+        given = NetworkSpec.model_validate({"from": None if told == [] else told}, by_alias=True, by_name=False).from_
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not a list of peers of a NetworkPolicy: {error}") from None
+    return tuple(peer.to_peer() for peer in given or ())
+
+
 def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
     """What the command line says of the model tools."""
     return ToolSettings(
@@ -113,6 +144,7 @@ def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
         retention_seconds=chosen.cache_retention_seconds,
         web_image=chosen.web_image,
         web_pull_policy=chosen.web_pull_policy,
+        network=NetworkSettings(chosen.network_policies, chosen.network_policy_from),
     )
 
 

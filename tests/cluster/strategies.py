@@ -32,6 +32,8 @@ _MAP_KEYS = {
     ".webUI.resources.requests": _CONTAINER_RESOURCES,
     ".webUI.resources.limits": _CONTAINER_RESOURCES,
     ".weightQuantization.resources.limits": _CONTAINER_RESOURCES,
+    ".network.from[].podSelector.matchLabels": ["app", "kubernetes.io/metadata.name"],
+    ".network.from[].namespaceSelector.matchLabels": ["app", "kubernetes.io/metadata.name"],
 }
 _QUANTITIES = ["1", "0", "0.000", "500m", "0.001m", "2Gi", "20Gi", "1.5G", "16Ti", "999999999999999P", "8Pi", "9P"]
 _SMALL_LIST = 3
@@ -60,14 +62,26 @@ def _objects(schema: dict[str, Any], path: str) -> st.SearchStrategy[Json]:
         return st.dictionaries(st.sampled_from(_MAP_KEYS[path]), values, max_size=_SMALL_LIST)
     parts = {name: from_schema(part, f"{path}.{name}") for name, part in schema["properties"].items()}
     required = {name: parts.pop(name) for name in schema.get("required", [])}
-    return st.fixed_dictionaries(required, optional=parts)
+    strategy = st.fixed_dictionaries(required, optional=parts)
+    return _briefly_named(strategy) if path == ".network" else strategy
+
+
+def _briefly_named(strategy: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
+    """The same strategy with a short text: hypothesis warns of one of more than 30,000 characters."""
+
+    @st.composite
+    def part(draw: st.DrawFn) -> Json:
+        return draw(strategy)
+
+    return part()
 
 
 def _lists(schema: dict[str, Any], path: str) -> st.SearchStrategy[Json]:
     items = from_schema(schema["items"], path + "[]")
     keys = schema.get("x-kubernetes-list-map-keys")
     unique: Callable[[Json], Any] | None = (lambda item: tuple(item[key] for key in keys)) if keys else None
-    return st.lists(items, max_size=min(_SMALL_LIST, schema["maxItems"]), unique_by=unique)
+    low, high = schema.get("minItems", 0), min(_SMALL_LIST, schema["maxItems"])
+    return st.lists(items, min_size=low, max_size=high, unique_by=unique)
 
 
 def _strings(schema: dict[str, Any], _path: str) -> st.SearchStrategy[Json]:
@@ -96,7 +110,21 @@ _TEXTS = [
     *("", "a", "b", "0", "-", "_", "a-1", "a.b", "A_b.c-9", "HOME", "a_b", "1.2.3", "0.9.2.post1", "main", "v1.0"),
     *("org/model", "a/b", "a.b/C_d", "nvidia.com/gpu", "amd.com/gpu", "NVIDIA-H100-80GB-HBM3", "NVIDIA-RTX-A6000"),
     *("docker.io/org/image:1.2-cuda", "registry:5000/a", "org/image@sha256:" + "0" * 64, "name:1", "hf--org/m.1"),
-    *("1", "500m", "2Gi", "1.5G", "0.001", "2026-01-02T03:04:05Z", "fp16", "e" * 40, "x" * 52, "x" * 63, "x" * 64),
+    *(
+        "1",
+        "500m",
+        "2Gi",
+        "1.5G",
+        "0.001",
+        "10.0.0.0/8",
+        "2001:db8::/32",
+        "2026-01-02T03:04:05Z",
+        "fp16",
+        "e" * 40,
+        "x" * 52,
+        "x" * 63,
+        "x" * 64,
+    ),
     *("d." * 30 + "com", "d." * 126 + "c", "x" * 128, "x" * 253, "d." * 120 + "c/" + "x" * 63, "x/" + "y" * 94),
 ]
 _ASCII = st.characters(min_codepoint=32, max_codepoint=126)
@@ -155,11 +183,26 @@ def _repair(spec: Json) -> Json:
     _repair_quantities(spec)
     for toleration in spec.get("tolerations", []):
         _repair_toleration(toleration)
+    for peer in spec.get("network", {}).get("from", []):
+        _repair_peer(peer)
     page = spec.get("webUI", {})
     if "password" not in page:
         page.pop("userName", None)
     _repair_limits(page.get("resources", {}))
     return spec
+
+
+def _repair_peer(peer: Json) -> None:
+    if "ipBlock" in peer or not peer:
+        peer.setdefault("ipBlock", {"cidr": "10.0.0.0/8"})
+        peer.pop("podSelector", None)
+        peer.pop("namespaceSelector", None)
+    for selector in (peer.get("podSelector", {}), peer.get("namespaceSelector", {})):
+        for entry in selector.get("matchExpressions", []):
+            if entry["operator"] in ("In", "NotIn"):
+                entry["values"] = entry.get("values") or ["a"]
+            else:
+                entry.pop("values", None)
 
 
 def _repair_path(source: Json) -> None:

@@ -216,6 +216,13 @@ def account_kubeconfig(plane: ControlPlane, folder: Path) -> Path:
     return path
 
 
+def policies(releases: Releases) -> list[str]:
+    """What the chart tells the operator about NetworkPolicies."""
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/llm-llm-operator"
+    (container,) = releases.plane.request("GET", path)["spec"]["template"]["spec"]["containers"]
+    return [word for word in container["args"] if word.startswith("--network-polic")]
+
+
 @pytest.mark.parametrize("namespaced", [False, True], ids=["cluster", "namespaced"])
 def test_the_rights_suffice_for_the_operators_whole_work(
     releases: Releases, space: Space, tmp_path: Path, namespaced: bool
@@ -223,16 +230,26 @@ def test_the_rights_suffice_for_the_operators_whole_work(
     watched = [space.name] if namespaced else []
     releases.upgrade({"replicas": 0, "watchNamespaces": watched, "operator": {"gpuInventory": not namespaced}})
     no_nodes = ("--no-gpu-inventory",) if namespaced else ()
-    arguments = ("--lease-name", "llm-llm-operator", "--lease-namespace", NAMESPACE, *no_nodes)
+    arguments = ("--lease-name", "llm-llm-operator", "--lease-namespace", NAMESPACE, *no_nodes, *policies(releases))
     log = tmp_path / "log"
     kubeconfig = account_kubeconfig(releases.plane, tmp_path)
     with OperatorUnderTest(kubeconfig, *watched, arguments=arguments, log=log) as operator:
         operator.wait_ready()
-        space.create(llm("whole", replicas=2))
+        peers = [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "gateway"}}}]
+        space.create(llm("whole", replicas=2, webUI={}, network={"from": peers}))
         eventually(lambda: space.is_ready("whole"), why=lambda: f"Ready: {space.condition('whole', 'Ready')}")
         space.delete("Service", "whole")
         eventually(lambda: space.get("Service", "whole"), why="a deleted child is made again")
-        space.patch("whole", {"spec": {"replicas": 1}})
+        eventually(lambda: space.names("NetworkPolicy") == {"whole", "whole-chat"}, why="policies are written")
+        operator.wait_idle()
+        before = operator.writes()
+        space.patch("whole", {"metadata": {"annotations": {"someone": "else"}}})
+        operator.wait_idle()
+        assert operator.writes() == before, "what the API server adds to a policy is no difference"
+        space.delete("NetworkPolicy", "whole")
+        eventually(lambda: space.get("NetworkPolicy", "whole"), why="a deleted policy is made again")
+        space.patch("whole", {"spec": {"replicas": 1, "webUI": None}})
+        eventually(lambda: space.names("NetworkPolicy") == {"whole"}, why="the page's policy is deleted")
         eventually(lambda: space.get("PodDisruptionBudget", "whole") is None, why="the budget is deleted")
         eventually(lambda: space.names("Event"), why="events are written")
         refused = [line for line in operator.metrics().splitlines() if 'code="403"' in line]

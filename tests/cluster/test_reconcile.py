@@ -76,6 +76,8 @@ def test_an_object_becomes_ready_with_all_conditions_and_children(operator: Oper
         "Stalled",
         "Planned",
         "Available",
+        # This operator makes no NetworkPolicies, and the object has no key.
+        "Exposed",
     }
     assert all(entry["observedGeneration"] == 1 and entry["reason"] for entry in status["conditions"])
     assert (status["replicas"], status["readyReplicas"]) == (2, 2)

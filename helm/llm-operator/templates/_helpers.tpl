@@ -58,6 +58,9 @@ app.kubernetes.io/part-of: llm-operator
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
@@ -84,4 +87,15 @@ app.kubernetes.io/part-of: llm-operator
 - kind: ServiceAccount
   name: {{ include "llm-operator.serviceAccountName" . }}
   namespace: {{ .Release.Namespace }}
+{{- end -}}
+
+{{/* Who reaches every engine: the operator, and who scrapes it. A podSelector alone would mean the engine's own namespace. */}}
+{{- define "llm-operator.networkPeers" -}}
+{{- $here := dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace) -}}
+{{- $own := include "llm-operator.selectorLabels" . | fromYaml -}}
+{{- $peers := list (dict "namespaceSelector" $here "podSelector" (dict "matchLabels" $own)) -}}
+{{- range .Values.networkPolicy.metricsFrom -}}
+{{- $peers = append $peers (ternary . (merge (dict "namespaceSelector" $here) .) (or (hasKey . "ipBlock") (hasKey . "namespaceSelector"))) -}}
+{{- end -}}
+{{- toJson (concat $peers .Values.networkPolicy.objects.from) -}}
 {{- end -}}

@@ -20,6 +20,7 @@ from llm_operator.api.base import (
 )
 from llm_operator.api.cache import CacheSpec
 from llm_operator.api.model import EngineSpec, ModelSpec
+from llm_operator.api.network import NetworkSpec
 from llm_operator.api.overlay import EnginePodTemplate, ToolsSpec
 from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resources import Resources
@@ -226,6 +227,9 @@ class LLMDeploymentSpec(ApiModel):
     )
     web_ui: WebUI | None = Field(
         default=None, alias="webUI", description="A chat page in front of the engine. Default: none."
+    )
+    network: NetworkSpec = Field(
+        default_factory=NetworkSpec, description="Who may reach the pods, where the operator makes NetworkPolicies."
     )
     pod_template: EnginePodTemplate | None = Field(
         default=None,

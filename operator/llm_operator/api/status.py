@@ -17,6 +17,7 @@ ConditionType = Literal[
     "WeightsQuantized",
     "Available",
     "WebUIReady",
+    "Exposed",
 ]
 ConditionStatus = Literal["True", "False", "Unknown"]
 

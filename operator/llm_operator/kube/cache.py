@@ -12,6 +12,7 @@ from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.chat_page import ROLE
 from llm_operator.manifests.common import LABEL_CHAT, LABEL_DEPLOYMENT
+from llm_operator.manifests.network_policy import JOBS_SUFFIX
 from llm_operator.reconcile.jobs import JobView, job_from
 from llm_operator.reconcile.observed import CHILD_KINDS, Child, ChildKey, Observed, Pod, Role, child_from, pod_from
 
@@ -53,6 +54,9 @@ def _owner_name(meta: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     `demo-chat` is the page of `demo` or the engine of `demo-chat`: its owner tells, and its label where there is none.
     """
     name: str = meta["name"]
+    if name.endswith(JOBS_SUFFIX):
+        # No object's name holds a dot.
+        return name.removesuffix(JOBS_SUFFIX)
     owner = next((owner for owner in meta.get("ownerReferences") or () if owner.get("controller")), None)
     said = labels.get(LABEL_CHAT) if owner is None else owner.get("name")
     return str(said) if name == f"{said}-{ROLE}" else name
@@ -60,7 +64,7 @@ def _owner_name(meta: Mapping[str, Any], labels: Mapping[str, str]) -> str:
 
 def _role(key: Key, name: str) -> Role:
     """What a child is there for, by its name."""
-    return "engine" if name == key[1] else "chat"
+    return "engine" if name == key[1] else "jobs" if name.endswith(JOBS_SUFFIX) else "chat"
 
 
 class Cache:

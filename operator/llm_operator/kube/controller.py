@@ -187,6 +187,7 @@ class Controller:
             self._planner.measured(key, resource, observed),
             refused.get("chat"),
             self._progress_of(key, observed, seen, decision),
+            policed=self._tools.network.enabled,
         )
         await self._write_status(key, body, status_of(situation, self._now()))
         if decision.preparation is not None and decision.preparation.claim_missing:

@@ -105,7 +105,7 @@ def inputs_hash(resource: LLMDeployment) -> str:
     operator with a new field, nor a better plan may restart a running engine.
     """
     said = resource.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    for field in ("replicas", "planPolicy", "webUI", "tools"):
+    for field in ("replicas", "planPolicy", "webUI", "tools", "network"):
         said.pop(field, None)
     # How a claim was made and how a Job ran does not reach a pod either.
     for holder, fields in (

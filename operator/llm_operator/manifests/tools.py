@@ -16,6 +16,19 @@ USER = 65532
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """What the operator was told about the NetworkPolicies of objects.
+
+    Attributes:
+        enabled: the operator makes them; where not, those that it made are removed.
+        peers: who reaches every engine and page, whatever an object says; NetworkPolicyPeers.
+    """
+
+    enabled: bool = False
+    peers: tuple[JSON, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ToolSettings:
     """What the operator was told about its tools.
 
@@ -29,6 +42,7 @@ class ToolSettings:
         retention_seconds: a cached model that no object asks for is removed after so long; 0: it is kept.
         web_image: image of the chat page; empty: an object's page names its own.
         web_pull_policy: imagePullPolicy of the chat page.
+        network: the NetworkPolicies of objects.
     """
 
     image: str = ""
@@ -40,6 +54,7 @@ class ToolSettings:
     retention_seconds: int = 0
     web_image: str = ""
     web_pull_policy: str = "IfNotPresent"
+    network: NetworkSettings = field(default_factory=NetworkSettings)
 
     @property
     def enabled(self) -> bool:

@@ -365,6 +365,15 @@ AVAILABILITY: tuple[Reason, ...] = (
     ),
     Reason("Stopped", "Availability", "`replicas` is 0", severity="Info", conditions=("Available",)),
     Reason(
+        "NoAPIKey",
+        "Availability",
+        "everybody in the cluster who reaches the Service may use the engine",
+        "set `engine.apiKey`, name fewer peers in `network.from`, or set the chart's `networkPolicy.objects.enabled`",
+        fields=("spec.engine.apiKey", "spec.network.from"),
+        severity="Warning",
+        conditions=("Exposed",),
+    ),
+    Reason(
         "InvalidSpec",
         "Availability",
         "the spec cannot be read; the last good workload is left as it is",

@@ -24,16 +24,19 @@ from llm_operator.manifests.common import (
 )
 from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
 from llm_operator.manifests.model_volume import Prepared, model_path
+from llm_operator.manifests.network_policy import policies_of
 from llm_operator.manifests.overlay import check_overlay
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
 from llm_operator.manifests.restart import check_restart, with_restart
 from llm_operator.manifests.service import service
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.covers import covers
-from llm_operator.reconcile.observed import Child, Observed, Role
+from llm_operator.reconcile.observed import CHILD_KINDS, Child, Kind, Observed, Role
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Preparation, inspecting, prepare
 
+POLICIES = frozenset({"NetworkPolicy"})
+WORKLOADS = frozenset(CHILD_KINDS) - POLICIES
 TEMPLATE_BYTES = 256 << 10
 """Most bytes of all annotations of an object together (apimachinery, TotalAnnotationSizeLimitB)."""
 
@@ -93,14 +96,30 @@ def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools
     decision = Decision(refusals=unusable) if unusable else _engine(resource, observed, plan, tools)
     child = observed.deployment
     template = decision.template or (applied_template(child) if child is not None and _owns(resource, child) else None)
+    policies, deletes = _policies(resource, observed, template, tools)
+    # Policies first: no pod is reachable before its policy is there.
+    decision = replace(decision, applies=(*policies, *decision.applies), deletes=(*decision.deletes, *deletes))
     refusals = check_overlay(resource.spec, "chat")
     if refusals:
         return replace(decision, page_refusals=refusals)
     page = _page(resource, template, tools)
     if page is None:
         return decision
-    applies, deletes = _writes(resource, observed, page, "chat")
+    applies, deletes = _writes(resource, observed, page, "chat", WORKLOADS)
     return replace(decision, applies=(*decision.applies, *applies), deletes=(*decision.deletes, *deletes))
+
+
+def _policies(
+    resource: LLMDeployment, observed: Observed, template: JSON | None, tools: ToolSettings
+) -> tuple[tuple[Apply, ...], tuple[Delete, ...]]:
+    """The writes that bring the NetworkPolicies to what the object says, also while its spec is refused or held."""
+    applies: tuple[Apply, ...] = ()
+    deletes: tuple[Delete, ...] = ()
+    for role, policy in policies_of(resource, template, tools).items():
+        wanted = [] if policy is None else [policy]
+        writes, removals = _writes(resource, observed, wanted, role, POLICIES)
+        applies, deletes = (*applies, *writes), (*deletes, *removals)
+    return applies, deletes
 
 
 def _page(resource: LLMDeployment, template: JSON | None, tools: ToolSettings) -> list[JSON] | None:
@@ -147,19 +166,20 @@ def _preparing(preparation: Preparation) -> Decision:
 def _children(resource: LLMDeployment, observed: Observed, kept: JSON, preparation: Preparation | None) -> Decision:
     """The writes that bring Deployment, Service and budget to a template."""
     desired = (deployment(resource, kept), service(resource), pod_disruption_budget(resource))
-    applies, deletes = _writes(resource, observed, [body for body in desired if body is not None], "engine")
+    wanted = [body for body in desired if body is not None]
+    applies, deletes = _writes(resource, observed, wanted, "engine", WORKLOADS)
     return Decision(applies=applies, deletes=deletes, preparation=preparation, template=kept)
 
 
 def _writes(
-    resource: LLMDeployment, observed: Observed, wanted: Sequence[JSON], role: Role
+    resource: LLMDeployment, observed: Observed, wanted: Sequence[JSON], role: Role, among: frozenset[Kind]
 ) -> tuple[tuple[Apply, ...], tuple[Delete, ...]]:
-    """The writes that bring the children of one role to what is wanted."""
-    seen = {kind: child for (kind, of), child in observed.children.items() if of == role}
+    """The writes that bring the children of one role, of these kinds, to what is wanted."""
+    seen = {kind: child for (kind, of), child in observed.children.items() if of == role and kind in among}
     kinds = {body["kind"] for body in wanted}
     return (
         tuple(
-            Apply(body, seen=body["kind"] in seen, role=role)
+            Apply(body, seen=body["kind"] in seen, role="chat" if role == "chat" else "engine")
             for body in wanted
             if _needs_write(body, seen.get(body["kind"]))
         ),

@@ -26,11 +26,11 @@ Kind = str
 
 MAIN_CONTAINERS = (ENGINE_CONTAINER, TOOL_CONTAINER, CHAT_CONTAINER)
 """The containers of ours that a pod is about; a pod has one of them."""
-Role = Literal["engine", "chat"]
+Role = Literal["engine", "chat", "jobs"]
 """What a child is there for."""
 ChildKey = tuple[Kind, Role]
 
-CHILD_KINDS: tuple[Kind, ...] = ("Deployment", "Service", "PodDisruptionBudget")
+CHILD_KINDS: tuple[Kind, ...] = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
 
 
 _VERSION = re.compile(r"([0-9]{1,4}\.[0-9]{1,4}(?:\.[0-9]{1,4}(?:\.post[0-9]{1,4})?)?)")

@@ -25,6 +25,7 @@ from llm_operator.manifests.restart import restart_of
 from llm_operator.manifests.service import endpoint
 from llm_operator.reconcile.decide import Decision, applied_template, prepared_of
 from llm_operator.reconcile.diagnose import Trouble, trouble_of
+from llm_operator.reconcile.exposure import exposure_findings
 from llm_operator.reconcile.finding import Finding
 from llm_operator.reconcile.measured import deviation
 from llm_operator.reconcile.observed import Observed, Pod
@@ -70,6 +71,8 @@ class Situation:
     """A write of the chat page that the API server refused."""
     progress: ProgressStatus | None = None
     """How far the stage before serving is that runs now."""
+    policed: bool = True
+    """The operator makes NetworkPolicies."""
 
 
 def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
@@ -123,6 +126,7 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
         *(Finding(*entry) for entry in stage_findings(situation.decision.preparation, _prepared(situation))),
         _available(progress),
         *page_findings(situation.resource, situation.observed, _page_trouble(situation)),
+        *exposure_findings(situation.resource, policed=situation.policed),
     )
 
 

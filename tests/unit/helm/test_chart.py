@@ -10,7 +10,7 @@ import yaml
 from llm_operator.__main__ import parser, tool_settings
 from llm_operator.api import LLMDeployment
 from llm_operator.api.crd import FILE_NAME, crd_yaml
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 from tests.unit.helm.rendering import CHART, EVERYTHING, JSON, NAMESPACE, ROOT, VALUE_SETS, Helm, of_kind, only
 
 READ = ["get", "list", "watch"]
@@ -21,6 +21,7 @@ WORKLOAD_RULES = [
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": WRITE},
     {"apiGroups": [""], "resources": ["services"], "verbs": WRITE},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": WRITE},
+    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": WRITE},
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": WRITE},
     {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["get", "create", "patch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": [*READ, "create"]},
@@ -256,6 +257,23 @@ def test_a_network_policy_without_egress_rules_leaves_egress_alone(helm: Helm) -
     policy = only(helm.template({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress"]
     assert policy["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]
+
+
+def test_the_operator_and_the_scrapers_reach_every_engine(helm: Helm) -> None:
+    def settings(values: JSON) -> NetworkSettings:
+        container = only(helm.template(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        return tool_settings(parser().parse_args(container["args"])).network
+
+    here = {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}
+    labels = only(helm.template({}), "Deployment")["spec"]["selector"]["matchLabels"]
+    operator = {"namespaceSelector": here, "podSelector": {"matchLabels": labels}}
+    assert settings({}) == NetworkSettings(True, (operator,))
+    off = {"networkPolicy": {"objects": {"enabled": False, "from": [{"podSelector": {}}]}}}
+    assert settings(off) == NetworkSettings()
+    ingress = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}
+    beside, address = {"podSelector": {"matchLabels": {"app": "prometheus"}}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}
+    scraped = {"networkPolicy": {"metricsFrom": [beside, ingress, address], "objects": {"from": [ingress]}}}
+    assert settings(scraped).peers == (operator, {"namespaceSelector": here, **beside}, ingress, address, ingress)
 
 
 ##### Bad values
