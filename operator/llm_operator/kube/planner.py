@@ -26,6 +26,7 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import (
     gpu_given,
+    look_decides,
     model_without_plan,
     outcome_of,
     request_from_spec,
@@ -37,6 +38,7 @@ from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.planner")
 
+GPU_UNKNOWN = "the GPU's memory is not known: set spec.gpu.memory, or label the nodes with GPU feature discovery"
 # Results kept, so that the next look at an object costs nothing; a few kilobytes each.
 MOST_RESULTS = 4096
 
@@ -75,6 +77,8 @@ class ClusterPlanner:
         facts = known_facts(spec, self._facts.of(spec), looked)
         if facts.pending:
             self._wait(key, spec)
+            if looked[0] == "Running" and self._nothing_to_plan(spec):
+                return unknown_outcome(spec, "GPUUnknown", GPU_UNKNOWN)
             return unknown_outcome(spec, facts.reason, facts.message, pending=True)
         if facts.shape is None:
             if facts.reason in RETRIED:
@@ -85,14 +89,20 @@ class ClusterPlanner:
             self._look.set()
             return unknown_outcome(spec, "ReadingNodes", "reading the nodes' GPUs", pending=True)
         if gpu is None:
-            text = "the GPU's memory is not known: set spec.gpu.memory, or label the nodes with GPU feature discovery"
             outcome = replace(
-                unknown_outcome(spec, "GPUUnknown", text, architecture=facts.shape.architecture),
+                unknown_outcome(spec, "GPUUnknown", GPU_UNKNOWN, architecture=facts.shape.architecture),
                 model=model_without_plan(facts.shape, facts.revision),
             )
         else:
             outcome = self._planned(spec, facts, gpu)
         return with_quantization(outcome, spec, facts.shape, gpu)
+
+    def _nothing_to_plan(self, spec: LLMDeploymentSpec) -> bool:
+        """Whether the GPU is not known, now that the nodes were read, and the model's files decide nothing else."""
+        resource_name = spec.gpu.resource_name
+        read = not self._options.gpu_inventory or resource_name in self._inventory.asked
+        known = gpu_given(spec.gpu) or self._inventory.of(resource_name, spec.gpu.product)
+        return read and known is None and not look_decides(spec)
 
     def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:
         """What the running engine said of itself, as far as it was read."""

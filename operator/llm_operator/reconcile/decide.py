@@ -33,6 +33,7 @@ from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.covers import covers
 from llm_operator.reconcile.observed import CHILD_KINDS, Child, Kind, Observed, Role
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.planned import look_decides
 from llm_operator.reconcile.prepare import Preparation, inspecting, prepare
 
 POLICIES = frozenset({"NetworkPolicy"})
@@ -140,21 +141,35 @@ def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tool
         refusals = (*check(resource.spec), *check_overlay(resource.spec, "engine"), *refusals)
     if refusals:
         return Decision(refusals=refusals)
-    preparation: Preparation | None = None
-    if kept is None:
-        preparation = inspecting(resource, observed, tools)
-        if preparation is not None:
-            return _preparing(preparation)
-        if plan.verdict == "Pending" or (plan.verdict == "DoesNotFit" and resource.spec.plan_policy == "Enforce"):
-            return Decision(held=True)
-        preparation = prepare(resource, observed, plan, tools)
-        if preparation.prepared is None:
-            return replace(_preparing(preparation), trial=_trial(resource, plan, tools))
-        try:
-            kept = _rendered(resource, plan, preparation.prepared, tools)
-        except RefusedError as refused:
-            return Decision(refusals=refused.refusals, preparation=preparation)
-    return _children(resource, observed, with_restart(kept, resource.metadata.restarted_at), preparation)
+    if kept is not None:
+        return _children(resource, observed, with_restart(kept, resource.metadata.restarted_at), None)
+    look = inspecting(resource, observed, tools)
+    if look is None:
+        return _anew(resource, observed, plan, tools)
+    if not _beside(look, plan, resource.spec):
+        return _preparing(look)
+    decision = _anew(resource, observed, plan, tools)
+    return replace(decision, applies=(*decision.applies, *_preparing(look).applies))
+
+
+def _anew(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings) -> Decision:
+    """The engine of inputs that nothing runs yet, as far as plan and stages have come."""
+    if plan.verdict == "Pending" or (plan.verdict == "DoesNotFit" and resource.spec.plan_policy == "Enforce"):
+        return Decision(held=True)
+    preparation = prepare(resource, observed, plan, tools)
+    if preparation.prepared is None:
+        return replace(_preparing(preparation), trial=_trial(resource, plan, tools))
+    try:
+        template = _rendered(resource, plan, preparation.prepared, tools)
+    except RefusedError as refused:
+        return Decision(refusals=refused.refusals, preparation=preparation)
+    return _children(resource, observed, with_restart(template, resource.metadata.restarted_at), preparation)
+
+
+def _beside(look: Preparation, plan: PlanOutcome, spec: LLMDeploymentSpec) -> bool:
+    """Whether the engine need not wait for the look at its files: it then tells what they are, and decides nothing."""
+    running = look.trouble is None and look.running is not None
+    return running and plan.reason == "GPUUnknown" and not look_decides(spec)
 
 
 def _preparing(preparation: Preparation) -> Decision:

@@ -140,6 +140,15 @@ def unknown_outcome(
     )
 
 
+def look_decides(spec: LLMDeploymentSpec) -> bool:
+    """Whether anything that is rendered depends on the model's files where the GPU's memory is not known.
+
+    Without it there is no plan. What is left is LMDeploy's choice of a backend, and what Jobs make of the files.
+    """
+    chosen = spec.engine.type == "VLLM" or spec.engine.backend == "PyTorch"
+    return not chosen or spec.weight_quantization is not None or spec.engine.conversion != "None"
+
+
 def with_quantization(
     outcome: PlanOutcome, spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts | None
 ) -> PlanOutcome:

@@ -200,3 +200,26 @@ def test_a_refused_overlay_of_the_jobs_is_told_also_while_the_engine_serves() ->
     decision = decide(changed, serving(of), plan(changed))
     assert [refusal.field for refusal in decision.refusals] == ["spec.tools.podTemplate.spec.afinity"]
     assert (decision.applies, decision.deletes) == ((), ())
+
+
+def test_a_startup_probe_of_another_period_is_kept_until_the_inputs_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = resource()
+    with monkeypatch.context() as older:
+        older.setattr("llm_operator.engines.common.STARTUP_PERIOD_SECONDS", 10)
+        before = serving(of)
+    assert decide(of, before, plan(of)).applies == ()
+    changed = resource(contextLength=4096)
+    rolled = decide(changed, before, plan(changed)).template
+    assert rolled is not None
+    assert rolled["spec"]["containers"][0]["startupProbe"]["periodSeconds"] == 2
+
+
+@pytest.mark.parametrize("seconds", [60, 601, 1800, 86_400])
+@pytest.mark.parametrize("engine", ["VLLM", "LMDeploy"])
+def test_an_engine_is_probed_often_while_it_loads_and_has_the_same_time(engine: str, seconds: int) -> None:
+    of = resource(engine={"type": engine}, startupTimeoutSeconds=seconds)
+    template = decide(of, Observed(), plan(of)).template
+    assert template is not None
+    probe = template["spec"]["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] <= 2
+    assert 0 <= probe["periodSeconds"] * probe["failureThreshold"] - seconds < probe["periodSeconds"]

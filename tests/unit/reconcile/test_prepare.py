@@ -439,3 +439,41 @@ def test_names_of_jobs_are_short_and_distinct() -> None:
     names = [artifact.job_name for artifact in artifacts_of(of)]
     assert len(set(names)) == len(names)
     assert all(len(name) <= 52 for name in names)
+
+
+##### A look that decides nothing
+
+
+def unplannable(of: LLMDeployment) -> PlanOutcome:
+    return replace(plan(of), reason="GPUUnknown")
+
+
+@pytest.mark.parametrize(
+    ("spec", "waits"),
+    [
+        ({}, False),
+        ({"engine": {"type": "LMDeploy", "backend": "PyTorch"}}, False),
+        ({"engine": {"type": "LMDeploy"}}, True),
+        ({"engine": {"type": "LMDeploy", "backend": "TurboMind"}}, True),
+        ({"cache": {"claimName": "models"}, "weightQuantization": AWQ, "engine": {"type": "VLLM"}}, True),
+    ],
+)
+def test_an_engine_does_not_wait_for_a_look_that_decides_nothing(spec: dict[str, Any], waits: bool) -> None:
+    of = resource(**spec)
+    decision = decide(of, seen(), unplannable(of), TOOLS)
+    made = [kind for kind, _ in kinds(decision)]
+    assert made == (["Job"] if waits else ["Deployment", "Service", "Job"])
+    assert decision.held is waits
+
+
+def test_a_look_is_waited_for_where_there_is_a_plan_to_make() -> None:
+    of = resource()
+    assert [kind for kind, _ in kinds(decide(of, seen(), plan(of), TOOLS))] == ["Job"]
+
+
+def test_a_claim_that_is_missing_is_waited_for_all_the_same() -> None:
+    of = resource()
+    decision = decide(of, Observed(claims={"models": None}), unplannable(of), TOOLS)
+    assert decision.held
+    assert decision.preparation is not None
+    assert decision.preparation.claim_missing
