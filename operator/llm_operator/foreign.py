@@ -7,6 +7,7 @@ TID251 therefore forbids it outside of this module and of data that the package 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -84,6 +85,32 @@ def sample_labels(text: str, name: str) -> list[Mapping[str, str]]:
         if labels is not None:
             found.append(labels)
     return found
+
+
+def sample_sum(text: str, name: str) -> float | None:
+    """The sum over all samples of one metric in the Prometheus text format; None where there is none.
+
+    Args:
+        text: an answer, perhaps cut; the last line counts only if it is whole.
+        name: of the samples, without labels.
+    """
+    found: list[float] = []
+    for line in text.split("\n")[:-1]:
+        if not line.startswith(name) or len(line) > LINE or line[len(name) : len(name) + 1] not in ("{", " "):
+            continue
+        words = line[line.rfind("}") + 1 :].split() if "}" in line else line[len(name) :].split()
+        value = _float(words[0]) if words else None
+        if value is not None:
+            found.append(value)
+    return sum(found) if found else None
+
+
+def _float(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _labels(text: str) -> Mapping[str, str] | None:

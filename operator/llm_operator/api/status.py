@@ -16,6 +16,7 @@ ConditionType = Literal[
     "ModelCached",
     "WeightsQuantized",
     "Available",
+    "Healthy",
     "WebUIReady",
     "Exposed",
 ]

@@ -26,6 +26,7 @@ from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.progress import ProgressReader
 from llm_operator.kube.trial import Trials
+from llm_operator.kube.vital_signs import VitalSigns
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.manifests.model_job import ClaimFacts
@@ -99,6 +100,7 @@ class Controller:
         self._progress = ProgressReader(client, queue.add)
         self._trials = Trials(client)
         self._last_logs = LastLogs(client, queue)
+        self._vital_signs = VitalSigns(queue.add)
         self._results = {
             name: metrics.reconcile_total.labels(controller=CONTROLLER, result=name)
             for name in ("success", "error", "requeue_after")
@@ -164,6 +166,7 @@ class Controller:
                 self._planner.forget(key)
             self._progress.forget(key)
             self._last_logs.forget(key)
+            self._vital_signs.forget(key)
             self._model_jobs.forget(key)
             return False
         try:
@@ -187,6 +190,7 @@ class Controller:
             self._planner.measured(key, resource, observed),
             refused.get("chat"),
             self._progress_of(key, observed, seen, decision),
+            health=self._vital_signs.of(key, resource, observed),
             policed=self._tools.network.enabled,
         )
         await self._write_status(key, body, status_of(situation, self._now()))

@@ -84,6 +84,15 @@ ALERTS: tuple[Alert, ...] = (
         "Ready",
     ),
     Alert(
+        "LLMDeploymentUnhealthy",
+        f"{_condition('Healthy', 'False')} and {SHOULD_SERVE}",
+        "2m",
+        "warning",
+        f"{OBJECT} answers its health checks and does not work as it should.",
+        "The operator saw it in the engine's own metrics. The condition names the pod and what to do.",
+        "Healthy",
+    ),
+    Alert(
         "LLMEngineHung",
         "llm:requests_running > 0 and llm:generation_tokens:rate5m == 0 and llm:prompt_tokens:rate5m == 0",
         "5m",

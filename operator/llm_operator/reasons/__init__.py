@@ -11,6 +11,7 @@ from llm_operator.reasons.engine_ends import ENDS
 from llm_operator.reasons.engine_gpus import GPUS
 from llm_operator.reasons.engine_hosts import HOSTS
 from llm_operator.reasons.engine_models import MODELS
+from llm_operator.reasons.healths import HEALTH
 from llm_operator.reasons.objects import AVAILABILITY, OBJECT
 from llm_operator.reasons.pages import PAGE
 from llm_operator.reasons.plans import PLAN
@@ -18,7 +19,20 @@ from llm_operator.reasons.specs import SPEC
 from llm_operator.reasons.stages import JOB, STAGE
 from llm_operator.reasons.types import Area, Reason, Severity
 
-REASONS: tuple[Reason, ...] = (*OBJECT, *SPEC, *GPUS, *HOSTS, *MODELS, *ENDS, *PLAN, *STAGE, *JOB, *AVAILABILITY, *PAGE)
+REASONS: tuple[Reason, ...] = (
+    *OBJECT,
+    *SPEC,
+    *GPUS,
+    *HOSTS,
+    *MODELS,
+    *ENDS,
+    *PLAN,
+    *STAGE,
+    *JOB,
+    *AVAILABILITY,
+    *HEALTH,
+    *PAGE,
+)
 NAMES: frozenset[str] = frozenset(reason.name for reason in REASONS)
 
 __all__ = ["NAMES", "REASONS", "Area", "Reason", "Severity", "explain", "similar"]

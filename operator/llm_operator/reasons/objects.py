@@ -361,7 +361,7 @@ AVAILABILITY: tuple[Reason, ...] = (
         "no replica answers",
         "see the condition Ready",
         severity="Warning",
-        conditions=("Available",),
+        conditions=("Available", "Healthy"),
     ),
     Reason("Stopped", "Availability", "`replicas` is 0", severity="Info", conditions=("Available",)),
     Reason(

@@ -73,6 +73,8 @@ class Situation:
     """How far the stage before serving is that runs now."""
     policed: bool = True
     """The operator makes NetworkPolicies."""
+    health: Finding | None = None
+    """Whether what serves also works, where somebody looks."""
 
 
 def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
@@ -125,6 +127,7 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
         _planned(situation),
         *(Finding(*entry) for entry in stage_findings(situation.decision.preparation, _prepared(situation))),
         _available(progress),
+        *((situation.health,) if situation.health is not None else ()),
         *page_findings(situation.resource, situation.observed, _page_trouble(situation)),
         *exposure_findings(situation.resource, policed=situation.policed),
     )
@@ -314,12 +317,12 @@ def _engine_status(template: JSON | None) -> EngineStatus | None:
 
 
 def transitions(before: Iterable[Condition], after: Iterable[Condition]) -> list[Condition]:
-    """The conditions worth an event: Ready and Stalled whose status or reason changed."""
+    """The conditions worth an event: Ready and Stalled whose status or reason changed, and engines that do not work."""
     known = {condition.type: (condition.status, condition.reason) for condition in before}
     return [
         condition
         for condition in after
-        if condition.type in ("Ready", "Stalled")
+        if (condition.type in ("Ready", "Stalled") or (condition.type == "Healthy" and condition.status == "False"))
         and known.get(condition.type) != (condition.status, condition.reason)
         and not (condition.type == "Stalled" and condition.status == "False")
         and not (condition.type == "Ready" and condition.reason == "Progressing" and condition.type not in known)

@@ -59,6 +59,7 @@ FIRES: dict[str, tuple[list[JSON], int, str]] = {
     "LLMDeploymentNotReady": ([condition("Ready", "False", "SecretMissing"), DESIRED], 11, "SecretMissing"),
     "LLMDeploymentLoadingLong": ([condition("Ready", "Unknown", "Loading"), DESIRED], 61, "Loading"),
     "LLMDeploymentStalled": ([condition("Stalled", "True", "InvalidSpec")], 6, "InvalidSpec"),
+    "LLMDeploymentUnhealthy": ([condition("Healthy", "False", "EngineSilent"), DESIRED], 4, "EngineSilent"),
     "LLMEngineRestarting": ([gauge("llmdeployment_engine_restarts", "0x10 1x10 2x10 3x40")], 45, ""),
     "LLMEngineHung": (
         [
@@ -127,6 +128,7 @@ QUIET: dict[str, tuple[list[JSON], int]] = {
     ),
     "LLMDeploymentLoadingLong": ([condition("Ready", "Unknown", "Loading"), DESIRED], 50),
     "LLMDeploymentStalled": ([condition("Stalled", "False", "Progressing")], 60),
+    "LLMDeploymentUnhealthy": ([condition("Healthy", "Unknown", "MetricsClosed"), DESIRED], 60),
     "LLMEngineRestarting": ([gauge("llmdeployment_engine_restarts", "0x30 1x60")], 60),
     "LLMEngineHung": (
         [
@@ -197,6 +199,7 @@ def fired(alert: Alert, reason: str) -> JSON:
     annotations = dict(rule["annotations"])
     annotations["summary"] = annotations["summary"].replace("{{ $labels.namespace }}/{{ $labels.name }}", "team/qwen")
     status = {"Stalled": "True", "Ready": "Unknown" if reason == "Loading" else "False", "ModelCached": "False"}
+    status["Healthy"] = "False"
     text = alert.description.replace("{{ $value | humanizePercentage }}", "-20%")
     if alert.condition and reason:
         text += f" Condition {alert.condition}: {status.get(alert.condition, 'True')}, {reason}."

@@ -1,0 +1,134 @@
+"""Looks at the metrics of engines that serve, now and then, and tells when one stops working or starts again.
+
+One small request per pod and half minute, straight to the pod; where metrics are closed, one in five minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.engines import lmdeploy, vllm
+from llm_operator.engines.common import METRICS_PATH
+from llm_operator.kube import tasks
+from llm_operator.kube.engine_api import ask
+from llm_operator.kube.workqueue import Key
+from llm_operator.reconcile.finding import Finding
+from llm_operator.reconcile.health import Seen, Vitals, followed, health, sample_of
+from llm_operator.reconcile.measured import ANSWER_BYTES
+from llm_operator.reconcile.observed import Observed, Pod
+
+log = logging.getLogger("llm_operator.vital_signs")
+
+PACE_SECONDS = 30.0
+CLOSED_PACES = 10
+"""A pod that did not tell is asked again after so many times the usual pace."""
+PATIENCE = 2
+"""So many looks in a row without an answer close the metrics: one alone may meet a busy moment."""
+AT_ONCE = 8
+ENGINES = {"VLLM": vllm, "LMDeploy": lmdeploy}
+GUARDED = "an API key guards LMDeploy's metrics, and the operator reads no Secrets"
+SILENT = "the metrics do not answer, or do not tell what runs"
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One container that serves; another start of it is another one."""
+
+    engine: str
+    pod: Pod
+    due: float
+    vitals: Vitals | None = None
+    failures: int = 0
+
+    @property
+    def closed(self) -> str:
+        """Why its metrics are not read; empty while they are."""
+        return SILENT if self.failures >= PATIENCE else ""
+
+
+class VitalSigns:
+    """What is known of the engines that serve, by object."""
+
+    def __init__(self, changed: Callable[[Key], None], now: Callable[[], float] = time.time) -> None:
+        self._changed = changed
+        self._now = now
+        self._watched: dict[Key, dict[tuple[str, str | None], _Watched]] = {}
+        self._told: dict[Key, Finding] = {}
+        self._look = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def of(self, key: Key, resource: LLMDeployment, observed: Observed) -> Finding:
+        """The condition Healthy by what is known now; pods that are new are asked beside the reconciler."""
+        before = _told_before(resource)
+        engine = resource.spec.engine
+        serving = {(pod.uid, pod.started_at): pod for pod in observed.pods if pod.ready and not pod.deleting}
+        if engine.type == "LMDeploy" and engine.api_key is not None:
+            self._watched.pop(key, None)
+            return health((Seen(pod.name, closed=GUARDED) for pod in serving.values()), before)
+        known = self._watched.get(key, {})
+        self._watched[key] = {
+            identity: known.get(identity) or _Watched(engine.type, pod, self._now())
+            for identity, pod in serving.items()
+        }
+        if serving.keys() - known.keys():
+            self._look.set()
+        if self._task is None:
+            self._task = tasks.forever(self._watch, "vital-signs")
+        self._told[key] = self._judged(key, before)
+        return self._told[key]
+
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        self._watched.pop(key, None)
+        self._told.pop(key, None)
+
+    def _judged(self, key: Key, before: Finding | None) -> Finding:
+        return health(
+            (Seen(one.pod.name, one.vitals, one.closed) for one in self._watched.get(key, {}).values()), before
+        )
+
+    async def _watch(self) -> None:
+        while True:
+            self._look.clear()
+            due = [
+                (key, one)
+                for key, watched in list(self._watched.items())
+                for one in watched.values()
+                if one.due <= self._now()
+            ]
+            slots = asyncio.Semaphore(AT_ONCE)
+            await asyncio.gather(*(self._ask(slots, key, one) for key, one in due))
+            next_due = min((one.due for watched in self._watched.values() for one in watched.values()), default=None)
+            await self._pause(PACE_SECONDS if next_due is None else max(0.1, next_due - self._now()))
+
+    async def _pause(self, seconds: float) -> None:
+        """Until the next look is due, or a pod serves that was not asked yet."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._look.wait(), seconds)
+
+    async def _ask(self, slots: asyncio.Semaphore, key: Key, one: _Watched) -> None:
+        async with slots:
+            text = await ask(one.pod.pod_ip, ENGINES[one.engine].PORT, METRICS_PATH, ANSWER_BYTES)
+        now = self._now()
+        sample = sample_of(one.engine, text, now)
+        if sample is None:
+            one.failures += 1
+        else:
+            one.failures, one.vitals = 0, followed(one.vitals, sample)
+        one.due = now + PACE_SECONDS * (CLOSED_PACES if one.failures >= PATIENCE else 1)
+        told = self._told.get(key)
+        still = any(one is other for other in self._watched.get(key, {}).values())
+        if told is not None and still and self._judged(key, told) != told:
+            self._changed(key)
+
+
+def _told_before(resource: LLMDeployment) -> Finding | None:
+    conditions = resource.status.conditions if resource.status else []
+    found = next((one for one in conditions if one.type == "Healthy"), None)
+    return Finding("Healthy", found.status, found.reason, found.message) if found is not None else None
