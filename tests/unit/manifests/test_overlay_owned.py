@@ -65,6 +65,8 @@ def owned_container(container: JSON) -> JSON:
         for name, free in PROBES.items()
         if name in container
     }
+    # A probe that says nothing but its times has no handler, and the API server refuses it.
+    probes = {name: said for name, said in probes.items() if said}
     amounts = container.get("resources") or {}
     gpus = [(amounts.get(bound) or {}).get("nvidia.com/gpu") for bound in ("requests", "limits")]
     return {name: container.get(name) for name in kept} | probes | {"gpus": gpus, "stop": stop_of(container)}
