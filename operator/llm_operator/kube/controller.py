@@ -25,6 +25,7 @@ from llm_operator.kube.last_logs import LastLogs
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.progress import ProgressReader
+from llm_operator.kube.starts import Starts
 from llm_operator.kube.trial import Trials
 from llm_operator.kube.vital_signs import VitalSigns
 from llm_operator.kube.workqueue import Key, WorkQueue
@@ -101,6 +102,7 @@ class Controller:
         self._trials = Trials(client)
         self._last_logs = LastLogs(client, queue)
         self._vital_signs = VitalSigns(queue.add)
+        self._starts = Starts(client, queue.add)
         self._results = {
             name: metrics.reconcile_total.labels(controller=CONTROLLER, result=name)
             for name in ("success", "error", "requeue_after")
@@ -167,6 +169,7 @@ class Controller:
             self._progress.forget(key)
             self._last_logs.forget(key)
             self._vital_signs.forget(key)
+            self._starts.forget(key)
             self._model_jobs.forget(key)
             return False
         try:
@@ -191,6 +194,7 @@ class Controller:
             refused.get("chat"),
             self._progress_of(key, observed, seen, decision),
             health=self._vital_signs.of(key, resource, observed),
+            start=self._starts.of(key, resource, observed),
             policed=self._tools.network.enabled,
         )
         await self._write_status(key, body, status_of(situation, self._now()))

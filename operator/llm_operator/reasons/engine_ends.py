@@ -115,6 +115,15 @@ ENDS: tuple[Reason, ...] = (
         stalls="after 3 restarts",
     ),
     Reason(
+        "StartStuck",
+        "Engine",
+        "an engine that loads has said nothing new in its log for 10 minutes; it still runs",
+        "as the message says: look at the volume's speed, or add --disable-custom-all-reduce to engine.extraArgs; "
+        "startupTimeoutSeconds ends it",
+        fields=("spec.engine.extraArgs", "spec.engine.env", "spec.startupTimeoutSeconds"),
+        severity="Warning",
+    ),
+    Reason(
         "StartupTimeout",
         "Engine",
         "the kubelet ended the engine before it was ready: the startup probe gave up",

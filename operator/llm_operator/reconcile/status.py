@@ -33,6 +33,7 @@ from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.page import page_findings
 from llm_operator.reconcile.refused_pods import overdue, refused_pods
 from llm_operator.reconcile.stages import cache_status, quantization_status, stage_findings
+from llm_operator.reconcile.starting import Start, stuck_message
 
 MESSAGE_LIMIT = 4096
 
@@ -73,6 +74,8 @@ class Situation:
     """How far the stage before serving is that runs now."""
     policed: bool = True
     """The operator makes NetworkPolicies."""
+    start: tuple[Start, bool] | None = None
+    """The engine that loads, and whether it does not get on; None where none loads or nothing is known of it."""
     health: Finding | None = None
     """Whether what serves also works, where somebody looks."""
 
@@ -105,7 +108,7 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
         model=_model_status(known.model if known else situation.plan.model, prepared),
         cache=cache_status(prepared),
         quantization=quantization_status(prepared),
-        progress=None if progress.complete else situation.progress,
+        progress=None if progress.complete else situation.progress or _start_progress(situation),
         measured=situation.measured,
     )
 
@@ -223,10 +226,25 @@ def _under_way(situation: Situation, progress: Progress) -> Finding:
     loading = sum(pod.running and not pod.ready for pod in _current_pods(situation))
     text = f"{progress.current}/{progress.wanted} replicas serve the current spec"
     if loading:
-        return Finding("Ready", "Unknown", "Loading", f"{text}; {loading} loading the model")
+        return _loading(situation, f"{text}; {loading} loading the model")
     if _ending(situation):
         text = f"{text}; waiting for {_ending(situation)} old pod(s) to end and free their GPUs"
     return Finding("Ready", "Unknown", "Progressing", text)
+
+
+def _loading(situation: Situation, text: str) -> Finding:
+    """How far the engine is that loads."""
+    if situation.start is None:
+        return Finding("Ready", "Unknown", "Loading", text)
+    start, stuck = situation.start
+    if stuck:
+        return Finding("Ready", "False", "StartStuck", f"{text}; {stuck_message(start)}")
+    told = start.progress.summary if start.progress is not None else start.unseen
+    return Finding("Ready", "Unknown", "Loading", f"{text}: {told}" if told else text)
+
+
+def _start_progress(situation: Situation) -> ProgressStatus | None:
+    return situation.start[0].progress if situation.start is not None else None
 
 
 def _ending(situation: Situation) -> int:

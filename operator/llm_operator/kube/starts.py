@@ -1,0 +1,115 @@
+"""Reads the end of the log of engines that load, and tells how far they are, or that they do not get on."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Callable
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.kube import tasks
+from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.inventory import UNREADABLE
+from llm_operator.kube.workqueue import Key
+from llm_operator.manifests.pod import CONTAINER
+from llm_operator.reconcile.observed import Observed, Pod
+from llm_operator.reconcile.starting import Start, is_stuck, looked, not_seen
+
+log = logging.getLogger("llm_operator.starts")
+
+LOOK_SECONDS = 5.0
+TELL_SECONDS = 10.0
+"""An object's status tells progress at most this often: a write costs the API server more than the news is worth."""
+FORBIDDEN_SECONDS = 60.0
+LAST_LINES = 60
+LOG_BYTES = 64 << 10
+
+
+class Starts:
+    """One reader per object with an engine that loads: of the first such pod by name."""
+
+    def __init__(self, client: ApiClient, changed: Callable[[Key], None], now: Callable[[], float] = time.time) -> None:
+        self._client = client
+        self._changed = changed
+        self._now = now
+        self._known: dict[Key, Start] = {}
+        self._told: dict[Key, tuple[Start, bool]] = {}
+        self._sizes: dict[Key, int | None] = {}
+        self._readers: dict[Key, tuple[tuple[str, str | None], asyncio.Task[None]]] = {}
+
+    def of(self, key: Key, resource: LLMDeployment, observed: Observed) -> tuple[Start, bool] | None:
+        """What was told last of the engine that loads, and whether it is stuck; None where none loads.
+
+        Args:
+            key: the object.
+            resource: the object; its status has the size of the model's files.
+            observed: its pods.
+        """
+        pod = next((pod for pod in observed.pods if _loads(pod)), None)
+        if pod is None:
+            self.forget(key)
+            return None
+        identity = (pod.uid, pod.started_at)
+        known = self._readers.get(key)
+        self._sizes[key] = _bytes(resource)
+        if known is None or known[0] != identity:
+            self.forget(key)
+            self._sizes[key] = _bytes(resource)
+            read = functools.partial(self._read, key, pod)
+            self._readers[key] = (identity, tasks.forever(read, "start", f"start-{pod.name}"))
+        return self._told.get(key)
+
+    def forget(self, key: Key) -> None:
+        """Nothing loads any more."""
+        self._known.pop(key, None)
+        self._told.pop(key, None)
+        self._sizes.pop(key, None)
+        known = self._readers.pop(key, None)
+        if known is not None:
+            known[1].cancel()
+
+    async def _read(self, key: Key, pod: Pod) -> None:
+        due = 0.0
+        while True:
+            wait = LOOK_SECONDS
+            before = self._known.get(key)
+            try:
+                text = await self._client.read_log(key[0], pod.name, CONTAINER, LOG_BYTES, LAST_LINES)
+            except ApiError as error:
+                if error.status == 403:
+                    self._known[key] = not_seen(before, pod.name, self._now())
+                    wait = FORBIDDEN_SECONDS
+            except UNREADABLE as error:
+                log.debug("the log of %s could not be read: %s", pod.name, error)
+            else:
+                self._known[key] = looked(before, pod.name, text, self._sizes.get(key), self._now())
+            due = self._tell(key, due)
+            await asyncio.sleep(wait)
+
+    def _tell(self, key: Key, due: float) -> float:
+        """Tell news that is due; when the next may be told."""
+        start = self._known.get(key)
+        if start is None:
+            return due
+        now = self._now()
+        told, stuck = self._told.get(key), is_stuck(start, now)
+        news = told is None or told[1] != stuck or (told[0].progress, told[0].unseen) != (start.progress, start.unseen)
+        if not news or now < due or (start.progress is None and not start.unseen and not stuck):
+            return due
+        self._told[key] = (start, stuck)
+        self._changed(key)
+        return now + TELL_SECONDS
+
+
+def _loads(pod: Pod) -> bool:
+    return pod.running and not pod.ready and not pod.deleting and pod.container == CONTAINER
+
+
+def _bytes(resource: LLMDeployment) -> int | None:
+    status = resource.status
+    if status is None:
+        return None
+    told = status.cache.bytes if status.cache is not None else None
+    return told or (status.model.weight_bytes if status.model is not None else None)

@@ -1,0 +1,130 @@
+"""What an engine does while it loads and how far it is, from its log's known lines and the size of the files. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from llm_operator.api.status import ProgressStatus
+from llm_operator.reconcile.stages import progress_status
+
+STUCK_SECONDS = 600.0
+"""A log that says nothing new for so long belongs to a start that does not get on; the largest shards of weights take
+minutes from a slow volume."""
+MOST_CHARACTERS = 16 << 10
+FORBIDDEN = "its progress is not seen: the operator may not read pods/log"
+
+# vLLM 0.20 to 0.33: model_executor/model_loader/weight_utils.py, compilation/, v1/worker/gpu_model_runner.py and
+# v1/engine/core.py. LMDeploy 0.9 to 0.18: turbomind/deploy, turbomind/checkpoint.py and pytorch/weight_loader.
+# The last one in the log tells.
+_STEPS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("Starting", re.compile(r"vLLM API server version|Initializing a V1 LLM engine|input backend=")),
+    ("Reading weights", re.compile(r"Starting to load model")),
+    (
+        "Reading weights",
+        re.compile(
+            r"\b(?:checkpoint shards|loading shards|Model Streamer|InstantTensor loader|Convert to turbomind format"
+            r"|Loading weights from safetensors|Loading): {1,4}(\d{1,3})%"
+        ),
+    ),
+    ("Profiling memory", re.compile(r"Loading weights took|Model loading took")),
+    ("Compiling", re.compile(r"Dynamo bytecode transform time|Compiling a graph|torch\.compile (?:took|takes)")),
+    (
+        "Making the KV cache",
+        re.compile(r"Available KV cache memory:|GPU KV cache size:|Object cache budget|Building CacheEngine"),
+    ),
+    ("Capturing CUDA graphs", re.compile(r"Capturing CUDA graphs? ?[^%\n:]{0,60}: {1,4}(\d{1,3})%")),
+    ("Opening the server", re.compile(r"Graph capturing finished|init engine \(profile|Started server process")),
+)
+_WAITING = re.compile(r"No available shared memory broadcast block found")
+# What a start that hangs says again and again, and who looks at it from outside.
+_NOTHING_NEW = re.compile(rf"{_WAITING.pattern}|Waiting for \d+ (?:local|core)|\"GET /(?:health|metrics)")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is remembered of an engine that loads.
+
+    Attributes:
+        pod: its name.
+        trace: the end of its log, without what is said again and again.
+        moved_at: when the trace changed last, in seconds since 1970.
+        progress: the step that it is at; None where the log does not tell.
+        waits: its processes say that they wait for each other.
+        unseen: why its log is not seen; empty: it is.
+    """
+
+    pod: str
+    trace: str
+    moved_at: float
+    progress: ProgressStatus | None = None
+    waits: bool = False
+    unseen: str = ""
+
+
+def looked(before: Start | None, pod: str, log: str, total_bytes: int | None, at: float) -> Start:
+    """What is remembered after one more look at the end of the log.
+
+    Args:
+        before: what was remembered; of another pod it does not count.
+        pod: name of the pod that loads.
+        log: the end of its log.
+        total_bytes: size of the files that it reads; None where it is not known.
+        at: seconds since 1970.
+    """
+    lines = log[-MOST_CHARACTERS:].splitlines()
+    trace = "\n".join(line for line in lines if not _NOTHING_NEW.search(line))[-400:]
+    still = before is not None and before.pod == pod and before.trace == trace and not before.unseen
+    moved_at = before.moved_at if before is not None and still else at
+    waits = any(_WAITING.search(line) for line in lines[-3:])
+    return Start(pod, trace, moved_at, step(log, total_bytes), waits)
+
+
+def not_seen(before: Start | None, pod: str, at: float) -> Start:
+    """An engine whose log may not be read."""
+    return (
+        before if before is not None and before.pod == pod and before.unseen else Start(pod, "", at, unseen=FORBIDDEN)
+    )
+
+
+def step(log: str, total_bytes: int | None) -> ProgressStatus | None:
+    """The step that the log tells last; None where it tells none."""
+    text = log[-MOST_CHARACTERS:]
+    best: tuple[int, str, int | None] | None = None
+    for name, pattern in _STEPS:
+        match = None
+        for match in pattern.finditer(text):  # noqa: B007 - the last one
+            pass
+        if match is not None and (best is None or match.start() > best[0]):
+            percent = min(int(match[1]), 100) if pattern.groups else None
+            best = (match.start(), name, percent)
+    if best is None:
+        return None
+    _, name, percent = best
+    report: dict[str, str | int] = {"stage": name}
+    if percent is not None:
+        report["percent"] = percent
+        if name == "Reading weights" and total_bytes:
+            report |= {"bytes": total_bytes * percent // 100, "totalBytes": total_bytes}
+    return progress_status(report)
+
+
+def is_stuck(start: Start, at: float) -> bool:
+    """Whether the log has said nothing new for too long."""
+    return not start.unseen and at - start.moved_at >= STUCK_SECONDS
+
+
+def stuck_message(start: Start) -> str:
+    """What to say of a start that does not get on; the words last as long as it does."""
+    since = datetime.fromtimestamp(int(start.moved_at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    where = f" at {start.progress.summary!r}" if start.progress is not None else ""
+    text = f"pod {start.pod}: its log has said nothing new since {since}{where}"
+    if start.waits:
+        return (
+            f"{text}, and its processes wait for each other: add --disable-custom-all-reduce to engine.extraArgs, or "
+            "set NCCL_P2P_DISABLE=1 in engine.env"
+        )
+    if start.progress is not None and start.progress.stage == "Reading weights":
+        return f"{text}: look at the speed of the model's volume and at the node's network"
+    return f"{text}: kubectl logs {start.pod} shows what it did last; startupTimeoutSeconds ends it"
