@@ -156,10 +156,10 @@ class ApiClient:
         parameters = {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
         return await self._request("POST", self._path(body["kind"], body["metadata"]["namespace"]), parameters, body)
 
-    async def take_fields(self, kind: str, namespace: str, name: str, patch: Any) -> None:
-        """Apply a JSON patch of the managed fields (kube/ownership.py)."""
+    async def patch(self, kind: str, namespace: str, name: str, patch: Any) -> JSON:
+        """Apply a JSON patch (RFC 6902); the stored object comes back."""
         path = f"{self._path(kind, namespace)}/{name}"
-        await self._request("PATCH", path, {"fieldManager": MANAGER}, patch, "application/json-patch+json")
+        return await self._request("PATCH", path, {"fieldManager": MANAGER}, patch, "application/json-patch+json")
 
     async def read_log(
         self,

@@ -20,11 +20,12 @@ from llm_operator.kube import ownership
 from llm_operator.kube.cache import JOB_PREFIX, Cache
 from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.kube.events import event_of
+from llm_operator.kube.events import EVENT_MESSAGE_LIMIT, event_of
 from llm_operator.kube.last_logs import LastLogs
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.progress import ProgressReader
+from llm_operator.kube.restoring import Restoring
 from llm_operator.kube.starts import Starts
 from llm_operator.kube.trial import Trials
 from llm_operator.kube.vital_signs import VitalSigns
@@ -35,8 +36,9 @@ from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.tools import CONTAINER, ToolSettings
 from llm_operator.reconcile.decide import Apply, Decision, decide, kept_template
 from llm_operator.reconcile.diagnose import Trouble, image_volumes, without_image_volumes, write_refused
+from llm_operator.reconcile.drift import Drift
 from llm_operator.reconcile.invalid import invalid_status
-from llm_operator.reconcile.observed import Observed, Pod, Role
+from llm_operator.reconcile.observed import CHILD_KINDS, Observed, Pod, Role
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Looked, inspection, needed_claims
 from llm_operator.reconcile.status import Situation, status_of, transitions
@@ -76,6 +78,16 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of a decision: the first refused write of each role, and the decision with what is left to write."""
+
+    blocked: dict[Role, Trouble]
+    decision: Decision
+    drift: tuple[Drift, ...] = ()
+    restored: tuple[str, ...] = ()
+
+
 class Controller:
     """Workers over one queue and one cache."""
 
@@ -100,6 +112,7 @@ class Controller:
         self._model_jobs = ModelJobs(client, cache, queue, tools, now)
         self._progress = ProgressReader(client, queue.add)
         self._trials = Trials(client)
+        self._restoring = Restoring(client)
         self._last_logs = LastLogs(client, queue)
         self._vital_signs = VitalSigns(queue.add)
         self._starts = Starts(client, queue.add)
@@ -182,7 +195,8 @@ class Controller:
         seen = await self._observe(key, resource)
         plan = self._planner.outcome(key, resource, inspection(resource, seen, self._tools))
         decision = decide(resource, seen, plan, self._tools)
-        refused, decision = await self._execute(key, resource, decision)
+        done = await self._execute(key, resource, decision)
+        refused, decision = done.blocked, done.decision
         observed = self._last_logs.added(key, self._cache.observed(key), resource.spec.engine.type)
         situation = Situation(
             resource,
@@ -192,12 +206,14 @@ class Controller:
             refused.get("engine"),
             self._planner.measured(key, resource, observed),
             refused.get("chat"),
+            done.drift,
             self._progress_of(key, observed, seen, decision),
             health=self._vital_signs.of(key, resource, observed),
             start=self._starts.of(key, resource, observed),
             policed=self._tools.network.enabled,
         )
         await self._write_status(key, body, status_of(situation, self._now()))
+        await self._tell_restored(body, done.restored)
         if decision.preparation is not None and decision.preparation.claim_missing:
             self._queue.add_after(key, MISSING_CLAIM_SECONDS)
         return bool(refused)
@@ -227,37 +243,51 @@ class Controller:
             pods = tuple(pod for pod in observed.pods if pod.initializing == FETCHER and not pod.deleting)
         return self._progress.of(key, key[0], pods[0].name if pods else None, container)
 
-    async def _execute(
-        self, key: Key, resource: LLMDeployment, decision: Decision
-    ) -> tuple[dict[Role, Trouble], Decision]:
-        """Carry out a decision: the first refused write of each role, and the decision with what is left to write."""
+    async def _execute(self, key: Key, resource: LLMDeployment, decision: Decision) -> _Outcome:
+        """Carry out a decision."""
         blocked: dict[Role, Trouble] = {}
         refused = await self._trials.refusal(key, resource, decision.tried("engine"))
         if refused is not None:
-            return {"engine": refused}, dataclasses.replace(decision, deletes=())
+            return _Outcome({"engine": refused}, dataclasses.replace(decision, deletes=()))
         refused = await self._trials.refusal(key, resource, decision.tried("chat"))
         if refused is not None:
             blocked["chat"] = refused
         left: list[Apply] = []
+        drift: list[Drift] = []
+        restored: list[str] = []
         for apply in decision.applies:
             if apply.role == "chat" and refused is not None:
                 continue
-            trouble = await self._apply(key, apply)
+            held = self._restoring.held(apply)
+            if held is not None:
+                drift.append(held.drift)
+                if held.seconds is not None:
+                    self._queue.add_after(key, held.seconds)
+                continue
+            trouble = await self._apply(key, apply, restored, drift)
             if trouble is not None:
                 blocked.setdefault(apply.role, trouble)
                 left.append(apply)
         for delete in decision.deletes:
             await self._client.delete(delete.kind, key[0], delete.name, delete.uid)
             self._cache.forget(delete.kind, key, delete.name)
-        return blocked, dataclasses.replace(decision, applies=tuple(left), deletes=())
+        return _Outcome(
+            blocked, dataclasses.replace(decision, applies=tuple(left), deletes=()), tuple(drift), tuple(restored)
+        )
 
-    async def _apply(self, key: Key, apply: Apply) -> Trouble | None:
+    async def _apply(self, key: Key, apply: Apply, restored: list[str], drift: list[Drift]) -> Trouble | None:
+        """Write one child; why it was refused. What others had changed is added to the lists."""
         body = apply.body
         kind, name = body["kind"], body["metadata"]["name"]
         try:
             if image_volumes(body) and not await self._keeps_image_volumes(apply):
                 return without_image_volumes()
             answer = await (ownership.update if apply.seen else ownership.create)(self._client, body)
+            if kind in CHILD_KINDS:
+                written = await self._restoring.written(apply, answer)
+                answer = written.answer
+                drift += [written.drift] if written.drift is not None else []
+                restored += [f"{kind} {name!r}: {one.path}, set by {one.manager}, was undone" for one in written.undone]
         except ForeignError as foreign:
             return Trouble("NameConflict", str(foreign), stalled=True)
         except ApiError as error:
@@ -313,9 +343,29 @@ class Controller:
             log.info("%s is %s: %s: %s", condition.type, condition.status, condition.reason, condition.message)
             await self._tell(body, condition)
 
+    async def _tell_restored(self, body: JSON, restored: tuple[str, ...]) -> None:
+        """Say whose changes of children were undone: otherwise they vanish without a word."""
+        if restored:
+            log.info("%s", "; ".join(restored))
+            message = "; ".join(restored)[:EVENT_MESSAGE_LIMIT]
+            generation = body["metadata"].get("generation", 0)
+            await self._tell(
+                body,
+                Condition(
+                    type="Drifted",
+                    status="False",
+                    observed_generation=generation,
+                    last_transition_time=self._now(),
+                    reason="DriftRemoved",
+                    message=message,
+                ),
+            )
+
     async def _tell(self, body: JSON, condition: Condition) -> None:
         try:
             await self._client.create(event_of(body["metadata"], condition, self._now()))
         except (ApiError, *TRANSIENT) as error:
+            if isinstance(error, ApiError) and error.reason == "AlreadyExists":
+                return  # the same was said within this second
             # An event is news, not state: the status says the same.
             log.warning("event %s was not written: %s", condition.reason, error)

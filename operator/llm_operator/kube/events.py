@@ -21,9 +21,10 @@ def event_of(meta: JSON, condition: Condition, now: str) -> JSON:
         condition: the condition as it is now.
         now: RFC 3339 time in UTC.
     """
-    bad = condition.type == "Stalled" or condition.status == "False"
-    # The same transition at the same time has the same name: a repeated write is refused, not doubled.
-    digest = hashlib.sha256(f"{condition.type}{condition.status}{condition.reason}{now}".encode()).hexdigest()[:12]
+    bad = condition.type in ("Stalled", "Drifted") or condition.status == "False"
+    # The same news at the same time has the same name: a repeated write is refused, not doubled.
+    news = f"{condition.type}{condition.status}{condition.reason}{condition.message}{now}"
+    digest = hashlib.sha256(news.encode()).hexdigest()[:12]
     return {
         "apiVersion": "v1",
         "kind": "Event",

@@ -59,8 +59,18 @@ async def update(client: ApiClient, body: JSON) -> JSON:
 async def _apply_to(client: ApiClient, body: JSON, live: JSON) -> JSON:
     meta = live["metadata"]
     if any(entry for entry in meta.get("managedFields") or () if _is_ours_by_update(entry)):
-        await client.take_fields(body["kind"], meta["namespace"], meta["name"], applied_fields(live))
+        await client.patch(body["kind"], meta["namespace"], meta["name"], applied_fields(live))
     return await client.apply({**body, "metadata": {**body["metadata"], "uid": meta["uid"]}}, force=True)
+
+
+async def patch(client: ApiClient, live: JSON, operations: list[JSON]) -> JSON:
+    """A JSON patch of an object that is ours; the stored object comes back.
+
+    Raises:
+        ApiError: refused; 409 if it has changed since it was read.
+    """
+    meta = live["metadata"]
+    return await client.patch(live["kind"], meta["namespace"], meta["name"], operations)
 
 
 async def _live(client: ApiClient, body: JSON) -> JSON:

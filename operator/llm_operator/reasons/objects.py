@@ -245,6 +245,41 @@ OBJECT: tuple[Reason, ...] = (
         severity="Warning",
     ),
     Reason(
+        "ForeignFields",
+        "Object",
+        "another manager set a field of a child that the API server does not let the operator remove; the message "
+        "names both",
+        "remove it there, or stop what sets it",
+        severity="Warning",
+        conditions=("Drifted",),
+    ),
+    Reason(
+        "RestoredRepeatedly",
+        "Object",
+        "another manager sets a field of a child again whenever the operator restores it, such as an autoscaler of the "
+        "Deployment",
+        "stop what sets it; use the fields of the LLMDeployment: an autoscaler scales the LLMDeployment itself",
+        severity="Warning",
+        conditions=("Drifted",),
+    ),
+    Reason(
+        "ChangedOnAdmission",
+        "Object",
+        "an admission webhook or policy changes what the operator writes; it is left so",
+        "exempt the object from the webhook if the change is not wanted",
+        severity="Warning",
+        conditions=("Drifted",),
+    ),
+    Reason(
+        "DriftRemoved",
+        "Object",
+        "an event only: what another manager had changed in a child was undone; the message names the field "
+        "and the manager",
+        "use the fields of the LLMDeployment instead",
+        severity="Info",
+        conditions=("Drifted",),
+    ),
+    Reason(
         "DeploymentPaused",
         "Object",
         "somebody ran `kubectl rollout pause`; `Ready` is Unknown",

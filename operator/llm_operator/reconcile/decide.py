@@ -50,6 +50,8 @@ class Apply:
     seen: bool
     """False: there is none of ours that we know of, so it is to be created."""
     role: Role = "engine"
+    live: Child | None = None
+    """What is there, as it was decided on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,12 @@ def _writes(
     kinds = {body["kind"] for body in wanted}
     return (
         tuple(
-            Apply(body, seen=body["kind"] in seen, role="chat" if role == "chat" else "engine")
+            Apply(
+                body,
+                seen=body["kind"] in seen,
+                role="chat" if role == "chat" else "engine",
+                live=seen.get(body["kind"]),
+            )
             for body in wanted
             if _needs_write(body, seen.get(body["kind"]))
         ),
@@ -288,7 +295,12 @@ def _needs_write(body: JSON, child: Child | None) -> bool:
         return True
     if child.deleting:
         return False
-    said = {
+    return bool(child.foreign) or not covers(child.body(), said(body))
+
+
+def said(body: JSON) -> JSON:
+    """What the operator says of a child, as Child.body() shows what is there."""
+    return {
         "metadata": {
             key: body["metadata"][key]
             for key in ("labels", "annotations", "ownerReferences")
@@ -296,4 +308,3 @@ def _needs_write(body: JSON, child: Child | None) -> bool:
         },
         "spec": body["spec"],
     }
-    return not covers(child.body(), said)

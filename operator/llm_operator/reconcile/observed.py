@@ -16,6 +16,7 @@ from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, L
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
 from llm_operator.manifests.tools import CONTAINER as TOOL_CONTAINER
 from llm_operator.reconcile.deaths import Life, restarts_when_ready
+from llm_operator.reconcile.managed_fields import ForeignField, foreign_fields
 
 if TYPE_CHECKING:
     from llm_operator.manifests.model_job import ClaimFacts
@@ -71,6 +72,8 @@ class Child:
     paused: bool = False
     """`kubectl rollout pause`: the Deployment controller leaves the pods as they are."""
     name: str = ""
+    foreign: tuple[ForeignField, ...] = ()
+    """Fields of its spec that others set."""
 
     def body(self) -> JSON:
         """The child's metadata and spec."""
@@ -191,6 +194,7 @@ def child_from(raw: Mapping[str, Any]) -> Child:
         },
         paused=(raw.get("spec") or {}).get("paused") is True,
         name=meta["name"],
+        foreign=foreign_fields(raw),
     )
 
 

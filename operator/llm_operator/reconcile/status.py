@@ -25,6 +25,7 @@ from llm_operator.manifests.restart import restart_of
 from llm_operator.manifests.service import endpoint
 from llm_operator.reconcile.decide import Decision, applied_template, prepared_of
 from llm_operator.reconcile.diagnose import Trouble, trouble_of
+from llm_operator.reconcile.drift import Drift, drift_findings
 from llm_operator.reconcile.exposure import exposure_findings
 from llm_operator.reconcile.finding import Finding
 from llm_operator.reconcile.measured import deviation
@@ -70,6 +71,8 @@ class Situation:
     measured: MeasuredStatus | None = None
     page_blocked: Trouble | None = None
     """A write of the chat page that the API server refused."""
+    drift: tuple[Drift, ...] = ()
+    """What of the children is not as it should be, and is left so."""
     progress: ProgressStatus | None = None
     """How far the stage before serving is that runs now."""
     policed: bool = True
@@ -133,6 +136,7 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
         *((situation.health,) if situation.health is not None else ()),
         *page_findings(situation.resource, situation.observed, _page_trouble(situation)),
         *exposure_findings(situation.resource, policed=situation.policed),
+        *drift_findings(situation.drift),
     )
 
 
@@ -336,11 +340,13 @@ def _engine_status(template: JSON | None) -> EngineStatus | None:
 
 def transitions(before: Iterable[Condition], after: Iterable[Condition]) -> list[Condition]:
     """The conditions worth an event: Ready and Stalled whose status or reason changed, and engines that do not work."""
+    """The conditions worth an event: Ready, Stalled and Drifted whose status or reason changed."""
     known = {condition.type: (condition.status, condition.reason) for condition in before}
     return [
         condition
         for condition in after
         if (condition.type in ("Ready", "Stalled") or (condition.type == "Healthy" and condition.status == "False"))
+        if condition.type in ("Ready", "Stalled", "Drifted")
         and known.get(condition.type) != (condition.status, condition.reason)
         and not (condition.type == "Stalled" and condition.status == "False")
         and not (condition.type == "Ready" and condition.reason == "Progressing" and condition.type not in known)

@@ -1,9 +1,10 @@
 import json
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_operator.reconcile.covers import covers
+from llm_operator.reconcile.covers import covers, differences
 
 SCALAR = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 JSON = st.recursive(
@@ -50,3 +51,35 @@ def test_what_is_empty_may_be_left_out() -> None:
 
 def test_one_more_label_in_a_selector_is_drift() -> None:
     assert not covers({"selector": {"a": "1", "b": "2"}}, {"selector": {"a": "1"}})
+
+
+def test_an_added_entry_of_a_list_that_is_merged_by_entry_is_no_difference() -> None:
+    desired = {
+        "containers": [{"name": "engine", "env": [{"name": "A", "value": "1"}], "ports": [{"containerPort": 80}]}]
+    }
+    live: dict[str, Any] = {
+        "containers": [
+            {"name": "sidecar"},
+            {
+                "name": "engine",
+                "env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}],
+                "ports": [{"containerPort": 9, "protocol": "TCP"}, {"containerPort": 80, "protocol": "TCP"}],
+            },
+        ]
+    }
+    assert covers(live, desired)
+    live["containers"][1]["env"] = [{"name": "A", "value": "3"}]
+    assert list(differences(live, desired)) == ["containers[name=engine].env[name=A].value"]
+    live["containers"].pop()
+    assert list(differences(live, desired)) == ["containers[name=engine]"]
+
+
+def test_an_added_port_of_a_network_policy_is_drift() -> None:
+    desired = {"ingress": [{"ports": [{"port": 8000, "protocol": "TCP"}]}]}
+    live = {"ingress": [{"ports": [{"port": 8000, "protocol": "TCP"}, {"port": 22, "protocol": "TCP"}]}]}
+    assert list(differences(live, desired)) == ["ingress"]
+
+
+@given(JSON, JSON)
+def test_there_are_differences_where_it_is_not_covered(live: object, desired: object) -> None:
+    assert covers(live, desired) == (list(differences(live, desired)) == [])
