@@ -13,8 +13,8 @@ Stage = Literal["Importing", "Loading", "Profiling", "Capturing", "Serving"]
 """How far an engine had come: its imports and arguments, the weights, the memory of a forward pass and the KV cache,
 CUDA graphs, requests."""
 
-MOST_CHARACTERS = 16 << 10
-"""Of a log's end; the previous container's log is read up to 8 KiB, a termination message holds 4 KiB."""
+MOST_CHARACTERS = 8 << 10
+"""Of a log's end: as much is read of a container's log, and a termination message holds half of it."""
 MOST_OF_A_LINE = 1000
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")

@@ -22,7 +22,7 @@ MODEL: tuple[Signature, ...] = (
     ),
     sign(
         r"execute the configuration file in that repo|contains custom code which must be executed"
-        r"|requires you to execute the (?:\w+ )*(?:file|code)|pass the argument `?trust_remote_code=True",
+        r"|requires you to execute the .{0,40}(?:file|code)|pass the argument `?trust_remote_code=True",
         "RemoteCodeNeeded",
         "the model's repository holds code that loading it needs",
         "read that code, then set model.trustRemoteCode to true",
@@ -91,7 +91,7 @@ MODEL: tuple[Signature, ...] = (
     ),
     sign(
         r"No such file or directory:? '?(\S+\.(?:safetensors|bin|gguf|pt|pth))|Cannot find any (?:safetensors )?model weights"
-        r"|no file named (?:\S+, )*(?:pytorch_model|model\.safetensors)|weights were not initialized from"
+        r"|no file named .{0,60}(?:pytorch_model|model\.safetensors)|weights were not initialized from"
         r"|Could not find checkpoint files|Error no file named",
         "WeightsMissing",
         "a file of the weights, or a tensor in them, is missing",
