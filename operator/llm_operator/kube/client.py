@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 from llm_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from llm_operator.foreign import read_object
 from llm_operator.kube.connection import Connection
+from llm_operator.kube.reading import TooLongError, read_at_most
 from llm_operator.manifests.common import MANAGER
 from llm_operator.telemetry.metrics import Metrics
 
@@ -25,6 +26,7 @@ JSON = dict[str, Any]
 PATHS = {
     KIND: f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{PLURAL}",
     "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
+    "ReplicaSet": "/apis/apps/v1/namespaces/{namespace}/replicasets",
     "Service": "/api/v1/namespaces/{namespace}/services",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
@@ -35,6 +37,13 @@ PATHS = {
 }
 CLUSTER_PATHS = {"Node": "/api/v1/nodes"}
 LIST_CHUNK = 500
+PAGE_BYTES = 64 << 20
+"""Of one page of a list; a longer one is asked for in smaller pages."""
+OBJECT_BYTES = 8 << 20
+"""Of one object; etcd takes 1.5 MiB."""
+LOG_CONNECTIONS = 4
+"""Of their own: a kubelet that does not answer must not hold up what is written elsewhere."""
+LOG_TIMEOUT_SECONDS = 5
 ERROR_BYTES = 1 << 20
 MESSAGE_CHARACTERS = 4096
 """Of an error's message: some quote the whole object."""
@@ -72,26 +81,31 @@ class ApiClient:
         self._fence = fence
         """Seconds that a write may take; raises where this process must not write."""
         self._session: aiohttp.ClientSession | None = None
+        self._logs: aiohttp.ClientSession | None = None
         self._server = connection.server
         self._headers: dict[str, str] = {}
         self._headers_until = 0.0
         self._counters: dict[tuple[str, int], Any] = {}
 
     async def __aenter__(self) -> Self:
-        """Open the pool."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._connection.ssl_context(), limit=self._limit),
+        """Open the pools."""
+        self._session, self._logs = self._pool(self._limit), self._pool(LOG_CONNECTIONS)
+        return self
+
+    def _pool(self, limit: int) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._connection.ssl_context(), limit=limit),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the pool."""
-        if self._session is not None:
-            await self._session.close()
+        """Close the pools."""
+        for session in (self._session, self._logs):
+            if session is not None:
+                await session.close()
 
     async def apply(self, body: JSON, *, force: bool, dry_run: bool = False) -> JSON:
         """Server-side apply of one object under the operator's field manager; the stored object comes back.
@@ -175,13 +189,20 @@ class ApiClient:
 
         Raises:
             ApiError: refused, or the kubelet cannot be reached.
+            TimeoutError: no answer within LOG_TIMEOUT_SECONDS.
         """
         parameters = {"container": container, "limitBytes": str(limit_bytes)}
         if last_lines is not None:
             parameters["tailLines"] = str(last_lines)
         if previous:
             parameters["previous"] = "true"
-        text = await self._send("GET", f"{self._path('Pod', namespace)}/{pod}/log", parameters)
+        if self._logs is None:
+            raise RuntimeError("the client is not open: use it as `async with`")
+        url = f"{self._server}{self._path('Pod', namespace)}/{pod}/log"
+        timeout = aiohttp.ClientTimeout(total=LOG_TIMEOUT_SECONDS)
+        headers = self._common_headers()
+        async with self._logs.get(url, params=parameters, headers=headers, timeout=timeout) as response:
+            text = await self._body("GET", response, 2 * limit_bytes + ERROR_BYTES)
         return text.decode(errors="replace")
 
     async def list(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[JSON]:
@@ -193,9 +214,16 @@ class ApiClient:
             selector: label selector.
         """
         path = CLUSTER_PATHS.get(kind) or self._path(kind, namespace)
-        parameters = {"limit": str(LIST_CHUNK), "labelSelector": selector}
+        parameters = {"labelSelector": selector}
+        limit = LIST_CHUNK
         while True:
-            page = await self._request("GET", path, parameters)
+            try:
+                page = await self._request("GET", path, {**parameters, "limit": str(limit)}, limit_bytes=PAGE_BYTES)
+            except TooLongError as error:
+                if limit == 1:
+                    raise ApiError(502, "Unreadable", f"{path}: {error}") from error
+                limit = max(1, limit // 8)
+                continue
             items, meta = page.get("items"), page.get("metadata")
             if not isinstance(items, list) or not isinstance(meta, dict):
                 # To take it for an empty list would forget everything of this kind.
@@ -222,9 +250,16 @@ class ApiClient:
         parameters: dict[str, str],
         body: Any = None,
         content: str = "application/json",
+        *,
+        limit_bytes: int | None = None,
     ) -> JSON:
         # pydantic's parser and writer take half and a third of the time of the standard library's.
-        text = await self._send(method, path, parameters, body, content)
+        try:
+            text = await self._send(method, path, parameters, body, content, limit_bytes or OBJECT_BYTES)
+        except TooLongError as error:
+            if limit_bytes is not None:
+                raise
+            raise ApiError(502, "Unreadable", f"{path}: {error}") from error
         try:
             answer = from_json(text)
         except ValueError:
@@ -239,8 +274,9 @@ class ApiClient:
         method: str,
         path: str,
         parameters: dict[str, str],
-        body: Any = None,
-        content: str = "application/json",
+        body: Any,
+        content: str,
+        limit_bytes: int,
     ) -> bytes:
         if self._session is None:
             raise RuntimeError("the client is not open: use it as `async with`")
@@ -252,11 +288,17 @@ class ApiClient:
         async with self._session.request(
             method, url, params=parameters, data=data, headers=headers, timeout=timeout
         ) as response:
-            text = await response.read()
-            self._count(method, response.status)
-            if response.status >= 400:
-                raise _error(response.status, text, response.headers.get("Retry-After"))
-            return text
+            return await self._body(method, response, limit_bytes)
+
+    async def _body(self, method: str, response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+        self._count(method, response.status)
+        text = await read_at_most(response, limit_bytes)
+        if response.status == 401:
+            # The token may have been rotated: the next request looks for the new one.
+            self._headers_until = 0.0
+        if response.status >= 400:
+            raise _error(response.status, text, response.headers.get("Retry-After"))
+        return text
 
     def _common_headers(self) -> dict[str, str]:
         now = time.monotonic()

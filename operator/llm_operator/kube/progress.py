@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from llm_operator.api.status import ProgressStatus
 from llm_operator.foreign import read_object
@@ -37,14 +38,27 @@ def last_progress(text: str) -> ProgressStatus | None:
     return None
 
 
+_Source = tuple[str, str, str]
+"""Namespace, pod and container."""
+
+
+@dataclass
+class _Reader:
+    """Reads one container's log for all objects that wait for it."""
+
+    task: asyncio.Task[None] | None = None
+    keys: set[Key] = field(default_factory=set)
+    told: ProgressStatus | None = None
+
+
 class ProgressReader:
-    """One reader per pod that somebody asked about; ends with the pod's container."""
+    """One reader per container that somebody asked about, however many wait for it."""
 
     def __init__(self, client: ApiClient, changed: Callable[[Key], None]) -> None:
         self._client = client
         self._changed = changed
-        self._told: dict[Key, ProgressStatus] = {}
-        self._readers: dict[Key, tuple[str, asyncio.Task[None]]] = {}
+        self._readers: dict[_Source, _Reader] = {}
+        self._sources: dict[Key, _Source] = {}
 
     def of(self, key: Key, namespace: str, pod: str | None, container: str) -> ProgressStatus | None:
         """What was read last; starts to read where a pod runs, and forgets where none does.
@@ -55,40 +69,48 @@ class ProgressReader:
             pod: name of the pod that runs now; None when none does.
             container: the container that tells.
         """
-        if pod is None:
+        source = (namespace, pod, container) if pod is not None else None
+        if self._sources.get(key) != source:
             self.forget(key)
+        if source is None:
             return None
-        known = self._readers.get(key)
-        if known is None or known[0] != pod:
-            self.forget(key)
-            read = functools.partial(self._read, key, namespace, pod, container)
-            task = tasks.forever(read, "progress", f"progress-{pod}")
-            self._readers[key] = (pod, task)
-        return self._told.get(key)
+        self._sources[key] = source
+        reader = self._readers.setdefault(source, _Reader())
+        reader.keys.add(key)
+        if reader.task is None:
+            reader.task = tasks.forever(functools.partial(self._read, source, reader), "progress", f"progress-{pod}")
+        return reader.told
 
     def forget(self, key: Key) -> None:
-        """Nobody waits any more."""
-        self._told.pop(key, None)
-        known = self._readers.pop(key, None)
-        if known is not None:
-            known[1].cancel()
+        """Nobody waits any more under this key."""
+        source = self._sources.pop(key, None)
+        reader = self._readers.get(source) if source is not None else None
+        if source is None or reader is None:
+            return
+        reader.keys.discard(key)
+        if not reader.keys:
+            del self._readers[source]
+            if reader.task is not None:
+                reader.task.cancel()
 
-    async def _read(self, key: Key, namespace: str, pod: str, container: str) -> None:
+    async def _read(self, source: _Source, reader: _Reader) -> None:
         loop = asyncio.get_running_loop()
         due = 0.0
         while True:
+            pause = LOOK_SECONDS
             try:
-                text = await self._client.read_log(namespace, pod, container, LOG_BYTES, LAST_LINES)
+                text = await self._client.read_log(*source, LOG_BYTES, LAST_LINES)
             except ApiError as error:
                 text = ""
                 if error.status == 403:
                     log.info("logs may not be read: no progress is told (%s)", error.message)
-                    await asyncio.sleep(FORBIDDEN_SECONDS)
+                    pause = FORBIDDEN_SECONDS
             except UNREADABLE:
                 text = ""
             found = last_progress(text)
-            if found is not None and found != self._told.get(key) and loop.time() >= due:
+            if found is not None and found != reader.told and loop.time() >= due:
                 due = loop.time() + TELL_SECONDS
-                self._told[key] = found
-                self._changed(key)
-            await asyncio.sleep(LOOK_SECONDS)
+                reader.told = found
+                for key in tuple(reader.keys):
+                    self._changed(key)
+            await asyncio.sleep(pause)

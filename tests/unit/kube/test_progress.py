@@ -1,0 +1,64 @@
+"""A log is read once per pod, however many objects wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from llm_operator.kube import progress
+from llm_operator.kube.progress import ProgressReader
+
+LINE = json.dumps({"progress": {"stage": "Fetching", "bytes": 5, "totalBytes": 10}})
+
+
+class Logs:
+    """Stands in for the API client: the kubelet's part is played."""
+
+    def __init__(self) -> None:
+        self.reads: list[str] = []
+        self.text = LINE
+
+    async def read_log(self, namespace: str, pod: str, container: str, *_: object) -> str:
+        self.reads.append(pod)
+        await asyncio.sleep(0)
+        return self.text
+
+
+async def test_two_hundred_objects_that_share_a_job_read_its_log_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 3600.0)
+    logs, changed = Logs(), list[tuple[str, str]]()
+    reader = ProgressReader(logs, changed.append)  # type: ignore[arg-type]
+    keys = [("team", f"llm-{number}") for number in range(200)]
+    for key in keys:
+        assert reader.of(key, "team", "fetch-0", "tool") is None
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert logs.reads == ["fetch-0"]
+    assert sorted(changed) == sorted(keys)
+    told = [reader.of(key, "team", "fetch-0", "tool") for key in keys]
+    assert {one.bytes if one else None for one in told} == {5}
+    for key in keys:
+        reader.forget(key)
+    await asyncio.sleep(0)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("progress")]
+
+
+async def test_a_reader_goes_on_for_those_who_still_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
+    logs = Logs()
+    reader = ProgressReader(logs, lambda _: None)  # type: ignore[arg-type]
+    reader.of(("team", "a"), "team", "fetch-0", "tool")
+    reader.of(("team", "b"), "team", "fetch-0", "tool")
+    reader.of(("team", "a"), "team", None, "tool")
+    await asyncio.sleep(0.01)
+    assert len(logs.reads) > 1
+    reader.of(("team", "b"), "team", "fetch-1", "tool")
+    await asyncio.sleep(0.01)
+    assert logs.reads[-1] == "fetch-1"
+    count = logs.reads.count("fetch-0")
+    await asyncio.sleep(0.01)
+    assert logs.reads.count("fetch-0") == count
+    reader.forget(("team", "b"))
+    await asyncio.sleep(0)
