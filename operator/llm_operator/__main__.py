@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -21,8 +22,11 @@ from llm_operator.kube.connection import NoClusterError
 from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.operator_process import OperatorProcess, Options
 from llm_operator.kube.planner import ClusterPlanner
+from llm_operator.kube.watches import WatchesFailedError
 from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 from llm_operator.telemetry import logs
+
+log = logging.getLogger("llm_operator")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -192,8 +196,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run())
-    except (LostLeadershipError, NoClusterError) as error:
-        sys.exit(f"llm-operator: {error}")
+    except (LostLeadershipError, NoClusterError, WatchesFailedError, OSError) as error:
+        log.critical("the operator ends: %s", error)
+        sys.exit(1)
+    except Exception as error:
+        log.critical("the operator ends: %s: %s", type(error).__name__, error, exc_info=error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

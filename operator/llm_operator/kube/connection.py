@@ -6,7 +6,6 @@ import os
 import ssl
 from dataclasses import dataclass
 
-import kopf
 from kubernetes import client, config
 
 
@@ -49,19 +48,6 @@ class Connection:
         if self.configuration.cert_file:
             context.load_cert_chain(self.configuration.cert_file, self.configuration.key_file or None)
         return context
-
-    def for_kopf(self) -> kopf.ConnectionInfo:
-        """The same for kopf's own watches."""
-        scheme, _, token = (self.authorization() or "").partition(" ")
-        return kopf.ConnectionInfo(
-            server=self.server,
-            ca_path=self.configuration.ssl_ca_cert or None,
-            insecure=not self.configuration.verify_ssl,
-            scheme=scheme or None,
-            token=token or None,
-            certificate_path=self.configuration.cert_file or None,
-            private_key_path=self.configuration.key_file or None,
-        )
 
 
 def load() -> Connection:

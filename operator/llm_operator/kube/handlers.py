@@ -7,22 +7,12 @@ from typing import Any
 
 import kopf
 
-from llm_operator.api import GROUP, KIND, PLURAL, VERSION
-from llm_operator.kube.connection import Connection
+from llm_operator.api import GROUP, KIND
+from llm_operator.kube.answers import RESOURCES
+from llm_operator.kube.api_session import ApiSession
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.relist import CHILD_SELECTOR
 from llm_operator.kube.workqueue import WorkQueue
-
-RESOURCES: dict[str, tuple[str, str, str]] = {
-    KIND: (GROUP, VERSION, PLURAL),
-    "Deployment": ("apps", "v1", "deployments"),
-    "Service": ("", "v1", "services"),
-    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
-    "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),
-    "Job": ("batch", "v1", "jobs"),
-    "Pod": ("", "v1", "pods"),
-}
-"""Group, version and plural of every watched kind."""
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -73,21 +63,27 @@ def settings() -> kopf.OperatorSettings:
     chosen.persistence.progress_storage = NoProgress()
     chosen.persistence.finalizer = f"{GROUP}/kopf"
     chosen.queueing.idle_timeout = 0.5
-    chosen.watching.chunk_size = 500
+    chosen.watching.chunk_size = 100
     chosen.watching.initial_streaming = False
-    chosen.networking.request_timeout = 30.0
+    # ApiSession asks again, at its own pace and for as long as it takes.
+    chosen.networking.request_timeout = None  # type: ignore[assignment,unused-ignore]
+    chosen.networking.error_backoffs = ()
+    # Watches are started anew: the first end of kopf must not have the process killed ten minutes later.
+    chosen.process.ultimate_exiting_timeout = None
     for kind, (group, _, plural) in RESOURCES.items():
         if kind != KIND:
             chosen.watching.label_selectors[group, plural] = CHILD_SELECTOR
     return chosen
 
 
-def register(registry: kopf.OperatorRegistry, connection: Connection, intake: Intake, queue: WorkQueue) -> None:
+def register(
+    registry: kopf.OperatorRegistry, server: str, session: ApiSession, intake: Intake, queue: WorkQueue
+) -> None:
     """Declare the watches and the login."""
 
     @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator,unused-ignore]
-    def login(**_: Any) -> kopf.ConnectionInfo:
-        return connection.for_kopf()
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        return kopf.AiohttpSession(server=server, aiohttp_session=session.open())
 
     for kind, (group, version, plural) in RESOURCES.items():
         kopf.on.event(group, version, plural, registry=registry, id=f"watch-{plural}")(_handler(kind, intake, queue))

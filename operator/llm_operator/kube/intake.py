@@ -32,6 +32,11 @@ class Intake:
             self._left_out(raw, error)
             return None
 
+    def knows(self, kind: str, raw: Mapping[str, Any]) -> bool:
+        """Whether the cache holds this very version of an object."""
+        found = self.entry({**raw, "kind": kind})
+        return found is not None and self._cache.version(kind, *found) == raw["metadata"]["resourceVersion"]
+
     def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> Key | None:
         """As Cache.update; None for an object that cannot be read."""
         try:

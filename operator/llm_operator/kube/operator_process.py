@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import math
 import os
 import signal
 import socket
@@ -14,18 +16,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import kopf
 
 from llm_operator.kube import connection as connections
 from llm_operator.kube import tasks
+from llm_operator.kube.api_session import ApiSession
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.controller import Controller, Planner
-from llm_operator.kube.handlers import register, settings
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.lease import Leadership, LostLeadershipError, leadership
 from llm_operator.kube.relist import Relist
-from llm_operator.kube.web import WebServer
+from llm_operator.kube.watches import Watches
+from llm_operator.kube.web import Pulse, WebServer
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.manifests.tools import ToolSettings
@@ -34,9 +36,15 @@ from llm_operator.telemetry.objects import ObjectsCollector, Served
 
 log = logging.getLogger("llm_operator")
 
-# Longer than any request may take several times over: a worker or key this old is stuck.
+# Longer than any request may take several times over: a worker that needs so long is stuck.
 STUCK_SECONDS = 180.0
 FIRST_LIST_RETRY_SECONDS = 2.0
+BEHIND_RELIST_SECONDS = 30.0
+"""Between relists while the last one found what a watch had not told."""
+LEAST_RELIST_SECONDS = 5.0
+PULSE_SECONDS = 0.5
+STOP_SECONDS = 25.0
+"""For watches and the lease to end; the kubelet waits for 30 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +79,36 @@ class OperatorProcess:
         self._cache = Cache()
         self._queue = WorkQueue(CONTROLLER, self._metrics, time.monotonic)
         self._relist: Relist | None = None
+        self._watches: Watches | None = None
         self._leading = not options.leader_elect
         self._stop = asyncio.Event()
+        self._list_soon = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until a signal comes.
 
         Raises:
             LostLeadershipError: the lease could not be renewed.
+            WatchesFailedError: the watches end again and again.
+            OSError: a port is taken.
         """
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, self._stop.set)
+        self._catch_signals()
         self._metrics.registry.register(ObjectsCollector(self._served))
-        web = WebServer(self._metrics, self._healthy, self._ready, self._options.host)
+        web = WebServer(self._metrics, self._options.host)
         await web.start(self._options.metrics_port, self._options.health_port)
+        pulse = tasks.watched(self._pulse(web), "pulse")
+        work = tasks.watched(self._elect_and_lead(), "work")
+        try:
+            done, _ = await asyncio.wait([pulse, work], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            self._stop.set()
+            await asyncio.wait([work], timeout=STOP_SECONDS)
+            await tasks.stop(pulse, work)
+            await web.stop()
+
+    async def _elect_and_lead(self) -> None:
         election: Leadership | None = None
         try:
             if self._options.leader_elect:
@@ -99,7 +122,6 @@ class OperatorProcess:
         finally:
             if election is not None:
                 await election.release()
-            await web.stop()
 
     async def _lead(self, election: Leadership | None) -> None:
         fence = election.fence if election is not None else None
@@ -108,14 +130,19 @@ class OperatorProcess:
             self._relist = Relist(client, self._cache, self._queue, namespaces, self._metrics)
             if not await self._unless_stopped(self._first_list()):
                 return
+            intake = Intake(self._cache, self._metrics)
+            session = ApiSession(self._connection, namespaces, self._metrics, intake.knows, self._list_soon.set)
+            self._watches = Watches(
+                session, self._connection.server, self._options.namespaces, intake, self._queue, self._metrics
+            )
             planner = self._make_planner(client, self._queue, self._metrics, self._options)
             controller = Controller(client, self._cache, self._queue, planner, self._metrics, self._options.tools)
             self._metrics.max_concurrent.labels(controller=CONTROLLER).set(self._options.workers)
             running = [tasks.forever(controller.work, "worker", f"worker-{n}") for n in range(self._options.workers)]
-            running.append(tasks.forever(self._relists, "relist"))
+            running.append(tasks.forever(functools.partial(self._relists, self._relist, session), "relist"))
             if election is not None:
                 running.append(tasks.watched(self._hold(election), "lease"))
-            watches = tasks.watched(self._watch(), "watches")
+            watches = tasks.watched(self._watches.run(self._stop, self._catch_signals), "watches")
             try:
                 done, _ = await asyncio.wait([watches, *running], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -123,21 +150,8 @@ class OperatorProcess:
             finally:
                 self._stop.set()
                 await tasks.stop(*running)
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watches
-
-    async def _watch(self) -> None:
-        registry = kopf.OperatorRegistry()
-        register(registry, self._connection, Intake(self._cache, self._metrics), self._queue)
-        await kopf.operator(
-            # Without one, kopf asks for the name of the user, and a pod's user id has no entry in /etc/passwd.
-            identity=socket.gethostname(),  # type: ignore[arg-type,unused-ignore]
-            registry=registry,
-            settings=settings(),
-            clusterwide=not self._options.namespaces,
-            namespaces=list(self._options.namespaces),
-            stop_flag=self._stop,
-        )
+                await asyncio.wait([watches], timeout=STOP_SECONDS)
+                await tasks.stop(watches)
 
     async def _first_list(self) -> None:
         """Fill the cache before anything is decided; wait for the API server as long as it takes."""
@@ -152,14 +166,21 @@ class OperatorProcess:
                 log.info("%d objects known", len(self._cache.objects))
                 return
 
-    async def _relists(self) -> None:
-        assert self._relist is not None  # noqa: S101
+    async def _relists(self, relist: Relist, session: ApiSession) -> None:
+        """List now and then; sooner while a watch misses things, and after one that had to begin anew."""
         while True:
-            await asyncio.sleep(self._options.relist_seconds)
+            seconds = min(self._options.relist_seconds, BEHIND_RELIST_SECONDS if relist.behind else math.inf)
+            await asyncio.sleep(min(LEAST_RELIST_SECONDS, seconds))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._list_soon.wait(), max(0.0, seconds - LEAST_RELIST_SECONDS))
+            self._list_soon.clear()
             try:
-                await self._relist.run()
+                await relist.run()
             except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                log.warning("relist failed, again in %.0f s: %s", self._options.relist_seconds, error)
+                log.warning("the relist failed and is tried again: %s", error)
+            else:
+                for kind in relist.behind:
+                    session.reopen(kind)
 
     async def _hold(self, election: Leadership) -> None:
         await election.hold()
@@ -177,18 +198,40 @@ class OperatorProcess:
         await tasks.stop(task)
         return False
 
-    def _healthy(self) -> str | None:
-        if self._queue.oldest_in_work() > STUCK_SECONDS:
-            return f"a reconciliation has run for {self._queue.oldest_in_work():.0f} s"
-        if self._queue.oldest_waiting() > STUCK_SECONDS:
-            return f"a key has waited for {self._queue.oldest_waiting():.0f} s"
-        dead = self._relist.dead_watches if self._relist else []
-        return f"the watch of {', '.join(dead)} is dead" if dead else None
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stop.set)
 
-    def _ready(self) -> str | None:
-        if self._leading and (self._relist is None or not self._relist.synced):
+    async def _pulse(self, web: WebServer) -> None:
+        """Tell the web server's thread how the process is, as often as the loop turns.
+
+        Raises:
+            BaseException: what ended that thread.
+        """
+        while web.error is None:
+            web.pulse = Pulse(time.monotonic(), self._unhealthy(), self._unready())
+            await asyncio.sleep(PULSE_SECONDS)
+        raise web.error
+
+    def _unhealthy(self) -> str | None:
+        """Whether workers finish. How long the queue is says nothing: 10,000 objects at once may wait for minutes."""
+        running = self._queue.oldest_in_work()
+        if running > STUCK_SECONDS:
+            return f"a reconciliation has run for {running:.0f} s"
+        idle = self._queue.without_progress()
+        return f"keys wait, and none has been worked on for {idle:.0f} s" if idle > STUCK_SECONDS else None
+
+    def _unready(self) -> str | None:
+        if not self._leading:
+            return None
+        if self._relist is None or self._watches is None or not self._relist.synced:
             return "the cache is not filled yet"
-        return self._healthy()
+        waiting = self._watches.waiting_for()
+        if waiting:
+            return f"not watched yet: {', '.join(waiting)}"
+        interrupted = self._watches.interrupted()
+        return f"the watch is interrupted: {', '.join(interrupted)}" if interrupted else None
 
     def _served(self) -> Iterable[Served]:
         for key, body in self._cache.objects.items():

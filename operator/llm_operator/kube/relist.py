@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -16,12 +17,12 @@ from llm_operator.telemetry.metrics import Metrics
 log = logging.getLogger("llm_operator.relist")
 
 CHILD_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGER}"
-# One relist may race with a watch; a watch that is behind at each of several is dead.
-DEAD_AFTER_REPAIRS = 3
+YIELD_AFTER = 50
+"""Objects after which other work has its turn: some milliseconds."""
 
 
 class Relist:
-    """Lists every kind, repairs the cache, and remembers which watches keep missing things."""
+    """Lists every kind, repairs the cache, and tells which watches had missed something."""
 
     def __init__(
         self, client: ApiClient, cache: Cache, queue: WorkQueue, namespaces: Sequence[str | None], metrics: Metrics
@@ -32,17 +33,13 @@ class Relist:
         self._queue = queue
         self._namespaces = namespaces
         self._metrics = metrics
-        self._rounds_behind = dict.fromkeys(WATCHED_KINDS, 0)
+        self.behind: list[str] = []
+        """Kinds of which the last round found something that the watch had not told."""
         for kind in WATCHED_KINDS:
             # A series that begins with its first repair shows no increase.
             metrics.relist_repairs.labels(kind=kind)
         self.synced = False
         """Every kind has been listed once: the cache is whole."""
-
-    @property
-    def dead_watches(self) -> list[str]:
-        """Kinds whose watch missed something at each of the last rounds."""
-        return [kind for kind, rounds in self._rounds_behind.items() if rounds >= DEAD_AFTER_REPAIRS]
 
     async def run(self) -> int:
         """One round over all kinds; the number of repairs.
@@ -50,24 +47,27 @@ class Relist:
         Raises:
             ApiError, aiohttp.ClientError: the API server could not be read; the cache is as it was.
         """
-        total = 0
+        total, behind = 0, []
         # Children before objects: an object must not be decided on before its children are known.
         for kind in reversed(WATCHED_KINDS):
             repairs = await self._relist(kind)
             total += repairs
-            self._rounds_behind[kind] = self._rounds_behind[kind] + 1 if repairs and self.synced else 0
             if repairs and self.synced:
+                behind.append(kind)
                 self._metrics.relist_repairs.labels(kind=kind).inc(repairs)
                 log.warning("relist found %d %s that the watch had not told", repairs, kind)
-        self.synced = True
+        self.synced, self.behind = True, behind
         return total
 
     async def _relist(self, kind: str) -> int:
         known = {(key, name): version for key, name, version in self._cache.entries(kind)}
         seen = set()
-        repairs = 0
+        repairs = listed = 0
         for namespace in self._namespaces:
             async for raw in self._client.list(kind, namespace, "" if kind == KIND else CHILD_SELECTOR):
+                listed += 1
+                if listed % YIELD_AFTER == 0:
+                    await asyncio.sleep(0)
                 entry = self._intake.entry(raw)
                 if entry is None:
                     continue

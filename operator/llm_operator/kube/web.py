@@ -1,56 +1,178 @@
-"""The process's own HTTP: metrics, health and readiness, answered by the loop that does the work."""
+"""The process's own HTTP: metrics, health and readiness, answered by a thread of its own.
+
+The reconciler's loop is busy for as long as its work takes; the kubelet and scrapers must not wait for it, and no flood
+of requests may hold it up. So this thread reads nothing of the reconciler's: the loop leaves its pulse here, and the
+text of the metrics at most once per second.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 
+import uvloop
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from llm_operator.kube import tasks
 from llm_operator.telemetry.metrics import Metrics
 
-Check = Callable[[], str | None]
-"""None when all is well, else what is wrong."""
+log = logging.getLogger("llm_operator.web")
+
+FRESH_SECONDS = 1.0
+"""For so long the same text answers all scrapes."""
+SCRAPES_AT_ONCE = 4
+RENDER_SECONDS = 10.0
+STALLED_SECONDS = 60.0
+"""An event loop that has not turned for so long hangs: the longest step of its work takes less than a second."""
+START_SECONDS = 10.0
 
 
-def _probe(check: Check) -> Callable[[web.Request], object]:
-    async def answer(_: web.Request) -> web.Response:
-        wrong = check()
-        return web.Response(status=503 if wrong else 200, text=wrong or "ok")
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What the reconciler's loop said of itself last."""
 
-    return answer
+    at: float
+    """By time.monotonic."""
+    unhealthy: str | None = None
+    unready: str | None = None
+
+
+Review = Callable[[str | None], Awaitable[int]]
+"""The HTTP status for a scraper's Authorization header: 200, 401, 403, or 503 if nobody can say."""
+PrepareReview = Callable[[], Awaitable[tuple[Review, Callable[[], Awaitable[None]]]]]
+"""Makes a review in the loop that will ask it, and what closes it."""
 
 
 class WebServer:
     """Listens on two ports: metrics for scrapers, health for the kubelet."""
 
-    def __init__(self, metrics: Metrics, healthy: Check, ready: Check, host: str = "0.0.0.0") -> None:  # noqa: S104
+    def __init__(self, metrics: Metrics, host: str = "0.0.0.0", review: PrepareReview | None = None) -> None:  # noqa: S104
         self._metrics = metrics
-        self._healthy = healthy
-        self._ready = ready
         self._host = host
-        self._runners: list[web.AppRunner] = []
+        self._prepare_review = review
+        self._review: Review | None = None
+        self._main: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: asyncio.Event | None = None
+        self._thread: tasks.Started | None = None
+        self._listening = threading.Event()
+        self._error: BaseException | None = None
+        self._text: tuple[float, bytes] = (0.0, b"")
+        self._rendering: asyncio.Future[bytes] | None = None
+        self._scrapes = 0
+        self.pulse = Pulse(time.monotonic(), unready="the process starts")
+        """Set by the reconciler's loop."""
 
     async def start(self, metrics_port: int, health_port: int) -> None:
-        """Listen; the same port may serve both."""
-        routes: dict[int, list[web.RouteDef]] = {metrics_port: [], health_port: []}
-        routes[metrics_port].append(web.get("/metrics", self._scrape))
-        routes[health_port] += [
-            web.get("/healthz", _probe(self._healthy)),  # type: ignore[arg-type]
-            web.get("/readyz", _probe(self._ready)),  # type: ignore[arg-type]
-        ]
-        for port, served in routes.items():
-            app = web.Application()
-            app.add_routes(served)
-            runner = web.AppRunner(app, access_log=None)
-            await runner.setup()
-            await web.TCPSite(runner, self._host, port).start()
-            self._runners.append(runner)
+        """Listen; the same port may serve both.
+
+        Raises:
+            OSError: a port is taken.
+        """
+        self._main = asyncio.get_running_loop()
+        self._thread = tasks.thread(lambda: self._run(metrics_port, health_port), "web")
+        await asyncio.to_thread(self._listening.wait, START_SECONDS)
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the thread; None while it serves."""
+        return self._error
 
     async def stop(self) -> None:
         """Close the listeners."""
-        for runner in self._runners:
-            await runner.cleanup()
+        if self._thread is None:
+            return
+        if self._loop is not None and self._end is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._end.set)
+        await asyncio.to_thread(self._thread.join, START_SECONDS)
 
-    async def _scrape(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def _run(self, metrics_port: int, health_port: int) -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve(metrics_port, health_port))
+        except Exception as error:
+            self._error = error
+            raise
+        finally:
+            self._listening.set()
+
+    async def _serve(self, metrics_port: int, health_port: int) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        async with contextlib.AsyncExitStack() as stack:
+            if self._prepare_review is not None:
+                self._review, close = await self._prepare_review()
+                stack.push_async_callback(close)
+            routes: dict[int, list[web.RouteDef]] = {metrics_port: [], health_port: []}
+            routes[metrics_port].append(web.get("/metrics", self._scrape))
+            routes[health_port] += [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
+            for port, served in routes.items():
+                app = web.Application()
+                app.add_routes(served)
+                runner = web.AppRunner(app, access_log=None)
+                await runner.setup()
+                stack.push_async_callback(runner.cleanup)
+                await web.TCPSite(runner, self._host, port).start()
+            self._listening.set()
+            await self._end.wait()
+
+    def _stalled(self) -> str | None:
+        seconds = time.monotonic() - self.pulse.at
+        return f"the event loop has not turned for {seconds:.0f} s" if seconds > STALLED_SECONDS else None
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _answer(self._stalled() or self.pulse.unhealthy)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _answer(self._stalled() or self.pulse.unhealthy or self.pulse.unready)
+
+    async def _scrape(self, request: web.Request) -> web.Response:
+        if self._scrapes >= SCRAPES_AT_ONCE:
+            return web.Response(status=503, text="too many requests at a time", headers={"Retry-After": "1"})
+        self._scrapes += 1
+        try:
+            status = 200 if self._review is None else await self._review(request.headers.get("Authorization"))
+            if status != 200:
+                return web.Response(status=status)
+            text = await self._rendered()
+        except TimeoutError:
+            return web.Response(status=503, text="the event loop does not answer", headers={"Retry-After": "1"})
+        finally:
+            self._scrapes -= 1
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _rendered(self) -> bytes:
+        made, text = self._text
+        if time.monotonic() - made < FRESH_SECONDS:
+            return text
+        if self._rendering is None or self._rendering.done():
+            assert self._main is not None  # noqa: S101
+            told: Future[bytes] = Future()
+            # What the metrics are read from belongs to the reconciler's loop.
+            self._main.call_soon_threadsafe(self._render, told)
+            self._rendering = asyncio.wrap_future(told)
+        async with asyncio.timeout(RENDER_SECONDS):
+            text = await asyncio.shield(self._rendering)
+        self._text = (time.monotonic(), text)
+        return text
+
+    def _render(self, told: Future[bytes]) -> None:
+        if not told.set_running_or_notify_cancel():
+            return
+        try:
+            told.set_result(generate_latest(self._metrics.registry))
+        except Exception as error:
+            told.set_exception(error)
+
+
+def _answer(wrong: str | None) -> web.Response:
+    return web.Response(status=503 if wrong else 200, text=wrong or "ok")

@@ -34,6 +34,8 @@ class WorkQueue:
         self._failures: dict[Key, int] = {}
         self._later: dict[Key, tuple[float, asyncio.TimerHandle]] = {}
         self._wake = asyncio.Event()
+        self._moved = clock()
+        """When a worker took or finished a key last."""
         self._depth = metrics.queue_depth.labels(name=name)
         self._depth.set_function(lambda: len(self._ready))
         self._adds = metrics.queue_adds.labels(name=name)
@@ -104,14 +106,15 @@ class WorkQueue:
             self._wake.clear()
             await self._wake.wait()
         key = self._ready.popleft()
-        now = self._clock()
+        now = self._moved = self._clock()
         self._wait.observe(now - self._added_at.pop(key))
         self._in_work[key] = now
         return key
 
     def done(self, key: Key) -> None:
         """A worker is finished with a key."""
-        self._work.observe(self._clock() - self._in_work.pop(key))
+        self._moved = self._clock()
+        self._work.observe(self._moved - self._in_work.pop(key))
         if self._again.pop(key, None):
             self.add(key)
 
@@ -119,9 +122,9 @@ class WorkQueue:
         """Seconds that the longest running key has been worked on; 0 when none is."""
         return self._clock() - min(self._in_work.values(), default=self._clock())
 
-    def oldest_waiting(self) -> float:
-        """Seconds that the longest waiting key has waited; 0 when none does."""
-        return self._clock() - min(self._added_at.values(), default=self._clock())
+    def without_progress(self) -> float:
+        """Seconds for which keys have waited and no worker took or finished one; 0 when none waits."""
+        return self._clock() - max(self._moved, next(iter(self._added_at.values()))) if self._added_at else 0.0
 
     def _due(self, key: Key) -> None:
         self._later.pop(key, None)

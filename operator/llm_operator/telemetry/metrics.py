@@ -65,6 +65,15 @@ class Metrics:
             ["kind"],
             registry=reg,
         )
+        self.watch_interruptions = Counter(
+            "llm_operator_watch_interruptions_total",
+            "Watches and their lists that were refused, cut or answered with something else; they go on.",
+            ["kind"],
+            registry=reg,
+        )
+        self.watch_restarts = Counter(
+            "llm_operator_watch_restarts_total", "Times that all watches were started anew.", registry=reg
+        )
         self.unreadable = Counter(
             "llm_operator_unreadable_objects_total",
             "Objects from the API server that could not be read and were left out.",

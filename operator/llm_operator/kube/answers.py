@@ -1,0 +1,151 @@
+"""What an answer of the API server must be before kopf reads it: checked here, without any I/O of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import aiohttp
+from pydantic_core import from_json
+
+from llm_operator.api import GROUP, KIND, PLURAL, VERSION
+from llm_operator.kube.reading import TooLongError, read_at_most
+
+JSON = dict[str, Any]
+
+RESOURCES: dict[str, tuple[str, str, str]] = {
+    KIND: (GROUP, VERSION, PLURAL),
+    "Deployment": ("apps", "v1", "deployments"),
+    "Service": ("", "v1", "services"),
+    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
+    "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),
+    "Job": ("batch", "v1", "jobs"),
+    "Pod": ("", "v1", "pods"),
+}
+"""Group, version and plural of every watched kind."""
+
+PAGE_BYTES = 64 << 20
+LINE_BYTES = 8 << 20
+"""One event; etcd takes objects of 1.5 MiB."""
+
+
+class BadAnswerError(Exception):
+    """An answer that is not what was asked for; the message says what it is."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+def needed_resources() -> dict[str, set[str]]:
+    """The plurals that each group and version must have, by its path in the discovery."""
+    needed: dict[str, set[str]] = {}
+    for group, version, plural in RESOURCES.values():
+        needed.setdefault(f"/apis/{group}/{version}" if group else f"/api/{version}", set()).add(plural)
+    return needed
+
+
+def check_discovery(path: str, body: JSON) -> None:
+    """kopf reads the discovery once; what it does not find there, it never watches.
+
+    Raises:
+        BadAnswerError: something is missing, for now.
+    """
+    if path == "/api" and body.get("versions") != ["v1"]:
+        raise BadAnswerError("an answer that is not the API's versions")
+    if path == "/apis":
+        groups = body.get("groups")
+        found = (
+            {group.get("name") for group in groups if isinstance(group, dict)} if isinstance(groups, list) else set()
+        )
+        missing = {group for group, _, _ in RESOURCES.values() if group} - found
+        if missing:
+            raise BadAnswerError(f"the API server has no {', '.join(sorted(missing))}")
+    if path in (needed := needed_resources()):
+        resources = body.get("resources")
+        names = [one.get("name") for one in resources if isinstance(one, dict)] if isinstance(resources, list) else []
+        absent = needed[path] - set(names)
+        if absent:
+            raise BadAnswerError(f"the API server has no {', '.join(sorted(absent))}")
+
+
+async def read_json_object(answer: aiohttp.ClientResponse) -> JSON:
+    """The JSON object of an answer.
+
+    Raises:
+        BadAnswerError: a refusal, or no JSON object.
+    """
+    text = await read_at_most(answer, PAGE_BYTES)
+    try:
+        body = from_json(text)
+    except ValueError:
+        body = None
+    if answer.status >= 300:
+        wait = answer.headers.get("Retry-After", "")
+        raise BadAnswerError(f"{answer.status} {told(body)}", float(wait) if wait.isdigit() else 0.0)
+    if not isinstance(body, dict):
+        raise BadAnswerError(f"{answer.content_type} that is not a JSON object")
+    return body
+
+
+def told(body: object) -> str:
+    """Reason and message of a Status."""
+    if not isinstance(body, Mapping):
+        return "without a reason"
+    return " ".join(str(body[name])[:200] for name in ("reason", "message") if body.get(name))
+
+
+async def lines_of(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
+    """The lines of a watch, without their ends.
+
+    Raises:
+        TooLongError, BadAnswerError: a line is too long, or the last one was cut.
+    """
+    rest = b""
+    async for chunk in content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LINE_BYTES:
+            raise TooLongError(f"an event of more than {LINE_BYTES:,} bytes")
+        for line in whole:
+            if line.strip():
+                yield line
+    if rest.strip():
+        raise BadAnswerError("an event that was cut")
+
+
+def event_of_line(line: bytes) -> JSON:
+    """The event of a line.
+
+    Raises:
+        BadAnswerError: it is none.
+    """
+    try:
+        event = from_json(line)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict):
+        raise BadAnswerError("a line that is not an event")
+    return event
+
+
+def code_of(event: JSON) -> object:
+    """The code of an ERROR event."""
+    status = event.get("object")
+    return status.get("code") if isinstance(status, dict) else None
+
+
+def is_understood(event: JSON) -> bool:
+    """Whether kopf can process an event; it ends at one without these fields."""
+    body = event.get("object")
+    if event.get("type") == "BOOKMARK":
+        meta = body.get("metadata") if isinstance(body, dict) else None
+        return isinstance(meta, dict) and isinstance(meta.get("resourceVersion"), str)
+    return event.get("type") in ("ADDED", "MODIFIED", "DELETED") and is_identified(body)
+
+
+def is_identified(body: object) -> bool:
+    """Whether an object has the metadata by which it is known."""
+    meta = body.get("metadata") if isinstance(body, dict) else None
+    return isinstance(meta, dict) and all(
+        isinstance(meta.get(name), str) for name in ("name", "namespace", "uid", "resourceVersion")
+    )

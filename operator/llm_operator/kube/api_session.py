@@ -1,0 +1,332 @@
+"""kopf's HTTP session: whatever a request is answered with, kopf sees a good answer or a broken connection.
+
+kopf 1.45.2 ends its watches at the first answer that it does not expect, and not always itself: a 401 while a token is
+rotated left all six deaf in a process that called itself healthy; an ERROR event of an etcd election, a list token that
+expired or the HTML page of a proxy ended the process. So every answer is checked here, before kopf reads it, and a bad
+one is asked for again, at a pace that spares the API server, for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from llm_operator.kube.answers import (
+    RESOURCES,
+    BadAnswerError,
+    check_discovery,
+    code_of,
+    event_of_line,
+    is_identified,
+    is_understood,
+    lines_of,
+    needed_resources,
+    read_json_object,
+    told,
+)
+from llm_operator.kube.client import PATHS
+from llm_operator.kube.connection import Connection
+from llm_operator.kube.reading import TooLongError
+from llm_operator.telemetry.metrics import Metrics
+
+JSON = dict[str, Any]
+log = logging.getLogger("llm_operator.watches")
+
+ATTEMPT_SECONDS = 30.0
+"""For one answer; of a watch, until it begins."""
+BACKOFF_SECONDS = 0.2
+BACKOFF_LIMIT_SECONDS = 10.0
+RETRY_AFTER_LIMIT_SECONDS = 60.0
+BRIEF_SECONDS = 5.0
+"""A watch that ends sooner counts as a failure: kopf would open it again without a pause."""
+REMIND_SECONDS = 60.0
+GONE = b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"list again"}}\n'
+"""What makes kopf list again."""
+
+
+@dataclass
+class Stream:
+    """How one list-and-watch of a kind in a namespace stands."""
+
+    kind: str
+    path: str
+    trying: int = 0
+    """Requests that are under way or wait for the next attempt."""
+    response: aiohttp.ClientResponse | None = None
+    """The watch that is open."""
+    opened: bool = False
+    """It was open at least once."""
+    lists: int = 0
+    failures: int = 0
+    """In a row."""
+    failing_since: float = 0.0
+    reason: str = ""
+    reminded: float = field(default=0.0, repr=False)
+
+    @property
+    def alive(self) -> bool:
+        """Somebody watches, or tries to."""
+        return self.trying > 0 or self.watching
+
+    @property
+    def watching(self) -> bool:
+        """A watch is open."""
+        return self.response is not None and not self.response.closed
+
+
+class CheckedAnswer(aiohttp.ClientResponse):
+    """An answer whose JSON was read and checked before kopf asks for it."""
+
+    checked: Any = None
+
+    async def json(self, **_: Any) -> Any:
+        """The checked value; of a refusal, what it says."""
+        return await super().json() if self.checked is None else self.checked
+
+
+class Events:
+    """The lines of a watch, checked, in the place of `ClientResponse.content`, of which kopf uses one method."""
+
+    def __init__(self, content: aiohttp.StreamReader, lines: AsyncIterator[bytes]) -> None:
+        self._content = content
+        self._lines = lines
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
+        """One event after the other, each with its end of line."""
+        async for line in self._lines:
+            yield line
+
+
+class ApiSession:
+    """Makes sessions for kopf, and knows how each watch stands."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        namespaces: Sequence[str | None],
+        metrics: Metrics,
+        known: Callable[[str, JSON], bool] = lambda *_: False,
+        relisted: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare for the watches of all kinds.
+
+        Args:
+            connection: to the API server.
+            namespaces: what is watched; [None] for everything.
+            metrics: counts interruptions.
+            known: whether the cache holds this very version of an object of a kind: a list hands kopf the others only.
+            relisted: called when a watch had to begin anew with a list: what vanished meanwhile, kopf does not tell.
+        """
+        self._connection = connection
+        self._metrics = metrics
+        self._known = known
+        self._relisted = relisted
+        paths = [(kind, _path(kind, namespace)) for kind in RESOURCES for namespace in namespaces]
+        self.streams = {path: Stream(kind, path) for kind, path in paths}
+        for kind in RESOURCES:
+            metrics.watch_interruptions.labels(kind=kind)
+        self._discovery: dict[str, Stream] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    def open(self) -> aiohttp.ClientSession:
+        """A session for one run of kopf."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._connection.ssl_context()),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            response_class=CheckedAnswer,
+            middlewares=(self._ask,),
+        )
+        return self._session
+
+    async def close(self) -> None:
+        """End a run: kopf closes its session only if it ends in good order."""
+        if self._session is not None:
+            await self._session.close()
+
+    def reopen(self, kind: str) -> None:
+        """Close the watches of a kind: kopf opens them again, perhaps to another API server."""
+        for stream in self.streams.values():
+            if stream.kind == kind and stream.response is not None:
+                stream.response.close()
+
+    def discovery(self) -> Collection[Stream]:
+        """How the requests stand by which kopf learns what there is to watch."""
+        return self._discovery.values()
+
+    def new_run(self) -> None:
+        """kopf starts anew: no request of an earlier run counts."""
+        self._discovery = {}
+        self.streams = {
+            path: Stream(old.kind, path, opened=old.opened, lists=old.lists) for path, old in self.streams.items()
+        }
+
+    async def _ask(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        """The middleware: ask until the answer is good."""
+        url = request.url
+        stream = self.streams.get(url.path)
+        if stream is None:
+            stream = self._discovery.setdefault(url.path, Stream("discovery", url.path))
+        watch = url.query.get("watch") == "true"
+        stream.trying += 1
+        try:
+            while True:
+                if stream.failures:
+                    await asyncio.sleep(_backoff(stream.failures))
+                try:
+                    async with asyncio.timeout(ATTEMPT_SECONDS):
+                        authorization = self._connection.authorization()
+                        if authorization:
+                            request.headers["Authorization"] = authorization
+                        answer = await send(request)
+                        if watch:
+                            return await self._watch(stream, answer)
+                        return await self._value(stream, url, answer)
+                except (BadAnswerError, TooLongError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                    if isinstance(error, aiohttp.ClientPayloadError) and error.args == (EXPIRED,):
+                        raise
+                    self._failed(stream, str(error) or f"no answer within {ATTEMPT_SECONDS:.0f} s")
+                    if isinstance(error, BadAnswerError) and error.retry_after:
+                        await asyncio.sleep(min(error.retry_after, RETRY_AFTER_LIMIT_SECONDS))
+        finally:
+            stream.trying = max(0, stream.trying - 1)
+
+    async def _value(self, stream: Stream, url: URL, answer: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+        """A list or a part of the API's discovery."""
+        path = url.path
+        if answer.status == 404 and stream.kind == "discovery" and path not in needed_resources():
+            return answer  # a version that is gone: kopf goes on without it
+        if answer.status == 410:
+            answer.close()
+            self._failed(stream, "the list's continuation has expired")
+            raise aiohttp.ClientPayloadError(EXPIRED)  # at which kopf begins the list anew
+        body = await read_json_object(answer)
+        if stream.kind == "discovery":
+            check_discovery(path, body)
+        else:
+            body = self._news(stream, body)
+            if "continue" not in url.query:
+                stream.lists += 1
+                if stream.lists > 1:
+                    self._relisted()
+        assert isinstance(answer, CheckedAnswer)  # noqa: S101 - the session's response_class
+        answer.checked = body
+        self._succeeded(stream, keep_failures=stream.kind != "discovery")
+        return answer
+
+    def _news(self, stream: Stream, body: JSON) -> JSON:
+        """A page of a list without what the cache holds already: kopf spends half a millisecond on each object."""
+        items, meta = body.get("items"), body.get("metadata")
+        if (
+            not isinstance(items, list)
+            or not isinstance(meta, dict)
+            or not isinstance(meta.get("resourceVersion"), str)
+        ):
+            raise BadAnswerError("an answer that is not a list")
+        fresh = []
+        for item in items:
+            if not is_identified(item):
+                self._left_out(stream)
+            elif not self._known(stream.kind, item):
+                fresh.append(item)
+        return {**body, "items": fresh}
+
+    async def _watch(self, stream: Stream, answer: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+        expired = answer.status == 410
+        if not expired:
+            if answer.status != 200:
+                await read_json_object(answer)  # raises and says what it was
+            if "json" not in answer.content_type:
+                answer.close()
+                raise BadAnswerError(f"{answer.content_type} in place of a watch")
+        content = answer.content
+        lines = _once(GONE) if expired else self._events(stream, answer, content)
+        answer.status = 200
+        answer.content = Events(content, lines)  # type: ignore[assignment]
+        if not expired:
+            stream.response, stream.opened = answer, True
+            self._succeeded(stream, keep_failures=True)
+        return answer
+
+    async def _events(
+        self, stream: Stream, answer: aiohttp.ClientResponse, content: aiohttp.StreamReader
+    ) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        problem: str | None = None  # as long as it is kopf that ends it
+        try:
+            async with aclosing(lines_of(content)) as lines:
+                async for line in lines:
+                    event = event_of_line(line)
+                    if event.get("type") == "ERROR":
+                        problem = EXPIRED if code_of(event) == 410 else f"ERROR event: {told(event.get('object'))}"
+                        yield GONE
+                        return
+                    if is_understood(event):
+                        if event["type"] != "BOOKMARK":
+                            stream.failures = 0
+                        yield line + b"\n"
+                    else:
+                        self._left_out(stream)
+            problem = ENDED
+        except (BadAnswerError, TooLongError) as error:
+            problem = str(error)
+            raise aiohttp.ClientPayloadError(problem) from error
+        except aiohttp.ClientError as error:
+            problem = str(error) or type(error).__name__
+            raise
+        finally:
+            answer.close()
+            if stream.response is answer:
+                stream.response = None
+            brief = loop.time() - began < BRIEF_SECONDS
+            if not brief:
+                stream.failures = 0
+            if problem is not None and (brief or problem not in (ENDED, EXPIRED)):
+                self._failed(stream, problem)
+
+    def _left_out(self, stream: Stream) -> None:
+        self._metrics.unreadable.labels(kind=stream.kind).inc()
+
+    def _failed(self, stream: Stream, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        stream.reason = reason[:300]
+        if stream.failures == 0:
+            stream.failing_since = now
+        stream.failures += 1
+        if stream.kind != "discovery":
+            self._metrics.watch_interruptions.labels(kind=stream.kind).inc()
+        if stream.failures == 1 or now - stream.reminded > REMIND_SECONDS:
+            stream.reminded = now
+            log.warning("the watch of %s was interrupted and goes on: %s", stream.path, stream.reason)
+
+    def _succeeded(self, stream: Stream, *, keep_failures: bool) -> None:
+        stream.reason = ""
+        if not keep_failures:
+            stream.failures = 0
+
+
+EXPIRED = "what it began with has expired"
+ENDED = "it ended"
+
+
+def _path(kind: str, namespace: str | None) -> str:
+    path = PATHS[kind]
+    return path.replace("/namespaces/{namespace}", "") if namespace is None else path.format(namespace=namespace)
+
+
+async def _once(line: bytes) -> AsyncIterator[bytes]:
+    yield line
+
+
+def _backoff(failures: int) -> float:
+    return float(min(BACKOFF_SECONDS * 2 ** min(failures - 1, 16), BACKOFF_LIMIT_SECONDS))
