@@ -298,6 +298,11 @@ def test_another_plan_restarts_no_engine(plane: ControlPlane, hub: FaultyHub, tm
     assert tokens[0] > tokens[1] > tokens[2]
 
 
+def _controlled_by(live: JSON) -> JSON:
+    meta = {name: live["metadata"][name] for name in ("name", "uid")}
+    return {"apiVersion": live["apiVersion"], "kind": live["kind"], "controller": True, **meta}
+
+
 def running_pod(plane: ControlPlane, space: Space, name: str, kubelet: StubKubelet, address: str | None = None) -> None:
     """The pod that the Deployment's controller would make, on a node whose kubelet is the stub."""
     node = f"stub-{name}"
@@ -307,9 +312,16 @@ def running_pod(plane: ControlPlane, space: Space, name: str, kubelet: StubKubel
         "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
     }
     plane.request("PATCH", f"/api/v1/nodes/{node}/status", {"status": where}, "application/merge-patch+json")
-    template = deployed(space, name)["spec"]["template"]
+    deployment = deployed(space, name)
+    template = deployment["spec"]["template"]
     labels = template["metadata"]["labels"]
-    pod = {"metadata": {"name": f"{name}-1", "labels": labels}, "spec": {**template["spec"], "nodeName": node}}
+    owner = _controlled_by(deployment)
+    body = {"metadata": {"name": f"{name}-1", "ownerReferences": [owner]}}
+    replica_set = space.create(
+        {**body, "spec": {"selector": deployment["spec"]["selector"], "template": template}}, "ReplicaSet"
+    )
+    meta = {"name": f"{name}-1", "labels": labels, "ownerReferences": [_controlled_by(replica_set)]}
+    pod = {"metadata": meta, "spec": {**template["spec"], "nodeName": node}}
     space.create(pod, "Pod")
     container = template["spec"]["containers"][0]
     state = {

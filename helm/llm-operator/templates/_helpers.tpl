@@ -52,6 +52,10 @@ app.kubernetes.io/part-of: llm-operator
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [replicasets]
+  # Whose a pod is.
+  verbs: [get]
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]

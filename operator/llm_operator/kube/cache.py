@@ -8,13 +8,24 @@ from typing import Any
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.names import ANNOTATION_RESTARTED
+from llm_operator.kube.job_index import Groups, JobIndex
 from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.chat_page import ROLE
 from llm_operator.manifests.common import LABEL_CHAT, LABEL_DEPLOYMENT
 from llm_operator.manifests.network_policy import JOBS_SUFFIX
 from llm_operator.reconcile.jobs import JobView, job_from
-from llm_operator.reconcile.observed import CHILD_KINDS, Child, ChildKey, Observed, Pod, Role, child_from, pod_from
+from llm_operator.reconcile.observed import (
+    CHILD_KINDS,
+    Child,
+    ChildKey,
+    Observed,
+    Pod,
+    Role,
+    child_from,
+    controller_of,
+    pod_from,
+)
 
 JSON = dict[str, Any]
 
@@ -75,6 +86,13 @@ class Cache:
         self._children: dict[Key, dict[ChildKey, Child]] = {}
         self._pods: dict[Key, dict[str, Pod]] = {}
         self._jobs: dict[Key, JobView] = {}
+        self._index = JobIndex()
+        self._namespaces: Groups[str] = Groups()
+        """Keys of objects by namespace."""
+        self._uids: dict[str, Key] = {}
+        """Keys of objects by uid."""
+        self._mounts: Groups[tuple[str, str]] = Groups()
+        """Pods, as (key's name, pod), by namespace and the directory that they mount."""
         self._gone: dict[Key, Pod] = {}
         """By Job: the pod that was deleted last with last words. They are told nowhere else."""
 
@@ -88,20 +106,45 @@ class Cache:
         )
 
     def job(self, key: Key) -> JobView | None:
-        """A Job with its pods, by its key in the queue."""
+        """A Job with its pods, by its key in the queue; None if there is none that is ours.
+
+        Ours is what an LLMDeployment that exists or a claim owns, and its pods are those that it controls: names and
+        labels are anybody's.
+        """
+        job = self._jobs.get(key)
+        ours = job is not None and (job.claim_uid or any(uid in self._uids for uid in job.owners))
+        return self._view(key) if ours else None
+
+    def _view(self, key: Key) -> JobView | None:
         job = self._jobs.get(key)
         if job is None:
             return None
         gone = (self._gone[key],) if key in self._gone else ()
-        return dataclasses.replace(job, pods=(*gone, *self._sorted_pods(key)))
+        own = (pod for pod in self._sorted_pods(key) if pod.controller[0] == "Job" and pod.controller[2] == job.uid)
+        return dataclasses.replace(job, pods=(*gone, *own))
 
-    def jobs(self, namespace: str) -> list[JobView]:
-        """Every Job of the model tools in a namespace."""
-        return [job for key in self._jobs if key[0] == namespace and (job := self.job(key)) is not None]
+    def jobs_at(self, namespace: str, directory: str) -> list[JobView]:
+        """Jobs of the model tools that made, or began to make, a directory."""
+        return self._views(self._index.at(namespace, directory))
 
-    def pods(self, namespace: str) -> list[Pod]:
-        """Every pod in a namespace that belongs to a deployment or a Job of ours."""
-        return [pod for key, pods in self._pods.items() if key[0] == namespace for pod in pods.values()]
+    def jobs_removed_by(self, namespace: str, removal: str) -> list[JobView]:
+        """Jobs of the model tools whose work one Job removes."""
+        return self._views(self._index.removed_by(namespace, removal))
+
+    def undecided_jobs(self, namespace: str) -> list[JobView]:
+        """Jobs of the model tools that fetch and do not know yet into which directory."""
+        return self._views(self._index.undecided(namespace))
+
+    def objects_in(self, namespace: str) -> Iterable[Key]:
+        """Keys of the LLMDeployments of a namespace."""
+        return self._namespaces.of(namespace)
+
+    def mounted(self, namespace: str, directory: str) -> bool:
+        """Whether a pod mounts a directory of the cache."""
+        return bool(self._mounts.of((namespace, directory)))
+
+    def _views(self, keys: Iterable[Key]) -> list[JobView]:
+        return [job for key in keys if (job := self.job(key)) is not None]
 
     def _sorted_pods(self, key: Key) -> tuple[Pod, ...]:
         pods = self._pods.get(key, {})
@@ -137,12 +180,13 @@ class Cache:
         if known is not None and (version == known if replace else not _newer(version, known)):
             return None
         if kind == KIND:
-            self.objects[key] = _trimmed(raw)
+            self._set_object(key, _trimmed(raw))
         elif kind == "Pod":
-            pods = self._pods.setdefault(key, {})
-            pods[raw["metadata"]["name"]] = pod_from(raw, pods.get(raw["metadata"]["name"]))
+            name = raw["metadata"]["name"]
+            self._set_pod(key, name, pod_from(raw, self._pods.get(key, {}).get(name)))
         elif kind == "Job":
             self._jobs[key] = job_from(raw)
+            self._index.update(key, self._view(key))
         else:
             self._children.setdefault(key, {})[kind, _role(key, raw["metadata"]["name"])] = child_from(raw)
         return key
@@ -157,26 +201,53 @@ class Cache:
         if known is not None and not _newer(known, meta["resourceVersion"]):
             self.forget(kind, key, meta["name"])
         job = self._jobs.get(key) if kind == "Pod" else None
-        if job is not None and job.uid in {owner["uid"] for owner in meta.get("ownerReferences") or ()}:
+        if job is not None and ("Job", job.uid) == controller_of(meta)[::2]:
             pod = pod_from(raw)
             if pod.end is not None and pod.end.message:
                 self._gone[key] = pod
+                self._index.update(key, self._view(key))
         return key
 
     def forget(self, kind: str, key: Key, name: str) -> None:
         """Drop one entry."""
         if kind == KIND:
-            self.objects.pop(key, None)
-            return
-        if kind == "Job":
+            self._set_object(key, None)
+        elif kind == "Job":
             self._jobs.pop(key, None)
             self._gone.pop(key, None)
+            self._index.update(key, None)
+        elif kind == "Pod":
+            self._set_pod(key, name, None)
+        else:
+            entries = self._children.get(key, {})
+            entries.pop((kind, _role(key, name)), None)
+            if not entries:
+                self._children.pop(key, None)
+
+    def _set_object(self, key: Key, body: JSON | None) -> None:
+        before = self.objects.pop(key, None)
+        if before is not None:
+            self._uids.pop(before["metadata"].get("uid"), None)
+        if body is None:
+            self._namespaces.remove(key[0], key)
             return
-        table: dict[Key, dict[Any, Any]] = self._pods if kind == "Pod" else self._children
-        entries = table.get(key, {})
-        entries.pop(name if kind == "Pod" else (kind, _role(key, name)), None)
+        self.objects[key] = body
+        self._uids[body["metadata"].get("uid")] = key
+        self._namespaces.add(key[0], key)
+
+    def _set_pod(self, key: Key, name: str, pod: Pod | None) -> None:
+        entries = self._pods.setdefault(key, {})
+        before = entries.pop(name, None)
+        if before is not None and before.model:
+            self._mounts.remove((key[0], before.model), (key[1], name))
+        if pod is not None:
+            entries[name] = pod
+            if pod.model:
+                self._mounts.add((key[0], pod.model), (key[1], name))
         if not entries:
-            table.pop(key, None)
+            del self._pods[key]
+        if key in self._jobs:
+            self._index.update(key, self._view(key))
 
     def entries(self, kind: str) -> Iterable[tuple[Key, str, str]]:
         """Key, name and resourceVersion of everything known of a kind."""

@@ -24,6 +24,7 @@ from llm_operator.kube.events import EVENT_MESSAGE_LIMIT, event_of
 from llm_operator.kube.last_logs import LastLogs
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.ownership import ForeignError
+from llm_operator.kube.pod_owners import PodOwners
 from llm_operator.kube.progress import ProgressReader
 from llm_operator.kube.restoring import Restoring
 from llm_operator.kube.starts import Starts
@@ -113,6 +114,7 @@ class Controller:
         self._progress = ProgressReader(client, queue.add)
         self._trials = Trials(client)
         self._restoring = Restoring(client)
+        self._owners = PodOwners(client)
         self._last_logs = LastLogs(client, queue)
         self._vital_signs = VitalSigns(queue.add)
         self._starts = Starts(client, queue.add)
@@ -197,7 +199,8 @@ class Controller:
         decision = decide(resource, seen, plan, self._tools)
         done = await self._execute(key, resource, decision)
         refused, decision = done.blocked, done.decision
-        observed = self._last_logs.added(key, self._cache.observed(key), resource.spec.engine.type)
+        own = await self._owners.own(key[0], body["metadata"]["uid"], self._cache.observed(key))
+        observed = self._last_logs.added(key, own, resource.spec.engine.type)
         situation = Situation(
             resource,
             observed,
@@ -220,7 +223,7 @@ class Controller:
 
     async def _observe(self, key: Key, resource: LLMDeployment) -> Observed:
         """What is there, with the Jobs of the model tools, and with the claims while a model is being prepared."""
-        observed = self._cache.observed(key)
+        observed = await self._owners.own(key[0], resource.metadata.uid, self._cache.observed(key))
         if not self._tools.enabled:
             return observed
         jobs = self._model_jobs.jobs_of(key, resource)

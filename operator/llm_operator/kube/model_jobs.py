@@ -128,7 +128,7 @@ class ModelJobs:
                 return False
             raise
         owners = {owner["uid"] for owner in claim["metadata"].get("ownerReferences") or () if owner.get("controller")}
-        living = {body["metadata"]["uid"] for other, body in self._cache.objects.items() if other[0] == key[0]}
+        living = {self._cache.objects[other]["metadata"]["uid"] for other in self._cache.objects_in(key[0])}
         if claim["metadata"]["uid"] == job.claim_uid and "deletionTimestamp" in claim["metadata"]:
             log.info("Job %s is deleted: its claim %s is being deleted", job.name, job.claim)
             await self._client.delete("Job", key[0], job.name, job.uid)
@@ -206,7 +206,7 @@ class ModelJobs:
 
     def _interest_known(self, namespace: str) -> bool:
         """Whether every object of the namespace has said what it asks for: before that nothing is unwanted."""
-        return all(key in self._wanted for key in self._cache.objects if key[0] == namespace)
+        return all(key in self._wanted for key in self._cache.objects_in(namespace))
 
     def _in_use(self, namespace: str, job: JobView) -> bool:
         """Whether a pod mounts what a Job made, also one that ends just now, or an object asks for the same directory.
@@ -216,33 +216,33 @@ class ModelJobs:
         directory = job.directory()
         if not directory:
             return False
-        if any(pod.model == directory for pod in self._cache.pods(namespace)):
+        if self._cache.mounted(namespace, directory):
             return True
-        others = [other for other in self._cache.jobs(namespace) if self._waiting.get(job_key(namespace, other.name))]
+        others = self._cache.jobs_at(namespace, directory)
         if job.leftover() is not None:
-            return any(other.may_fill(directory) for other in others)
-        return any(other.directory() == directory for other in others)
+            others += [other for other in self._cache.undecided_jobs(namespace) if other.may_fill(directory)]
+        return any(self._waiting.get(job_key(namespace, other.name)) for other in others)
 
     def _with_time_of_all(self, namespace: str, job: JobView) -> JobView:
         """The Job, unused no longer than all others that made or left the same: its time begins with the last one's."""
         name = job.removal()
         if job.unused_since is None or name is None:
             return job
-        others = [other for other in self._cache.jobs(namespace) if other.removal() == name]
+        others = self._cache.jobs_removed_by(namespace, name)
         return dataclasses.replace(job, unused_since=max(other.unused_since or self._now() for other in others))
 
     def _finished_elsewhere(self, namespace: str, job: JobView) -> bool:
         """Whether another Job has completed what this one left half-done: a branch, and its commit."""
         leftover = job.leftover()
         return leftover is not None and any(
-            other.phase == "Complete" and other.claim == job.claim and other.directory() == leftover.directory
-            for other in self._cache.jobs(namespace)
+            other.phase == "Complete" and other.claim == job.claim
+            for other in self._cache.jobs_at(namespace, leftover.directory)
         )
 
     def _look_at_unfinished(self, namespace: str, directory: str) -> None:
         """A directory is complete: whoever had left it half-done is looked at again."""
-        for other in self._cache.jobs(namespace):
-            if (leftover := other.leftover()) is not None and leftover.directory == directory:
+        for other in self._cache.jobs_at(namespace, directory):
+            if other.leftover() is not None:
                 self._queue.add(job_key(namespace, other.name))
 
     def _makers(self, key: Key) -> list[Key]:
@@ -250,5 +250,5 @@ class ModelJobs:
         name = key[1].removeprefix(JOB_PREFIX)
         if not name.startswith("llm-remove-"):
             return []
-        jobs = self._cache.jobs(key[0])
-        return [job_key(key[0], job.name) for job in jobs if job.stage != "remove" and job.removal() == name]
+        jobs = self._cache.jobs_removed_by(key[0], name)
+        return [job_key(key[0], job.name) for job in jobs if job.stage != "remove"]

@@ -12,6 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
+from llm_operator.api import API_VERSION, KIND
 from llm_operator.foreign import read_object
 from llm_operator.manifests.artifacts import (
     ANNOTATION_INCOMPLETE,
@@ -123,6 +124,8 @@ class JobView:
     claim: str | None
     """Claim that owns it."""
     claim_uid: str | None
+    owners: frozenset[str] = frozenset()
+    """uids of the LLMDeployments that own it."""
     suspended: bool = False
     """Somebody holds it back, such as a queue for GPUs."""
     noted: Leftover | None = None
@@ -183,6 +186,8 @@ class JobView:
         return removal_name(self.claim, path)
 
 
+CLAIM = ("v1", "PersistentVolumeClaim")
+OWNER = (API_VERSION, KIND)
 PLACEMENT = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets")
 
 
@@ -197,7 +202,8 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
     done = true.get("Complete")
     end = done or true.get("Failed")
     pod = ((raw.get("spec") or {}).get("template") or {}).get("spec") or {}
-    owner: JSON = next((one for one in meta.get("ownerReferences") or [] if one["kind"] == "PersistentVolumeClaim"), {})
+    owners = meta.get("ownerReferences") or []
+    owner: JSON = next((one for one in owners if (one["apiVersion"], one["kind"]) == CLAIM), {})
     return JobView(
         name=meta["name"],
         uid=meta["uid"],
@@ -214,6 +220,7 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         to_be_removed=annotations.get(ANNOTATION_REMOVE) == "true",
         claim=owner.get("name"),
         claim_uid=owner.get("uid"),
+        owners=frozenset(str(one["uid"]) for one in owners if (one["apiVersion"], one["kind"]) == OWNER),
         suspended="Suspended" in true,
         noted=_leftover(read_object(annotations.get(ANNOTATION_INCOMPLETE))),
         placement={name: pod[name] for name in PLACEMENT if name in pod},

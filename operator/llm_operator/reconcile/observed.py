@@ -135,6 +135,8 @@ class Pod:
     """The request for new pods that it was made for, as its template carries it."""
     restarts_when_ready: int = 0
     """Of `restarts`, those up to the time when the pod was Ready last."""
+    controller: tuple[str, str, str] = ("", "", "")
+    """Kind, name and uid of what controls it; empty if nothing does."""
     engine_version: str | None = None
     """The engine's, by its image's tag, else as its template was rendered; None: not known."""
 
@@ -244,7 +246,14 @@ def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:
         failure_message=(status.get("message") or "")[:MESSAGE_CHARACTERS],
         restarted_at=_restart(meta.get("annotations") or {}),
         engine_version=_engine_version(raw),
+        controller=controller_of(meta),
     )
+
+
+def controller_of(meta: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Kind, name and uid of what controls an object; empty if nothing does."""
+    owner = next((one for one in meta.get("ownerReferences") or [] if one.get("controller")), None)
+    return ("", "", "") if owner is None else (str(owner["kind"]), str(owner["name"]), str(owner["uid"]))
 
 
 def _restart(annotations: Mapping[str, Any]) -> str | None:

@@ -19,6 +19,7 @@ WORKLOAD_RULES = [
     {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments"], "verbs": READ},
     {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments/status"], "verbs": ["patch"]},
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": WRITE},
+    {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["services"], "verbs": WRITE},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": WRITE},
     {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": WRITE},

@@ -1,7 +1,11 @@
+import json
 from typing import Any
 
+import pytest
+
+from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.cache import Cache
-from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
+from llm_operator.manifests.artifacts import ANNOTATION_RESULT, LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.common import LABEL_DEPLOYMENT
 from llm_operator.reconcile.jobs import last_words
 
@@ -68,10 +72,23 @@ JOB = ("team", "job/llm-fetch-1")
 
 def tool_pod(version: int, words: str, uid: str = "Job-llm-fetch-1", name: str = "pod") -> dict[str, Any]:
     """A Job's pod that has ended with these last words; without any it has not run."""
-    raw = thing("Pod", version, name, labels=JOB_LABELS, ownerReferences=[{"kind": "Job", "uid": uid}])
+    raw = thing(
+        "Pod",
+        version,
+        name,
+        labels=JOB_LABELS,
+        ownerReferences=[{"kind": "Job", "name": "j", "uid": uid, "controller": True}],
+    )
     ended = {"exitCode": 143, "message": words, "finishedAt": f"2026-01-01T00:00:{version:02}Z"}
     states = [{"name": "tool", "state": {"terminated": ended}}] if words else []
     return {**raw, "status": {"phase": "Failed" if words else "Pending", "containerStatuses": states}}
+
+
+OWNER = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "models", "uid": "claim"}
+
+
+def job(version: int, name: str = "llm-fetch-1", **meta: Any) -> dict[str, Any]:
+    return thing("Job", version, name, **{"labels": JOB_LABELS, "ownerReferences": [OWNER], **meta})
 
 
 def words(cache: Cache) -> str | None:
@@ -82,7 +99,7 @@ def words(cache: Cache) -> str | None:
 
 def test_the_last_words_of_a_job_outlive_its_pods() -> None:
     cache = Cache()
-    cache.update(thing("Job", 1, "llm-fetch-1", labels=JOB_LABELS))
+    cache.update(job(1))
     cache.update(tool_pod(2, ""))
     assert words(cache) is None
     # The watch may tell the pod's end and its deletion in one.
@@ -98,11 +115,88 @@ def test_the_last_words_of_a_job_outlive_its_pods() -> None:
 
 def test_last_words_belong_to_one_job() -> None:
     cache = Cache()
-    cache.update(thing("Job", 1, "llm-fetch-1", labels=JOB_LABELS))
+    cache.update(job(1))
     cache.remove(tool_pod(2, "of an earlier one", uid="another"))
     assert words(cache) is None
     cache.remove(tool_pod(3, "its own"))
-    cache.remove(thing("Job", 4, "llm-fetch-1", labels=JOB_LABELS))
+    cache.remove(job(4))
     cache.remove(tool_pod(5, "too late"))
-    cache.update(thing("Job", 6, "llm-fetch-1", labels=JOB_LABELS))
+    cache.update(job(6))
     assert words(cache) is None
+
+
+def done(version: int, name: str, directory: str, **meta: Any) -> dict[str, Any]:
+    """A Job that has made a directory."""
+    result = {ANNOTATION_RESULT: json.dumps({"ok": True, "directory": directory})}
+    raw = job(version, name, annotations=result, **meta)
+    return {**raw, "status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+
+
+def test_a_job_that_nobody_of_ours_owns_is_none_of_ours() -> None:
+    cache = Cache()
+    foreign: list[list[dict[str, Any]]] = [
+        [],
+        [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "u"}],
+        [{"apiVersion": "example.com/v1", "kind": "PersistentVolumeClaim", "name": "models", "uid": "claim"}],
+        [{"apiVersion": API_VERSION, "kind": KIND, "name": "demo", "uid": "of nobody"}],
+    ]
+    for number, owners in enumerate(foreign):
+        cache.update(done(2 * number + 1, "llm-fetch-1", "attacker/weights", ownerReferences=owners))
+        assert cache.job(JOB) is None
+        assert cache.jobs_at("team", "attacker/weights") == []
+    cache.update(done(20, "llm-fetch-1", "models/a/b"))
+    assert [one.name for one in cache.jobs_at("team", "models/a/b")] == ["llm-fetch-1"]
+
+
+def test_a_job_of_an_object_counts_while_the_object_exists() -> None:
+    cache = Cache()
+    owner = {"apiVersion": API_VERSION, "kind": KIND, "name": "demo", "uid": f"{KIND}-demo"}
+    cache.update(done(1, "llm-inspect-1", "x", ownerReferences=[owner]))
+    assert cache.jobs_at("team", "x") == []
+    cache.update(thing(KIND, 2))
+    assert [one.name for one in cache.jobs_at("team", "x")] == ["llm-inspect-1"]
+    cache.remove(thing(KIND, 3))
+    assert cache.jobs_at("team", "x") == []
+
+
+def test_a_pod_counts_by_its_controller_and_not_by_its_labels() -> None:
+    cache = Cache()
+    cache.update(job(1))
+    good = tool_pod(2, "true")
+    for number, owners in enumerate(
+        [
+            [],
+            [{**good["metadata"]["ownerReferences"][0], "controller": False}],
+            [{"kind": "Job", "name": "j", "uid": "x"}],
+        ]
+    ):
+        raw = tool_pod(number + 3, "a lie", name=f"forged-{number}")
+        cache.update({**raw, "metadata": {**raw["metadata"], "ownerReferences": owners}})
+        assert words(cache) is None
+    cache.update(good)
+    assert words(cache) == "true"
+
+
+def test_two_thousand_jobs_cost_a_look_no_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at a Job once read all Jobs of the cluster four times."""
+    cache = Cache()
+    for number in range(2000):
+        cache.update(done(number + 1, f"llm-fetch-{number}", f"models/m/{number}"))
+    looks = 0
+    view = Cache._view
+
+    def counted(self: Cache, key: tuple[str, str]) -> Any:
+        nonlocal looks
+        looks += 1
+        return view(self, key)
+
+    monkeypatch.setattr(Cache, "_view", counted)
+    assert [one.name for one in cache.jobs_at("team", "models/m/7")] == ["llm-fetch-7"]
+    removal = cache.jobs_at("team", "models/m/7")[0].removal()
+    assert removal is not None
+    assert [one.name for one in cache.jobs_removed_by("team", removal)] == ["llm-fetch-7"]
+    assert cache.undecided_jobs("team") == []
+    assert not cache.mounted("team", "models/m/7")
+    assert looks == 3
+    cache.remove(done(5000, "llm-fetch-7", "models/m/7"))
+    assert cache.jobs_at("team", "models/m/7") == []

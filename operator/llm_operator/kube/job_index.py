@@ -1,0 +1,81 @@
+"""Jobs of the model tools by what they made, so that a look at one Job does not read all others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from llm_operator.kube.workqueue import Key
+from llm_operator.reconcile.jobs import JobView
+
+T = TypeVar("T")
+Place = tuple[str, str]
+"""Namespace, and a directory or the name of a Job."""
+
+
+class Groups(Generic[T]):
+    """Members by group, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._groups: dict[T, dict[Key, None]] = {}
+
+    def add(self, group: T, member: Key) -> None:
+        """Put a member into a group."""
+        self._groups.setdefault(group, {})[member] = None
+
+    def remove(self, group: T, member: Key) -> None:
+        """Take a member out of a group; empty groups are forgotten."""
+        members = self._groups.get(group)
+        if members is not None:
+            members.pop(member, None)
+            if not members:
+                del self._groups[group]
+
+    def of(self, group: T) -> Iterable[Key]:
+        """The members of a group."""
+        return tuple(self._groups.get(group, ()))
+
+
+class JobIndex:
+    """Keys of Jobs by directory and by the Job that removes it."""
+
+    def __init__(self) -> None:
+        self._directories: Groups[Place] = Groups()
+        self._removals: Groups[Place] = Groups()
+        self._undecided: Groups[str] = Groups()
+        self._known: dict[Key, tuple[str, str | None, bool]] = {}
+
+    def update(self, key: Key, job: JobView | None) -> None:
+        """A Job or one of its pods has changed; None: the Job is gone."""
+        now = None if job is None else (job.directory(), job.removal(), job.stage == "fetch" and job.phase == "Active")
+        before = self._known.get(key)
+        if now == before:
+            return
+        namespace = key[0]
+        if before is not None:
+            self._directories.remove((namespace, before[0]), key)
+            self._removals.remove((namespace, before[1] or ""), key)
+            self._undecided.remove(namespace, key)
+            del self._known[key]
+        if now is None:
+            return
+        self._known[key] = now
+        directory, removal, fetches = now
+        if directory:
+            self._directories.add((namespace, directory), key)
+        elif fetches:
+            self._undecided.add(namespace, key)
+        if removal is not None:
+            self._removals.add((namespace, removal), key)
+
+    def at(self, namespace: str, directory: str) -> Iterable[Key]:
+        """Jobs that made, or began to make, a directory."""
+        return self._directories.of((namespace, directory))
+
+    def removed_by(self, namespace: str, removal: str) -> Iterable[Key]:
+        """Jobs whose work one Job removes."""
+        return self._removals.of((namespace, removal))
+
+    def undecided(self, namespace: str) -> Iterable[Key]:
+        """Jobs that fetch and do not know yet into which directory."""
+        return self._undecided.of(namespace)
