@@ -375,6 +375,21 @@ def test_a_bad_object_is_refused_by_the_api_server_with_the_fix(operator: Operat
     assert "use Int8 or Int4" in refused.value.body
 
 
+@pytest.mark.parametrize("character", ["\x7f", "\x9b", "\u2028"])
+def test_control_characters_that_the_crd_takes_end_in_a_status(
+    operator: OperatorUnderTest, space: Space, character: str
+) -> None:
+    """Applies are sent as YAML, which refuses or folds characters that JSON allows: there was never a status."""
+    engine = {"type": "VLLM", "extraArgs": [f"--{character}"], "env": [{"name": "ODD", "value": f"a{character}b"}]}
+    space.create(llm("refused", engine=engine))
+    eventually(lambda: space.condition("refused", "Stalled")[0] == "True", 20, why="a condition")
+    space.create(llm("served", engine={"type": "VLLM", "env": [{"name": "ODD", "value": f"a{character}b"}]}))
+    live = eventually(lambda: space.get("Deployment", "served"), 20, why="a Deployment")
+    assert live is not None
+    environment = live["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "ODD", "value": f"a{character}b"} in environment
+
+
 def test_pods_that_the_api_server_refuses_end_in_a_reason(operator: OperatorUnderTest, space: Space) -> None:
     quota: JSON = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"}}
     quota |= {"spec": {"hard": {"requests.nvidia.com/gpu": "0"}}}

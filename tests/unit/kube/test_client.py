@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic_core import to_json
 
 from llm_operator.kube import client as client_module
-from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.client import ApiClient, ApiError, yaml_safe
 from llm_operator.telemetry.metrics import Metrics
 
 SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "demo", "namespace": "team"}, "spec": {"ä": [1]}}
@@ -94,3 +100,52 @@ async def test_an_answer_that_is_no_list_is_a_refusal_and_not_an_empty_list(text
     async with started, client_for(started) as client:
         with pytest.raises(ApiError, match="502 Unreadable"):
             [item async for item in client.list("Pod", None)]
+
+
+def api_of(server: BaseTestServer[Any]) -> ApiClient:
+    connection: Any = FakeConnection(str(server.make_url("")).rstrip("/"))
+    return ApiClient(connection, Metrics())
+
+
+async def test_an_answer_of_any_length_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "OBJECT_BYTES", 1000)
+    monkeypatch.setattr(client_module, "ERROR_BYTES", 1000)
+
+    async def long(_: web.Request) -> web.Response:
+        return web.Response(text=json.dumps({"metadata": {"x": "y" * 10_000}}), content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", long)
+    async with TestServer(app) as server, api_of(server) as api:
+        with pytest.raises(ApiError, match="more than 1,000 bytes"):
+            await api.get("Service", "team", "demo")
+        with pytest.raises(ApiError, match="more than 1,200 bytes"):
+            await api.read_log("team", "pod", "engine", 100)
+
+
+async def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PAGE_BYTES", 4000)
+    limits = []
+
+    async def page(request: web.Request) -> web.Response:
+        limit, start = int(request.query["limit"]), int(request.query.get("continue", 0))
+        limits.append(limit)
+        items = [{"metadata": {"name": f"n-{n}", "x": "y" * 400}} for n in range(start, min(start + limit, 20))]
+        meta = {"continue": str(start + limit)} if start + limit < 20 else {}
+        return web.json_response({"items": items, "metadata": meta})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    async with TestServer(app) as server, api_of(server) as api:
+        names = [item["metadata"]["name"] async for item in api.list("Pod", None)]
+    assert names == [f"n-{n}" for n in range(20)]
+    assert limits[:3] == [500, 62, 7]
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+@example("\x7f\x80\x85\x9f\u2028\u2029\ufeff\ufffe\uffff")
+@example("--\x7f")
+def test_what_is_sent_as_yaml_says_the_same_as_json(text: str) -> None:
+    sent = yaml_safe(to_json({"args": [text]}))
+    assert json.loads(sent) == {"args": [text]}
+    assert yaml.safe_load(sent) == {"args": [text]}
