@@ -40,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--all-namespaces", action="store_true", help="serve every namespace (default)")
     line.add_argument("--workers", type=_positive, default=8, help="reconciliations at a time (default 8)")
     line.add_argument("--metrics-port", type=_positive, default=8080, help="GET /metrics (default 8080)")
+    line.add_argument(
+        "--metrics-authentication",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="answer GET /metrics only to tokens of users who may get the URL /metrics; needs a ClusterRole",
+    )
     line.add_argument("--health-port", type=_positive, default=8081, help="GET /healthz and /readyz (default 8081)")
     line.add_argument("--bind-address", default="0.0.0.0", help="address of both ports (default 0.0.0.0)")  # noqa: S104
     line.add_argument("--leader-elect", action=argparse.BooleanOptionalAction, default=True, help="lead by Lease")
@@ -176,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         workers=chosen.workers,
         metrics_port=chosen.metrics_port,
         health_port=chosen.health_port,
+        metrics_authentication=chosen.metrics_authentication,
         host=chosen.bind_address,
         leader_elect=chosen.leader_elect,
         lease_name=chosen.lease_name,

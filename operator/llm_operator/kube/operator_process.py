@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from llm_operator.kube import connection as connections
-from llm_operator.kube import tasks
+from llm_operator.kube import scrapers, tasks
 from llm_operator.kube.api_session import ApiSession
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient, ApiError
@@ -63,6 +63,7 @@ class Options:
     relist_seconds: float = 300.0
     gpu_inventory: bool = True
     tools: ToolSettings = NO_TOOLS
+    metrics_authentication: bool = False
 
 
 PlannerFactory = Callable[[ApiClient, WorkQueue, Metrics, Options], Planner]
@@ -94,7 +95,10 @@ class OperatorProcess:
         """
         self._catch_signals()
         self._metrics.registry.register(ObjectsCollector(self._served))
-        web = WebServer(self._metrics, self._options.host)
+        review = functools.partial(scrapers.prepare, self._connection, self._metrics)
+        web = WebServer(
+            self._metrics, self._options.host, review=review if self._options.metrics_authentication else None
+        )
         await web.start(self._options.metrics_port, self._options.health_port)
         pulse = tasks.watched(self._pulse(web), "pulse")
         work = tasks.watched(self._elect_and_lead(), "work")

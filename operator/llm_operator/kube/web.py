@@ -46,7 +46,8 @@ class Pulse:
 
 Review = Callable[[str | None], Awaitable[int]]
 """The HTTP status for a scraper's Authorization header: 200, 401, 403, or 503 if nobody can say."""
-PrepareReview = Callable[[], Awaitable[tuple[Review, Callable[[], Awaitable[None]]]]]
+Close = Callable[[], Awaitable[None]]
+PrepareReview = Callable[[], Awaitable[tuple[Review, Close]]]
 """Makes a review in the loop that will ask it, and what closes it."""
 
 

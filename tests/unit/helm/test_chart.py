@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -243,6 +244,36 @@ def test_labels_of_a_user_cannot_replace_those_that_the_selector_needs(helm: Hel
 def test_a_disruption_budget_only_where_there_is_something_to_keep(helm: Helm) -> None:
     budgets = {count: len(of_kind(helm.template({"replicas": count}), "PodDisruptionBudget")) for count in (0, 1, 2)}
     assert budgets == {0: 0, 1: 0, 2: 1}
+
+
+def test_metrics_are_guarded_with_rights_only_where_that_is_on(helm: Helm) -> None:
+    def texts(values: JSON) -> str:
+        return json.dumps(helm.template(values))
+
+    for word in ("tokenreviews", "subjectaccessreviews", "--metrics-authentication", "bearerTokenFile"):
+        assert word not in texts(EVERYTHING)
+    guarded: JSON = {"metrics": {"authentication": {"enabled": True}, "serviceMonitor": {"enabled": True}}}
+    for values in (guarded, {**guarded, "watchNamespaces": ["team"], "operator": {"gpuInventory": False}}):
+        objects = helm.template(values)
+        rules = {
+            entry["metadata"]["name"].rsplit(":", 1)[-1]: entry["rules"]
+            for entry in of_kind(objects, "ClusterRole")
+            if ":metrics-" in entry["metadata"]["name"]
+        }
+        assert rules == {
+            "metrics-authentication": [
+                {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+                {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]},
+            ],
+            "metrics-reader": [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}],
+        }
+        assert (
+            "--metrics-authentication"
+            in only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+        )
+        assert only(objects, "ServiceMonitor")["spec"]["endpoints"][0]["bearerTokenFile"].startswith("/var/run/secrets")
+    with pytest.raises(Exception, match="serviceMonitor"):
+        helm.template({"metrics": {"authentication": {"enabled": True}, "podMonitor": {"enabled": True}}})
 
 
 def test_services_monitors_and_policies_select_the_pods(helm: Helm) -> None:
