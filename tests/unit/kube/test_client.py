@@ -102,7 +102,7 @@ async def test_an_answer_that_is_no_list_is_a_refusal_and_not_an_empty_list(text
             [item async for item in client.list("Pod", None)]
 
 
-def api_of(server: BaseTestServer[Any]) -> ApiClient:
+def api_of(server: BaseTestServer) -> ApiClient:
     connection: Any = FakeConnection(str(server.make_url("")).rstrip("/"))
     return ApiClient(connection, Metrics())
 
