@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import aiohttp
 
 from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.planning import GpuFacts, gpus_from_node
+from llm_operator.planning import GpuFacts, gpu_node_selectors, gpus_from_node
 
+JSON = dict[str, Any]
 log = logging.getLogger("llm_operator.inventory")
 
 REFRESH_SECONDS = 60.0
@@ -35,16 +37,9 @@ class Inventory:
         """
         found: dict[tuple[str, str], GpuFacts] = {}
         try:
-            async for node in self._client.list("Node", None):
-                labels = node["metadata"].get("labels") or {}
-                allocatable = (node.get("status") or {}).get("allocatable") or {}
-                for resource in resources:
-                    facts = gpus_from_node(labels, allocatable, resource)
-                    if facts is None:
-                        continue
-                    known = found.get((resource, facts.product))
-                    if known is None or facts.count > known.count:
-                        found[resource, facts.product] = facts
+            for selector in sorted({one for resource in resources for one in gpu_node_selectors(resource)}):
+                async for node in self._client.list("Node", None, selector):
+                    _add(found, node, resources)
         except ApiError as error:
             if error.status != 403:
                 raise
@@ -68,6 +63,18 @@ class Inventory:
             facts for (name, kind), facts in self.gpus.items() if name == resource and product in (None, kind)
         ]
         return min(candidates, key=lambda facts: (facts.memory_bytes, facts.count, facts.product), default=None)
+
+
+def _add(found: dict[tuple[str, str], GpuFacts], node: JSON, resources: Iterable[str]) -> None:
+    labels = node["metadata"].get("labels") or {}
+    allocatable = (node.get("status") or {}).get("allocatable") or {}
+    for resource in resources:
+        facts = gpus_from_node(labels, allocatable, resource)
+        if facts is None:
+            continue
+        known = found.get((resource, facts.product))
+        if known is None or facts.count > known.count:
+            found[resource, facts.product] = facts
 
 
 UNREADABLE = (ApiError, aiohttp.ClientError, TimeoutError, OSError)

@@ -21,6 +21,7 @@ from llm_operator.planning.document import document, plan_document, result_docum
 from llm_operator.planning.gpus import (
     UnknownGpuError,
     gpu_by_name,
+    gpu_node_selectors,
     gpus_from_node,
     known_gpus,
     parse_gpu,
@@ -69,6 +70,7 @@ __all__ = [
     "compare",
     "document",
     "gpu_by_name",
+    "gpu_node_selectors",
     "gpus_from_node",
     "known_gpus",
     "parse_gpu",

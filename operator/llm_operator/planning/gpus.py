@@ -96,6 +96,12 @@ def parse_gpu_memory(text: str, compute_capability: str | None = None) -> GpuFac
     return GpuFacts(f"GPU of {size}", memory, capability, count, "given by hand")
 
 
+def gpu_node_selectors(resource: str) -> tuple[str, ...]:
+    """Label selectors of the nodes of which `gpus_from_node` may know something: a cluster has many others."""
+    prefix = resource if resource.startswith(MIG_RESOURCE) else DEFAULT_RESOURCE
+    return f"{prefix}.product", f"{prefix}.memory,!{prefix}.product"
+
+
 def gpus_from_node(
     labels: Mapping[str, str], allocatable: Mapping[str, str], resource: str = DEFAULT_RESOURCE
 ) -> GpuFacts | None:
