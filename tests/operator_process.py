@@ -99,6 +99,11 @@ class OperatorUnderTest:
         except OSError as error:
             return 0, str(error)
 
+    @property
+    def metrics_port(self) -> int:
+        """Where it listens for scrapers."""
+        return self._metrics
+
     def metrics(self) -> str:
         """The exposition text."""
         return self.get("/metrics", self._metrics)[1]

@@ -1,0 +1,119 @@
+"""What a flood of scrapes does to the operator: how long /healthz takes, and how much its loop still turns.
+
+    python -m tests.bench.flood [--objects 500] [--connections 100] [--seconds 10] [--output table.md]
+
+The operator is a process against a real API server with so many objects; the flood is a process of its own. Client and
+server share the machine, so that the numbers are those of a loaded one. No number is asserted: the table is the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+
+from devcluster.control_plane import ControlPlane
+from tests.bench.reconcile import manifest
+from tests.cluster.helpers import Space
+from tests.operator_process import OperatorUnderTest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROBE_SECONDS = 0.05
+
+
+async def flood(url: str, connections: int) -> None:
+    """Ask for ever, over so many connections."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def ask() -> None:
+            while True:
+                try:
+                    async with session.get(url) as response:
+                        await response.read()
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.01)
+
+        await asyncio.gather(*(ask() for _ in range(connections)))
+
+
+def probed(operator: OperatorUnderTest, seconds: float) -> list[float]:
+    """Milliseconds of one /healthz after the other."""
+    waits, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        start = time.monotonic()
+        status, text = operator.get("/healthz")
+        if status != 200:
+            raise RuntimeError(f"/healthz: {status} {text}")
+        waits.append(1000 * (time.monotonic() - start))
+        time.sleep(PROBE_SECONDS)
+    return waits
+
+
+def row(name: str, waits: list[float], changed: float) -> str:
+    """One row of the table."""
+    high = statistics.quantiles(waits, n=100)[98]
+    return f"| {name} | {statistics.median(waits):.1f} | {high:.1f} | {max(waits):.1f} | {changed:.2f} |"
+
+
+def change(space: Space) -> float:
+    """Seconds until a changed spec is in the Deployment."""
+    start = time.monotonic()
+    length = 2048 + int(start) % 1000
+    space.patch("llm-0", {"spec": {"contextLength": length}})
+    while str(length) not in str((space.get("Deployment", "llm-0") or {}).get("spec")):
+        if time.monotonic() - start > 60:
+            raise RuntimeError("the change did not come within 60 s")
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+def main() -> None:
+    """Run both halves and print the table."""
+    line = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    line.add_argument("--objects", type=int, default=500)
+    line.add_argument("--connections", type=int, default=100)
+    line.add_argument("--seconds", type=float, default=10)
+    line.add_argument("--output", type=Path, help="write the table to this file, too")
+    line.add_argument("--flood", help=argparse.SUPPRESS)
+    chosen = line.parse_args()
+    if chosen.flood:
+        asyncio.run(flood(chosen.flood, chosen.connections))
+        return
+    with tempfile.TemporaryDirectory() as folder, ControlPlane.start(Path(folder)) as plane:
+        plane.install_crd(ROOT / "crds" / "llm-operator.dev_llmdeployments.yaml")
+        space = Space(plane, "flooded")
+        with OperatorUnderTest(plane.kubeconfig, "flooded", log=Path(folder) / "log") as operator:
+            operator.wait_ready()
+            applying = time.monotonic()
+            for number in range(chosen.objects):
+                space.create(manifest(f"llm-{number}", "flooded"))
+            rows = [row(f"while {chosen.objects} objects are applied", probed(operator, chosen.seconds), 0.0)]
+            operator.wait_idle()
+            print(f"{chosen.objects} objects after {time.monotonic() - applying:.0f} s", file=sys.stderr)
+            rows.append(row("idle", probed(operator, chosen.seconds), change(space)))
+            url = f"http://127.0.0.1:{operator.metrics_port}/metrics"
+            command = [sys.executable, "-m", "tests.bench.flood", "--flood", url]
+            flooding = subprocess.Popen([*command, "--connections", str(chosen.connections)])
+            try:
+                time.sleep(2)
+                waits = probed(operator, chosen.seconds)
+                rows.append(row(f"{chosen.connections} connections ask for /metrics", waits, change(space)))
+            finally:
+                flooding.kill()
+                flooding.wait()
+    head = "| | /healthz p50, ms | p99, ms | longest, ms | a change, s |\n|---|---|---|---|---|"
+    text = "\n".join([head, *rows])
+    print(text)
+    if chosen.output is not None:
+        chosen.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
