@@ -203,7 +203,7 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
     end = done or true.get("Failed")
     pod = ((raw.get("spec") or {}).get("template") or {}).get("spec") or {}
     owners = meta.get("ownerReferences") or []
-    owner: JSON = next((one for one in owners if (one["apiVersion"], one["kind"]) == CLAIM), {})
+    owner: JSON = next((one for one in owners if (one.get("apiVersion"), one.get("kind")) == CLAIM), {})
     return JobView(
         name=meta["name"],
         uid=meta["uid"],
@@ -220,7 +220,7 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         to_be_removed=annotations.get(ANNOTATION_REMOVE) == "true",
         claim=owner.get("name"),
         claim_uid=owner.get("uid"),
-        owners=frozenset(str(one["uid"]) for one in owners if (one["apiVersion"], one["kind"]) == OWNER),
+        owners=frozenset(str(one["uid"]) for one in owners if (one.get("apiVersion"), one.get("kind")) == OWNER),
         suspended="Suspended" in true,
         noted=_leftover(read_object(annotations.get(ANNOTATION_INCOMPLETE))),
         placement={name: pod[name] for name in PLACEMENT if name in pod},

@@ -60,7 +60,9 @@ def job(artifact: Artifact, *pods: Pod, condition: str | None = None, **annotati
             "resourceVersion": "1",
             "labels": {"llm-operator.dev/stage": artifact.stage, "llm-operator.dev/artifact": artifact.digest},
             "annotations": {f"llm-operator.dev/{name.replace('_', '-')}": text for name, text in annotations.items()},
-            "ownerReferences": [{"kind": "PersistentVolumeClaim", "name": "models", "uid": "claim-uid"}],
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "models", "uid": "claim-uid"}
+            ],
         },
         "status": {"conditions": conditions if condition else []},
     }
