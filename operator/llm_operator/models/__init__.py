@@ -6,7 +6,7 @@ Use: `parse_config(mapping) -> ModelShape` or `parse_config_text(text_or_bytes)`
 `contradiction(shape, stored_bytes)`: whether they hold the model that config.json describes.
 """
 
-from llm_operator.models.checkpoint import contradiction, expected_bytes
+from llm_operator.models.checkpoint import contradiction, expected_bytes, unknown_with_files
 from llm_operator.models.config import known_architectures, parse_config, parse_config_text
 from llm_operator.models.errors import (
     InvalidModelConfigError,
@@ -25,7 +25,9 @@ from llm_operator.models.shape import (
     Experts,
     ModelShape,
     Role,
+    StateLayers,
     Tensor,
+    Tower,
 )
 
 __all__ = [
@@ -38,7 +40,9 @@ __all__ = [
     "ModelConfigError",
     "ModelShape",
     "Role",
+    "StateLayers",
     "Tensor",
+    "Tower",
     "UnknownArchitectureError",
     "UnknownModelError",
     "UnknownQuantizationError",
@@ -53,4 +57,5 @@ __all__ = [
     "parse_config_text",
     "read_header",
     "read_index",
+    "unknown_with_files",
 ]

@@ -43,10 +43,18 @@ def contradiction(shape: ModelShape, stored_bytes: int) -> str | None:
 
 def _bytes_of(piece: Tensor, quantization: CheckpointQuantization | None, wide: int) -> float:
     """Return bytes of one parameter with its share of scales and zero points."""
+    quantization = piece.how or quantization
     if quantization is None or not piece.linear or piece.kept or piece.role in quantization.skipped:
         return wide
     bits: float = quantization.bits
     if quantization.group_size is not None:
-        scale = 8 if quantization.method == "mxfp4" else 16 + (0 if quantization.symmetric else quantization.bits)
+        scale = quantization.scale_bits + (0 if quantization.symmetric else quantization.bits)
         bits += scale / quantization.group_size
     return bits / 8
+
+
+def unknown_with_files(reason: str, stored_bytes: int | None) -> str:
+    """Return what to say of a model whose shape is unknown, with what its weight files tell: the least it takes."""
+    if stored_bytes is None:
+        return reason
+    return f"{reason}; its weight files hold {stored_bytes / (1 << 30):,.1f} GiB, which all its GPUs together must hold"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import (
     InvalidModelConfigError,
     MissingFieldError,
@@ -14,12 +14,10 @@ from llm_operator.models.errors import (
     UnsupportedModelKindError,
 )
 from llm_operator.models.families import (
-    Decoder,
     chatglm,
     gemma,
     gemma2,
     gemma3,
-    gemma3_multimodal,
     glm,
     glm4,
     glm4_moe,
@@ -34,11 +32,16 @@ from llm_operator.models.families import (
     qwen3,
     qwen3_moe,
 )
-from llm_operator.models.fields import Fields, Json, load_json
+from llm_operator.models.fields import Fields, Json, load_json, with_synonyms
+from llm_operator.models.known import gemma as gemma_known
+from llm_operator.models.known import hybrids, special
+from llm_operator.models.known.general import decoder as reader_of
+from llm_operator.models.known.multimodal import MULTIMODAL
+from llm_operator.models.known.rows import ROWS
 from llm_operator.models.latent import deepseek
-from llm_operator.models.quantization import matcher_of, parse_quantization
-from llm_operator.models.shape import ModelShape
-from llm_operator.models.skipping import keep
+from llm_operator.models.quantization import matcher_of, others_of, parse_quantization, targets_of
+from llm_operator.models.shape import ModelShape, Tensor
+from llm_operator.models.skipping import assign, keep
 
 FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyType(
     {
@@ -54,23 +57,52 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyTy
         "GemmaForCausalLM": ("Gemma", gemma),
         "Gemma2ForCausalLM": ("Gemma2", gemma2),
         "Gemma3ForCausalLM": ("Gemma3", gemma3),
-        "Gemma3ForConditionalGeneration": ("Gemma3", gemma3_multimodal),
         "Phi3ForCausalLM": ("Phi3", phi3),
         "DeepseekV2ForCausalLM": ("DeepSeek", deepseek),
         "DeepseekV3ForCausalLM": ("DeepSeek", deepseek),
+        "DeepseekV32ForCausalLM": ("DeepSeek", deepseek),
         "Glm4MoeLiteForCausalLM": ("DeepSeek", deepseek),
+        "GlmMoeDsaForCausalLM": ("GLM5", deepseek),
+        "KimiK2ForCausalLM": ("DeepSeek", deepseek),
+        "Mistral4ForCausalLM": ("Mistral", deepseek),
+        "MistralLarge3ForCausalLM": ("Mistral", deepseek),
         "GlmForCausalLM": ("GLM4", glm),
         "Glm4ForCausalLM": ("GLM4", glm4),
         "ChatGLMModel": ("GLM4", chatglm),
         "ChatGLMForConditionalGeneration": ("GLM4", chatglm),
         "Glm4MoeForCausalLM": ("GLM4Moe", glm4_moe),
         "GptOssForCausalLM": ("GptOss", gpt_oss),
+        **MULTIMODAL,
+        "Gemma3nForCausalLM": ("Gemma3n", gemma_known.gemma3n),
+        "Gemma4ForCausalLM": ("Gemma4", gemma_known.gemma4),
+        "DeciLMForCausalLM": ("DeciLM", special.decilm),
+        "FalconForCausalLM": ("Falcon", special.falcon),
+        "HunYuanMoEV1ForCausalLM": ("HunYuan", special.hunyuan_moe),
+        "Llama4ForCausalLM": ("Llama4", special.llama4),
+        "MiMoV2FlashForCausalLM": ("MiMo", special.mimo_v2),
+        "BambaForCausalLM": ("Bamba", hybrids.bamba),
+        "FalconH1ForCausalLM": ("FalconH1", hybrids.falcon_h1),
+        "GraniteMoeHybridForCausalLM": ("Granite", hybrids.granite_hybrid),
+        "JambaForCausalLM": ("Jamba", hybrids.jamba),
+        "KimiLinearForCausalLM": ("KimiLinear", hybrids.kimi_linear),
+        "Lfm2ForCausalLM": ("LFM2", hybrids.lfm2),
+        "Lfm2MoeForCausalLM": ("LFM2", hybrids.lfm2),
+        "MiniMaxForCausalLM": ("MiniMax", hybrids.minimax),
+        "MiniMaxText01ForCausalLM": ("MiniMax", hybrids.minimax),
+        "MiniMaxM1ForCausalLM": ("MiniMax", hybrids.minimax),
+        "NemotronHForCausalLM": ("NemotronH", hybrids.nemotron_h),
+        "Qwen3NextForCausalLM": ("Qwen3Next", hybrids.qwen3_next),
+        "Qwen3_5ForCausalLM": ("Qwen3_5", hybrids.qwen3_5),
+        "Qwen3_5MoeForCausalLM": ("Qwen3_5", hybrids.qwen3_5_moe),
+        **{architecture: (family, reader_of(traits)) for architecture, (family, traits) in ROWS.items()},
     }
 )
 
 DTYPES = ("bfloat16", "float16", "float32")
 # Rope types whose max_position_embeddings already counts the stretched context.
-STRETCHED = frozenset({"default", "llama3", "longrope", "su", "mrope", "proportional"})
+STRETCHED = frozenset({"default", "llama3", "longrope", "su", "mrope", "proportional", "axial"})
+YARN = frozenset({"yarn", "deepseek_yarn"})
+STRETCHING = YARN | {"linear", "dynamic", "xdrope"}
 
 
 def known_architectures() -> tuple[str, ...]:
@@ -91,15 +123,15 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
     """
     architecture = _architecture(values)
     family, read = FAMILIES[architecture]
-    fields = Fields(values, architecture)
+    fields = Fields(with_synonyms(values), architecture)
     decoder = read(fields)
     core = decoder.core
     text = Fields(fields.optional_object("text_config") or dict(values), architecture)
     quantization = fields.optional_object("quantization_config") or text.optional_object("quantization_config")
     found = parse_quantization(quantization, architecture) if quantization else None
-    tensors = tuple(decoder.tensors)
+    tensors = tuple(piece for piece in decoder.tensors if piece.count)
     if found is not None:
-        tensors = keep(tensors, matcher_of(quantization, architecture), core.layers, decoder.experts)
+        tensors = _quantized(tensors, quantization, architecture, decoder)
         linear = [piece for piece in tensors if piece.linear]
         whole = {piece.role for piece in linear} - {piece.role for piece in linear if not piece.kept}
         found = replace(found, skipped=found.skipped | whole)
@@ -115,14 +147,34 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
         head_dim=core.head_dim,
         tied_embeddings=core.tied,
         dtype=_dtype(fields, text),
-        context_length=_context(core.context, text),
+        context_length=_context(core.context, text, family),
         tensors=tensors,
         attention=decoder.cache,
         experts=decoder.experts,
         quantization=found,
         rotary_dim=core.head_dim if decoder.rotary_dim is None else decoder.rotary_dim,
         rotary_tables=decoder.rotary_tables,
+        states=decoder.states,
+        tower=decoder.tower,
     )
+
+
+def _quantized(
+    tensors: tuple[Tensor, ...], quantization: dict[str, Json], architecture: str, decoder: Decoder
+) -> tuple[Tensor, ...]:
+    """Return the tensors with what the checkpoint leaves in 16 bit, or quantizes otherwise than the rest, marked."""
+    layers, experts = decoder.core.layers, decoder.experts
+    tensors = keep(tensors, matcher_of(quantization, architecture), layers, experts)
+    main, others = targets_of(quantization, architecture), others_of(quantization, architecture)
+    for named, how in others:
+        tensors = assign(tensors, named, layers, experts, how)
+    if main is None:
+        return tensors
+
+    def untargeted(name: str) -> bool:
+        return not main(name) and not any(named(name) for named, _ in others)
+
+    return keep(tensors, untargeted, layers, experts)
 
 
 def _architecture(values: Mapping[str, Json]) -> str:
@@ -145,7 +197,7 @@ def _architecture(values: Mapping[str, Json]) -> str:
     encoders = ("Bert", "Roberta", "Deberta", "Electra", "MPNet", "CLIP", "Siglip", "ViT", "Whisper", "T5", "Wav2Vec")
     if name.endswith(heads) or (name.startswith(encoders) or name.endswith(("BertModel", "RobertaModel"))):
         raise UnsupportedModelKindError("an encoder or classifier", name)
-    raise UnknownArchitectureError(name, difflib.get_close_matches(name, FAMILIES, n=3, cutoff=0.75))
+    raise UnknownArchitectureError(name)
 
 
 def _dtype(fields: Fields, text: Fields) -> str:
@@ -161,14 +213,26 @@ def _dtype(fields: Fields, text: Fields) -> str:
     return "bfloat16"
 
 
-def _context(positions: int, text: Fields) -> int:
+def _context(positions: int, text: Fields, family: str) -> int:
+    """Return the longest context as vLLM 0.33.0 derives it (config/model.py, _get_and_verify_max_len).
+
+    Raises InvalidModelConfigError for an unknown rope type and for a stretch without a positive factor.
+    """
     scaling = text.optional_object("rope_scaling") or text.optional_object("rope_parameters")
     if any(isinstance(part, dict) for part in scaling.values()):  # one entry per kind of layer: nothing is stretched
         return positions
     rope = Fields(scaling, text.architecture)
     kind = rope.string("rope_type", rope.string("type", "default"))
-    factor = rope.number("factor", 1.0)
-    if kind in STRETCHED or factor <= 1:
+    if kind in STRETCHED:
         return positions
-    base = rope.integer("original_max_position_embeddings", positions) if kind == "yarn" else positions
+    if kind not in STRETCHING:
+        known = ", ".join(sorted(STRETCHED | STRETCHING))
+        raise InvalidModelConfigError(f"config.json: rope_scaling has type {kind[:40]!r}; expected one of {known}")
+    rope.require("factor")
+    factor = rope.number("factor", 1.0)
+    if factor <= 0:
+        raise InvalidModelConfigError(f"config.json: rope_scaling has factor {factor}; expected more than 0")
+    if factor <= 1 or family == "Gemma3":  # Gemma 3's max_position_embeddings counts the factor already
+        return positions
+    base = rope.integer("original_max_position_embeddings", positions) if kind in YARN else positions
     return min(max(int(base * factor), positions), 1 << 30)

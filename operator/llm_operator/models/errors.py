@@ -42,15 +42,14 @@ class UnknownQuantizationError(UnknownModelError):
 class UnknownArchitectureError(UnknownModelError):
     """The architecture is none that this version knows; nothing about its memory is guessed.
 
-    architecture: what config.json says.
+    architecture: what config.json says. Other architectures are not named: a similar name says nothing about layers.
     """
 
-    def __init__(self, architecture: str, known: Sequence[str]) -> None:
+    def __init__(self, architecture: str) -> None:
         self.architecture = architecture
-        near = f" (similar known ones: {', '.join(known)})" if known else ""
         super().__init__(
-            f"architecture {architecture} is unknown{near}: its parameters and KV cache cannot be computed,"
-            " so no plan is made, and nothing is held back"
+            f"architecture {architecture} is unknown: its KV cache cannot be computed, so no plan is made, and nothing"
+            " is held back"
         )
 
 

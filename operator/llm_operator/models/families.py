@@ -6,8 +6,7 @@ its own parameter counts on the meta device (tests/unit/models/recount.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
+from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields
 from llm_operator.models.parts import (
@@ -24,18 +23,6 @@ from llm_operator.models.parts import (
     vector,
 )
 from llm_operator.models.shape import AttentionLayers, Experts, Role, Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Decoder:
-    """What a family's reader finds."""
-
-    core: Core
-    tensors: tuple[Tensor, ...]
-    cache: tuple[AttentionLayers, ...]
-    experts: Experts | None = None
-    rotary_dim: int | None = None
-    rotary_tables: int = 1
 
 
 def _norms(core: Core, per_layer: int) -> Tensor:
@@ -144,14 +131,18 @@ def qwen3_moe(fields: Fields) -> Decoder:
 def gemma(fields: Fields) -> Decoder:
     """Gemma 1: Llama's layers, tied, heads of 256."""
     core = read_core(fields, tied=True, head_dim=256)
-    tensors = (*embeddings(core), *attention(core), *dense(core, core.layers), _norms(core, 2))
+    bias = fields.boolean("attention_bias", False)
+    attentions = attention(core, qkv_bias=bias, output_bias=bias)
+    tensors = (*embeddings(core), *attentions, *dense(core, core.layers), _norms(core, 2))
     return Decoder(core, tensors, cache_groups(core, 0, None))
 
 
 def gemma2(fields: Fields) -> Decoder:
     """Gemma 2: four norms per layer, every second layer slides, tied."""
     core = read_core(fields, tied=True, head_dim=256)
-    tensors = (*embeddings(core), *attention(core), *dense(core, core.layers), _norms(core, 4))
+    bias = fields.boolean("attention_bias", False)
+    attentions = attention(core, qkv_bias=bias, output_bias=bias)
+    tensors = (*embeddings(core), *attentions, *dense(core, core.layers), _norms(core, 4))
     listed = sliding_layers(fields, core.layers)
     sliding = (core.layers + 1) // 2 if listed is None else listed
     return Decoder(core, tensors, cache_groups(core, sliding, fields.integer("sliding_window", 4096)))
@@ -160,9 +151,10 @@ def gemma2(fields: Fields) -> Decoder:
 def gemma3(fields: Fields) -> Decoder:
     """Gemma 3 (text): Gemma 2 with norms on queries and keys; five of six layers slide, with a rope of their own."""
     core = read_core(_gemma3_defaults(fields), tied=True, head_dim=256)
+    bias = fields.boolean("attention_bias", False)
     tensors = (
         *embeddings(core),
-        *attention(core, head_norms=True),
+        *attention(core, qkv_bias=bias, output_bias=bias, head_norms=True),
         *dense(core, core.layers),
         _norms(core, 4),
     )
@@ -171,28 +163,6 @@ def gemma3(fields: Fields) -> Decoder:
     sliding = core.layers - core.layers // pattern if listed is None else listed
     window = fields.integer("sliding_window", 4096)
     return Decoder(core, tensors, cache_groups(core, sliding, window), rotary_tables=2)
-
-
-def gemma3_multimodal(fields: Fields) -> Decoder:
-    """Gemma 3 with images: the text decoder, a SigLIP tower and a projector."""
-    text = gemma3(fields.nested("text_config"))
-    vision = fields.nested("vision_config")
-    vision.require("hidden_size", "intermediate_size", "num_hidden_layers", "image_size", "patch_size")
-    width, inner = vision.integer("hidden_size"), vision.integer("intermediate_size")
-    layers, patch = vision.integer("num_hidden_layers"), vision.integer("patch_size")
-    channels = vision.integer("num_channels", 3)
-    positions = (vision.integer("image_size") // patch) ** 2
-    projections = 4 * layers
-    tower = (
-        Tensor(Role.REPLICATED, width, channels * patch * patch + 1, 1, linear=False),
-        Tensor(Role.REPLICATED, positions, width, 1, linear=False),
-        Tensor(Role.REPLICATED, width, width + 1, projections, linear=False),
-        Tensor(Role.REPLICATED, inner, width + 1, layers, linear=False),
-        Tensor(Role.REPLICATED, width, inner + 1, layers, linear=False),
-        vector(width, 2 * (2 * layers + 1) + 1),
-        Tensor(Role.REPLICATED, text.core.hidden, width, 1, linear=False),
-    )
-    return replace(text, tensors=text.tensors + tower)
 
 
 def _gemma3_defaults(fields: Fields) -> Fields:
@@ -222,9 +192,9 @@ def glm(fields: Fields) -> Decoder:
     return _glm(read_core(fields, head_dim=128), qkv_bias=fields.boolean("attention_bias", False), norms=2)
 
 
-def glm4(fields: Fields) -> Decoder:
+def glm4(fields: Fields, *, head_dim: int | None = 128) -> Decoder:
     """GLM-4-0414 (Glm4ForCausalLM): as GLM-4 with two more norms per layer."""
-    return _glm(read_core(fields, head_dim=128), qkv_bias=fields.boolean("attention_bias", False), norms=4)
+    return _glm(read_core(fields, head_dim=head_dim), qkv_bias=fields.boolean("attention_bias", False), norms=4)
 
 
 def chatglm(fields: Fields) -> Decoder:
@@ -251,7 +221,7 @@ def chatglm(fields: Fields) -> Decoder:
 
 def glm4_moe(fields: Fields) -> Decoder:
     """GLM-4.5 and 4.6: routed and shared experts after some dense layers, optional norms on queries and keys."""
-    core = read_core(fields, head_dim=128)
+    core = read_core(fields)
     fields.require("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
     first = min(fields.integer("first_k_dense_replace", 1, least=0), core.layers)
     size = fields.integer("moe_intermediate_size")

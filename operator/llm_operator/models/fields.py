@@ -153,3 +153,20 @@ class Fields:
         shown = repr(value)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
         return InvalidModelConfigError(f"config.json: {name} is {shown}; expected {expected}")
+
+
+# Names of one number in different releases of transformers; the first that is there fills in the others.
+SAME = (
+    ("num_experts", "num_local_experts", "n_routed_experts"),
+    ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk"),
+)
+
+
+def with_synonyms(values: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the values with absent names filled in from names that mean the same."""
+    filled = dict(values)
+    for names in SAME:
+        there = [name for name in names if values.get(name) is not None]
+        if there:
+            filled |= {name: values[there[0]] for name in names if values.get(name) is None}
+    return filled

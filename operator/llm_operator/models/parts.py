@@ -85,6 +85,8 @@ def embeddings(core: Core, *, head_bias: bool = False) -> Iterator[Tensor]:
     yield Tensor(Role.EMBEDDING, core.vocabulary, core.hidden, 1, linear=False)
     if not core.tied:
         yield from linear(Role.HEAD, core.vocabulary, core.hidden, 1, bias=head_bias)
+    elif head_bias:
+        yield Tensor(Role.HEAD, core.vocabulary, 1, 1, linear=False)
 
 
 def attention(

@@ -25,6 +25,10 @@ class Role(StrEnum):
     EXPERT_GATE_UP = "ExpertGateUp"
     EXPERT_DOWN = "ExpertDown"
     ROUTER = "Router"
+    MIXER_IN = "MixerIn"  # linear attention, Mamba, short convolutions: projections into heads, sharded by heads
+    MIXER_OUT = "MixerOut"  # and the projection back
+    TOWER_IN = "TowerIn"  # vision and audio towers: split over outputs where the engine shards towers at all
+    TOWER_OUT = "TowerOut"  # split over inputs
     REPLICATED = "Replicated"  # norms, sinks, biases added after the reduction
 
 
@@ -34,6 +38,30 @@ class AttentionKind(StrEnum):
     FULL = "Full"
     SLIDING = "Sliding"
     LATENT = "Latent"
+    INDEX = "Index"  # keys of a sparse attention's indexer, beside the latents
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointQuantization:
+    """quantization_config of a checkpoint.
+
+    method: awq, gptq, fp8, mxfp4, nvfp4, int4, int8, bitsandbytes or compressed-tensors. bits: per weight. group_size:
+    weights per scale along the input (None: one scale per output channel or tensor). scale_bits: bits of a scale.
+    block: rows x columns per scale of block-wise FP8. symmetric: no zero points. skipped: roles of which every matrix
+    stays in 16 bit; where only some do, these are `kept` tensors of the shape. desc_act, version: as GPTQ and AWQ name
+    them, where given. kv_cache_bits: of the KV cache that the checkpoint has scales for, which vLLM then uses unasked.
+    """
+
+    method: str
+    bits: int
+    group_size: int | None = None
+    block: tuple[int, int] | None = None
+    symmetric: bool = True
+    desc_act: bool = False
+    version: str | None = None
+    skipped: frozenset[Role] = frozenset()
+    scale_bits: int = 16
+    kv_cache_bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +70,9 @@ class Tensor:
 
     rows: output features (vocabulary for embeddings), columns: input features; 1 for vectors (norms, biases).
     linear: a matrix that weight quantization may replace. kept: a matrix that the checkpoint's quantization leaves in
-    16 bit. shared: of a shared expert.
+    16 bit. shared: of a shared expert. module: name below a layer, and places: the layers that have it, in order; both
+    empty where the role tells them. heads: KV heads of a key or value projection that has others than the shape. how:
+    its own quantization in a checkpoint that has several; None: the checkpoint's.
     """
 
     role: Role
@@ -52,6 +82,10 @@ class Tensor:
     linear: bool = True
     kept: bool = False
     shared: bool = False
+    module: str = ""
+    places: tuple[int, ...] = ()
+    heads: int = 0
+    how: CheckpointQuantization | None = None
 
     @property
     def parameters(self) -> int:
@@ -64,7 +98,8 @@ class AttentionLayers:
     """`layers` layers with the same cache.
 
     kv_heads: KV heads before sharding (1 for a latent). key_dim, value_dim: elements per KV head and token; for a
-    latent key_dim is kv_lora_rank + qk_rope_head_dim and value_dim is 0. window: tokens a sliding layer looks back.
+    latent key_dim is kv_lora_rank + qk_rope_head_dim and value_dim is 0; for an indexer key_dim is the bytes of one
+    token. window: tokens a sliding layer looks back.
     """
 
     kind: AttentionKind
@@ -73,6 +108,41 @@ class AttentionLayers:
     key_dim: int
     value_dim: int
     window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateLayers:
+    """`layers` layers that keep a state of fixed size for each sequence instead of keys and values of each token.
+
+    channels: of the causal convolution that are split over ranks as heads are. groups, group_size: its channels that
+    come in groups (keys and queries, Mamba's B and C), twice groups * group_size. kernel: length of the convolution in
+    tokens, 0 where there is none. heads, recurrent: heads of the recurrent state and elements of one; 0 where there is
+    none. recurrent_bytes: bytes of one of its elements; None: as wide as the model's own dtype.
+    """
+
+    layers: int
+    channels: int
+    groups: int
+    group_size: int
+    kernel: int
+    heads: int
+    recurrent: int
+    recurrent_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """What turns images (or audio) into tokens, as far as its first run in the engine is concerned.
+
+    hidden, intermediate: widths. layers: of the tower. patches: most patches of one image at the model's own defaults,
+    before they are merged into `tokens` tokens of the decoder.
+    """
+
+    hidden: int
+    intermediate: int
+    layers: int
+    patches: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,32 +156,13 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointQuantization:
-    """quantization_config of a checkpoint.
-
-    method: awq, gptq, fp8, mxfp4 or compressed-tensors. bits: per weight. group_size: weights per scale along the
-    input (None: one scale per output channel or tensor). block: rows x columns per scale of block-wise FP8.
-    symmetric: no zero points. skipped: roles of which every matrix stays in 16 bit; where only some do, these are
-    `kept` tensors of the shape. desc_act, version: as GPTQ and AWQ name them, where given.
-    """
-
-    method: str
-    bits: int
-    group_size: int | None = None
-    block: tuple[int, int] | None = None
-    symmetric: bool = True
-    desc_act: bool = False
-    version: str | None = None
-    skipped: frozenset[Role] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class ModelShape:
     """A decoder that generates text.
 
     architecture: first entry of `architectures`. dtype: torch_dtype of the unquantized tensors (bfloat16, float16,
     float32). context_length: max_position_embeddings, in tokens. rotary_dim: elements of a head that are rotated;
-    rotary_tables: distinct cos/sin tables (2 where sliding layers use another base).
+    rotary_tables: distinct cos/sin tables (2 where sliding layers use another base). states: layers with a state per
+    sequence. tower: the encoder of images, None for a model of text.
     """
 
     architecture: str
@@ -132,6 +183,8 @@ class ModelShape:
     quantization: CheckpointQuantization | None = None
     rotary_dim: int = 0
     rotary_tables: int = 1
+    states: tuple[StateLayers, ...] = ()
+    tower: Tower | None = None
 
     @property
     def parameters(self) -> int:

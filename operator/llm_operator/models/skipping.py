@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from llm_operator.models.errors import UnknownQuantizationError
-from llm_operator.models.shape import Experts, Role, Tensor
+from llm_operator.models.shape import CheckpointQuantization, Experts, Role, Tensor
 
 ATTENTION: tuple[str, ...] = ("self_attn", "attention", "self_attention")
 # Module names below a layer as checkpoints spell them: (projections stored apart, fused names).
@@ -92,20 +92,37 @@ def _sorted_out(patterns: Iterable[str], *, wildcards: bool) -> tuple[set[str], 
 def keep(tensors: Sequence[Tensor], named: Matcher, layers: int, experts: Experts | None) -> tuple[Tensor, ...]:
     """Return `tensors` with those that the checkpoint keeps in 16 bit marked; some layers of one kind are split off.
 
-    Dense layers of a model with experts are taken to be its first ones, as in every published model that has both.
+    Dense layers of a model with experts are taken to be its first ones where the tensors do not say which they are.
     """
+    return _marked(tensors, named, layers, experts, lambda piece: replace(piece, kept=True))
+
+
+def assign(
+    tensors: Sequence[Tensor], named: Matcher, layers: int, experts: Experts | None, how: CheckpointQuantization
+) -> tuple[Tensor, ...]:
+    """Return `tensors` with those that are named given a quantization of their own."""
+    return _marked(tensors, named, layers, experts, lambda piece: replace(piece, how=how))
+
+
+def _marked(
+    tensors: Sequence[Tensor],
+    named: Matcher,
+    layers: int,
+    experts: Experts | None,
+    marked: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, ...]:
     sparse = experts.layers if experts is not None else 0
     found: list[Tensor] = []
     for piece in tensors:
-        kept = _kept_share(piece, named, layers, sparse) if piece.linear else 0
-        if kept < piece.count:
-            found.append(replace(piece, count=piece.count - kept))
-        if kept:
-            found.append(replace(piece, count=kept, kept=True))
+        hit = _share(piece, named, layers, sparse) if piece.linear and not piece.kept else 0
+        if hit < piece.count:
+            found.append(replace(piece, count=piece.count - hit))
+        if hit:
+            found.append(marked(replace(piece, count=hit)))
     return tuple(found)
 
 
-def _kept_share(piece: Tensor, named: Matcher, layers: int, sparse: int) -> int:
+def _share(piece: Tensor, named: Matcher, layers: int, sparse: int) -> int:
     """Return how many of the piece's matrices are named."""
     sites = list(_sites(piece, layers, sparse))
     hits = sum(1 for spellings in sites if any(named(name) for name in spellings))
@@ -116,20 +133,31 @@ def _sites(piece: Tensor, layers: int, sparse: int) -> Iterator[tuple[str, ...]]
     """Yield the spellings of each module of `piece`; the experts of a layer are one, as engines hold them."""
     if piece.role is Role.HEAD:
         yield ("lm_head", "output_layer", "output")
-        return
-    first_sparse = layers - sparse
-    if piece.role in ATTENTION_NAMES:
-        parents, indices, table = ATTENTION, range(layers), ATTENTION_NAMES
+    elif piece.module:
+        yield from ((f"model.layers.{layer}.{piece.module}",) for layer in piece.places)
+    elif piece.role in ATTENTION_NAMES:
+        yield from _spelled(piece, ATTENTION, piece.places or range(layers), ATTENTION_NAMES)
     elif piece.role in NETWORK_NAMES:
-        table = NETWORK_NAMES
-        if piece.role in (Role.EXPERT_GATE_UP, Role.EXPERT_DOWN):
-            parents, indices = tuple(f"{parent}.0" for parent in ROUTED) + ROUTED, range(first_sparse, layers)
-        elif piece.shared:
-            parents, indices = SHARED, range(first_sparse, layers)
-        else:
-            parents, indices = DENSE, range(first_sparse if sparse else layers)
-    else:
-        return
+        parents, indices = _networks(piece, layers, sparse)
+        yield from _spelled(piece, parents, piece.places or indices, NETWORK_NAMES)
+
+
+def _networks(piece: Tensor, layers: int, sparse: int) -> tuple[tuple[str, ...], range]:
+    """Return the parents of a network's modules and, where the piece does not say, the layers that have it."""
+    first_sparse = layers - sparse
+    if piece.role in (Role.EXPERT_GATE_UP, Role.EXPERT_DOWN):
+        return tuple(f"{parent}.0" for parent in ROUTED) + ROUTED, range(first_sparse, layers)
+    if piece.shared:
+        return SHARED, range(first_sparse, layers)
+    return DENSE, range(first_sparse if sparse else layers)
+
+
+def _spelled(
+    piece: Tensor,
+    parents: tuple[str, ...],
+    indices: Iterable[int],
+    table: dict[Role, tuple[tuple[str, ...], tuple[str, ...]]],
+) -> Iterator[tuple[str, ...]]:
     apart, fused = table[piece.role]
     if piece.role is Role.LATENT_DOWN:
         # Two pieces of one role: as many modules as this piece has a layer, named by either.

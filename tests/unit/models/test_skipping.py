@@ -91,6 +91,24 @@ def test_an_expression_that_cannot_be_matched_in_bounded_time_ends_as_unknown(pa
         skipping("llama-3.1-8b", COMPRESSED | {"ignore": [pattern]})
 
 
-def test_mixtures_of_groups_end_as_unknown() -> None:
-    with pytest.raises(UnknownModelError, match="2 config_groups"):
-        skipping("llama-3.1-8b", COMPRESSED | {"config_groups": {"a": PACKED, "b": PACKED}})
+def test_each_group_is_for_the_modules_it_targets() -> None:
+    wide = {"weights": {"num_bits": 8, "type": "float", "symmetric": True}, "targets": ["re:.*self_attn.*"]}
+    mixed = skipping("llama-3.1-8b", COMPRESSED | {"config_groups": {"a": PACKED | {"targets": ["Linear"]}, "b": wide}})
+    bits = {piece.role: piece.how.bits for piece in mixed.tensors if piece.how is not None}
+    assert bits == {Role.QUERY: 8, Role.KEY_VALUE: 8, Role.ATTENTION_OUTPUT: 8}
+    assert mixed.quantization is not None
+    assert mixed.quantization.bits == 4
+
+
+def test_a_group_for_experts_alone_leaves_the_rest_in_16_bit() -> None:
+    only = {"a": PACKED | {"targets": ["re:.*experts.*"]}}
+    shape = skipping("qwen3-30b-a3b", COMPRESSED | {"config_groups": only})
+    assert {piece.role for piece in shape.tensors if piece.linear and not piece.kept} == {
+        Role.EXPERT_GATE_UP,
+        Role.EXPERT_DOWN,
+    }
+
+
+def test_more_groups_than_are_read_end_as_unknown() -> None:
+    with pytest.raises(UnknownModelError, match="17 config_groups"):
+        skipping("llama-3.1-8b", COMPRESSED | {"config_groups": {str(i): PACKED for i in range(17)}})

@@ -1,0 +1,342 @@
+"""Decoders that mix attention with layers that keep a state: one reader each, built of the same blocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llm_operator.models.decoder import Decoder
+from llm_operator.models.errors import InvalidModelConfigError
+from llm_operator.models.fields import Fields
+from llm_operator.models.known import mixers
+from llm_operator.models.known.blocks import (
+    FULL,
+    RECURRENT,
+    Heads,
+    Places,
+    attention_at,
+    checked_experts,
+    everywhere,
+    first_integer,
+    heads_of,
+    kinds_of_layers,
+    mixture_at,
+    network_at,
+    places_of,
+    sparse_places,
+    without,
+)
+from llm_operator.models.known.general import COUNT, PER_TOKEN, Mixture, Traits, core_of, networks_of, norms_of
+from llm_operator.models.known.rows import stepped
+from llm_operator.models.latent import deepseek_core, latent_attention, latent_cache
+from llm_operator.models.parts import Core, embeddings, linear, vector
+from llm_operator.models.shape import Experts, Role, StateLayers, Tensor
+
+BIAS = ("attention_bias", False)
+
+
+def _recurrent(fields: Fields, core: Core, interval: str = "") -> Places:
+    """Return the layers with a state: by layer_types, or all but every `interval`-th."""
+    types = kinds_of_layers(fields, core.layers, FULL | RECURRENT)
+    if types is not None:
+        return places_of(types, RECURRENT)
+    step = fields.integer(interval, 4)
+    return tuple(layer for layer in range(core.layers) if (layer + 1) % step)
+
+
+def qwen3_next(fields: Fields) -> Decoder:
+    """Qwen3-Next: three of four layers a gated delta rule, attention with a gate, experts in every layer."""
+    mixture = Mixture(shared="shared_expert_intermediate_size", shared_gate=True, sparse=stepped)
+    return _qwen(fields, Traits(head_dim=256, mixture=mixture), split=False)
+
+
+def qwen3_5(fields: Fields) -> Decoder:
+    """Qwen3.5 to 3.8, dense: as Qwen3-Next with an ordinary network."""
+    return _qwen(fields, Traits(head_dim=256), split=True)
+
+
+def qwen3_5_moe(fields: Fields) -> Decoder:
+    """Qwen3.5 to 3.8 with experts in every layer."""
+    mixture = Mixture(
+        shared="shared_expert_intermediate_size", shared_gate=True, sparse=lambda _, layers: everywhere(layers)
+    )
+    return _qwen(fields, Traits(head_dim=256, mixture=mixture), split=True)
+
+
+def _qwen(fields: Fields, traits: Traits, *, split: bool) -> Decoder:
+    core = core_of(fields, traits)
+    recurrent = _recurrent(fields, core, "full_attention_interval")
+    bias = fields.boolean("attention_bias", False)
+    of = replace(
+        heads_of(core, without(core.layers, recurrent)),
+        qkv_bias=bias,
+        output_bias=bias,
+        norms="head",
+        double_query=fields.boolean("attn_output_gate", True),
+    )
+    mixed, states = mixers.gated_delta(fields, core.hidden, recurrent, split=split)
+    experts, networks = networks_of(core, fields, traits)
+    tensors = (
+        *embeddings(core),
+        *attention_at(core.hidden, of),
+        *mixed,
+        *networks,
+        *norms_of(core, fields, traits),
+    )
+    return _mixed(core, tensors, of, states, experts, _rotary(fields, core, 0.25))
+
+
+def _rotary(fields: Fields, core: Core, share: float) -> int:
+    nested = Fields(fields.optional_object("rope_parameters"), fields.architecture)
+    return int(core.head_dim * fields.number("partial_rotary_factor", nested.number("partial_rotary_factor", share)))
+
+
+def _mixed(
+    core: Core, tensors: tuple[Tensor, ...], of: Heads, states: StateLayers, experts: Experts | None, rotary: int
+) -> Decoder:
+    cache = (of.cache(),) if of.places else ()
+    return Decoder(core, tensors, cache, experts, rotary_dim=rotary, states=(states,) if states.layers else ())
+
+
+def granite_hybrid(fields: Fields) -> Decoder:
+    """Granite 4: Mamba 2 and some attention; experts and a shared network in every layer, or the latter alone."""
+    core = core_of(fields, Traits())
+    recurrent = _recurrent(fields, core, "attn_layer_period")
+    bias = fields.boolean("attention_bias", False)
+    of = replace(heads_of(core, without(core.layers, recurrent)), qkv_bias=bias, output_bias=bias)
+    mixed, states = mixers.mamba2(fields, core.hidden, recurrent, mixers.Mamba2())
+    count = fields.integer("num_local_experts", 0, least=0)
+    experts = None
+    if count:
+        experts = checked_experts(count, first_integer(fields, *PER_TOKEN), core.intermediate, core.layers)
+    everything = everywhere(core.layers)
+    tensors = (
+        *embeddings(core),
+        *attention_at(core.hidden, of),
+        *mixed,
+        *(mixture_at(core.hidden, everything, experts) if experts else ()),
+        *network_at(core.hidden, everything, fields.integer("shared_intermediate_size", 0, least=0), shared=True),
+        vector(core.hidden, 2 * core.layers + 1),
+    )
+    rotary = core.head_dim if fields.string("position_embedding_type", "") == "rope" else 0
+    return _mixed(core, tensors, of, states, experts, rotary)
+
+
+def bamba(fields: Fields) -> Decoder:
+    """Bamba: Mamba 2 with attention in the layers listed."""
+    core = core_of(fields, Traits())
+    attention = fields.integers("attn_layer_indices")
+    recurrent = without(core.layers, attention)
+    bias = fields.boolean("attention_bias", False)
+    of = replace(heads_of(core, without(core.layers, recurrent)), qkv_bias=bias, output_bias=bias)
+    mixed, states = mixers.mamba2(fields, core.hidden, recurrent, mixers.Mamba2())
+    tensors = (
+        *embeddings(core),
+        *attention_at(core.hidden, of),
+        *mixed,
+        *network_at(core.hidden, everywhere(core.layers), core.intermediate, bias=fields.boolean("mlp_bias", False)),
+        vector(core.hidden, 2 * core.layers + 1),
+    )
+    return _mixed(core, tensors, of, states, None, _rotary(fields, core, 0.5))
+
+
+def falcon_h1(fields: Fields) -> Decoder:
+    """Falcon-H1: attention and Mamba 2 side by side in every layer."""
+    core = core_of(fields, Traits())
+    everything = everywhere(core.layers)
+    bias = fields.boolean("attention_bias", False)
+    of = replace(heads_of(core, everything), qkv_bias=bias, output_bias=bias)
+    mamba = mixers.Mamba2(norm=fields.boolean("mamba_rms_norm", False), out_bias="projectors_bias")
+    mixed, states = mixers.mamba2(fields, core.hidden, everything, mamba)
+    tensors = (
+        *embeddings(core),
+        *attention_at(core.hidden, of),
+        *mixed,
+        *network_at(core.hidden, everything, core.intermediate, bias=fields.boolean("mlp_bias", False)),
+        vector(core.hidden, 2 * core.layers + 1),
+    )
+    return _mixed(core, tensors, of, states, None, core.head_dim)
+
+
+def jamba(fields: Fields) -> Decoder:
+    """Jamba: Mamba 1, attention every eighth layer, experts in every second."""
+    core = core_of(fields, Traits())
+    period, offset = fields.integer("attn_layer_period", 8), fields.integer("attn_layer_offset", 4, least=0)
+    attention = tuple(layer for layer in range(core.layers) if layer % period == offset)
+    of = heads_of(core, attention)
+    mixed, states = mixers.mamba1(fields, core.hidden, without(core.layers, attention), norms=True)
+    period, offset = fields.integer("expert_layer_period", 2), fields.integer("expert_layer_offset", 1, least=0)
+    count = first_integer(fields, *COUNT)
+    sparse = tuple(layer for layer in range(core.layers) if layer % period == offset and count > 1)
+    experts = checked_experts(count, first_integer(fields, *PER_TOKEN), core.intermediate, len(sparse))
+    tensors = (
+        *embeddings(core),
+        *attention_at(core.hidden, of),
+        *mixed,
+        *mixture_at(core.hidden, sparse, experts),
+        *network_at(core.hidden, without(core.layers, sparse), core.intermediate),
+        vector(core.hidden, 2 * core.layers + 1),
+    )
+    return _mixed(core, tensors, of, states, experts if sparse else None, 0)
+
+
+NEMOTRON_MAMBA = mixers.Mamba2(
+    ("mamba_num_heads", "mamba_head_dim", "n_groups", "ssm_state_size", "conv_kernel"),
+    bias="use_bias",
+    out_bias="use_bias",
+    conv_bias="use_conv_bias",
+    module="mixer",
+)
+NEMOTRON_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+
+
+def nemotron_h(fields: Fields) -> Decoder:
+    """Nemotron-H and Nemotron 3: each layer is one thing: Mamba 2, attention, a network, or experts."""
+    kinds = _nemotron_layers(fields)
+    values = {**fields.values, "num_hidden_layers": len(kinds)}
+    core = replace(core_of(Fields(values, fields.architecture), Traits()), tied=False)
+    places = {kind: tuple(i for i, each in enumerate(kinds) if each == kind) for kind in set(kinds)}
+    of = heads_of(core, places.get("attention", ()))
+    mixed, states = mixers.mamba2(
+        Fields({"mamba_ssm_cache_dtype": "float32", **fields.values}, fields.architecture),
+        core.hidden,
+        places.get("mamba", ()),
+        NEMOTRON_MAMBA,
+    )
+    networks = network_at(
+        core.hidden, places.get("mlp", ()), core.intermediate, gated=False, bias=fields.boolean("mlp_bias", False)
+    )
+    experts, mixture = _nemotron_experts(fields, core, places.get("moe", ()))
+    tensors = (
+        *embeddings(core),
+        *attention_at(core.hidden, of),
+        *mixed,
+        *networks,
+        *mixture,
+        vector(core.hidden, core.layers + 1),
+    )
+    return _mixed(core, tensors, of, states, experts, 0)
+
+
+def _nemotron_layers(fields: Fields) -> tuple[str, ...]:
+    """Return the kind of each layer: `layers_block_type`, or a pattern of letters."""
+    names = {"linear_attention": "mamba", "full_attention": "attention"}
+    listed = fields.strings("layers_block_type")
+    pattern = fields.values.get("hybrid_override_pattern")
+    if listed:
+        kinds = tuple(names.get(kind, kind) for kind in listed)
+    elif isinstance(pattern, str) and 0 < len(pattern) <= 2048:
+        kinds = tuple(NEMOTRON_LETTERS.get(letter, letter) for letter in pattern)
+    else:
+        fields.require("layers_block_type")
+        kinds = ()
+    strange = sorted(set(kinds) - set(NEMOTRON_LETTERS.values()))
+    if strange:
+        raise InvalidModelConfigError(f"config.json: layers of unknown kinds {', '.join(map(repr, strange[:5]))}")
+    return kinds
+
+
+def _nemotron_experts(fields: Fields, core: Core, sparse: Places) -> tuple[Experts | None, tuple[Tensor, ...]]:
+    if not sparse:
+        return None, ()
+    size, width = fields.integer("moe_intermediate_size"), fields.integer("moe_latent_size", 0, least=0)
+    experts = checked_experts(first_integer(fields, *COUNT), first_integer(fields, *PER_TOKEN), size, len(sparse))
+    shared = fields.integer("n_shared_experts", 1, least=0) * fields.integer(
+        "moe_shared_expert_intermediate_size", 0, least=0
+    )
+    bias = fields.boolean("mlp_bias", False)
+    tensors = [
+        *mixture_at(core.hidden, sparse, experts, gated=False, width=width),
+        *network_at(core.hidden, sparse, shared, gated=False, bias=bias, shared=True),
+    ]
+    if width:
+        # Experts read and write a latent; every rank keeps the projections whole (models/nemotron_h.py).
+        tensors += linear(Role.REPLICATED, width, core.hidden, len(sparse), bias=bias)
+        tensors += linear(Role.REPLICATED, core.hidden, width, len(sparse), bias=bias)
+    return experts, tuple(tensors)
+
+
+def lfm2(fields: Fields) -> Decoder:
+    """LFM2: short convolutions and some attention; a network whose width follows from three fields."""
+    width = first_integer(fields, "intermediate_size", "block_ff_dim")
+    core = core_of(Fields({**fields.values, "intermediate_size": width}, fields.architecture), Traits(tied=True))
+    core = replace(core, tied=fields.boolean("tie_word_embeddings", fields.boolean("tie_embedding", True)))
+    attention = fields.integers("full_attn_idxs")
+    types = kinds_of_layers(fields, core.layers, FULL | RECURRENT)
+    recurrent = places_of(types, RECURRENT) if types is not None else without(core.layers, attention)
+    of = replace(heads_of(core, without(core.layers, recurrent)), norms="head")
+    mixed, states = mixers.short_convolution(fields, core.hidden, recurrent)
+    experts, networks = _lfm2_networks(fields, core)
+    tensors = (
+        *embeddings(core),
+        *attention_at(core.hidden, of),
+        *mixed,
+        *networks,
+        vector(core.hidden, 2 * core.layers + 1),
+    )
+    return _mixed(core, tensors, of, states, experts, core.head_dim)
+
+
+def _lfm2_networks(fields: Fields, core: Core) -> tuple[Experts | None, tuple[Tensor, ...]]:
+    if fields.values.get("num_experts") is not None and fields.values.get("moe_intermediate_size") is not None:
+        return networks_of(core, fields, Traits(mixture=Mixture(router_bias=False)))
+    size = core.intermediate
+    if fields.boolean("block_auto_adjust_ff_dim", True):
+        size = int(2 * size / 3)
+        multiplier = fields.number("block_ffn_dim_multiplier", 1.0)
+        size = int(multiplier * size)
+        multiple = fields.integer("block_multiple_of", 256)
+        size = multiple * -(-size // multiple)
+    return None, tuple(network_at(core.hidden, everywhere(core.layers), size))
+
+
+def minimax(fields: Fields) -> Decoder:
+    """MiniMax-Text-01 and M1: linear attention with decay, some full attention, experts in every layer."""
+    core = core_of(fields, Traits())
+    types = fields.integers("attn_type_list")
+    named = kinds_of_layers(fields, core.layers, FULL | RECURRENT)
+    if named is not None:
+        recurrent = places_of(named, RECURRENT)
+    else:
+        recurrent = tuple(layer for layer, kind in enumerate(types[: core.layers]) if kind == 0)
+    of = heads_of(core, without(core.layers, recurrent))
+    mixed, states = mixers.lightning(fields, core.hidden, recurrent, core.heads, core.head_dim)
+    experts = checked_experts(
+        first_integer(fields, *COUNT), first_integer(fields, *PER_TOKEN), core.intermediate, core.layers
+    )
+    everything = everywhere(core.layers)
+    tensors = (
+        *embeddings(core),
+        *attention_at(core.hidden, of),
+        *mixed,
+        *mixture_at(core.hidden, everything, experts),
+        vector(core.hidden, 2 * core.layers + 1),
+    )
+    return _mixed(core, tensors, of, states, experts, _rotary(fields, core, 1.0))
+
+
+def kimi_linear(fields: Fields) -> Decoder:
+    """Kimi Linear: delta attention, latent attention without rope in every fourth layer, experts."""
+    core, latent = deepseek_core(fields)
+    core = replace(core, tied=False)
+    nested = Fields(fields.optional_object("linear_attn_config"), fields.architecture)
+    types = kinds_of_layers(fields, core.layers, FULL | RECURRENT)
+    # The first layer is 1 in kda_layers.
+    listed = tuple(layer - 1 for layer in nested.integers("kda_layers"))
+    recurrent = places_of(types, RECURRENT) if types is not None else listed
+    full = without(core.layers, recurrent)
+    mixed, states = mixers.delta_attention(fields, core.hidden, recurrent)
+    sparse = sparse_places(fields, core.layers)
+    size = fields.integer("moe_intermediate_size")
+    experts = checked_experts(first_integer(fields, *COUNT), first_integer(fields, *PER_TOKEN), size, len(sparse))
+    shared = size * fields.integer("num_shared_experts", 1, least=0)
+    tensors = (
+        *embeddings(core),
+        *latent_attention(core, latent, full, bias=fields.boolean("attention_bias", False)),
+        *mixed,
+        *mixture_at(core.hidden, sparse, experts),
+        *network_at(core.hidden, sparse, shared, shared=True),
+        *network_at(core.hidden, without(core.layers, sparse), core.intermediate),
+        vector(core.hidden, 2 * core.layers + 1),
+    )
+    cache = (latent_cache(latent, len(full)),) if full else ()
+    return Decoder(core, tensors, cache, experts, rotary_dim=latent.rope, states=(states,) if states.layers else ())

@@ -1,0 +1,38 @@
+"""What published files leave out of nested configs: transformers writes there only what differs from its defaults.
+
+data/nested_defaults.json holds those defaults, written by tests/unit/models/recount.py from transformers 5.20.2.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import cast
+
+from llm_operator.models.fields import Fields, Json, load_json, with_synonyms
+
+
+@cache
+def _defaults() -> dict[str, Json]:
+    content = (files("llm_operator.models") / "data" / "nested_defaults.json").read_bytes()
+    return load_json(content, "nested_defaults.json")
+
+
+def _table(name: str) -> dict[str, dict[str, Json]]:
+    return cast("dict[str, dict[str, Json]]", _defaults()[name])
+
+
+def nested(parent: Fields, *names: str, kind: str = "") -> Fields:
+    """Return the first of the named nested configs with defaults filled in; its `model_type` says whose.
+
+    kind: the model_type where the file names none. Raises MissingFieldError where none of them is there.
+    """
+    name = next((name for name in names if parent.values.get(name) is not None), names[0])
+    values = parent.nested(name).values
+    own = Fields(values, parent.architecture).string("model_type", "")
+    of_parent = _table("nested").get(parent.string("model_type", ""), {}).get(name, "")
+    known = _table("defaults")
+    chosen = own if own in known else str(of_parent) or kind
+    filled = {**known.get(chosen, {}), **{key: value for key, value in values.items() if value is not None}}
+    filled.setdefault("model_type", chosen)
+    return Fields(with_synonyms(filled), parent.architecture)

@@ -1,0 +1,274 @@
+"""One row for each architecture of attention and networks: how it departs from Llama."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from llm_operator.models.fields import Fields
+from llm_operator.models.known.blocks import Places, everywhere
+from llm_operator.models.known.general import Mixture, Traits, all_layers, every
+
+
+def stepped(fields: Fields, layers: int) -> Places:
+    """Qwen's sparse layers: every decoder_sparse_step-th but those listed as dense."""
+    step = fields.integer("decoder_sparse_step", 1)
+    dense = set(fields.integers("mlp_only_layers"))
+    return tuple(layer for layer in range(layers) if layer not in dense and (layer + 1) % step == 0)
+
+
+def _ernie(fields: Fields, layers: int) -> Places:
+    first = fields.integer("moe_layer_start_index", 0, least=0)
+    last = fields.integer("moe_layer_end_index", layers - 1, least=-1)
+    step = fields.integer("moe_layer_interval", 1)
+    last = layers - 1 if last < 0 else last
+    return tuple(layer for layer in range(layers) if (layer + 1) % step == 0 and first <= layer <= last)
+
+
+def _never(fields: Fields, layers: int) -> Places:
+    return everywhere(layers)
+
+
+BIAS = ("attention_bias", False)
+USE_BIAS = ("use_bias", False)
+LLAMA = Traits(qkv_bias=BIAS, output_bias=BIAS, mlp_bias=("mlp_bias", False))
+LOCAL = Mixture(size=("intermediate_size",), sparse=_never)
+
+ROWS: Mapping[str, tuple[str, Traits]] = MappingProxyType(
+    {
+        "AfmoeForCausalLM": (
+            "Afmoe",
+            Traits(
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                query_norms="head",
+                norms=4,
+                output_gate=True,
+                mixture=Mixture(shared="*num_shared_experts", router_bias=True),
+                windows=every(4, "global_attn_every_n_layers"),
+            ),
+        ),
+        "ApertusForCausalLM": (
+            "Apertus",
+            Traits(qkv_bias=BIAS, output_bias=BIAS, query_norms="head", gated=False, activation_numbers=2),
+        ),
+        "AquilaForCausalLM": ("Llama", LLAMA),
+        "ArceeForCausalLM": (
+            "Arcee",
+            Traits(qkv_bias=BIAS, output_bias=BIAS, mlp_bias=("mlp_bias", False), gated=False),
+        ),
+        "BaichuanForCausalLM": ("Baichuan", Traits()),
+        "BaiChuanForCausalLM": ("Baichuan", Traits()),
+        "BailingMoeForCausalLM": (
+            "Bailing",
+            Traits(
+                qkv_bias=("use_qkv_bias", False),
+                output_bias=USE_BIAS,
+                query_norms="head",
+                query_norms_if=("use_qk_norm", False),
+                mixture=Mixture(shared="*num_shared_experts"),
+            ),
+        ),
+        "BailingMoeV2ForCausalLM": (
+            "Bailing",
+            Traits(
+                qkv_bias=("use_qkv_bias", False),
+                output_bias=USE_BIAS,
+                query_norms="head",
+                query_norms_if=("use_qk_norm", True),
+                partial_rotary=0.5,
+                mixture=Mixture(shared="*num_shared_experts"),
+            ),
+        ),
+        "CohereForCausalLM": (
+            "Cohere",
+            Traits(
+                tied=True,
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                query_norms="whole",
+                query_norms_if=("use_qk_norm", False),
+                norms=1,
+            ),
+        ),
+        "Cohere2ForCausalLM": (
+            "Cohere2",
+            Traits(
+                tied=True,
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                norms=1,
+                windows=every(4, "sliding_window_pattern", "_sliding_window_pattern"),
+            ),
+        ),
+        "Dots1ForCausalLM": (
+            "Dots1",
+            Traits(
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                query_norms="head",
+                mixture=Mixture(shared="*n_shared_experts"),
+                windows=all_layers,
+            ),
+        ),
+        "Ernie4_5ForCausalLM": (
+            "Ernie",
+            Traits(tied=True, head_dim=128, qkv_bias=USE_BIAS, output_bias=USE_BIAS, mlp_bias=USE_BIAS),
+        ),
+        "Ernie4_5_MoeForCausalLM": (
+            "Ernie",
+            Traits(
+                tied=True,
+                qkv_bias=USE_BIAS,
+                output_bias=USE_BIAS,
+                mlp_bias=USE_BIAS,
+                head_bias=USE_BIAS,
+                mixture=Mixture(shared="*moe_num_shared_experts", shared_default=2, router_bias=True, sparse=_ernie),
+            ),
+        ),
+        "Exaone4ForCausalLM": (
+            "Exaone",
+            Traits(query_norms="head", windows=every(4, "sliding_window_pattern"), rotary_tables=1),
+        ),
+        "ExaoneMoeForCausalLM": (
+            "Exaone",
+            Traits(
+                query_norms="head",
+                windows=every(4, "sliding_window_pattern"),
+                mixture=Mixture(shared="*num_shared_experts"),
+            ),
+        ),
+        "FlexOlmoForCausalLM": (
+            "Olmo",
+            Traits(qkv_bias=BIAS, output_bias=BIAS, query_norms="whole", mixture=LOCAL),
+        ),
+        "GraniteForCausalLM": ("Granite", LLAMA),
+        "GraniteMoeForCausalLM": ("Granite", Traits(qkv_bias=BIAS, output_bias=BIAS, mixture=LOCAL)),
+        "GraniteMoeSharedForCausalLM": (
+            "Granite",
+            Traits(
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                mixture=Mixture(size=("intermediate_size",), shared="shared_intermediate_size", sparse=_never),
+            ),
+        ),
+        "HunYuanDenseV1ForCausalLM": (
+            "HunYuan",
+            Traits(qkv_bias=BIAS, output_bias=BIAS, query_norms="head", query_norms_if=("use_qk_norm", True)),
+        ),
+        "MiMoForCausalLM": ("MiMo", Traits(qkv_bias=("attention_bias", True))),
+        "Ministral3ForCausalLM": ("Mistral", Traits(head_dim=128, windows=all_layers)),
+        "MiniMaxM2ForCausalLM": (
+            "MiniMax",
+            Traits(
+                query_norms="whole",
+                query_norms_if=("use_qk_norm", True),
+                mixture=LOCAL,
+            ),
+        ),
+        "NemotronForCausalLM": (
+            "Nemotron",
+            Traits(
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                mlp_bias=("mlp_bias", False),
+                gated=False,
+                norm_bias=True,
+                partial_rotary=0.5,
+            ),
+        ),
+        "OlmoForCausalLM": ("Olmo", Traits(qkv_bias=BIAS, output_bias=BIAS, norms=0, last_norm=False)),
+        "Olmo2ForCausalLM": ("Olmo", Traits(qkv_bias=BIAS, output_bias=BIAS, query_norms="whole")),
+        "Olmo3ForCausalLM": (
+            "Olmo",
+            Traits(qkv_bias=BIAS, output_bias=BIAS, query_norms="whole", windows=every(4), rotary_tables=2),
+        ),
+        "OlmoeForCausalLM": (
+            "Olmo",
+            Traits(qkv_bias=BIAS, output_bias=BIAS, query_norms="whole", mixture=LOCAL),
+        ),
+        "OrionForCausalLM": ("Orion", Traits(norm_bias=True)),
+        "PhiForCausalLM": (
+            "Phi",
+            Traits(
+                qkv_bias=True,
+                output_bias=True,
+                mlp_bias=True,
+                head_bias=True,
+                gated=False,
+                norms=1,
+                norm_bias=True,
+                query_norms="head",
+                query_norms_if=("qk_layernorm", False),
+                partial_rotary=0.5,
+            ),
+        ),
+        "PhimoeForCausalLM": (
+            "Phi",
+            Traits(
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                head_bias=("lm_head_bias", False),
+                norm_bias=True,
+                mixture=LOCAL,
+                windows=all_layers,
+            ),
+        ),
+        "PhiMoEForCausalLM": (
+            "Phi",
+            Traits(
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                head_bias=("lm_head_bias", False),
+                norm_bias=True,
+                mixture=LOCAL,
+                windows=all_layers,
+            ),
+        ),
+        "SeedOssForCausalLM": (
+            "SeedOss",
+            Traits(
+                head_dim=128,
+                qkv_bias=("attention_bias", True),
+                output_bias=("attention_out_bias", False),
+                mlp_bias=("mlp_bias", False),
+            ),
+        ),
+        "SmolLM3ForCausalLM": (
+            "SmolLM",
+            Traits(tied=True, qkv_bias=BIAS, output_bias=BIAS, mlp_bias=("mlp_bias", False)),
+        ),
+        "SolarOpenForCausalLM": (
+            "Solar",
+            Traits(
+                head_dim=128,
+                qkv_bias=BIAS,
+                mixture=Mixture(shared="*n_shared_experts", shared_default=1, sparse=_never),
+            ),
+        ),
+        "StableLmForCausalLM": (
+            "StableLM",
+            Traits(
+                qkv_bias=("use_qkv_bias", False),
+                query_norms="whole",
+                query_norms_if=("qk_layernorm", False),
+                norm_bias=True,
+                one_norm_if=("use_parallel_residual", False),
+                partial_rotary=0.25,
+            ),
+        ),
+        "Starcoder2ForCausalLM": (
+            "Starcoder",
+            Traits(
+                tied=True,
+                qkv_bias=("use_bias", True),
+                output_bias=("use_bias", True),
+                mlp_bias=("use_bias", True),
+                gated=False,
+                norm_bias=True,
+                windows=all_layers,
+            ),
+        ),
+        "XverseForCausalLM": ("Llama", LLAMA),
+    }
+)

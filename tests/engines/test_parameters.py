@@ -1,0 +1,73 @@
+"""Parameters of random small models of every architecture, held against transformers' own on the meta device."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_operator.models import known_architectures, parse_config
+from tests.engines.environments import interpreter
+
+WORKER = Path(__file__).parent / "workers" / "count_parameters.py"
+VARIANTS = 4
+# In no release of transformers (their repositories bring code), or not to be built without packages of others.
+WITHOUT = {
+    "BaiChuanForCausalLM": "its repository's code",
+    "BaichuanForCausalLM": "its repository's code",
+    "AquilaForCausalLM": "its repository's code",
+    "BailingMoeForCausalLM": "its repository's code",
+    "BailingMoeV2ForCausalLM": "its repository's code",
+    "ChatGLMForConditionalGeneration": "its repository's code",
+    "ChatGLMModel": "its repository's code",
+    "DeciLMForCausalLM": "its repository's code",
+    "Dots1ForCausalLM": "its defaults cannot be built",
+    "Gemma3nForConditionalGeneration": "needs timm",
+    "InternLM2ForCausalLM": "its repository's code",
+    "InternLM3ForCausalLM": "its repository's code",
+    "InternS1ForConditionalGeneration": "its repository's code",
+    "InternVLChatModel": "its repository's code",
+    "KimiK25ForConditionalGeneration": "its repository's code",
+    "KimiK2ForCausalLM": "its repository's code",
+    "KimiVLForConditionalGeneration": "its repository's code",
+    "Lfm2MoeForCausalLM": "its defaults cannot be built",
+    "Llama4ForCausalLM": "cannot be built from its config",
+    "MiMoForCausalLM": "its repository's code",
+    "MiniMaxM1ForCausalLM": "its repository's code",
+    "MiniMaxText01ForCausalLM": "its repository's code",
+    "MistralLarge3ForCausalLM": "vLLM's name for DeepSeek's layers",
+    "OrionForCausalLM": "its repository's code",
+    "PhiMoEForCausalLM": "its repository's code",
+    "Qwen3OmniMoeForConditionalGeneration": "its talker cannot be built from defaults",
+    "XverseForCausalLM": "its repository's code",
+}
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, list[dict[str, Any]]]:
+    """Models by architecture, as the worker built them."""
+    wanted = [name for name in known_architectures() if name not in WITHOUT]
+    made = subprocess.run(
+        [interpreter("vllm"), "-W", "ignore", WORKER, "11", str(VARIANTS), *wanted],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in made.stdout.splitlines():
+        entry = json.loads(line)
+        found[entry["architecture"]].append(entry)
+    return found
+
+
+@pytest.mark.parametrize("architecture", [name for name in known_architectures() if name not in WITHOUT])
+def test_parameters_are_those_of_transformers(architecture: str, counted: dict[str, list[dict[str, Any]]]) -> None:
+    models = counted[architecture]
+    assert len(models) == VARIANTS, f"transformers built {len(models)}: {models[0].get('error')}"
+    for model in models:
+        assert parse_config(model["config"]).parameters == model["parameters"], json.dumps(model["config"])
