@@ -18,6 +18,7 @@ from llm_operator.models import (
     parse_config_text,
     read_header,
     read_index,
+    unknown_with_files,
 )
 from llm_operator.planning import GpuFacts, PlanInputError, UnknownGpuError, gpu_by_name, parse_gpu, parse_gpu_memory
 from llm_operator.reconcile.planned import GPUS_PER_NODE, gpu_given
@@ -95,7 +96,7 @@ def _shape_of_file(path: Path) -> ModelShape | str:
     except OSError as error:
         raise BadInputError([f"{path}: cannot be read: {error.strerror or error}"]) from error
     except UnknownModelError as error:
-        return f"{path}: {error}"
+        return f"{path}: {unknown_with_files(str(error), _weights_beside(path))}"
     except ModelConfigError as error:
         raise BadInputError([f"{path}: {error}"]) from error
     told = contradiction(shape, stored) if stored is not None else None

@@ -26,6 +26,13 @@ TURBOMIND = frozenset(
         "Glm4MoeLiteForCausalLM",
         "GptOssForCausalLM",
         "MixtralForCausalLM",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3_5ForConditionalGeneration",
+        "Qwen3_5MoeForConditionalGeneration",
+        "InternVLChatModel",
+        "InternVLForConditionalGeneration",
+        "InternS1ForConditionalGeneration",
     }
 )
 TURBOMIND_BEFORE_0_14 = TURBOMIND | {
@@ -34,6 +41,53 @@ TURBOMIND_BEFORE_0_14 = TURBOMIND | {
     "ChatGLMModel",
     "ChatGLMForConditionalGeneration",
 }
+# LMDeploy 0.18.0, pytorch/models/module_map.py, as far as this project knows the architecture.
+LMDEPLOY_PYTORCH = frozenset(
+    {
+        "BaiChuanForCausalLM",
+        "BaichuanForCausalLM",
+        "ChatGLMForConditionalGeneration",
+        "ChatGLMModel",
+        "DeepseekV2ForCausalLM",
+        "DeepseekV32ForCausalLM",
+        "DeepseekV3ForCausalLM",
+        "Gemma2ForCausalLM",
+        "Gemma3ForCausalLM",
+        "Gemma3ForConditionalGeneration",
+        "GemmaForCausalLM",
+        "Glm4ForCausalLM",
+        "Glm4MoeForCausalLM",
+        "Glm4MoeLiteForCausalLM",
+        "Glm4vForConditionalGeneration",
+        "GlmMoeDsaForCausalLM",
+        "GptOssForCausalLM",
+        "InternLM2ForCausalLM",
+        "InternLM3ForCausalLM",
+        "InternS1ForConditionalGeneration",
+        "InternVLChatModel",
+        "InternVLForConditionalGeneration",
+        "KimiK25ForConditionalGeneration",
+        "Llama4ForConditionalGeneration",
+        "LlamaForCausalLM",
+        "LlavaForConditionalGeneration",
+        "MistralForCausalLM",
+        "MixtralForCausalLM",
+        "Phi3ForCausalLM",
+        "PhiMoEForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3ForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "Qwen3NextForCausalLM",
+        "Qwen3VLForConditionalGeneration",
+        "Qwen3VLMoeForConditionalGeneration",
+        "Qwen3_5ForConditionalGeneration",
+        "Qwen3_5MoeForConditionalGeneration",
+        "Starcoder2ForCausalLM",
+    }
+)
 TURBOMIND_GROUPS = {"awq": (128,), "gptq": (128,), "compressed-tensors": (32, 128), "mxfp4": (32,)}
 
 
@@ -138,7 +192,19 @@ def _turbomind_weights(request: PlanRequest, quantization: CheckpointQuantizatio
         yield f"FP8 weights need compute capability 8.9 in TurboMind; this is {card(request)}"
 
 
+def unknowns(request: PlanRequest) -> tuple[str, ...]:
+    """Return why nothing can be computed for this engine, although the model is known; empty where it can."""
+    if request.engine is Engine.LMDEPLOY and request.backend is Backend.TURBOMIND and request.shape.states:
+        return (
+            f"how TurboMind keeps the states of {request.shape.architecture}'s linear attention was not measured: no"
+            " plan is made for it, and nothing is held back",
+        )
+    return ()
+
+
 def _pytorch(request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
+    if request.shape.architecture not in LMDEPLOY_PYTORCH:
+        yield f"LMDeploy's pytorch backend does not support {request.shape.architecture}: use engine.type VLLM"
     if request.kv_quantization is not KVQuantization.NONE and request.shape.is_latent:
         yield f"LMDeploy's pytorch backend quantizes no KV cache of {request.shape.architecture}"
     yield from _fp8_cache(request)

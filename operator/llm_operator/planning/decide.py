@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from llm_operator.planning.capability import refusals, version_tuple
+from llm_operator.planning.capability import refusals, unknowns, version_tuple
 from llm_operator.planning.estimate import Estimate, estimate
 from llm_operator.planning.explain import as_plan
 from llm_operator.planning.parallel import accepted, objections
@@ -19,6 +19,9 @@ def decide(request: PlanRequest) -> PlanResult:
     against = refusals(request)
     if against:
         return PlanResult(Verdict.DOES_NOT_FIT, against)
+    without = unknowns(request)
+    if without:
+        return PlanResult(Verdict.UNKNOWN, without)
     if request.tensor is not None:
         return _given(request, request.tensor)
     tried = None

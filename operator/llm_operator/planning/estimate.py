@@ -13,6 +13,7 @@ from llm_operator.planning.cache import (
     blocks_per_request,
     bytes_per_token,
     pytorch_block_bytes,
+    states_of_sequence,
 )
 from llm_operator.planning.runtime import (
     Batch,
@@ -29,6 +30,8 @@ from llm_operator.planning.weights import WeightBytes, weight_bytes
 MEBI = 1 << 20
 # A context shorter than this is no use to a chat: where nobody asked for one, it counts as not fitting.
 LEAST_CONTEXT = 2048
+# States that LMDeploy's pytorch backend keeps beside those of a full batch (0.18.0, pytorch/engine/executor/base.py).
+PYTORCH_STATES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,11 @@ def estimate(request: PlanRequest, tensor: int) -> Estimate:
     low = allocate(request, tensor, budget.low, wanted, batch.tokens)
     context = wanted
     if request.context_length is None:
-        context = _cut(request, likely, low, wanted, batch)
+        context = _cut(rank, likely, low, wanted)
         if context != wanted:
             likely = allocate(request, tensor, budget.likely, max(context, 1), batch.tokens)
             low = allocate(request, tensor, budget.low, max(context, 1), batch.tokens)
-    need = blocks_per_request(request, max(context, 1), batch.tokens)
+    need = blocks_per_request(request, tensor, max(context, 1), batch.tokens)
     return Estimate(
         request=request,
         tensor=tensor,
@@ -214,10 +217,13 @@ def _by_bytes(rank: _Rank, wanted: int) -> _Budget:
 
 def _pytorch_share(rank: _Rank) -> _Budget:
     block = pytorch_block_bytes(rank.request, rank.tensor)
-    set_aside = pytorch_reserve(rank.request, rank.batch)
+    states = states_of_sequence(rank.request, rank.tensor) * (rank.batch.sequences + PYTORCH_STATES)
+    set_aside = pytorch_reserve(rank.request, rank.batch) + states
     usable = rank.free - set_aside
     if usable < 16 * block:
         full = f"of {rank.free} free bytes LMDeploy's pytorch backend sets {set_aside} aside for logits"
+        if states:
+            full += f" and the states of {rank.batch.sequences} sequences; a lower maxConcurrentSequences needs less"
         return _Budget(0, 0, set_aside, problem=full)
     # What is set aside holds the logits only; everything else that grows must find room beside the share.
     budget = _share(rank, usable, rank.free_low - set_aside)
@@ -244,27 +250,28 @@ def _by_utilization(rank: _Rank, share: float) -> _Budget:
     return _Budget(max(likely, 0), max(low, 0), problem=problem)
 
 
-def _cut(request: PlanRequest, likely: Allocation, low: Allocation, wanted: int, batch: Batch) -> int:
+def _cut(rank: _Rank, likely: Allocation, low: Allocation, wanted: int) -> int:
     """Return the context for a request that names none: what surely fits, where that is of use, else what likely does.
 
     vLLM is given its cache in bytes, so there the likely blocks are the sure ones.
     """
-    if request.engine is Engine.LMDEPLOY:
-        sure = _longest(request, low.blocks, wanted, batch)
+    if rank.request.engine is Engine.LMDEPLOY:
+        sure = _longest(rank, low.blocks, wanted)
         if sure >= min(wanted, LEAST_CONTEXT):
             return sure
-    return _longest(request, likely.blocks, wanted, batch)
+    return _longest(rank, likely.blocks, wanted)
 
 
-def _longest(request: PlanRequest, blocks: int, wanted: int, batch: Batch) -> int:
+def _longest(rank: _Rank, blocks: int, wanted: int) -> int:
     """Return the longest context up to `wanted` that one request can have in `blocks` blocks, in whole blocks."""
-    if blocks_per_request(request, wanted, batch.tokens) <= blocks:
+    request, tensor, batch = rank.request, rank.tensor, rank.batch
+    if blocks_per_request(request, tensor, wanted, batch.tokens) <= blocks:
         return wanted
     step = LMDEPLOY_BLOCK if request.engine is Engine.LMDEPLOY else VLLM_BLOCK
     low, high = 0, wanted // step
     while low < high:
         middle = (low + high + 1) // 2
-        if blocks_per_request(request, middle * step, batch.tokens) <= blocks:
+        if blocks_per_request(request, tensor, middle * step, batch.tokens) <= blocks:
             low = middle
         else:
             high = middle - 1

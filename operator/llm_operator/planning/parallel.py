@@ -24,6 +24,12 @@ def objections(request: PlanRequest, tensor: int) -> tuple[str, ...]:
         found.append(
             f"tensor parallelism {tensor} neither divides the {shape.kv_heads} KV heads nor is a multiple of them"
         )
+    for states in shape.states:
+        heads = states.heads or states.channels
+        if heads % tensor or (states.groups % tensor and states.groups > tensor):
+            found.append(
+                f"tensor parallelism {tensor} does not divide the {heads} heads of the layers that keep a state"
+            )
     if _pads_widths(request):
         if shape.hidden_size % tensor:
             found.append(f"tensor parallelism {tensor} does not divide hidden_size {shape.hidden_size}")

@@ -25,6 +25,9 @@ MEASURED_LMDEPLOY = "measured, LMDeploy 0.18.0 on an H200"
 MEASURED_VLLM = "measured, vLLM 0.26.0 on an H200"
 MEASURED_LMDEPLOY_PAIR = "measured, LMDeploy 0.18.0 on two H200"
 MEASURED_VLLM_PAIR = "measured, vLLM 0.26.0 on two H200"
+REPORTED = "reported starts of vLLM 0.8 to 0.11, docs/planner-accuracy.md"
+# Cards whose ranks talk over PCIe: NCCL keeps no NVLink buffers there.
+PCIE_ONLY = ("L40", "L4", "A10", "A16", "A2", "T4", "PCIE", "RTX", "GEFORCE", "P40", "P4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,13 @@ def vllm_profile(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
             "activation peak", peak, _vllm_activation(request, tensor, batch, older=True) + 640 * MIB, MEASURED_VLLM
         ),
         _vllm_libraries(tensor),
+        # What two ranks take is there before vLLM begins to count; what more ranks and repacking take is not.
+        *(part for part in _vllm_links(request, tensor) if part.name != "NCCL"),
+        *_vllm_kernels(request, tensor),
     ]
+    images = _vllm_tower(request, tensor, batch)
+    if images > peak:
+        parts.append(Overhead("images", images - peak, (images - peak) * 3 // 2, "vLLM v1/worker/gpu_model_runner.py"))
     if older and not request.enforce_eager:
         parts.append(Overhead("CUDA graph estimate", 650 * MIB, 1024 * MIB, MEASURED_VLLM))
     return tuple(parts)
@@ -133,14 +142,65 @@ def uses_older_runner(request: PlanRequest) -> bool:
     if request.older_runner is not None:
         return request.older_runner
     shape = request.shape
-    version = tuple(int(part) for part in request.version.split(".")[:2])
-    return version < (0, 26) or (shape.experts is not None and not shape.is_latent)
+    return _numbers(request.version) < (0, 26) or (shape.experts is not None and not shape.is_latent)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def _nccl(tensor: int, likely: int, high: int, source: str) -> Overhead:
     """Return what communication between ranks takes, in MiB. Measured between two; the bounds leave room for more."""
     unit = MIB if tensor > 1 else 0
     return Overhead("NCCL", likely * unit, high * unit, source)
+
+
+def _over_pcie(product: str) -> bool:
+    """Return whether cards of this name have no NVLink; A100 and A800 end in digits that A10 begins with."""
+    names = product.upper().replace("_", "-").split("-")
+    return any(name in PCIE_ONLY or name.rstrip("ADSTI") in PCIE_ONLY for name in names)
+
+
+def _vllm_links(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
+    """Return what vLLM's ranks take to talk to each other.
+
+    Two were measured over NVLink. Beyond two, and over PCIe, there are reports only: 70B at TP 4 and 8 took 1.7 GiB
+    more a GPU than two ranks would, mixtures of experts (235B at TP 4, 671B at TP 8) 4.6 to 4.9 GiB more, PCIe cards
+    about 1 GiB less. The bounds cover them.
+    """
+    if tensor == 1:
+        return ()
+    found = [_nccl(tensor, 970, 1536, MEASURED_VLLM_PAIR)]
+    if _over_pcie(request.gpu.product):
+        found = [_nccl(tensor, 250, 1536, REPORTED)]
+    elif tensor > 2:
+        doublings = (tensor - 1).bit_length() - 1
+        found.append(Overhead("links between more ranks", 700 * MIB * doublings, 1100 * MIB * doublings, REPORTED))
+        if request.shape.experts is not None:
+            # A start of 2026 (MiniMax-M2.5 at TP 4) took far less than those of 2025.
+            likely = 3200 * MIB if _numbers(request.version) < (0, 12) else 1600 * MIB
+            found.append(Overhead("experts over ranks", likely, 4300 * MIB, REPORTED))
+    return tuple(found)
+
+
+def _vllm_kernels(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
+    """Return what MXFP4 experts take beyond their bytes on Hopper, whose kernels lay them out anew.
+
+    gpt-oss-120b on one H100: three public starts had 4 to 6 GiB less than their weights leave.
+    """
+    quantization = quantization_in_force(request)
+    if quantization is None or quantization.method != "mxfp4" or not _compute_capability(request, 9):
+        return ()
+    experts = sum(
+        piece.parameters for piece in request.shape.tensors if piece.role in (Role.EXPERT_GATE_UP, Role.EXPERT_DOWN)
+    )
+    held = experts * 17 // 32 // tensor
+    return (Overhead("MXFP4 layout", held * 14 // 100, held * 18 // 100, REPORTED),)
+
+
+def _compute_capability(request: PlanRequest, major: int) -> bool:
+    found = request.gpu.compute_capability
+    return found is not None and found[0] == major
 
 
 def _vllm_libraries(tensor: int) -> Overhead:
@@ -170,8 +230,11 @@ def _turbomind(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
     if copy:
         before.append(Overhead("second copy of the tied embedding", copy, copy, "LMDeploy turbomind/deploy"))
     if quantization_in_force(request) is not None:
-        # 7B W4A16: 1,170 to 1,330 MiB beyond the 4.25 bits per weight; the cause was not traced.
-        before.append(Overhead("quantized kernels", 1200 * MIB, 1800 * MIB, MEASURED_LMDEPLOY))
+        # Beyond the 4.25 bits per weight: 1,170 to 1,330 MiB for a 7B on one GPU, 728 on each of two, 2,239 for a 32B
+        # on each of two; the cause was not traced. It grows with the quantized weights of a rank.
+        held = weight_bytes(request, tensor).tensors
+        likely = 150 * MIB + held * 24 // 100
+        before.append(Overhead("quantized kernels", likely, likely + 300 * MIB + held // 8, MEASURED_LMDEPLOY_PAIR))
     # Warm-up runs the prefill and one batch of 1024; gate and up in one buffer, hidden states in two, 16 bit.
     tokens = batch.tokens + 1024
     buffers = tokens * 2 * (2 * -(-_width(shape) // tensor) + 2 * shape.hidden_size) + 362 * MIB
@@ -196,10 +259,33 @@ def _pytorch(request: PlanRequest, tensor: int) -> Runtime:
     after = (
         Overhead("CUDA graphs and start", 450 * MIB, 830 * MIB, MEASURED_LMDEPLOY),
         Overhead("growth under load", 1550 * MIB, 1800 * MIB, MEASURED_LMDEPLOY),
+        *_pytorch_experts(request),
         # Most of it comes with the first steps, after the cache was sized.
         _nccl(tensor, 700, 1100, MEASURED_LMDEPLOY_PAIR),
     )
     return Runtime(tuple(before), after)
+
+
+def _pytorch_experts(request: PlanRequest) -> tuple[Overhead, ...]:
+    """Return what experts take beside the cache: 4,131 MiB in all on each of two GPUs, most of it at the start."""
+    if request.shape.experts is None:
+        return ()
+    return (Overhead("experts", 1100 * MIB, 1500 * MIB, MEASURED_LMDEPLOY_PAIR),)
+
+
+def _vllm_tower(request: PlanRequest, tensor: int, batch: Batch) -> int:
+    """Return the peak of the image encoder in vLLM's profile run, which fills a step with the largest images.
+
+    v1/worker/gpu_model_runner.py, profile_run: as many items as the batched tokens hold, at least one; attention works
+    in place of a matrix of scores. Queries, keys, values, input and both halves of a gated network live at once.
+    """
+    tower = request.shape.tower
+    if tower is None:
+        return 0
+    items = max(batch.tokens // max(tower.tokens, 1), 1)
+    patches = items * tower.patches
+    width = 4 * tower.hidden + -(-(3 * tower.intermediate) // tensor)
+    return patches * width * 2 + items * tower.tokens * request.shape.hidden_size * 2
 
 
 def _vllm(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
@@ -207,15 +293,18 @@ def _vllm(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
     before = (
         Overhead("context", 522 * MIB, 640 * MIB, MEASURED_VLLM),
         _vllm_libraries(tensor),
-        _nccl(tensor, 970, 1536, MEASURED_VLLM_PAIR),
+        *_vllm_links(request, tensor),
+        *_vllm_kernels(request, tensor),
     )
     older = uses_older_runner(request)
     peak = _vllm_activation(request, tensor, batch, older=older)
     # The sampler's warm-up sorts all logits: about 24 bytes per sequence and vocabulary entry, kept by the allocator
     # and used again by activations.
     sampler = 24 * batch.sequences * shape.vocabulary_size
+    images = _vllm_tower(request, tensor, batch)
+    most = max(peak, sampler, images)
     after = (
-        Overhead("activations or sampler", max(peak, sampler), max(peak, sampler) + 512 * MIB, MEASURED_VLLM),
+        Overhead("activations or sampler", most, most + 512 * MIB + images // 2, MEASURED_VLLM),
         Overhead(
             "CUDA graphs", 0 if request.enforce_eager else _graphs(batch), _graphs(batch) + 256 * MIB, MEASURED_VLLM
         ),

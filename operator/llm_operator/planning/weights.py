@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from llm_operator.models import CheckpointQuantization, Role, Tensor
 from llm_operator.planning.types import MIB, Backend, Engine, KVQuantization, PlanRequest
 
-COLUMN_PARALLEL = frozenset({Role.QUERY, Role.GATE_UP, Role.EXPERT_GATE_UP, Role.LATENT_QUERY, Role.LATENT_KEY_VALUE})
-ROW_PARALLEL = frozenset({Role.ATTENTION_OUTPUT, Role.DOWN, Role.EXPERT_DOWN})
+COLUMN_PARALLEL = frozenset(
+    {Role.QUERY, Role.GATE_UP, Role.EXPERT_GATE_UP, Role.LATENT_QUERY, Role.LATENT_KEY_VALUE, Role.MIXER_IN}
+)
+ROW_PARALLEL = frozenset({Role.ATTENTION_OUTPUT, Role.DOWN, Role.EXPERT_DOWN, Role.MIXER_OUT})
 GROUPS = {
     Role.EMBEDDING: "embedding",
     Role.HEAD: "head",
@@ -20,14 +22,20 @@ GROUPS = {
     Role.DOWN: "feedForward",
     Role.EXPERT_GATE_UP: "experts",
     Role.EXPERT_DOWN: "experts",
+    Role.MIXER_IN: "mixers",
+    Role.MIXER_OUT: "mixers",
+    Role.TOWER_IN: "tower",
+    Role.TOWER_OUT: "tower",
     Role.ROUTER: "replicated",
     Role.REPLICATED: "replicated",
 }
 # Unquantized weights are served in 16 bit, also those of a float32 checkpoint (`--dtype auto` of both engines).
 SERVED_BYTES = 2
 VOCABULARY_PADDING = 64
-# vLLM's kernels take experts in multiples of this (layers/quantization/mxfp4.py); gpt-oss is 2880 wide.
-MXFP4_PADDING = 128
+# vLLM's MXFP4 kernels take experts in multiples of these, (intermediate, hidden): Triton's on Hopper, Marlin's and
+# TensorRT-LLM's elsewhere (vLLM 0.33.0, fused_moe/oracle/mxfp4.py). gpt-oss is 2880 wide.
+MXFP4_PADDING_HOPPER = (64, 1)
+MXFP4_PADDING = (128, 256)
 
 # The CUDA caching allocator of torch 2.x: up to 1 MiB from segments of 2 MiB, below 10 MiB from segments of 20 MiB,
 # larger ones rounded up to 2 MiB (c10/cuda/CUDACachingAllocator.cpp). vLLM's "weights" count the segments.
@@ -106,18 +114,26 @@ def _on_rank(request: PlanRequest, tensor: int) -> list[_Local]:
     local = []
     for piece in shape.tensors:
         rows, columns = _local_size(piece, request, tensor)
-        quantized = (
-            quantization is not None and piece.linear and not piece.kept and piece.role not in quantization.skipped
-        )
-        if quantized and quantization is not None:
-            if quantization.method == "mxfp4" and request.engine is Engine.VLLM:
-                rows, columns = padded(rows, MXFP4_PADDING), padded(columns, MXFP4_PADDING)
-            size = quantized_bytes(rows, columns, quantization, wide_zeros=wide_zeros)
-            codes = rows * columns * quantization.bits / 8
+        how = piece.how or quantization
+        quantized = how is not None and piece.linear and not piece.kept and piece.role not in how.skipped
+        if quantized and how is not None:
+            if how.method == "mxfp4" and request.engine is Engine.VLLM:
+                rows, columns = _mxfp4_size(piece.role, rows, columns, request)
+            size = quantized_bytes(rows, columns, how, wide_zeros=wide_zeros)
+            codes = rows * columns * how.bits / 8
         else:
             size = codes = rows * columns * SERVED_BYTES
         local.append(_Local(piece, rows, columns, size, codes, quantized))
     return local
+
+
+def _mxfp4_size(role: Role, rows: int, columns: int, request: PlanRequest) -> tuple[int, int]:
+    """Return the rows and columns of a matrix of experts as the kernels of the card hold it."""
+    found = request.gpu.compute_capability
+    inner, hidden = MXFP4_PADDING_HOPPER if found is not None and found[0] == 9 else MXFP4_PADDING
+    if role is Role.EXPERT_DOWN:
+        return padded(rows, hidden), padded(columns, inner)
+    return padded(rows, inner), padded(columns, hidden)
 
 
 def holds_wide_zeros(request: PlanRequest) -> bool:
@@ -138,11 +154,12 @@ def _local_size(piece: Tensor, request: PlanRequest, tensor: int) -> tuple[int, 
     if role is Role.HEAD:
         return _head_size(rows, columns, request, tensor)
     if role is Role.KEY_VALUE:
-        heads = request.shape.kv_heads
+        heads = piece.heads or request.shape.kv_heads
         return rows // heads * kv_heads_per_rank(heads, tensor), columns
-    if role in COLUMN_PARALLEL:
+    towers = request.engine is Engine.VLLM
+    if role in COLUMN_PARALLEL or (towers and role is Role.TOWER_IN):
         return -(-rows // tensor), columns
-    if role in ROW_PARALLEL:
+    if role in ROW_PARALLEL or (towers and role is Role.TOWER_OUT):
         return rows, -(-columns // tensor)
     return rows, columns
 
@@ -173,15 +190,15 @@ def second_copy_of_tied_head(request: PlanRequest, tensor: int) -> int:
 
 def quantized_bytes(rows: int, columns: int, how: CheckpointQuantization, *, wide_zeros: bool) -> float:
     """Return the bytes of one quantized matrix with its scales and zero points."""
-    if how.method == "mxfp4":
-        return rows * columns / 2 + rows * columns / 32
+    if how.method in ("mxfp4", "nvfp4", "bitsandbytes") and how.group_size is not None:
+        return rows * columns / 2 + rows * columns / how.group_size * how.scale_bits / 8
     if how.block is not None:
         blocks = -(-rows // how.block[0]) * -(-columns // how.block[1])
         return rows * columns * how.bits / 8 + 4 * blocks
     if how.method == "fp8" or how.group_size is None:
         return rows * columns * how.bits / 8 + 4 * rows
     groups = rows * -(-columns // how.group_size)
-    packed_zero = 0.0 if how.symmetric and how.method == "compressed-tensors" else how.bits / 8
+    packed_zero = 0.0 if how.symmetric and how.method in ("compressed-tensors", "int4", "int8") else how.bits / 8
     return rows * columns * how.bits / 8 + groups * (2 + (2 if wide_zeros else packed_zero))
 
 

@@ -21,6 +21,8 @@ from llm_operator.planning import (
     PlanRequest,
     plan,
 )
+from llm_operator.planning.weights import weight_bytes
+from tests.unit.planning import field
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -168,12 +170,42 @@ def document(found: list[Row]) -> str:
         "whose card was shared with other processes and which are not listed here. What differs above are overheads:",
         "for those a plan states a likely amount and a bound, and the tokens it holds at least.",
         "",
-        "Not measured, hence planned from the engines' code alone: tensor parallelism above 2, experts and 4-bit",
-        "weights on more than one GPU, cards other than the H200, FP8 and MXFP4 weights, and vLLM 0.33.0, whose",
-        "formulas are taken to be those of 0.26.0.",
+        "Not measured, hence planned from the engines' code and from reports: tensor parallelism above 2, experts and",
+        "4-bit weights on more than one GPU, cards other than the H200, FP8 and MXFP4 weights, layers with a state,",
+        "image encoders, and vLLM 0.33.0, whose formulas are taken to be those of 0.26.0.",
         "",
+        *_field_table(),
     ]
     return "\n".join(lines)
+
+
+def _field_table() -> list[str]:
+    """Return the public starts beside their plans."""
+    lines = [
+        "## Public starts",
+        "",
+        "Numbers that users logged, of vLLM releases from 0.5 on; planned as the oldest release that is known here",
+        "where the reported one is older. Tokens of bytes: what the planner makes of the cache in bytes that the",
+        "engine reported. At least: the planner's bound from the engine's own share of the card, where it is told;",
+        "it lies above none of them. Older releases and what ran beside them explain what is left.",
+        "",
+        "| model | GPUs | release | weights, GiB | planned | tokens | of those bytes | at least | note |",
+        "|---|---|---|--:|--:|--:|--:|--:|---|",
+    ]
+    for row in field.ROWS:
+        given = field.asked(row)
+        weights = weight_bytes(given, row["tensor"]).total / (1 << 30)
+        of_bytes = f"{field.held(row).tokens:,}" if row["available_gib"] else "-"
+        share = row["utilization"]
+        result = plan(given, offers=False).plan if share else None
+        least = f"{result.kv_tokens_low:,}" if result is not None else "-"
+        reported = f"{row['weights_gib']:.2f}" if row["weights_gib"] else "-"
+        tokens = f"{row['tokens']:,}" if row["tokens"] else "-"
+        lines.append(
+            f"| {row['model']} | {row['tensor']} x {row['product']} | {row['reported_version']} | {reported} |"
+            f" {weights:.2f} | {tokens} | {of_bytes} | {least} | {row['note']} |"
+        )
+    return [*lines, ""]
 
 
 def _weights(row: Row) -> str:

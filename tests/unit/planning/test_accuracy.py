@@ -219,7 +219,7 @@ def test_qwq_32b_fits_two_cards_of_48_gb_and_not_one(engine: Engine) -> None:
 @pytest.mark.parametrize(("engine", "held"), [(Engine.VLLM, 106_272), (Engine.LMDEPLOY, 109_568)])
 def test_qwq_32b_on_two_cards_of_48_gb_holds_what_it_held(engine: Engine, held: int) -> None:
     """As examples/qwq-32b-tp2.yaml says, on two H200 of which other processes held all but an A6000's memory."""
-    cards = gpu_by_name("NVIDIA-RTX-A6000", 2)
+    cards = replace(gpu_by_name("NVIDIA-RTX-A6000", 2), product="NVIDIA-H200")
     given = request("qwq-32b", engine, gpu=cards, tensor=2, memory_percent=85, context_length=32_768)
     found = plan(given).plan
     assert found is not None

@@ -1,0 +1,44 @@
+"""Public starts with logged numbers: weights, tokens of the reported bytes, and the bound of the engine's own share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llm_operator.planning import Verdict, plan
+from llm_operator.planning.weights import weight_bytes
+from tests.unit.planning.field import ROWS, asked, held
+from tests.unit.planning.helpers import GIB
+
+
+def named(*fields: str) -> list[Any]:
+    return [pytest.param(row, id=f"{row['id']}-{row['model']}") for row in ROWS if all(row[name] for name in fields)]
+
+
+@pytest.mark.parametrize("row", named("weights_gib"))
+def test_weights_are_what_was_loaded(row: dict[str, Any]) -> None:
+    """Within 1 %; Meta's own FP8 leaves more in 16 bit than its list says, which is 2 %."""
+    tolerance = 0.02 if row["id"] == "F44" else 0.01
+    given = asked(row)
+    assert weight_bytes(given, given.tensor or 1).total / GIB == pytest.approx(row["weights_gib"], rel=tolerance)
+
+
+@pytest.mark.parametrize("row", named("available_gib", "tokens"))
+def test_tokens_of_the_reported_bytes(row: dict[str, Any]) -> None:
+    assert held(row).tokens == pytest.approx(row["tokens"], rel=0.013)
+
+
+@pytest.mark.parametrize("row", named("utilization", "tokens"))
+def test_the_bound_is_never_above_what_the_engine_held(row: dict[str, Any]) -> None:
+    result = plan(asked(row), offers=False)
+    assert result.verdict is Verdict.FITS, result.reasons
+    assert result.plan is not None
+    assert result.plan.kv_tokens_low <= row["tokens"]
+
+
+@pytest.mark.parametrize("row", named("utilization", "available_gib"))
+def test_the_bound_is_never_above_the_bytes_that_the_engine_had(row: dict[str, Any]) -> None:
+    result = plan(asked(row), offers=False)
+    assert result.plan is not None
+    assert result.plan.kv_tokens_low <= held(row).tokens

@@ -1,0 +1,147 @@
+"""Layers with a state, towers, indexers, and formats that an engine chooses by card or by checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llm_operator.models import AttentionKind, parse_config
+from llm_operator.planning import Backend, Engine, GpuFacts, KVQuantization, PlanRequest, Verdict, gpu_by_name, plan
+from llm_operator.planning.cache import allocate, bytes_per_token, state_bytes, states_of_sequence
+from llm_operator.planning.parallel import objections
+from llm_operator.planning.weights import quantized_bytes, weight_bytes
+from tests.unit.planning.helpers import GIB, VERSIONS, config, request
+
+H200 = gpu_by_name("NVIDIA-H200", 8)
+NVFP4 = {
+    "quant_method": "modelopt",
+    "quant_algo": "NVFP4",
+    "kv_cache_quant_algo": "FP8",
+    "exclude_modules": ["lm_head"],
+}
+
+
+def on_vllm(model: str, **more: Any) -> PlanRequest:
+    return request(model, Engine.VLLM, gpu=H200, **more)
+
+
+def quantized(model: str, method: dict[str, Any], gpu: GpuFacts = H200, engine: Engine = Engine.VLLM) -> PlanRequest:
+    return PlanRequest(parse_config(config(model) | {"quantization_config": method}), engine, VERSIONS[engine], gpu)
+
+
+def test_a_block_of_attention_holds_a_state() -> None:
+    """vLLM logs for Qwen3.5-27B: "Setting attention block size to 784 tokens"."""
+    given = on_vllm("qwen3.5-27b")
+    (states,) = given.shape.states
+    assert state_bytes(states, given, 1) == 48 * 128 * 128 * 4 + (2 * 16 * 128 + 48 * 128) * 3 * 2
+    one = allocate(given, 1, 100 * GIB, 784, 8192)
+    assert one.block_bytes == 784 * 4096 * 16, "sixteen layers of attention, and of each third of the others"
+    assert one.tokens == one.blocks * 784 // (1 + 3 * 2), "a request holds its tokens once and two states of each group"
+
+
+def test_a_state_is_shared_by_heads_between_ranks() -> None:
+    given = on_vllm("qwen3-next-80b-a3b")
+    (states,) = given.shape.states
+    assert state_bytes(states, given, 2) * 2 == state_bytes(states, given, 1)
+    assert any("keep a state" in told for told in objections(given, 3))
+
+
+def test_latents_beside_states_take_blocks_of_128_tokens() -> None:
+    given = on_vllm("kimi-linear-48b-a3b")
+    made = allocate(given, 1, 64 * GIB, 4096, 8192)
+    assert made.block_bytes % (128 * 576 * 2) == 0
+
+
+def test_lmdeploy_sets_the_states_of_a_full_batch_aside() -> None:
+    few = request("qwen3.5-27b", Engine.LMDEPLOY, Backend.PYTORCH, gpu=H200, tensor=1, max_concurrent_sequences=32)
+    many = request("qwen3.5-27b", Engine.LMDEPLOY, Backend.PYTORCH, gpu=H200, tensor=1, max_concurrent_sequences=512)
+    first, second = plan(few).plan, plan(many).plan
+    assert first is not None
+    assert second is not None
+    lost = first.kv_bytes_per_gpu - second.kv_bytes_per_gpu
+    assert lost >= 0.75 * 480 * states_of_sequence(few, 1)
+    full = plan(request("qwen3.5-27b", Engine.LMDEPLOY, Backend.PYTORCH, gpu=gpu_by_name("NVIDIA-A100-SXM4-80GB", 1)))
+    assert full.verdict is Verdict.DOES_NOT_FIT
+    assert "maxConcurrentSequences" in full.reasons[0]
+
+
+def test_turbomind_with_states_is_unknown_and_blocks_nobody() -> None:
+    found = plan(request("qwen3.5-27b", Engine.LMDEPLOY, Backend.TURBOMIND, gpu=H200))
+    assert found.verdict is Verdict.UNKNOWN
+
+
+def test_an_architecture_that_lmdeploy_lacks_is_refused_by_name() -> None:
+    found = plan(request("minimax-m2", Engine.LMDEPLOY, Backend.PYTORCH, gpu=H200))
+    assert found.verdict is Verdict.DOES_NOT_FIT
+    assert "does not support MiniMaxM2ForCausalLM" in found.reasons[0]
+
+
+def test_an_indexer_has_a_cache_of_its_own() -> None:
+    given = on_vllm("deepseek-v3.2")
+    kinds = {group.kind: group for group in given.shape.attention}
+    assert kinds[AttentionKind.INDEX].key_dim == 128 + 4
+    assert bytes_per_token(given, 8) == 61 * (576 * 2 + 132)
+    eight = on_vllm("deepseek-v3.2", kv_quantization=KVQuantization.FP8)
+    assert bytes_per_token(eight, 8) == 61 * (656 + 132)
+
+
+def test_windows_may_have_heads_of_their_own() -> None:
+    """MiMo-V2-Flash: 8 KV heads in windows, 4 in full layers, keys of 192 and values of 128."""
+    given = on_vllm("mimo-v2-flash", tensor=4)
+    full, local = given.shape.attention
+    assert (full.layers, full.kv_heads, local.layers, local.kv_heads) == (9, 4, 39, 8)
+    assert weight_bytes(given, 8).total * 8 == pytest.approx(weight_bytes(given, 1).total, rel=0.05)
+
+
+def test_a_tower_is_sharded_by_vllm_and_whole_in_lmdeploy() -> None:
+    vllm = weight_bytes(on_vllm("qwen2.5-vl-7b-instruct"), 4).tensors
+    lmdeploy = weight_bytes(request("qwen2.5-vl-7b-instruct", Engine.LMDEPLOY, Backend.PYTORCH, gpu=H200), 4).tensors
+    assert lmdeploy - vllm > 0.9 * GIB
+
+
+def test_the_first_images_take_room_beside_the_cache() -> None:
+    found = plan(on_vllm("qwen2.5-vl-7b-instruct", tensor=1)).plan
+    assert found is not None
+    peak = next(part for part in found.overheads if part.name == "activations or sampler")
+    assert peak.likely > GIB
+
+
+def test_nvfp4_takes_four_and_a_half_bits_and_brings_its_cache_format() -> None:
+    given = quantized("llama-3.1-8b", NVFP4)
+    how = given.shape.quantization
+    assert how is not None
+    assert quantized_bytes(4096, 4096, how, wide_zeros=False) == 4096 * 4096 * 4.5 / 8
+    assert bytes_per_token(given, 1) == 32 * 8 * 2 * 128, "one byte an element"
+    assert bytes_per_token(quantized("llama-3.1-8b", NVFP4, engine=Engine.LMDEPLOY), 1) == 32 * 8 * 2 * 128 * 2
+
+
+def test_mxfp4_is_padded_as_the_kernels_of_the_card_need() -> None:
+    hopper = weight_bytes(request("gpt-oss-120b", Engine.VLLM, gpu=gpu_by_name("NVIDIA-H100-80GB-HBM3", 1)), 1)
+    ampere = weight_bytes(request("gpt-oss-120b", Engine.VLLM, gpu=gpu_by_name("NVIDIA-A100-SXM4-80GB", 1)), 1)
+    assert ampere.tensors / hopper.tensors == pytest.approx(2944 * 3072 / 2880**2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "bits"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4.5),
+        ({"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}, 4.156),
+        ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}}}, 8),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {
+                    "a": {"weights": {"num_bits": 4, "type": "float", "group_size": 16}, "targets": ["Linear"]}
+                },
+                "ignore": ["lm_head"],
+            },
+            4.5,
+        ),
+    ],
+)
+def test_bits_of_a_weight_by_format(method: dict[str, Any], bits: float) -> None:
+    a100 = gpu_by_name("NVIDIA-A100-SXM4-80GB", 1)
+    how = quantized("llama-3.1-8b", method, a100).shape.quantization
+    assert how is not None
+    assert quantized_bytes(4096, 14336, how, wide_zeros=False) * 8 / (4096 * 14336) == pytest.approx(bits, rel=0.002)
