@@ -82,7 +82,7 @@ def test_latent_attention_keeps_one_latent_of_576() -> None:
     ],
 )
 def test_a_stretch_that_no_engine_takes_is_refused(scaling: dict[str, Any]) -> None:
-    with pytest.raises(InvalidModelConfigError, match="rope_scaling|factor"):
+    with pytest.raises(InvalidModelConfigError, match=r"rope_scaling|factor"):
         parse_config(config("llama-3.1-8b") | {"rope_scaling": scaling})
 
 
