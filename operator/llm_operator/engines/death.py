@@ -85,11 +85,13 @@ class Log:
     Attributes:
         deciding: lines that may say why, oldest first.
         last: the last line that tells something; empty where none does.
+        bare: the last error without a word, with the line of source before it; empty where there is none.
         stage: how far the engine had come; None where the log does not tell.
     """
 
     deciding: tuple[str, ...]
     last: str
+    bare: str
     stage: Stage | None
 
 
@@ -100,13 +102,14 @@ def read_log(text: str) -> Log:
     deciding = [said for line in lines if (said := _said(line))]
     errors = [line for line in deciding if _ERROR.match(line)]
     told = errors or deciding or [line.strip() for line in lines if not _DECORATION.match(line)] or [""]
-    return Log(tuple(deciding), _with_source(told[-1], lines), _stage("\n".join(lines)))
+    bare = next((line for line in reversed(deciding) if _SPEECHLESS.match(line)), "")
+    sourced = _with_source(bare, lines) if bare else ""
+    last = sourced if bare and told[-1] == bare else told[-1]
+    return Log(tuple(deciding), last, sourced, _stage("\n".join(lines)))
 
 
 def _with_source(last: str, lines: list[str]) -> str:
     """An error without a word, such as a failed assertion, tells nothing without the line of source before it."""
-    if not _SPEECHLESS.match(last):
-        return last
     place = max(place for place, line in enumerate(lines) if line.endswith(last))
     before = (_bare(line).strip() for line in reversed(lines[:place]))
     source = next((line for line in before if not _DECORATION.match(line)), "")

@@ -6,13 +6,21 @@ import re
 from dataclasses import dataclass
 
 from llm_operator.engines.death import Log, read_log
-from llm_operator.engines.signature import WRAPPER, Signature
+from llm_operator.engines.signature import CODE, Signature
 from llm_operator.engines.signatures import SIGNATURES
 from llm_operator.engines.table import release
 
 MOST_QUOTED = 300
 GENERIC = frozenset(
-    {"EngineProcessDied", "EngineDied", "EngineFailed", "EngineExited", "EngineAborted", "EngineKilled"}
+    {
+        "EngineProcessDied",
+        "EngineDied",
+        "EngineCodeFailed",
+        "EngineFailed",
+        "EngineExited",
+        "EngineAborted",
+        "EngineKilled",
+    }
 )
 """Reasons that a longer piece of the log may better."""
 
@@ -68,7 +76,7 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
     log = read_log(text)
     number = signal or (exit_code - 128 if 128 < exit_code < 192 else -exit_code if exit_code < 0 else 0)
     found = _known(engine, log, version)
-    if found is not None and found[0].rank < WRAPPER:
+    if found is not None and found[0].rank < CODE:
         return _said(*found, log)
     child = _CHILD.findall(text[-4096:])
     by_child = _SIGNALS.get(-int(child[-1])) if child else None
@@ -104,7 +112,7 @@ def known_failure(engine: str, text: str, version: str | None = None) -> Diagnos
 
 
 def _known(engine: str, log: Log, version: str | None) -> tuple[Signature, re.Match[str]] | None:
-    """The best signature: a cause before a symptom before a wrapper; of these the one in the last line."""
+    """The best signature: a cause before a symptom and so on, see Signature.rank; of these the one in the last line."""
     text = "\n".join(log.deciding)
     best: tuple[tuple[int, int], Signature, re.Match[str]] | None = None
     for signature in SIGNATURES:
@@ -132,6 +140,7 @@ def _of_version(signature: Signature, version: str | None) -> bool:
 def _said(signature: Signature, match: re.Match[str], log: Log) -> Diagnosis:
     groups = [_short(group) for group in match.groups() if group is not None]
     line = match.string[match.string.rfind("\n", 0, match.start()) + 1 :].split("\n", 1)[0]
+    line = log.bare if log.bare.startswith(f"{line}: ") else line
     message = signature.message.format(*groups, *[""] * 2)
     remedy = signature.remedy if log.stage is None else signature.at.get(log.stage, signature.remedy)
     return Diagnosis(signature.reason, f'{message} ("{_short(line.strip())}")', remedy.format(*groups, *[""] * 2))

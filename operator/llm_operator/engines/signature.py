@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from llm_operator.engines.death import Stage
 
-CAUSE, SYMPTOM, WRAPPER = 0, 1, 2
-"""A cause explains the death; a symptom is often where something else shows; a wrapper says that something died."""
+CAUSE, SYMPTOM, CODE, WRAPPER = 0, 1, 2, 3
+"""A cause explains the death; a symptom is often where something else shows; an error of the engine's own code tells
+where it failed and not why; a wrapper says that something died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Signature:
         message: what happened.
         remedy: what to do.
         engine: LMDeploy or VLLM where only one prints it.
-        rank: CAUSE, SYMPTOM or WRAPPER.
+        rank: CAUSE, SYMPTOM, CODE or WRAPPER.
         since: first version of the engine that prints it; empty: all that are older than `until` do.
         until: first version of the engine that does not print it any more; empty: all do.
         at: remedies that fit what had been reached better.

@@ -6,11 +6,11 @@ FlashInfer, NCCL and the hub's client, or seen in public reports. On one line th
 
 from __future__ import annotations
 
-from llm_operator.engines.signature import CAUSE, SYMPTOM, WRAPPER, Signature
+from llm_operator.engines.signature import CAUSE, CODE, SYMPTOM, WRAPPER, Signature
 from llm_operator.engines.signatures_gpu import DEVICES, MEMORY
 from llm_operator.engines.signatures_host import COMMAND_LINE, CONTAINER, IMAGE
 from llm_operator.engines.signatures_model import ENDS, MODEL
 
 SIGNATURES: tuple[Signature, ...] = (*MEMORY, *DEVICES, *COMMAND_LINE, *MODEL, *IMAGE, *CONTAINER, *ENDS)
 
-__all__ = ["CAUSE", "SIGNATURES", "SYMPTOM", "WRAPPER", "Signature"]
+__all__ = ["CAUSE", "CODE", "SIGNATURES", "SYMPTOM", "WRAPPER", "Signature"]

@@ -7,7 +7,7 @@ clients, transformers and safetensors are as those packages raise them and as pu
 
 from __future__ import annotations
 
-from llm_operator.engines.signature import SYMPTOM, WRAPPER, Signature, sign
+from llm_operator.engines.signature import CODE, SYMPTOM, WRAPPER, Signature, sign
 
 _FORMAT = "set model.format to what config.json says, or leave it at Auto"
 _EARLIER = "the cause stands earlier in the log: kubectl logs --previous, first traceback"
@@ -170,7 +170,25 @@ MODEL: tuple[Signature, ...] = (
     ),
 )
 
+_ANOTHER = "use another engine.version; kubectl logs --previous shows where it failed"
+
 ENDS: tuple[Signature, ...] = (
+    sign(
+        r"^(?:[\w.]+: )?\[TM\]\[ERROR\] +Assertion fail: (\S+)|Check failed: (.{1,80})|^Assertion fail: (\S+)",
+        "EngineCodeFailed",
+        "TurboMind failed a check of its own: {0}",
+        f"set engine.backend to PyTorch, or {_ANOTHER}",
+        "LMDeploy",
+        rank=CODE,
+    ),
+    sign(
+        r"^((?:AssertionError|TypeError|AttributeError|IndexError|KeyError|NameError|UnboundLocalError|ZeroDivisionError"
+        r"|NotImplementedError|RecursionError)\b.{0,120})|(map::at)\b",
+        "EngineCodeFailed",
+        "the engine's own code failed: {0}",
+        _ANOTHER,
+        rank=CODE,
+    ),
     sign(
         r"EngineDeadError|Engine loop failed|Engine main loop stopped|engine is dead"
         r"|EngineCore encountered an (?:fatal error|issue)|died unexpectedly, shutting down|EngineCore died unexpectedly",

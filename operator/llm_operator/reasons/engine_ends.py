@@ -28,6 +28,16 @@ ENDS: tuple[Reason, ...] = (
         stalls="after 3 restarts",
     ),
     Reason(
+        "EngineCodeFailed",
+        "Engine",
+        "the engine failed in its own code, without a word of what it did not like",
+        "use another engine.version; with TurboMind, set engine.backend to PyTorch; `kubectl logs --previous` shows "
+        "where",
+        fields=("spec.engine.version", "spec.engine.backend"),
+        conditions=("Ready", "Stalled"),
+        stalls="after 3 restarts",
+    ),
+    Reason(
         "EngineAborted",
         "Engine",
         "the engine aborted, after a failed check of its own",
