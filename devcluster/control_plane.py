@@ -5,6 +5,7 @@ It needs no root and no namespace, takes about seven seconds, and any number run
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,7 @@ class ControlPlane:
         scheduler: bool = False,
         kwok: bool = False,
         emulated: str | None = None,
+        audited: str | None = None,
     ) -> ControlPlane:
         """Start one.
 
@@ -51,6 +53,7 @@ class ControlPlane:
             scheduler: run kube-scheduler.
             kwok: run kwok, which plays the kubelet of nodes annotated kwok.x-k8s.io/node=fake.
             emulated: older minor version whose API the server is to have, such as 1.34.
+            audited: user whose writes are logged in `audit.log` of the folder, one JSON object a line.
 
         Raises:
             ComponentError: a component did not get ready.
@@ -63,7 +66,7 @@ class ControlPlane:
         plane = cls(folder, f"https://127.0.0.1:{secure}", binaries)
         write_kubeconfig(plane.kubeconfig, plane.url, folder / "pki" / "ca.crt")
         try:
-            plane._start_api_server(client, peer, secure, emulated)
+            plane._start_api_server((client, peer, secure), emulated, audited)
             if controllers:
                 plane._start_controllers()
             if scheduler:
@@ -156,7 +159,19 @@ class ControlPlane:
         self._components.append(component)
         return component
 
-    def _start_api_server(self, client: int, peer: int, secure: int, emulated: str | None) -> None:
+    def _audit(self, user: str) -> tuple[str, ...]:
+        """Arguments by which the API server logs the writes of a user."""
+        policy = self.folder / "audit-policy.yaml"
+        rules = [
+            {"level": "Metadata", "users": [user], "verbs": ["create", "update", "patch", "delete"]},
+            {"level": "None"},
+        ]
+        body = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
+        policy.write_text(json.dumps(body))
+        return f"--audit-policy-file={policy}", f"--audit-log-path={self.folder / 'audit.log'}"
+
+    def _start_api_server(self, ports: tuple[int, int, int], emulated: str | None, audited: str | None) -> None:
+        client, peer, secure = ports
         pki, etcd = self.folder / "pki", f"http://127.0.0.1:{client}"
         self._launch(
             "etcd",
@@ -187,6 +202,7 @@ class ControlPlane:
             # The controller that makes service accounts may not run.
             "--disable-admission-plugins=ServiceAccount",
             *([f"--emulated-version={emulated}"] if emulated else []),
+            *(self._audit(audited) if audited else ()),
             log="apiserver",
         )
         server.wait_until(self._client.ready)

@@ -165,10 +165,11 @@ class Loop:
 class Proxy:
     """One port of the loopback interface in front of one API server."""
 
-    def __init__(self, loop: Loop, server: str, ca: Path, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, loop: Loop, server: str, ca: Path, name: str, tls: ssl.SSLContext | None = None) -> None:
         self._loop = loop
         self._server = server
         self._upstream_tls = ssl.create_default_context(cafile=str(ca))
+        self.name = name
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.ServerRunner | None = None
@@ -215,7 +216,7 @@ class Proxy:
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
         )
-        server = web.Server(self._handle, access_log=None)
+        server = web.Server(self._handle, access_log=None, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
@@ -270,7 +271,8 @@ class Proxy:
                 return web.Response(status=known[0], body=known[1], content_type=known[2])
         if exchange.watch:
             return await self._watch(request, exchange, fault)
-        return await self._forward(request, exchange, fault)
+        # What a killed operator has sent is done, as on the real way to the API server.
+        return await asyncio.shield(self._forward(request, exchange, fault))
 
     async def _forward(self, request: web.BaseRequest, exchange: Exchange, fault: Fault | None) -> web.StreamResponse:
         assert self._session is not None
@@ -279,7 +281,7 @@ class Proxy:
                 exchange.method,
                 self._server + request.path_qs,
                 data=exchange.body or None,
-                headers=_headers(request),
+                headers=self._headers(request),
             ) as response:
                 text = await response.read()
                 status, content = response.status, response.content_type
@@ -305,7 +307,7 @@ class Proxy:
     async def _watch(self, request: web.BaseRequest, exchange: Exchange, fault: Fault | None) -> web.StreamResponse:
         assert self._session is not None
         try:
-            async with self._session.get(self._server + request.path_qs, headers=_headers(request)) as response:
+            async with self._session.get(self._server + request.path_qs, headers=self._headers(request)) as response:
                 answer = web.StreamResponse(status=response.status, headers={"Content-Type": response.content_type})
                 await answer.prepare(request)
                 try:
@@ -323,6 +325,11 @@ class Proxy:
                 return answer
         except (aiohttp.ClientError, ConnectionError):
             return self._reset(request)
+
+    def _headers(self, request: web.BaseRequest) -> dict[str, str]:
+        """What is passed on; the audit log shows the proxy's name as the user agent."""
+        kept = ("Authorization", "Content-Type", "Accept")
+        return {name: request.headers[name] for name in kept if name in request.headers} | {"User-Agent": self.name}
 
     def _reset(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.transport is not None:
@@ -342,8 +349,3 @@ def _named(exchange: Exchange) -> str:
         return f"{exchange.path}/{json.loads(exchange.body)['metadata']['name']}"
     except (ValueError, KeyError, TypeError):
         return exchange.path
-
-
-def _headers(request: web.BaseRequest) -> dict[str, str]:
-    kept = ("Authorization", "Content-Type", "Accept", "User-Agent")
-    return {name: request.headers[name] for name in kept if name in request.headers}

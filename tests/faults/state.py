@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 from collections import Counter
@@ -15,6 +16,7 @@ from tests.cluster.helpers import Space
 
 JSON = dict[str, Any]
 
+LONG_TEXT = 200
 CHILDREN = ("Deployment", "Service", "PodDisruptionBudget", "Job", "PersistentVolumeClaim")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _UID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
@@ -29,7 +31,27 @@ def snapshot(space: Space) -> JSON:
     found["Pod"] = dict(_pods(space))
     text = json.dumps({kind: entry for kind, entry in found.items() if entry}, sort_keys=True)
     text = _UID.sub("UID", _TIME.sub("TIME", text))
-    plain: JSON = json.loads(re.sub(rf"\b{re.escape(space.name)}\b", "NAMESPACE", text))
+    plain: JSON = _short(json.loads(re.sub(rf"\b{re.escape(space.name)}\b", "NAMESPACE", text)))
+    return plain
+
+
+def _short(value: Any) -> Any:
+    """Long texts by their beginning and a digest, so that people can read a difference."""
+    if isinstance(value, dict):
+        return {name: _short(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_short(entry) for entry in value]
+    if isinstance(value, str) and len(value) > LONG_TEXT:
+        return f"{value[:LONG_TEXT]}... {hashlib.sha256(value.encode()).hexdigest()[:12]}"
+    return value
+
+
+def without_revisions(state: JSON) -> JSON:
+    """The same without the count of each Deployment's templates: of two quick changes one may be skipped."""
+    text = re.sub(
+        r'"deployment.kubernetes.io/revision": "\d+"', '"deployment.kubernetes.io/revision": ""', json.dumps(state)
+    )
+    plain: JSON = json.loads(text)
     return plain
 
 

@@ -6,6 +6,7 @@ import base64
 import gzip
 import itertools
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,13 +26,13 @@ from tests.cluster.helpers import Space
 from tests.faults.nursery import Child, Nursery
 from tests.faults.proxy import Loop, Proxy, Rule
 from tests.faults.state import difference, snapshot
-from tests.operator_process import free_port
 from tests.unit.helm.rendering import NAMESPACE, Helm
 
 JSON = dict[str, Any]
 CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"
 CONFIG = Path(__file__).resolve().parents[1] / "unit" / "models" / "configs" / "llama-3.1-8b.json"
 ACCOUNT = "llm-llm-operator"
+USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MERGE = "application/merge-patch+json"
 TOOLS = ("--model-tools-image", "tools:1", "--quantize-image", "lmdeploy:1", "--web-image", "web:1")
@@ -127,10 +128,11 @@ class World:
 
     def __init__(self, folder: Path, *, nodes: int = 6) -> None:
         self.folder = folder
-        self.plane = ControlPlane.start(folder / "plane", controllers=True, scheduler=True, kwok=True)
+        self.plane = ControlPlane.start(folder / "plane", controllers=True, scheduler=True, kwok=True, audited=USER)
         self.loop = Loop()
         self.nursery = Nursery(folder / "nursery.log")
         self._numbers = itertools.count(1)
+        self._addresses = itertools.count()
         self.plane.install_crd(CRD)
         for number in range(nodes):
             self.plane.fake_gpu_node(f"faults-{number}", gpus=1000)
@@ -158,6 +160,16 @@ class World:
         """A name that no other case has."""
         return f"{prefix}-{next(self._numbers)}"
 
+    def address(self) -> str:
+        """An address of the loopback interface that no other operator has: no port is taken."""
+        number = next(self._addresses)
+        return f"127.{64 + os.getpid() % 128}.{number // 250 % 250}.{1 + number % 250}"
+
+    def audited(self) -> list[JSON]:
+        """The audit log so far: every write of the operators that the API server has answered."""
+        lines = (self.plane.folder / "audit.log").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
     def _install(self) -> None:
         self.plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
         self.plane.run_kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(self.rights()))
@@ -176,19 +188,28 @@ class World:
 class Case:
     """A namespace that one operator serves through a proxy. Whoever kills the operator gets the next one at once."""
 
-    def __init__(self, world: World, name: str, *, rule: Rule | None = None, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        *,
+        rule: Rule | None = None,
+        arguments: Sequence[str] = ("--no-leader-elect", "--no-gpu-inventory"),
+        space: Space | None = None,
+    ) -> None:
         self.world = world
-        self.space = Space(world.plane, world.name(name))
-        self.proxy = Proxy(world.loop, world.plane.url, world.plane.folder / "pki" / "ca.crt")
+        self.name = world.name(name)
+        self.space = space or Space(world.plane, self.name)
+        """A namespace of its own, unless one is given."""
+        authority = world.plane.folder / "pki" / "ca.crt"
+        self.proxy = Proxy(world.loop, world.plane.url, authority, self.name)
         self.proxy.rule = rule
-        self.log = world.folder / f"{self.space.name}.log"
+        self.log = world.folder / f"{self.name}.log"
+        self._owns_space = space is None
         self._kubeconfig = write_kubeconfig(
-            world.folder / f"{self.space.name}.kubeconfig",
-            self.proxy.url,
-            world.plane.folder / "pki" / "ca.crt",
-            world.token,
+            world.folder / f"{self.name}.kubeconfig", self.proxy.url, authority, world.token
         )
-        self._arguments = (*(arguments or ("--no-leader-elect", "--no-gpu-inventory")), *TOOLS)
+        self._arguments = (*arguments, *TOOLS)
         self._child: Child | None = None
         self._killed = False
         self._stopping = False
@@ -206,17 +227,18 @@ class Case:
         self.stop()
         self.proxy.close()
         self.world.stand.words.pop(self.space.name, None)
-        with suppress(ApiError, OSError):
-            self.world.plane.request("DELETE", f"/api/v1/namespaces/{self.space.name}")
+        if self._owns_space:
+            with suppress(ApiError, OSError):
+                self.world.plane.request("DELETE", f"/api/v1/namespaces/{self.space.name}")
 
     def start(self) -> None:
         """Start an operator."""
         self._stopping = self._killed = False
         argv = [
-            "--namespace", self.space.name, "--bind-address", "127.0.0.1",
-            "--health-port", str(free_port()), "--metrics-port", str(free_port()), *self._arguments,
+            "--namespace", self.space.name, "--bind-address", self.world.address(),
+            "--health-port", "8081", "--metrics-port", "8080", *self._arguments,
         ]  # fmt: skip
-        environment = {"KUBECONFIG": str(self._kubeconfig), "POD_NAME": self.space.name}
+        environment = {"KUBECONFIG": str(self._kubeconfig), "POD_NAME": self.name}
         self._child = self.world.nursery.start(argv, environment, self.log, self._ended)
 
     def stop(self) -> None:
@@ -250,10 +272,18 @@ class Case:
         if not self._stopping:
             self.start()
 
-    def settle(self, expected: JSON, seconds: float = SETTLE_SECONDS) -> str:
-        """Wait until the namespace is as expected; the difference where it is not in time, else empty."""
+    def settle(
+        self, expected: JSON, seconds: float = SETTLE_SECONDS, reduced: Callable[[JSON], JSON] = lambda state: state
+    ) -> str:
+        """Wait until the namespace is as expected; the difference where it is not in time, else empty.
+
+        Args:
+            expected: what snapshot() is to give, reduced.
+            seconds: how long to wait.
+            reduced: leaves out what may differ.
+        """
         deadline = time.monotonic() + seconds
-        while (found := snapshot(self.space)) != expected:
+        while (found := reduced(snapshot(self.space))) != expected:
             if time.monotonic() > deadline:
                 return difference(expected, found)
             time.sleep(0.3)
@@ -275,7 +305,12 @@ class Case:
             elif time.monotonic() - since > quiet:
                 return now[0]
             if time.monotonic() > deadline:
-                raise AssertionError(f"{self.space.name} is not at rest: {json.dumps(now[0], indent=1)[:4000]}")
+                tail = self.log.read_text(errors="replace")[-2000:]
+                change = difference(last[0], now[0]) or "the same as a moment before"
+                raise AssertionError(
+                    f"{self.name} is not at rest, or not done; {now[1]} writes; it changed:\n{change}\n"
+                    f"{self.complaints()}\n{json.dumps(now[0], indent=1)[:8000]}\n{tail}"
+                )
 
     def quiet(self, seconds: float = 1.0) -> str:
         """Whether nothing is written for a while; what was written where that is not so."""

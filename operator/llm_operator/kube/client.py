@@ -53,6 +53,8 @@ ERROR_BYTES = 1 << 20
 MESSAGE_CHARACTERS = 4096
 """Of an error's message: some quote the whole object."""
 REQUEST_TIMEOUT_SECONDS = 30
+OF_EVERY_OBJECT = ("name", "namespace", "uid")
+"""Texts in the metadata of every object of the kinds here."""
 # Finding out which credentials are valid costs more than signing a request with them. Both loaders of the package
 # renew them minutes before they end, so that a few seconds more do no harm.
 AUTHORIZATION_SECONDS = 5.0
@@ -126,7 +128,8 @@ class ApiClient:
         parameters = {"fieldManager": MANAGER, "force": "true" if force else "false"}
         if dry_run:
             parameters["dryRun"] = "All"
-        return await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml")
+        answer = await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml")
+        return self._stored(answer, tried=dry_run)
 
     async def apply_status(self, namespace: str, name: str, uid: str, status: JSON) -> JSON:
         """Server-side apply of an LLMDeployment's status; fields left out are removed.
@@ -142,7 +145,7 @@ class ApiClient:
         }
         path = f"{self._path(KIND, namespace)}/{name}/status"
         parameters = {"fieldManager": MANAGER, "force": "true"}
-        return await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml")
+        return self._stored(await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml"))
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """Delete one object if it still is the one that was seen."""
@@ -162,11 +165,13 @@ class ApiClient:
         """
         path = f"{self._path(kind, namespace)}/{name}"
         body: JSON = {"metadata": {"annotations": annotations}, **({"spec": spec} if spec else {})}
-        return await self._request("PATCH", path, {"fieldManager": MANAGER}, body, "application/merge-patch+json")
+        return self._stored(
+            await self._request("PATCH", path, {"fieldManager": MANAGER}, body, "application/merge-patch+json")
+        )
 
     async def get(self, kind: str, namespace: str, name: str) -> JSON:
         """Read one object."""
-        return await self._request("GET", f"{self._path(kind, namespace)}/{name}", {})
+        return self._stored(await self._request("GET", f"{self._path(kind, namespace)}/{name}", {}))
 
     async def create(self, body: JSON, *, dry_run: bool = False) -> JSON:
         """Create one object; the stored object comes back. With `dry_run` nothing is stored.
@@ -175,7 +180,8 @@ class ApiClient:
             ApiError: refused; 409 AlreadyExists if there is one of that name.
         """
         parameters = {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
-        return await self._request("POST", self._path(body["kind"], body["metadata"]["namespace"]), parameters, body)
+        path = self._path(body["kind"], body["metadata"]["namespace"])
+        return self._stored(await self._request("POST", path, parameters, body), tried=dry_run)
 
     async def review(self, kind: str, spec: JSON) -> JSON:
         """Ask the API server's authentication or authorization; the review's status comes back, and nothing is stored.
@@ -263,6 +269,17 @@ class ApiClient:
             if not token:
                 return
             parameters = {**parameters, "continue": token}
+
+    def _stored(self, answer: JSON, *, tried: bool = False) -> JSON:
+        """An answer that must be an object of the API server's."""
+        meta = answer.get("metadata")
+        # A creation that was only tried has no version.
+        texts = OF_EVERY_OBJECT if tried else (*OF_EVERY_OBJECT, "resourceVersion")
+        if not isinstance(meta, dict) or not all(isinstance(meta.get(name), str) for name in texts):
+            raise ApiError(
+                502, "Unreadable", f"{self._server} answered with something that is not an object of its own"
+            )
+        return answer
 
     def _path(self, kind: str, namespace: str | None) -> str:
         path = PATHS[kind]

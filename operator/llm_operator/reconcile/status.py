@@ -91,6 +91,8 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
         now: the time as RFC 3339 in UTC; only conditions whose status changed carry it.
     """
     resource, decision = situation.resource, situation.decision
+    if resource.status is not None and _stands(situation, resource.status):
+        return resource.status
     progress = _progress(situation)
     known = _known_plan(situation)
     before = {condition.type: condition for condition in (resource.status.conditions if resource.status else ())}
@@ -287,6 +289,20 @@ def _available(progress: Progress) -> Finding:
     if progress.wanted == 0:
         return Finding("Available", "False", "Stopped", "replicas is 0")
     return Finding("Available", "False", "NoReadyReplica", "no replica answers")
+
+
+def _stands(situation: Situation, status: LLMDeploymentStatus) -> bool:
+    """Whether the status of an object that nothing runs of stays while a restarted operator gathers the facts for it.
+
+    What it says is why nothing runs, such as a plan that does not fit. To say less for a moment would be two writes
+    and a new warning for each such object whenever the operator restarts.
+    """
+    if situation.plan.verdict != "Pending" or not situation.decision.held or situation.decision.preparation is not None:
+        return False
+    ready = next((entry for entry in status.conditions if entry.type == "Ready"), None)
+    said = ready is not None and ready.status != "True" and ready.reason != "Planning"
+    current = status.observed_generation == situation.resource.metadata.generation
+    return said and current and situation.observed.deployment is None
 
 
 def _known_plan(situation: Situation) -> LLMDeploymentStatus | None:

@@ -42,6 +42,7 @@ async def echo(request: web.Request) -> web.Response:
         return web.json_response({"reason": "NotFound", "message": "no such thing"}, status=404)
     return web.json_response(
         {
+            "metadata": {"name": "demo", "namespace": "team", "uid": "1", "resourceVersion": "1"},
             "authorization": request.headers["Authorization"],
             "type": request.headers["Content-Type"],
             "query": dict(request.query),
@@ -149,3 +150,26 @@ def test_what_is_sent_as_yaml_says_the_same_as_json(text: str) -> None:
     sent = yaml_safe(to_json({"args": [text]}))
     assert json.loads(sent) == {"args": [text]}
     assert yaml.safe_load(sent) == {"args": [text]}
+
+
+@pytest.mark.parametrize("text", ["{}", '{"metadata": null}', '{"metadata": {"name": "demo", "uid": 7}}', "[]", "{"])
+async def test_an_answer_that_is_no_stored_object_is_a_refusal(text: str) -> None:
+    """It would be taken into the cache; an empty one ended each reconciliation with a KeyError."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    started = TestServer(app)
+    async with started, client_for(started) as client:
+        for work in (
+            client.get("Service", "team", "demo"),
+            client.create(SERVICE),
+            client.create(SERVICE, dry_run=True),
+            client.apply(SERVICE, force=True),
+            client.annotate("Job", "team", "demo", {}),
+            client.apply_status("team", "demo", "1", {}),
+        ):
+            with pytest.raises(ApiError, match="502 Unreadable"):
+                await work

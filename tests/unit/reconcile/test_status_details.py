@@ -173,6 +173,31 @@ def test_a_known_plan_stands_while_its_facts_are_gathered_again(generation: int,
         assert (status.plan, status.model) == (None, None)
 
 
+@pytest.mark.parametrize(("generation", "stands"), [(1, True), (2, False)])
+def test_a_restart_says_nothing_new_of_what_does_not_run(generation: int, stands: bool) -> None:
+    of = resource()
+    too_large = PlanOutcome("DoesNotFit", "DoesNotFit", "needs 2 GPUs", 1)
+    known = told(of, Observed(), plan=too_large, decision=decide(of, Observed(), too_large))
+    assert summary(known, "Stalled") == ("True", "DoesNotFit", "needs 2 GPUs")
+    again = of.model_copy(
+        update={"status": known, "metadata": of.metadata.model_copy(update={"generation": generation})}
+    )
+    pending = PlanOutcome("Pending", "GatheringFacts", "facts are on their way", 1)
+    status = told(again, Observed(), plan=pending, decision=decide(again, Observed(), pending))
+    assert (status == known) == stands
+    if not stands:
+        assert summary(status, "Ready") == ("Unknown", "Planning", "facts are on their way")
+
+
+def test_a_restart_does_not_say_ready_of_what_is_gone() -> None:
+    of = resource()
+    known = told(of, serving(of))
+    again = of.model_copy(update={"status": known})
+    pending = PlanOutcome("Pending", "GatheringFacts", "facts are on their way", 1)
+    status = told(again, Observed(), plan=pending, decision=decide(again, Observed(), pending))
+    assert summary(status, "Ready")[1] == "Planning"
+
+
 def test_a_plan_that_is_made_stands_for_itself() -> None:
     of = resource()
     fits = replace(plan(of), verdict="Fits", reason="Fits")
