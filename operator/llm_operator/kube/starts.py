@@ -23,6 +23,8 @@ LOOK_SECONDS = 5.0
 TELL_SECONDS = 10.0
 """An object's status tells progress at most this often: a write costs the API server more than the news is worth."""
 FORBIDDEN_SECONDS = 60.0
+MOST_PER_SECOND = 10.0
+"""Logs read, and statuses written for them: where many engines load at once, each is looked at less often."""
 LAST_LINES = 60
 LOG_BYTES = 64 << 10
 
@@ -73,7 +75,7 @@ class Starts:
     async def _read(self, key: Key, pod: Pod) -> None:
         due = 0.0
         while True:
-            wait = LOOK_SECONDS
+            wait = max(LOOK_SECONDS, len(self._readers) / MOST_PER_SECOND)
             before = self._known.get(key)
             try:
                 text = await self._client.read_log(key[0], pod.name, CONTAINER, LOG_BYTES, LAST_LINES)
@@ -100,7 +102,7 @@ class Starts:
             return due
         self._told[key] = (start, stuck)
         self._changed(key)
-        return now + TELL_SECONDS
+        return now + max(TELL_SECONDS, len(self._readers) / MOST_PER_SECOND)
 
 
 def _loads(pod: Pod) -> bool:

@@ -116,6 +116,25 @@ async def test_a_log_that_does_not_come_tells_nothing_and_is_asked_for_again() -
     reader.forget(KEY)
 
 
+async def test_where_many_engines_load_each_log_is_read_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = Logs()
+    waits: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await real(0.001 if seconds else 0)
+
+    monkeypatch.setattr("llm_operator.kube.starts.asyncio.sleep", sleep)
+    reader = made(logs, [], lambda: 1000.0)
+    for number in range(200):
+        reader.of(("team", f"demo-{number}"), OF, loading())
+    await real(0.05)
+    for number in range(200):
+        reader.forget(("team", f"demo-{number}"))
+    assert {seconds for seconds in waits if seconds} == {200 / starts.MOST_PER_SECOND}
+
+
 @pytest.mark.usefixtures("quick")
 async def test_what_initializes_or_ends_is_not_read() -> None:
     logs = Logs()
