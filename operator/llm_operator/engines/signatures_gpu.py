@@ -84,6 +84,12 @@ MEMORY: tuple[Signature, ...] = (
         "VLLM",
     ),
     sign(
+        r"CUDA-capable device\(s\) is/are busy or unavailable|cudaErrorDevicesUnavailable",
+        "GPUMemoryTaken",
+        "another process holds this GPU for itself",
+        "give the pod a GPU without other processes in gpu.resourceName; reset the GPU where none uses it",
+    ),
+    sign(
         r"Error in memory profiling|Initial free memory .{0,40}current free memory",
         "GPUMemoryTaken",
         "another process freed memory of this GPU while the engine measured it",
@@ -128,7 +134,7 @@ DEVICES: tuple[Signature, ...] = (
     sign(
         r"invalid device ordinal|local.rank \d+ is out of bounds|equal to the number of visible devices \(\d+\)"
         r"|The number of required GPUs exceeds the total number of available GPUs"
-        r"|Cannot provide a placement group|CUDA-capable device\(s\) is/are busy or unavailable with tensor",
+        r"|Cannot provide a placement group",
         "NotEnoughGPUs",
         "the container has fewer GPUs than the engine needs",
         _COUNT,
@@ -184,6 +190,7 @@ DEVICES: tuple[Signature, ...] = (
     sign(
         r"No CUDA GPUs are available|Torch not compiled with CUDA enabled|Found no NVIDIA driver|NVML_ERROR_LIBRARY_NOT_F"
         r"|Failed to infer device type|no CUDA-capable device is detected|CUDA is not available|cudaErrorNoDevice"
+        r"|CUDA driver initialization failed|Current node has no GPU available|<CUDA> check failed|NVML: Unknown Error"
         r"|NVMLError_LibraryNotFound|NVML Shared Library Not Found|Can't initialize NVML"
         r"|CUDA unknown error - this may be due to",
         "NoGPU",
@@ -202,14 +209,15 @@ DEVICES: tuple[Signature, ...] = (
         r"current PyTorch installation|cudaErrorNoKernelImageForDevice|unsupported (?:gpu|GPU) architecture"
         r"|nvcc fatal +: Unsupported gpu architecture|CUDA capability sm_\d+ is not compatible|invalid device function"
         r"|No compatible (?:GPU )?architecture|only supports? (?:Ampere|Hopper|Blackwell|sm_?\d+).{0,20}"
-        r"|_C is not available, likely was not compiled|supported arch was not in the list of target arches"
+        r"|No compiled \w+ for|no valid kernel for|_C is not available, likely was not compiled|supported arch was not in the list of target arches"
         r"|No valid attention backend found.*\bcompute capability not supported",
         "GPUNotSupported",
         "the image holds no code for this GPU's compute capability",
         "use an image built for this GPU in engine.image, or a newer engine.version",
     ),
     sign(
-        r"No valid attention backend found|Selected backend \S+ is not valid for|[Ii]nvalid attention backend",
+        r"No valid attention backend found|Selected backend \S+ is not valid for|[Ii]nvalid attention backend"
+        r"|(?:FlashInfer|FlashAttention|FlashMLA|XFormers|Triton)\w* (?:backend |attention ).{0,30}(?:not|n't) support",
         "AttentionNotSupported",
         "no attention kernel of this engine serves this model on this GPU as it is configured",
         "remove --attention-backend from engine.extraArgs and VLLM_ATTENTION_BACKEND from engine.env; else use a newer "
@@ -218,9 +226,10 @@ DEVICES: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"does not support bfloat16|Bfloat16 is only supported on GPUs|bfloat16 is not supported on (?:your|this)",
+        r"(?:bf16|bfloat16) is not supported (?:on|for quantization)|is not supported with bfloat16"
+        r"|does not support bfloat16|Bfloat16 is only supported on GPUs|bfloat16 is not supported on (?:your|this)",
         "BFloat16NotSupported",
-        "this GPU has no bfloat16",
+        "this GPU, or the format of these weights, has no bfloat16",
         "add --dtype=float16 to engine.extraArgs",
     ),
     sign(
@@ -253,7 +262,7 @@ DEVICES: tuple[Signature, ...] = (
     sign(
         r"(?i)Watchdog caught collective operation timeout|collective operation timeout|Timed out initializing process gr"
         r"|wait timeout after \d+ms, keys:|torch\.distributed\.DistStoreError: Timed out|RPC call to \S+ timed out"
-        r"|Engine iteration timed out",
+        r"|Engine iteration timed out|client socket has timed out after",
         "NCCLTimeout",
         "a rank did not answer the others in time, and the watchdog ended the engine",
         "set NCCL_P2P_DISABLE=1 in engine.env when it comes back, and look at the GPUs and their links",
@@ -281,7 +290,7 @@ DEVICES: tuple[Signature, ...] = (
         "LMDeploy",
     ),
     sign(
-        r"misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"
+        r"^RuntimeError: Error Internal$|misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"
         r"|CUBLAS_STATUS_(?!ALLOC)\w+|cublas\w* failed|CUDNN_STATUS_(?!ALLOC)\w+|cudaError[A-Z]\w+"
         r"|invalid configuration argument|too many resources requested for launch"
         r"|(?:CUDA|Cuda|HIP)(?: runtime)? error:? [a-z]|Triton Error \[CUDA\]:|Cutlass.{0,20}(?:Error|failed)",
@@ -298,6 +307,20 @@ DEVICES: tuple[Signature, ...] = (
         "SharedMemoryTooSmall",
         "/dev/shm is full",  # noqa: S108 - a message
         "raise sharedMemory; a new pod begins with an empty /dev/shm",
+    ),
+    sign(
+        r"cudaGetDeviceCount\(\)",
+        "NoGPU",
+        "CUDA cannot use the GPU that the container has",
+        "check the node's driver and runtimeClassName; restart the node where nvidia-smi fails there too",
+        rank=SYMPTOM,
+    ),
+    sign(
+        r"Gloo connect\w+ failed|transport/tcp/pair\.cc:\d+\]",
+        "NCCLFailed",
+        "the engine's processes cannot reach each other over the pod's network",
+        "set GLOO_SOCKET_IFNAME=eth0 and NCCL_SOCKET_IFNAME=eth0 in engine.env",
+        rank=SYMPTOM,
     ),
     sign(
         r"NCCL error|ncclSystemError|ncclUnhandledCudaError|ncclInternalError|ncclRemoteError|ncclInvalidUsage"

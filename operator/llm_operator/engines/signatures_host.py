@@ -28,7 +28,7 @@ IMAGE: tuple[Signature, ...] = (
     ),
     sign(
         r"Error building extension|'ninja'.{0,60}returned non-zero|Ninja build failed|ninja: build stopped|CompilationError"
-        r"|BackendCompilerFailed|InductorError|CppCompileError|LoweringException|nvcc fatal|<Triton> (?:check|test) failed"
+        r"|BackendCompilerFailed|torch\._dynamo\.exc\.|InductorError|CppCompileError|LoweringException|nvcc fatal|<Triton> (?:check|test) failed"
         r"|NVCC compilation failed|nvrtc: error|NVRTC_ERROR|nvcc error|error: command '\S*(?:gcc|nvcc)' failed"
         r"|JIT compilation failed|MLIR.{0,20}(?:failed|error)|Failed to compile the graph|PassManager::run failed"
         r"|'\S*(?:gcc|nvcc|cc|ptxas)'.{0,400}returned non-zero exit status|tvm\.error\.InternalError|TorchRuntimeError"
@@ -80,7 +80,7 @@ IMAGE: tuple[Signature, ...] = (
     ),
     sign(
         r"cannot import name '([^']+)' from '(?:transformers|tokenizers|huggingface_hub)"
-        r"|Converting from (?:SentencePiece and )?Tiktoken failed"
+        r"|<transformers> check failed|Converting from (?:SentencePiece and )?Tiktoken failed"
         r"|(?:Tokenizer|Processor|TokenizerFast|Config)\w*'? (?:object )?has no attribute|Tokenizer class (\S+) does not exist"
         r"|data did not match any variant of untagged enum|TokenizersBackend|all_special_tokens_extended"
         r"|(?:transformers|tokenizers|huggingface[-_]hub)\b\S*(?:>|<|=|!).{0,60}is required|rope_(?:scaling|parameters)"
@@ -92,7 +92,7 @@ IMAGE: tuple[Signature, ...] = (
         "use the engine project's own image of another engine.version",
     ),
     sign(
-        r"(?:ModuleNotFoundError|ImportError): No module named '([^']+)'"
+        r"(?:ModuleNotFoundError|ImportError|System error): No module named '([^']+)'|<PyTorch> check failed"
         r"|requires the following packages that were not found in your environment: (.+)"
         r"|^[\w.]*Error: .{1,60} requires (?:<(\w+)>|https://github\.com/(\S+)|(\w+) to be available)"
         r"|ImportError: (?:Please install|cannot import name)|PackageNotFoundError: (?:No package metadata .{0,20})?(\S+)"
@@ -124,7 +124,7 @@ CONTAINER: tuple[Signature, ...] = (
     sign(
         r"pthread_create(?: failed)?.{0,40}Resource temporarily|can't start new thread"
         r"|(?<!Again: )Resource temporarily unavailable|fork: retry|cannot fork|libgomp: Thread creation failed"
-        r"|[Uu]nable to start (?:new )?thread|uv_thread_create|Os \{ code: 11",
+        r"|OMP: Error #34|[Uu]nable to start (?:new )?thread|uv_thread_create|Os \{ code: 11",
         "ProcessLimit",
         "the container may not start more processes or threads",
         "set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 in engine.env, or raise the kubelet's podPidsLimit",

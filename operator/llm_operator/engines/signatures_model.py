@@ -40,7 +40,7 @@ MODEL: tuple[Signature, ...] = (
         "correct the revision in model",
     ),
     sign(
-        r"RepositoryNotFoundError|Repository Not Found|is not a valid model identifier listed on|404 Client Error"
+        r"RepositoryNotFoundError|Repository Not Found|is not a valid model identifier listed on|(?<!EntryNotFoundError: )404 Client Error"
         r"|does not exist on (?:the hub|huggingface)|The requested model.{0,40}(?:not exist|not found)",
         "ModelNotFound",
         "the hub has no such repository, or hides it from this token (it then answers 401 too)",
@@ -84,7 +84,7 @@ MODEL: tuple[Signature, ...] = (
         r"Could not find model architecture from config|does not appear to have a file named config\.json"
         r"|Invalid repository ID or local directory|config\.json' ?(?:is missing|not found|does not exist)"
         r"|No such file or directory: '?\S*config\.json|Can't load the configuration of|It looks like the config file at"
-        r"|should have a `?model_type`? key|Unrecognized model in|EntryNotFoundError.*config\.json",
+        r"|should have a `?model_type`? key|Unrecognized model in|EntryNotFoundError|No supported config format found",
         "ModelConfigMissing",
         "the model's directory holds no usable config.json",
         "correct model.persistentVolumeClaim.path, or the files on the claim",
@@ -138,8 +138,8 @@ MODEL: tuple[Signature, ...] = (
     sign(
         r"Can not found rewrite for architectures: (\[[^\]]*\])"
         r"|model type `([^`]+)` but Transformers does not recognize|Model architectures (\[[^\]]*\]) are not supported"
-        r"|KeyError: '(\w+For(?:CausalLM|ConditionalGeneration))'|(?:architecture|model) (\S+) is not supported (?:by|yet|for now)"
-        r"|turbomind does not support (\w+)\. |has no vLLM implementation|does not (?:recognize|support) this architecture|Unsupported model architecture:? (\S+)"
+        r"|KeyError: '(\w+For(?:CausalLM|ConditionalGeneration))'|(?:architecture|model|arch) '?([\w./\-]+)'? is not supported (?:by|yet|for now)"
+        r"|turbomind does not support (\S+)\. |has no vLLM implementation|does not (?:recognize|support) this architecture|Unsupported model architecture:? (\S+)"
         r"|unsupported model (?:arch|type)\S* (\S+)|Unrecognized configuration class|AttributeError: Model \S+ does not suppo",
         "UnsupportedArchitecture",
         "the engine does not know the model's architecture {0}",
@@ -155,7 +155,7 @@ MODEL: tuple[Signature, ...] = (
     ),
     sign(
         r"There is no module or parameter named|KeyError: '(?:model\.|lm_head|layers\.|language_model|visual|transformer)"
-        r"|size mismatch for \S+: copying|Attempted to load weight .{0,40}into parameter|[Ll]oaded weight.{0,60}shape|param_data\.shape"
+        r"|size mismatch for \S+: copying|\) exceeds dimension size \(|Attempted to load weight .{0,40}into parameter|[Ll]oaded weight.{0,60}shape|param_data\.shape"
         r"|weights? of the model .{0,40}not initialized|Following weights were not (?:initialized|loaded)",
         "WeightsMissing",
         "the weights do not go with config.json: names or sizes of tensors differ from what the engine expects",
@@ -218,7 +218,7 @@ ENDS: tuple[Signature, ...] = (
     ),
     sign(
         r"Engine core initialization failed|WorkerProc failed to start|WorkerProc initialization failed|Engine process fail"
-        r"|EngineCore failed to start|Frontend process failed during engine core initialization",
+        r"|EngineCore failed to start|The actor died unexpectedly|Frontend process failed during engine core initialization",
         "EngineProcessDied",
         "vLLM's engine process died while it started",
         _EARLIER,

@@ -173,7 +173,7 @@ GPUS: tuple[Reason, ...] = (
     Reason(
         "BFloat16NotSupported",
         "Engine",
-        "this GPU has no bfloat16",
+        "this GPU, or the format of the weights, has no bfloat16",
         "add --dtype=float16 to engine.extraArgs",
         fields=("spec.engine.extraArgs",),
         conditions=(
