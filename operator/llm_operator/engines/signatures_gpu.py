@@ -108,7 +108,7 @@ MEMORY: tuple[Signature, ...] = (
     sign(
         r"CUDA(?: runtime)? error:? out of memory|CUDA error: out of memory|CUDA out of memory|torch\.OutOfMemoryError"
         r"|cuda\.OutOfMemoryError|Cuda failure \d* ?'out of memory'|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation"
-        r"|cache out of memory|HIP out of memory|TM_CHECK.*out of memory|Triton Error \[CUDA\]: out of memory"
+        r"|cache out of memory|HIP out of memory|Check failed:.*(?:out of memory|cudaSuccess \(2 vs)|Triton Error \[CUDA\]: out of memory"
         r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED",
         *_OUT_OF_MEMORY,
         at=_BY_STAGE,
@@ -179,7 +179,7 @@ DEVICES: tuple[Signature, ...] = (
         "drain the node, reset or replace the GPU; kubelet's device plugin does not see this by itself",
     ),
     sign(
-        r"'MIG-[0-9a-f-]+'|\bMIG\b.{0,60}(?:not supported|unsupported)|NVML_ERROR_(?:NOT_SUPPORTED|INVALID_ARGUMENT)"
+        r"'MIG-[\w/-]+'|\bMIG\b.{0,60}(?:not supported|unsupported)|NVML_ERROR_(?:NOT_SUPPORTED|INVALID_ARGUMENT)"
         r"|NVMLError_(?:NotSupported|InvalidArgument|NoPermission)"
         r"|CUDA (?:runtime )?error:? operation not supported|cudaErrorNotSupported"
         r"|\bvGPU\b.{0,60}(?:not support|unsupported|licen)",
@@ -302,7 +302,7 @@ DEVICES: tuple[Signature, ...] = (
     sign(
         r"Error while creating shared memory segment|[Bb]us error|SIGBUS|/dev/shm.*No space left"
         r"|No space left on device.*/dev/shm|insufficient shared memory|unable to (?:open|allocate) shared memory"
-        r"|psm_\w+.*No space left|shared memory.{0,40}No space left|object store.{0,80}/dev/shm"
+        r"|psm_\w+.*No space left|No space left on device: '?/(?:psm|sem)[._]|shared memory.{0,40}No space left|object store.{0,80}/dev/shm"
         r"|unable to write to file </torch_|requested size of shared memory",
         "SharedMemoryTooSmall",
         "/dev/shm is full",  # noqa: S108 - a message

@@ -14,7 +14,7 @@ _AGREE = "make engine.image and engine.version agree, or correct engine.extraArg
 
 IMAGE: tuple[Signature, ...] = (
     sign(
-        r"Failed to find C compiler|No such file or directory: '?(?:\S*/)?(?:gcc|cc|g\+\+|c\+\+|nvcc|ninja|cicc|ptxas)\b"
+        r"Failed to find C compiler|No such file or directory: '?(?:\S*/)?(?:gcc|cc|g\+\+|c\+\+|nvcc|ninja|cicc|ptxas)(?![\w-])"
         r"|(?:Could not find|cannot find|Failed to find|not found:?) ['\"`]?(?:nvcc|gcc|g\+\+|cuobjdump|nvdisasm|ptxas)"
         r"|(?:nvcc|gcc|g\+\+|cc|ninja): (?:command )?not found|Ninja is required to load C\+\+ extensions"
         r"|CUDA_HOME environment variable is not set|Could not find (?:CUDA|nvcc).{0,40}(?:CUDA_HOME|PATH)"
@@ -42,7 +42,7 @@ IMAGE: tuple[Signature, ...] = (
         # The model's own directory is read only, and neither devices nor /proc hold a cache.
         r"(?:Permission denied|Read-only file system): '?(?!/(?:models|dev|proc|sys|etc|var/run|run)\b)(?:\.{0,2}/|\.\w)"
         r"|There was a problem when trying to write in your cache folder|mkdir: cannot create directory"
-        r"|is not a writable (?:dir|cache)|Failed to create .{0,40}cache.{0,60}(?:ermission|ead-only)"
+        r"|cannot cache function|is not a writable (?:dir|cache)|Failed to create .{0,40}cache.{0,60}(?:ermission|ead-only)"
         r"|could not create .{0,40}: (?:Permission denied|Read-only)",
         "CacheNotWritable",
         "the engine cannot write a directory of its caches",
@@ -144,6 +144,7 @@ CONTAINER: tuple[Signature, ...] = (
     sign(
         r"\[Errno 12\]|Cannot allocate memory|^MemoryError(?:$|: (?:Unable to allocate|bad allocation|std))"
         r"|std::bad_alloc|DefaultCPUAllocator: (?:can't|not enough)|\b[1-9]\d* Workers? .{0,40}killed due to memory pressure"
+        r"|exceeds the memory usage threshold|Ray killed this worker because"
         r"|oom-kill|Out of memory: Killed process|Memory cgroup out of memory|OOM[ -]?killer"
         r"|ray\.exceptions\.OutOfMemoryError|due to the node running low on memory|memory usage.{0,40}above the threshold"
         r"|cudaHostAlloc\S* failed|Failed to (?:allocate|pin) (?:host|CPU|pinned) memory|not enough memory: you tried to alloc"
