@@ -76,6 +76,7 @@ def test_an_object_becomes_ready_with_all_conditions_and_children(operator: Oper
         "Stalled",
         "Planned",
         "Available",
+        "Healthy",
         # This operator makes no NetworkPolicies, and the object has no key.
         "Exposed",
     }
