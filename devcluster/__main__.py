@@ -11,6 +11,7 @@ from pathlib import Path
 
 from devcluster import toolchain
 from devcluster.archive import ArchiveError
+from devcluster.cache import NoRoomError, need_room
 from devcluster.debian import NODE_PACKAGES, ensure_packages
 from devcluster.node import DEFAULT_NAME, Node, down, find
 from devcluster.session import GPU_IMAGES, IMAGES
@@ -66,14 +67,14 @@ def run(chosen: argparse.Namespace) -> int:
     elif chosen.command == "images":
         from devcluster import images  # noqa: PLC0415 - the other commands work without it
 
-        built = images.build(chosen.images or list(IMAGES))
-        _running(chosen.name).load([archive.path for archive in built.values()])
+        images.bring(chosen.images or list(IMAGES), _running(chosen.name))
     return 0
 
 
 def _prepare(names: Sequence[str]) -> None:
     from devcluster import images  # noqa: PLC0415 - the other commands work without it
 
+    need_room(images.missing_bytes(names) + toolchain.missing_bytes(), "building the cluster's programs and images")
     ensure_packages(NODE_PACKAGES)
     # Images wait for downloads, programs for the compiler: side by side they take little longer than the slower one.
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return demo.main(arguments[1:])
     try:
         return run(parser().parse_args(arguments))
-    except (ClusterError, ArchiveError, toolchain.BuildError, ValueError) as error:
+    except (ClusterError, ArchiveError, NoRoomError, toolchain.BuildError, ValueError) as error:
         print(f"devcluster: {error}", file=sys.stderr)
     except subprocess.CalledProcessError as error:
         print(f"devcluster: {error}\n{error.stderr or ''}", file=sys.stderr)

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,29 @@ def cache_dir() -> Path:
     folder = Path(given) if given else base / "llm-operator"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+class NoRoomError(Exception):
+    """The disk is too full for what comes next; the message says how much is needed, where, and what to do."""
+
+
+def need_room(needed: int, what: str) -> None:
+    """Check that the cache's disk has room, before anything is built.
+
+    Args:
+        needed: bytes.
+        what: what they are for.
+
+    Raises:
+        NoRoomError: fewer are free.
+    """
+    folder = cache_dir()
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise NoRoomError(
+            f"{what} needs {needed / 1e9:.1f} GB in {folder}, and its disk has {free / 1e9:.1f} GB free: free some, or "
+            "name a folder on another disk with LLM_OPERATOR_CACHE"
+        )
 
 
 def content_key(*parts: bytes | str) -> str:

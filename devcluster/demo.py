@@ -10,9 +10,9 @@ from pathlib import Path
 
 from devcluster import images, toolchain
 from devcluster.archive import ArchiveError
-from devcluster.cache import Steps
+from devcluster.cache import NoRoomError, Steps, need_room
 from devcluster.client import ApiError
-from devcluster.node import Node
+from devcluster.node import DEFAULT_NAME, Node
 from devcluster.session import IMAGES, CommandError, Session, existing
 from devcluster.state import ClusterError
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         session = _existing(chosen) if chosen.use_existing else _own(steps)
         _serve(session, steps)
-    except (CommandError, ApiError, ClusterError, ArchiveError, toolchain.BuildError) as error:
+    except (CommandError, ApiError, ClusterError, ArchiveError, NoRoomError, toolchain.BuildError) as error:
         print(f"\nThe demo stopped: {error}")
         return 1
     print(_farewell(session, time.monotonic() - start, own=not chosen.use_existing))
@@ -49,13 +49,13 @@ def _existing(chosen: argparse.Namespace) -> Session:
 
 
 def _own(steps: Steps) -> Session:
+    need_room(images.missing_bytes(DEMO_IMAGES, DEFAULT_NAME) + toolchain.missing_bytes(), "the demo")
     with steps.step("build the cluster's programs"):
         binaries = toolchain.ensure()
     with steps.step("start the node"):
         node = Node.up()
     with steps.step("build the images and bring them into the node"):
-        archives = images.build(DEMO_IMAGES)
-        node.load([archive.path for archive in archives.values()])
+        images.bring(DEMO_IMAGES, node)
     return Session(node.kubeconfig, binaries, volumes=node.volumes)
 
 

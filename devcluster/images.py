@@ -1,7 +1,8 @@
 """The project's images, built from its own Dockerfiles on a machine that no registry is near.
 
 The bases that the Dockerfiles name by default come from a registry. Here one made of Debian packages takes their place
-as a build argument; everything else is the same. Results are docker archives, named by what went into them.
+as a build argument; everything else is the same. Built images stay in buildah's store alone, tagged with what went into
+them: an archive exists only while a node reads it.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from devcluster import torch_wheel
 from devcluster.archive import add_image
-from devcluster.cache import ROOT, Steps, cache_dir, content_key, locked
+from devcluster.cache import ROOT, Steps, cache_dir, content_key, locked, need_room
 from devcluster.debian import ensure_packages
+from devcluster.node import Node, recorded
 from devcluster.session import GPU_IMAGES, IMAGES
 from devcluster.state import ClusterError
 
@@ -44,6 +48,8 @@ class Recipe:
     context: Path
     sources: tuple[str, ...]
     """Files and folders of the context that the image is made of."""
+    megabytes: int
+    """What it adds to its base on the disk, measured and rounded up."""
     torch: bool = False
     """Whether torch's wheel is given to the build."""
     settings_only: bool = False
@@ -51,77 +57,130 @@ class Recipe:
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "debian-base": Recipe(None, FOLDER / "debian-base", (".",)),
-    "operator": Recipe("debian-base", ROOT, ("images/operator", *OPERATOR_SOURCES)),
+    "debian-base": Recipe(None, FOLDER / "debian-base", (".",), 250),
+    "operator": Recipe("debian-base", ROOT, ("images/operator", *OPERATOR_SOURCES), 250),
     "model-tools": Recipe(
         "debian-base",
         ROOT,
         ("images/model-tools", "operator/llm_operator/__init__.py", "operator/llm_operator/modeltools"),
+        150,
     ),
-    "web": Recipe("debian-base", FOLDER / "web", (".",)),
-    "cpu-test-base": Recipe("debian-base", FOLDER / "cpu-test-base", (".",), torch=True),
-    "vllm-cpu-test": Recipe("cpu-test-base", FOLDER / "vllm-cpu-test", (".",)),
-    "lmdeploy-cpu-test": Recipe("cpu-test-base", FOLDER / "lmdeploy-cpu-test", (".",)),
+    "web": Recipe("debian-base", FOLDER / "web", (".",), 400),
+    "cpu-test-base": Recipe("debian-base", FOLDER / "cpu-test-base", (".",), 1700, torch=True),
+    "vllm-cpu-test": Recipe("cpu-test-base", FOLDER / "vllm-cpu-test", (".",), 1000),
+    "lmdeploy-cpu-test": Recipe("cpu-test-base", FOLDER / "lmdeploy-cpu-test", (".",), 500),
     "lmdeploy-convert-cpu-test": Recipe(
-        "lmdeploy-cpu-test", FOLDER / "lmdeploy-convert-cpu-test", (".",), settings_only=True
+        "lmdeploy-cpu-test", FOLDER / "lmdeploy-convert-cpu-test", (".",), 0, settings_only=True
     ),
-    "lmdeploy": Recipe("debian-base", FOLDER / "lmdeploy", (".",)),
-    "vllm": Recipe("debian-base", FOLDER / "vllm", (".",)),
+    "lmdeploy": Recipe("debian-base", FOLDER / "lmdeploy", (".",), 9000),
+    "vllm": Recipe("debian-base", FOLDER / "vllm", (".",), 10500),
 }
 
 
 @dataclass(frozen=True)
-class Archive:
-    """A built image."""
+class Built:
+    """An image in buildah's store."""
 
-    path: Path
-    """Uncompressed docker archive."""
+    name: str
+    """Key of RECIPES."""
     reference: str
-    """Full name of the image in it."""
+    """Its full name in a cluster."""
+    key: str
+    """Changes with anything that the image is made of."""
 
 
-def build(names: Sequence[str]) -> dict[str, Archive]:
-    """Build what is not built yet; the archive of each image asked for.
+def build(names: Sequence[str]) -> list[Built]:
+    """Build what is not built yet of some images.
 
     Raises:
         ClusterError: an unknown name, no root, or a build failed (with the end of its output).
+        NoRoomError: the disk is too full for what is missing.
     """
     unknown = [name for name in names if name not in REFERENCES]
     if unknown:
         raise ClusterError(f"no image is called {', '.join(unknown)}: choose from {', '.join(REFERENCES)}")
-    carriers = {name: _carrier(name) for name in names}
-    # Read once: sources that change while a build runs are the next build's.
-    keys = {part: key(part) for carrier in carriers.values() for part in (*_chain(carrier), *_riders(carrier))}
-    paths = {carrier: _archive_path(carrier, keys) for carrier in carriers.values()}
-    archives = {name: Archive(paths[carrier], REFERENCES[name]) for name, carrier in carriers.items()}
-    if all(path.exists() for path in paths.values()):
-        return archives
     if os.geteuid() != 0:
         raise ClusterError("building images needs root: buildah makes namespaces and mounts")
     ensure_packages(PACKAGES)
-    tags = {name: f"{STORE}/{name}:{value}" for name, value in keys.items()}
     with locked("images"):
-        missing = [carrier for carrier, path in paths.items() if not path.exists()]
-        order = list(dict.fromkeys(part for name in missing for part in _chain(name)))
-        order = [name for name in order if name in missing or not _stored(tags[name])]
-        steps = Steps("images", len(order))
-        for name in order:
-            with steps.step(f"build {name}"):
-                _build(name, tags)
-                if name in missing:
-                    _write_archive(name, tags, paths[name])
-        if order:
-            _remove_older(order, tags)
-    return archives
+        return _build_missing(names)
 
 
-def _remove_older(names: Sequence[str], tags: Mapping[str, str]) -> None:
+def bring(names: Sequence[str], node: Node) -> None:
+    """Build some images and bring those into a node that it lacks.
+
+    Raises:
+        ClusterError, NoRoomError: as `build`; or the node refused an archive.
+    """
+    build(names)
+    # Held to the end: another checkout's build removes what it replaces.
+    with locked("images"):
+        by_carrier: dict[str, list[Built]] = {}
+        for image in _build_missing(names):
+            by_carrier.setdefault(_carrier(image.name), []).append(image)
+        wanted = [images for images in by_carrier.values() if not node.holds(_keys(images))]
+        need_room(_loading_bytes([images[0].name for images in wanted]), "bringing images into the node")
+        for images in wanted:
+            with _archive(images) as path:
+                node.load([path], _keys(images))
+
+
+def missing_bytes(names: Sequence[str], node: str | None = None) -> int:
+    """Bytes that building some images, and bringing them into a node, would take on the disk: an estimate.
+
+    It needs neither root nor buildah, nor a node that runs.
+    """
+    parts = _parts(names)
+    if shutil.which("buildah") is not None:
+        parts = [part for part in parts if not _stored(f"{STORE}/{part}:{key(part)}")]
+    keys = {REFERENCES[name]: key(name) for name in names}
+    loading = _loading_bytes(names) if node is not None and not recorded(node, keys) else 0
+    return _bytes(parts) + loading
+
+
+def _build_missing(names: Sequence[str]) -> list[Built]:
+    # Read once: sources that change while a build runs are the next build's.
+    keys = {part: key(part) for part in _parts(names)}
+    tags = {name: f"{STORE}/{name}:{value}" for name, value in keys.items()}
+    missing = [name for name in tags if not _stored(tags[name])]
+    need_room(_bytes(missing), f"building {', '.join(missing)}")
+    steps = Steps("images", len(missing))
+    for name in missing:
+        with steps.step(f"build {name}"):
+            _build(name, tags)
+    if missing:
+        _remove_older(tags)
+    return [Built(name, REFERENCES[name], keys[name]) for name in names]
+
+
+def _keys(images: Sequence[Built]) -> dict[str, str]:
+    return {image.reference: image.key for image in images}
+
+
+def _parts(names: Iterable[str]) -> list[str]:
+    """Images and everything below them, once each, bases first."""
+    return list(dict.fromkeys(part for name in names for part in _chain(name)))
+
+
+def _loading_bytes(names: Sequence[str]) -> int:
+    """What a node unpacks, and the largest archive beside it."""
+    return _bytes(_parts(names)) + max((_bytes(_chain(name)) for name in names), default=0)
+
+
+def _bytes(names: Iterable[str]) -> int:
+    return sum(RECIPES[name].megabytes for name in names) * 1_000_000
+
+
+def _remove_older(tags: Mapping[str, str]) -> None:
+    """Remove what earlier versions of the images just built left in the store, and earlier versions of this file."""
     listed = _buildah("images", "--format", "{{.Name}}:{{.Tag}}").stdout.split()
-    built = {f"{STORE}/{part}" for name in names for part in (name, *_riders(name))}
-    older = [tag for tag in listed if tag.rpartition(":")[0] in built and tag not in tags.values()]
+    older = [tag for tag in listed if tag.rpartition(":")[0].rpartition("/")[2] in tags and tag not in tags.values()]
     if older:
         _buildah("rmi", *older, check=False)
     _buildah("rmi", "--prune", "--force", check=False)
+    shutil.rmtree(cache_dir() / "images" / "wheels", ignore_errors=True)
+    for archive in (cache_dir() / "images").glob("*-*.tar*"):
+        archive.unlink()
 
 
 def _carrier(name: str) -> str:
@@ -130,18 +189,8 @@ def _carrier(name: str) -> str:
     return recipe.base if recipe.settings_only and recipe.base is not None else name
 
 
-def _riders(carrier: str) -> list[str]:
-    """The images that lie in the archive of another one."""
-    return [name for name in RECIPES if name != carrier and _carrier(name) == carrier]
-
-
-def _archive_path(carrier: str, keys: Mapping[str, str]) -> Path:
-    parts = [keys[name] for name in (carrier, *_riders(carrier))]
-    return cache_dir() / "images" / f"{carrier}-{content_key(*parts) if len(parts) > 1 else parts[0]}.tar"
-
-
 def key(name: str) -> str:
-    """Changes with anything that the image is made of."""
+    """Changes with anything that the image is made of, and with nothing else: it is the same in every checkout."""
     recipe = RECIPES[name]
     parts: list[bytes | str] = [name, DEBIAN, *DEBIAN_PACKAGES] if recipe.base is None else [name, key(recipe.base)]
     for path in _files(recipe):
@@ -155,7 +204,11 @@ def _files(recipe: Recipe) -> Iterator[Path]:
     for source in recipe.sources:
         top = recipe.context / source
         found: Iterable[Path] = [top] if top.is_file() else sorted(top.rglob("*"))
-        yield from (path for path in found if path.is_file() and "__pycache__" not in path.parts)
+        yield from (
+            path
+            for path in found
+            if path.is_file() and not any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts)
+        )
 
 
 def _chain(name: str) -> list[str]:
@@ -177,9 +230,7 @@ def _build(name: str, tags: Mapping[str, str]) -> None:
         arguments += ["--build-arg", f"BASE={tags[recipe.base]}", *_from_host()]
     if recipe.torch:
         wheel = torch_wheel.find()
-        if wheel is None:
-            print("    no folder with torch's CPU build is named (LLM_OPERATOR_WHEELS): PyPI's build, gigabytes more")
-        else:
+        if wheel is not None:
             arguments += ["--volume", f"{wheel.parent}:/wheels:ro", "--build-arg", f"TORCH=/wheels/{wheel.name}"]
     # Only with this does an image without files of its own get no layer of its own.
     arguments.append(f"--layers={'true' if recipe.settings_only else 'false'}")
@@ -187,20 +238,22 @@ def _build(name: str, tags: Mapping[str, str]) -> None:
         "bud", "--isolation", "chroot", "--network", "host", "--pull-never", *arguments,
         "--file", str(FOLDER / name / "Dockerfile"), "--tag", tags[name], str(context),
     )  # fmt: skip
+    if recipe.base is None:
+        shutil.rmtree(context)
 
 
-def _write_archive(name: str, tags: Mapping[str, str], path: Path) -> None:
-    """The archive of a built image; images without files of their own are built here."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for older in path.parent.glob(f"{name}-{'[0-9a-f]' * 16}.tar*"):
-        older.unlink()
-    part = path.with_suffix(".tar.part")
-    _buildah("push", "--quiet", tags[name], f"docker-archive:{part}:{REFERENCES[name]}")
-    for rider in _riders(name):
-        _build(rider, tags)
-        config = json.loads(_buildah("inspect", "--type", "image", tags[rider]).stdout)["Docker"]
-        add_image(part, REFERENCES[rider], json.dumps(config).encode())
-    part.rename(path)
+@contextmanager
+def _archive(images: Sequence[Built]) -> Iterator[Path]:
+    """A docker archive of images that share their files; it is gone afterwards."""
+    tags = {image.name: f"{STORE}/{image.name}:{image.key}" for image in images}
+    with tempfile.TemporaryDirectory(dir=cache_dir() / "images") as folder:
+        path = Path(folder) / "image.tar"
+        first, *others = images
+        _buildah("push", "--quiet", tags[first.name], f"docker-archive:{path}:{first.reference}")
+        for other in others:
+            config = json.loads(_buildah("inspect", "--type", "image", tags[other.name]).stdout)["Docker"]
+            add_image(path, other.reference, json.dumps(config).encode())
+        yield path
 
 
 def _root_file_system() -> Path:

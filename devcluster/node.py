@@ -12,9 +12,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from devcluster import host, toolchain
 from devcluster.archive import images_in
@@ -24,7 +25,17 @@ from devcluster.debian import NODE_PACKAGES, ensure_packages
 from devcluster.node_config import CONTAINERD_SOCKET, api_names, files, programs
 from devcluster.pause import pause_archive
 from devcluster.pki import TOKEN, make_pki, write_kubeconfig
-from devcluster.state import ClusterError, NodeState, allocate, boot_id, check_name, lock, read, record_path
+from devcluster.state import (
+    ClusterError,
+    NodeState,
+    allocate,
+    boot_id,
+    check_name,
+    cluster_dir,
+    lock,
+    read,
+    record_path,
+)
 
 DEFAULT_NAME = "dev"
 READY_SECONDS = 120.0
@@ -88,27 +99,57 @@ class Node:
         """Remove the node; images and volumes stay in its folder."""
         down(self.state.name)
 
-    def load(self, archives: Sequence[Path]) -> None:
+    def holds(self, keys: Mapping[str, str]) -> bool:
+        """Whether the node has images, by reference, that were loaded under these keys."""
+        return recorded(self.state.name, keys) and self._images().keys() >= keys.keys()
+
+    def load(self, archives: Sequence[Path], keys: Mapping[str, str] | None = None) -> None:
         """Bring images into the node; those that are there already are passed over.
 
         Args:
             archives: uncompressed docker archives.
+            keys: what `holds` knows an image by afterwards, by its reference.
         """
-        record = self.state.path / "loaded.json"
-        loaded: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
-        present = set(self.inside("ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", "images", "ls", "-q").split())
+        record, present = _record(self.state.name), self._images()
         held = [(path, images_in(path)) for path in dict.fromkeys(archives)]
         wanted = [
             (path, images)
             for path, images in held
-            if any(image.name not in present or loaded.get(image.name) != image.config_digest for image in images)
+            if any(
+                image.name not in present or record.get(image.name, {}).get("digest") != image.config_digest
+                for image in images
+            )
         ]
         steps = Steps("load", len(wanted))
         for path, images in wanted:
             with steps.step(images[0].name):
-                self.inside("ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", "images", "import", str(path))
-            loaded |= {image.name: image.config_digest for image in images}
-            record.write_text(json.dumps(loaded))
+                # Layers are kept as snapshots only: a second copy of each would lie in the content store.
+                self._ctr("images", "import", "--local", "--discard-unpacked-layers", str(path))
+        for image in (image for _, images in held for image in images):
+            record[image.name] = {"digest": image.config_digest, "key": (keys or {}).get(image.name, "")}
+        _record_path(self.state.name).write_text(json.dumps(record))
+        if wanted:
+            self._remove_superseded()
+
+    def _images(self) -> dict[str, str]:
+        """Digests by name of what containerd has."""
+        lines = self._ctr("images", "ls").splitlines()[1:]
+        return {fields[0]: fields[2] for line in lines if len(fields := line.split()) > 2}
+
+    def _remove_superseded(self) -> None:
+        """Remove the images whose names have gone to later ones.
+
+        The kubelet's interface to containerd keeps a second name of each image, made of its digest. It would hold the
+        content and the snapshots of every earlier build for ever.
+        """
+        images = self._images()
+        current = {digest for name, digest in images.items() if not name.startswith("sha256:")}
+        old = [name for name, digest in images.items() if name.startswith("sha256:") and digest not in current]
+        if old:
+            self._ctr("images", "rm", "--sync", *old)
+
+    def _ctr(self, *arguments: str) -> str:
+        return self.inside("ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", *arguments)
 
     def inside(self, *command: str, seconds: float = 600) -> str:
         """Run a command in the node's namespaces; its output.
@@ -227,6 +268,23 @@ class Node:
             end = log.read_text(errors="replace").splitlines()[-lines:]
             texts.append(f"--- {log.name}\n" + "\n".join(line[:300] for line in end))
         return "\n".join(texts)
+
+
+def recorded(name: str, keys: Mapping[str, str]) -> bool:
+    """Whether images were loaded into a node, running or not, under these keys (see `Node.load`)."""
+    record = _record(name)
+    return all(record.get(reference, {}).get("key") == key for reference, key in keys.items())
+
+
+def _record(name: str) -> dict[str, dict[str, str]]:
+    path = _record_path(name)
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    # Earlier versions wrote a digest alone.
+    return {reference: entry for reference, entry in found.items() if isinstance(entry, dict)}
+
+
+def _record_path(name: str) -> Path:
+    return cluster_dir() / name / "loaded.json"
 
 
 def find(name: str, binaries: Path) -> Node | None:

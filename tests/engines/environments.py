@@ -4,9 +4,8 @@
     python -m tests.engines.environments --all      # every version of the flag tables
 
 LMDeploy's parsers need a few small packages: its worker stubs the rest. `lmdeploy lite` runs for real, in what the CPU
-test image holds. That and vLLM need torch: the CPU build from the folder that LLM_OPERATOR_WHEELS names (a wheel, or a
-`rebuild DIRECTORY` script that makes one), else PyPI's, which is larger. The chat page has its image's packages, and
-its browser is Debian's Chromium.
+test image holds. That and vLLM need torch for the CPU (devcluster/torch_wheel.py). The chat page has its image's
+packages, and its browser is Debian's Chromium.
 Sources of further versions lie beside the environments, without their compiled libraries, and go on PYTHONPATH.
 """
 
@@ -22,16 +21,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from devcluster.cache import Steps, cache_dir
+from devcluster import torch_wheel
+from devcluster.cache import Steps, cache_dir, need_room
 from devcluster.debian import ensure_packages, missing_packages
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 TABLES = REPOSITORY / "operator" / "llm_operator" / "engines" / "data"
-TORCH = "2.13.0"
+TORCH = torch_wheel.VERSION
 VLLM_INSTALLED = "0.33.0"
 TESTED = {
     "lmdeploy": ("0.9.2.post1", "0.10.2", "0.12.3", "0.14.0", "0.18.0"),
@@ -49,6 +50,8 @@ BROWSER = Path("/usr/bin/chromium")
 BROWSER_PACKAGES = ("chromium", "fonts-dejavu-core")
 INSTALL_TIMEOUT_SECONDS = 1800
 COMPLETE = ".complete"
+KEPT_SECONDS = 24 * 3600
+"""How long an environment of other requirements is kept after its last use."""
 
 
 def cache_root() -> Path:
@@ -84,6 +87,7 @@ def prepare() -> None:
     wanted.append(("lmdeploy lite: environment", lite_interpreter))
     wanted.append(("chat page: environment", web_interpreter))
     wanted.append(("chat page: browser", ensure_browser))
+    need_room(missing_bytes(), "the engines' environments")
     steps = Steps("engines", len(wanted))
     for name, make in wanted:
         with steps.step(name):
@@ -92,14 +96,23 @@ def prepare() -> None:
 
 def prepared() -> bool:
     """Whether nothing is missing, so that there is no progress to show."""
-    folders = [_lite_environment(), _web_environment(), *(_environment(engine) for engine in TESTED)]
-    folders += [
-        folder
-        for engine in TESTED
-        for version in tested_versions(engine)
-        if (folder := _sources(engine, version)) is not None
-    ]
-    return BROWSER.exists() and all((folder / COMPLETE).exists() for folder in folders)
+    return BROWSER.exists() and not missing_bytes()
+
+
+def missing_bytes() -> int:
+    """Bytes that what is missing would take on the disk."""
+    sizes = {
+        _environment("lmdeploy"): 150,
+        _environment("vllm"): 2700,
+        _lite_environment(): 2500,
+        _web_environment(): 450,
+    }
+    for engine in TESTED:
+        for version in tested_versions(engine):
+            folder = _sources(engine, version)
+            if folder is not None:
+                sizes[folder] = 100
+    return sum(size for folder, size in sizes.items() if not (folder / COMPLETE).exists()) * 1_000_000
 
 
 def interpreter(engine: str) -> Path:
@@ -109,7 +122,7 @@ def interpreter(engine: str) -> Path:
         if target is not None:
             python = _virtual_environment(target)
             if engine == "vllm":
-                _install(python, "--find-links", str(_wheels()), _torch_requirement())
+                _install(python, _torch())
             _install(python, "--no-deps", "-r", str(_requirements(engine)))
             if engine == "vllm":
                 _install(python, "--no-deps", f"vllm=={VLLM_INSTALLED}")
@@ -125,7 +138,7 @@ def lite_interpreter() -> Path:
             for requirements in LITE_REQUIREMENTS:
                 _install(python, "--no-deps", "-r", str(requirements))
             pins = [word for requirements in LITE_REQUIREMENTS for word in ("-c", str(requirements))]
-            _install(python, *pins, "--find-links", str(_wheels()), _torch_requirement())
+            _install(python, *pins, _torch())
     return folder / "bin" / "python"
 
 
@@ -198,6 +211,7 @@ def _made_once(folder: Path) -> Iterator[Path | None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     complete = folder / COMPLETE
     if complete.exists():
+        complete.touch()
         yield None
         return
     with open(folder.parent / f"{folder.name}.lock", "w") as lock:
@@ -209,6 +223,18 @@ def _made_once(folder: Path) -> Iterator[Path | None]:
         folder.mkdir(parents=True)
         yield folder
         complete.touch()
+        _remove_older(folder)
+
+
+def _remove_older(made: Path) -> None:
+    """Remove what earlier requirements made of the same environment, unless another checkout may still use it."""
+    kind, mark, _ = made.name.rpartition("-env-")
+    for folder in made.parent.glob(f"{kind}{mark}*") if mark else ():
+        stamp = folder / COMPLETE
+        if folder != made and stamp.exists() and time.time() - stamp.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(folder)
+            folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+    shutil.rmtree(cache_root() / "wheels", ignore_errors=True)
 
 
 def _virtual_environment(folder: Path) -> Path:
@@ -232,32 +258,10 @@ def _install(python: Path, *arguments: str, cached: bool = True) -> None:
         raise RuntimeError(f"{' '.join([*tool, *arguments])} failed:\n{done.stderr[-2000:]}")
 
 
-def _wheel_folder() -> Path | None:
-    named = os.environ.get("LLM_OPERATOR_WHEELS")
-    if named:
-        if not Path(named).is_dir():
-            raise RuntimeError(f"LLM_OPERATOR_WHEELS names {named}, which is no directory: correct it or unset it")
-        return Path(named)
-    beside = REPOSITORY.parent / "shared" / "wheels"
-    return beside if beside.is_dir() else None
-
-
-def _wheels() -> Path:
-    """A folder with torch's CPU wheel where one can be had; else an empty one, and PyPI's torch is taken."""
-    given = _wheel_folder()
-    made = cache_root() / "wheels"
-    made.mkdir(parents=True, exist_ok=True)
-    if given is not None and list(given.glob(f"torch-{TORCH}*.whl")):
-        return given
-    if given is not None and os.access(given / "rebuild", os.X_OK) and not list(made.glob(f"torch-{TORCH}*.whl")):
-        subprocess.run([given / "rebuild", made], check=True, timeout=INSTALL_TIMEOUT_SECONDS)
-    return made
-
-
-def _torch_requirement() -> str:
-    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    local = [wheel for wheel in _wheels().glob(f"torch-{TORCH}*.whl") if f"-{tag}-" in wheel.name]
-    return str(local[0]) if local else f"torch=={TORCH}"
+def _torch() -> str:
+    """What installs torch: the wheel for the CPU, or PyPI's where that is for the CPU."""
+    wheel = torch_wheel.find(f"cp{sys.version_info.major}{sys.version_info.minor}")
+    return str(wheel) if wheel else f"torch=={TORCH}"
 
 
 def main() -> None:
