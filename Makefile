@@ -21,7 +21,7 @@ PYTEST := $(PY) -m pytest $(ARGS)
 # Whole files side by side: fixtures start servers on ports of their own, once per process.
 PARALLEL := --numprocesses 2 --dist loadfile
 CRD := llm-operator.dev_llmdeployments.yaml
-SOURCES := operator devcluster tests $(wildcard images)
+SOURCES := operator devcluster devtools tests $(wildcard images)
 # In the order in which they fail fastest; `make test` runs them all and says how long each took.
 STAGES := prepare lint unit engines web cluster-tests
 
@@ -56,6 +56,7 @@ generate: venv ## Write the CRD, rules, dashboards and tables of reasons that ar
 	cp crds/$(CRD) helm/llm-operator/files/$(CRD)
 	$(PY) -m llm_operator.monitoring --write helm/llm-operator/files
 	$(PY) -m llm_operator.reasons docs/status.md
+	$(PY) -m devtools
 
 ##### Checks
 

@@ -96,12 +96,7 @@ def build(names: Sequence[str]) -> list[Built]:
         ClusterError: an unknown name, no root, or a build failed (with the end of its output).
         NoRoomError: the disk is too full for what is missing.
     """
-    unknown = [name for name in names if name not in REFERENCES]
-    if unknown:
-        raise ClusterError(f"no image is called {', '.join(unknown)}: choose from {', '.join(REFERENCES)}")
-    if os.geteuid() != 0:
-        raise ClusterError("building images needs root: buildah makes namespaces and mounts")
-    ensure_packages(PACKAGES)
+    _check(names)
     with locked("images"):
         return _build_missing(names)
 
@@ -112,7 +107,7 @@ def bring(names: Sequence[str], node: Node) -> None:
     Raises:
         ClusterError, NoRoomError: as `build`; or the node refused an archive.
     """
-    build(names)
+    _check(names)
     # Held to the end: another checkout's build removes what it replaces.
     with locked("images"):
         by_carrier: dict[str, list[Built]] = {}
@@ -136,6 +131,15 @@ def missing_bytes(names: Sequence[str], node: str | None = None) -> int:
     keys = {REFERENCES[name]: key(name) for name in names}
     loading = _loading_bytes(names) if node is not None and not recorded(node, keys) else 0
     return _bytes(parts) + loading
+
+
+def _check(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in REFERENCES]
+    if unknown:
+        raise ClusterError(f"no image is called {', '.join(unknown)}: choose from {', '.join(REFERENCES)}")
+    if os.geteuid() != 0:
+        raise ClusterError("building images needs root: buildah makes namespaces and mounts")
+    ensure_packages(PACKAGES)
 
 
 def _build_missing(names: Sequence[str]) -> list[Built]:

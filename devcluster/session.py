@@ -18,24 +18,25 @@ from kubernetes.config import load_kube_config
 from devcluster import toolchain
 from devcluster.cache import ROOT
 from devcluster.client import ApiError
+from llm_operator.image_names import reference
 
 CHART = ROOT / "helm" / "llm-operator"
 EXAMPLES = ROOT / "examples"
 OPERATOR_NAMESPACE = "llm-operator"
 RELEASE = "llm-operator"
 IMAGES = {
-    "operator": "docker.io/llm-operator/operator:dev",
-    "model-tools": "docker.io/llm-operator/model-tools:dev",
-    "web": "docker.io/llm-operator/web:dev",
-    "lmdeploy-cpu-test": "docker.io/llm-operator/lmdeploy-cpu-test:dev",
-    "lmdeploy-convert-cpu-test": "docker.io/llm-operator/lmdeploy-convert-cpu-test:dev",
-    "vllm-cpu-test": "docker.io/llm-operator/vllm-cpu-test:dev",
+    name: reference(name, "dev")
+    for name in (
+        "operator",
+        "model-tools",
+        "web",
+        "lmdeploy-cpu-test",
+        "lmdeploy-convert-cpu-test",
+        "vllm-cpu-test",
+    )
 }
 """What the tests need; the demo does without one of them."""
-GPU_IMAGES = {
-    "lmdeploy": "docker.io/llm-operator/lmdeploy:dev",
-    "vllm": "docker.io/llm-operator/vllm:dev",
-}
+GPU_IMAGES = {name: reference(name, "dev") for name in ("lmdeploy", "vllm")}
 """Built only by name, from PyPI: 8.9 and 10.4 GB."""
 
 REQUEST_SECONDS = 120.0
@@ -116,8 +117,8 @@ class Session:
     def example(self, name: str) -> list[dict[str, Any]]:
         """The documents of an example, with this cluster's images and volumes."""
         text = (EXAMPLES / f"{name}.yaml").read_text()
-        for image, reference in IMAGES.items():
-            text = text.replace(reference, self.images[image])
+        for image, built in IMAGES.items():
+            text = text.replace(built, self.images[image])
         documents = [document for document in yaml.safe_load_all(text) if document]
         for document in documents:
             if document["kind"] == "PersistentVolume" and self.volumes is not None:

@@ -18,6 +18,7 @@ from llm_operator import __version__
 from llm_operator.api.network import NetworkSpec
 from llm_operator.engines import newest_version
 from llm_operator.foreign import read_json
+from llm_operator.image_names import reference
 from llm_operator.kube.connection import NoClusterError
 from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.operator_process import OperatorProcess, Options
@@ -75,13 +76,13 @@ def _add_tools(line: argparse.ArgumentParser) -> None:
     group = line.add_argument_group("model tools")
     group.add_argument(
         "--model-tools-image",
-        default=f"docker.io/llm-operator/model-tools:{__version__}",
+        default=reference("model-tools", __version__),
         metavar="IMAGE",
         help="image that fetches and inspects models; empty: engines fetch for themselves, without a cache",
     )
     group.add_argument(
         "--quantize-image",
-        default=f"docker.io/llm-operator/lmdeploy:{newest_version('LMDeploy')}",
+        default=reference("lmdeploy", newest_version("LMDeploy")),
         metavar="IMAGE",
         help="image with `lmdeploy lite` and the datasets package (images/lmdeploy)",
     )
@@ -108,7 +109,7 @@ def _add_page(line: argparse.ArgumentParser) -> None:
     group = line.add_argument_group("chat page")
     group.add_argument(
         "--web-image",
-        default=f"docker.io/llm-operator/web:{__version__}",
+        default=reference("web", __version__),
         metavar="IMAGE",
         help="image of the chat page (images/web)",
     )

@@ -190,7 +190,7 @@ def test_a_missing_secret_an_image_and_a_claim_are_named(space: Space) -> None:
     example = space.session.example("tiny-lmdeploy")[0]["spec"]
     deploy(space, "tiny-lmdeploy", "no-secret", engine={**example["engine"], "apiKey": key})
     deploy(
-        space, "tiny-lmdeploy", "no-image", engine={**example["engine"], "image": "docker.io/llm-operator/nothing:none"}
+        space, "tiny-lmdeploy", "no-image", engine={**example["engine"], "image": "localhost/llm-operator/nothing:none"}
     )
     deploy(space, "tiny-lmdeploy", "no-claim", model={"persistentVolumeClaim": {"claimName": "no-such-claim"}})
     expected = {"no-secret": "SecretMissing", "no-image": "ImagePullFailed", "no-claim": "ClaimMissing"}

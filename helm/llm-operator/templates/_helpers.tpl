@@ -41,6 +41,25 @@ app.kubernetes.io/part-of: llm-operator
 {{- include "llm-operator.fullname" . -}}
 {{- end -}}
 
+{{/*
+An image of the project: a digest goes before a tag. Called with the root, the values of the image, and its name.
+A name that the project does not own is never a default: without a registry the chart says what to do.
+*/}}
+{{- define "llm-operator.image" -}}
+{{- $repository := .image.repository -}}
+{{- if not $repository -}}
+{{- if not .root.Values.imageRegistry -}}
+{{- fail "\nimageRegistry is not set: it says where the images of llm-operator are, such as registry.example.com/llm for registry.example.com/llm/operator.\nThis chart names no registry of its own. Build and push the images (docs/install.md, \"The images\"), then add --set imageRegistry=REGISTRY/PATH." -}}
+{{- end -}}
+{{- $repository = printf "%s/%s" .root.Values.imageRegistry .name -}}
+{{- end -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" $repository .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository (default .root.Chart.AppVersion .image.tag) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the operator does to LLMDeployments and their children; the same in every namespace it serves. */}}
 {{- define "llm-operator.workloadRules" -}}
 - apiGroups: [llm-operator.dev]

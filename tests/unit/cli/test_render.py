@@ -57,7 +57,7 @@ def test_every_stage_in_order(capsys: pytest.CaptureFixture[str], file: Path) ->
     arguments = objects[3]["spec"]["template"]["spec"]["containers"][0]["args"]
     assert "--kv-cache-memory-bytes" in " ".join(arguments)
     said = "\n".join(errors)
-    for part in ("Secret keys with the key qwen", "PriorityClass gold", COMMIT, "docker.io/llm-operator/web:"):
+    for part in ("Secret keys with the key qwen", "PriorityClass gold", COMMIT, "localhost/llm-operator/web:"):
         assert part in said
     assert "no plan" not in said
 

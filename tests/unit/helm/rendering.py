@@ -12,6 +12,8 @@ import yaml
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "helm" / "llm-operator"
 RELEASE, NAMESPACE = "llm", "llm-system"
+REGISTRY = "registry.example/llm"
+"""Without one the chart installs nothing."""
 
 JSON = dict[str, Any]
 
@@ -29,6 +31,7 @@ class Helm:
 
     def template_text(self, values: JSON) -> str:
         """The manifests for these values, as Helm prints them."""
+        values = {"imageRegistry": REGISTRY, **values}
         result = self.run(
             "template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--values", "-", stdin=yaml.safe_dump(values)
         )
@@ -41,6 +44,7 @@ class Helm:
 
     def refusal(self, values: JSON) -> str:
         """What Helm says to values that it must refuse."""
+        values = {"imageRegistry": REGISTRY, **values}
         result = self.run("template", RELEASE, str(CHART), "--values", "-", stdin=yaml.safe_dump(values))
         assert result.returncode != 0, f"accepted {values}"
         return result.stderr

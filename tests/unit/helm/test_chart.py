@@ -8,11 +8,24 @@ import re
 import pytest
 import yaml
 
+from llm_operator import image_names
 from llm_operator.__main__ import parser, tool_settings
 from llm_operator.api import LLMDeployment
 from llm_operator.api.crd import FILE_NAME, crd_yaml
 from llm_operator.manifests.tools import NetworkSettings, ToolSettings
-from tests.unit.helm.rendering import CHART, EVERYTHING, JSON, NAMESPACE, ROOT, VALUE_SETS, Helm, of_kind, only
+from llm_operator.engines import newest_version
+from tests.unit.helm.rendering import (
+    CHART,
+    EVERYTHING,
+    JSON,
+    NAMESPACE,
+    REGISTRY,
+    ROOT,
+    VALUE_SETS,
+    Helm,
+    of_kind,
+    only,
+)
 
 READ = ["get", "list", "watch"]
 WRITE = [*READ, "create", "patch", "delete"]
@@ -39,7 +52,7 @@ LEADER_RULES = [
 
 
 def test_lint_is_clean(helm: Helm) -> None:
-    result = helm.run("lint", "--strict", str(CHART))
+    result = helm.run("lint", "--strict", str(CHART), "--set", f"imageRegistry={REGISTRY}")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -199,7 +212,7 @@ def test_the_model_tools_are_those_of_the_values(helm: Helm) -> None:
         return tool_settings(parser().parse_args(container["args"]))
 
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
-    assert tools({}).image == f"docker.io/llm-operator/model-tools:{version}"
+    assert tools({}).image == f"{REGISTRY}/model-tools:{version}"
     assert not tools({"modelTools": {"enabled": False}}).enabled
     given = tools({"modelTools": {"quantizeImage": "a/b:1", "inspect": False, "cacheRetentionSeconds": 31536000}})
     assert (given.quantize_image, given.inspect, given.retention_seconds) == ("a/b:1", False, 31536000)
@@ -211,7 +224,7 @@ def test_the_chat_page_is_that_of_the_values(helm: Helm) -> None:
         return tool_settings(parser().parse_args(container["args"]))
 
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
-    assert settings({}).web_image == f"docker.io/llm-operator/web:{version}"
+    assert settings({}).web_image == f"{REGISTRY}/web:{version}"
     given = settings({"webUI": {"image": {"repository": "a.example/web", "tag": "7", "pullPolicy": "Always"}}})
     assert (given.web_image, given.web_pull_policy) == ("a.example/web:7", "Always")
 
@@ -229,7 +242,36 @@ def test_the_image_is_the_charts_version_unless_given(helm: Helm) -> None:
         only(helm.template(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
         for values in ({}, EVERYTHING)
     ]
-    assert images == [f"docker.io/llm-operator/operator:{chart['appVersion']}", "registry.example/llm/operator:1.2.3"]
+    assert images == [f"{REGISTRY}/operator:{chart['appVersion']}", "registry.example/llm/operator:1.2.3"]
+
+
+def test_the_registry_names_every_image_of_the_project(helm: Helm) -> None:
+    container = only(helm.template({}), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    settings = tool_settings(parser().parse_args(container["args"]))
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    named = {container["image"], settings.image, settings.web_image, settings.quantize_image}
+    tags = {"lmdeploy": newest_version("LMDeploy")}
+    assert named == {f"{REGISTRY}/{name}:{tags.get(name, version)}" for name in image_names.PUBLISHED}
+
+
+def test_a_digest_goes_before_a_tag(helm: Helm) -> None:
+    digest = "sha256:" + "0" * 64
+    image = {"tag": "1.2.3", "digest": digest}
+    values = {"image": image, "modelTools": {"image": image}, "webUI": {"image": image}}
+    container = only(helm.template(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    settings = tool_settings(parser().parse_args(container["args"]))
+    assert container["image"] == f"{REGISTRY}/operator@{digest}"
+    assert settings.image == f"{REGISTRY}/model-tools@{digest}"
+    assert settings.web_image == f"{REGISTRY}/web@{digest}"
+
+
+def test_no_default_is_an_image_in_a_registry_that_others_own() -> None:
+    """Whoever registers the name there could run code as the operator."""
+    settings = tool_settings(parser().parse_args(["--all-namespaces"]))
+    for image in (settings.image, settings.web_image, settings.quantize_image):
+        assert image.startswith("localhost/"), image
+    images = yaml.safe_load(yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]["artifacthub.io/images"])
+    assert {entry["image"].rpartition("/")[0] for entry in images} == {image_names.REGISTRY}
 
 
 def test_labels_of_a_user_cannot_replace_those_that_the_selector_needs(helm: Helm) -> None:
@@ -317,7 +359,13 @@ def test_the_operator_and_the_scrapers_reach_every_engine(helm: Helm) -> None:
         ({"replicas": "two"}, "'/replicas': got string, want integer"),
         ({"replica": 2}, "additional properties 'replica' not allowed"),
         ({"image": {"pullPolicy": "Sometimes"}}, "must be one of 'IfNotPresent', 'Always', 'Never'"),
-        ({"image": {"repository": ""}}, "'/image/repository': minLength: got 0, want 1"),
+        ({"image": {"repository": "a b"}}, "'/image/repository': 'a b' does not match pattern"),
+        ({"image": {"digest": "sha256:abc"}}, "'/image/digest': 'sha256:abc' does not match pattern"),
+        (
+            {"imageRegistry": "registry.example/llm/"},
+            "'/imageRegistry': 'registry.example/llm/' does not match pattern",
+        ),
+        ({"imageRegistry": ""}, "imageRegistry is not set: it says where the images of llm-operator are"),
         ({"image": {"tag": "a b"}}, "'/image/tag': 'a b' does not match pattern"),
         ({"operator": {"logLevel": "LOUD"}}, "must be one of 'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
         ({"operator": {"workers": 0}}, "'/operator/workers': minimum: got 0, want 1"),
@@ -355,7 +403,9 @@ def test_every_value_has_a_schema_and_every_schema_a_value() -> None:
 
 
 def test_the_example_of_the_notes_is_valid(helm: Helm) -> None:
-    text = helm.run("install", "llm", str(CHART), "--dry-run=client", "--namespace", NAMESPACE).stdout
+    text = helm.run(
+        "install", "llm", str(CHART), "--dry-run=client", "--namespace", NAMESPACE, "--set", f"imageRegistry={REGISTRY}"
+    ).stdout
     manifest = re.search(r"<<END\n(.*?)\n +END\n", text, re.DOTALL)
     assert manifest, text[-2000:]
     assert LLMDeployment.parse(yaml.safe_load(manifest[1])).metadata.name == "qwen"

@@ -16,6 +16,7 @@ from tests.unit.helm.schemas import LOCATION, write_schemas
 KINDS = {
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): "customresourcedefinition-apiextensions-v1",
     ("apps/v1", "Deployment"): "deployment-apps-v1",
+    ("v1", "Pod"): "pod-v1",
     ("batch/v1", "Job"): "job-batch-v1",
     ("coordination.k8s.io/v1", "Lease"): "lease-coordination-v1",
     ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicy-networking-v1",

@@ -16,7 +16,7 @@ from llm_operator.reconcile.observed import Child, ChildKey, Observed
 from llm_operator.reconcile.status import status_of
 from tests.unit.reconcile.build import NOW, applied, live, plan, pod, resource, serving, situation
 
-IMAGE = "docker.io/llm-operator/web:dev"
+IMAGE = "localhost/llm-operator/web:dev"
 TOOLS = ToolSettings(web_image=IMAGE)
 
 

@@ -1,0 +1,11 @@
+"""The real Helm."""
+
+import pytest
+
+from devcluster.toolchain import ensure
+from tests.unit.helm.rendering import Helm
+
+
+@pytest.fixture(scope="session")
+def helm() -> Helm:
+    return Helm(ensure(["helm"]) / "helm")
