@@ -41,10 +41,12 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	  echo "make venv: python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 2; }
 	@# The lock names every package; --no-deps keeps a resolver from having another opinion.
 	@if command -v uv >/dev/null; then \
-	  uv pip install --quiet --python $(PY) --no-deps -r requirements-dev.lock -e .; \
+	  uv pip install --quiet --python $(PY) --no-deps -r requirements-dev.lock && \
+	  uv pip install --quiet --python $(PY) --no-deps -e .; \
 	else \
 	  $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip; \
-	  $(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock -e .; \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock && \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .; \
 	fi
 	@touch $@
 
@@ -58,6 +60,10 @@ generate: venv ## Write the CRD, rules, dashboards and tables of reasons that ar
 	$(PY) -m llm_operator.reasons docs/status.md
 	$(PY) -m devtools
 
+.PHONY: lock
+lock: venv ## Write the hashes of every pinned package into the locks
+	$(PY) -m devtools.locks
+
 ##### Checks
 
 .PHONY: lint
@@ -69,6 +75,10 @@ lint: venv ## Style, types, layers, generated files, chart
 	$(PY) -m llm_operator.api.crd --check crds/
 	$(PY) -m llm_operator.monitoring --check helm/llm-operator/files
 	@cmp crds/$(CRD) helm/llm-operator/files/$(CRD) || { echo "the chart's CRD is stale: make generate" >&2; exit 1; }
+
+.PHONY: audit
+audit: venv ## Known vulnerabilities of every locked package; SKIPPED where no database can be reached
+	$(PY) -m devtools.audit
 
 # Builds and downloads come before the tests: a test's time limit is for the test.
 .PHONY: programs

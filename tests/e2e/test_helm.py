@@ -1,6 +1,7 @@
 """The chart on a real node: installed, upgraded and uninstalled under an engine that serves all the while."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,6 +77,11 @@ def test_the_operator_runs_restricted(serving: Session) -> None:
 def test_metrics_come_through_the_service(serving: Session) -> None:
     path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/services/{RELEASE}-metrics:metrics/proxy/metrics"
     assert "controller_runtime_reconcile_total" in serving.kubectl("get", "--raw", path)
+
+
+def test_helm_test_finds_the_leader(serving: Session) -> None:
+    said = serving.run("helm", "test", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--timeout", "120s")
+    assert re.search(r"Phase:\s+Succeeded", said), said
 
 
 def test_an_upgrade_replaces_the_operator_and_no_engine(serving: Session) -> None:

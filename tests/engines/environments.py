@@ -121,11 +121,9 @@ def interpreter(engine: str) -> Path:
     with _made_once(folder) as target:
         if target is not None:
             python = _virtual_environment(target)
-            if engine == "vllm":
-                _install(python, _torch())
             _install(python, "--no-deps", "-r", str(_requirements(engine)))
             if engine == "vllm":
-                _install(python, "--no-deps", f"vllm=={VLLM_INSTALLED}")
+                _install(python, "--no-deps", _torch(), f"vllm=={VLLM_INSTALLED}")
     return folder / "bin" / "python"
 
 
@@ -137,8 +135,7 @@ def lite_interpreter() -> Path:
             python = _virtual_environment(target)
             for requirements in LITE_REQUIREMENTS:
                 _install(python, "--no-deps", "-r", str(requirements))
-            pins = [word for requirements in LITE_REQUIREMENTS for word in ("-c", str(requirements))]
-            _install(python, *pins, _torch())
+            _install(python, "--no-deps", _torch())
     return folder / "bin" / "python"
 
 
