@@ -1,0 +1,73 @@
+"""The release workflow: what it writes into the chart, and that it builds, signs and pushes what the chart names."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devcluster.cache import ROOT
+from devcluster.toolchain import ensure
+from devtools.release_chart import with_images
+from llm_operator import image_names
+from llm_operator.__main__ import parser, tool_settings
+from tests.unit.helm.rendering import CHART, Helm, only
+
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+DIGESTS = {name: "sha256:" + str(index) * 64 for index, name in enumerate(image_names.PUBLISHED)}
+REGISTRY = "registry.example.com/llm"
+
+
+def test_the_chart_of_a_release_needs_no_values(tmp_path: Path) -> None:
+    chart, digests = tmp_path / "llm-operator", tmp_path / "digests"
+    shutil.copytree(CHART, chart)
+    digests.mkdir()
+    for name, digest in DIGESTS.items():
+        (digests / name).write_text(f"{digest}\n")
+    script = ROOT / "devtools" / "release_chart.py"
+    # As the workflow runs it: without this project's environment.
+    subprocess.run([sys.executable, "-I", script, chart, REGISTRY, digests], check=True)
+    rendered = Helm(ensure(["helm"]) / "helm").run("template", "llm", str(chart))
+    assert rendered.returncode == 0, rendered.stderr
+    objects = [document for document in yaml.safe_load_all(rendered.stdout) if document]
+    container = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    settings = tool_settings(parser().parse_args(container["args"]))
+    named = [container["image"], settings.image, settings.web_image, settings.quantize_image]
+    assert named == [f"{REGISTRY}/{name}@{DIGESTS[name]}" for name in image_names.PUBLISHED]
+
+
+@pytest.mark.parametrize(
+    ("values", "digests", "said"),
+    [
+        ("image: {}\n", DIGESTS, "0 empty values imageRegistry"),
+        ('imageRegistry: ""\nimage:\n  digest: ""\n', DIGESTS, "0 empty digests below modelTools"),
+        ((CHART / "values.yaml").read_text(), {**DIGESTS, "web": "latest"}, "web: 'latest' is not a digest"),
+    ],
+)
+def test_a_release_that_cannot_be_written_fails(values: str, digests: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        with_images(values, REGISTRY, digests)
+
+
+def test_the_workflow_builds_every_image_that_the_chart_names() -> None:
+    built = {entry["name"]: entry for entry in WORKFLOW["jobs"]["images"]["strategy"]["matrix"]["include"]}
+    assert set(built) == set(image_names.PUBLISHED)
+    for name, entry in built.items():
+        assert (ROOT / entry["file"]).is_file()
+        assert (ROOT / entry["context"]).is_dir()
+        architectures = {"linux/amd64"} if name == "lmdeploy" else {"linux/amd64", "linux/arm64"}
+        assert set(entry["platforms"].split(",")) == architectures
+    build = next(step["with"] for step in WORKFLOW["jobs"]["images"]["steps"] if "build-push" in step.get("uses", ""))
+    assert (build["sbom"], build["provenance"], build["push"]) == (True, "mode=max", True)
+
+
+def test_every_job_has_the_least_rights() -> None:
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+    for name, job in WORKFLOW["jobs"].items():
+        rights = job.get("permissions", {"contents": "read"})
+        assert rights.get("contents") == "read", name
+        assert set(rights) <= {"contents", "packages", "id-token"}, name
