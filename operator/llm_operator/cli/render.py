@@ -16,6 +16,7 @@ from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, read_shape
 from llm_operator.cli.manifests import read_manifests
 from llm_operator.engines import RefusedError
+from llm_operator.image_names import reference
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.planning import GpuFacts, PlanInputError, plan
 from llm_operator.reconcile.outcome import PlanOutcome
@@ -50,11 +51,9 @@ def add_to(commands: Any) -> None:
     line.add_argument("--config", metavar="PATH|REPOSITORY", help="config.json, its folder, or a repository of the hub")
     add_gpu(line)
     tools = line.add_argument_group("the operator's settings, as the chart's values set them")
-    tools.add_argument(
-        "--model-tools-image", default=f"docker.io/llm-operator/model-tools:{__version__}", metavar="IMAGE"
-    )
+    tools.add_argument("--model-tools-image", default=reference("model-tools", __version__), metavar="IMAGE")
     tools.add_argument("--quantize-image", default="", metavar="IMAGE", help="default: the operator's own")
-    tools.add_argument("--web-image", default=f"docker.io/llm-operator/web:{__version__}", metavar="IMAGE")
+    tools.add_argument("--web-image", default=reference("web", __version__), metavar="IMAGE")
     tools.add_argument(
         "--tools-env",
         action="append",

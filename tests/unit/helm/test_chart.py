@@ -12,8 +12,8 @@ from llm_operator import image_names
 from llm_operator.__main__ import parser, tool_settings
 from llm_operator.api import LLMDeployment
 from llm_operator.api.crd import FILE_NAME, crd_yaml
-from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 from llm_operator.engines import newest_version
+from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 from tests.unit.helm.rendering import (
     CHART,
     EVERYTHING,
