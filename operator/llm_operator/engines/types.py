@@ -17,8 +17,8 @@ class KVAllocation:
         ratio_percent: LMDeploy `--cache-max-entry-count` times 100, 1..99: share of the memory that is free after the
             weights are loaded.
         kv_cache_memory_bytes: vLLM `--kv-cache-memory-bytes`: bytes per GPU.
-        utilization_percent: vLLM `--gpu-memory-utilization` times 100, 1..99: share of the GPU's total memory. Not
-            together with kv_cache_memory_bytes, which overrides it (vLLM 0.33.0, vllm/v1/worker/gpu_worker.py).
+        utilization_percent: vLLM `--gpu-memory-utilization` times 100, 1..99: share of the GPU's total memory.
+            Beside kv_cache_memory_bytes it sizes nothing, but vLLM starts only where so much is free.
         max_sequences: vLLM `--max-num-seqs` on which the plan counts, where it is less than the engine's default for
             the card: buffers and graphs grow with it and would take the room beside the cache.
         max_batched_tokens: vLLM `--max-num-batched-tokens`, likewise.

@@ -211,7 +211,7 @@ def _options(request: RenderRequest, table: Capabilities, served_name: str) -> l
     size = request.kv.kv_cache_memory_bytes
     if size is None and spec.kv_cache.memory is not None:
         size = bytes_of(spec.kv_cache.memory)
-    share = request.kv.utilization_percent if size is None else None
+    share = request.kv.utilization_percent
     wanted: dict[str, str | int | None] = {
         "--host": "0.0.0.0",  # noqa: S104 - the pod's own network
         "--port": PORT,

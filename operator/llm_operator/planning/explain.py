@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from llm_operator.planning.cache import LMDEPLOY_BLOCK, VLLM_BLOCK, slab_bytes
 from llm_operator.planning.estimate import Estimate
 from llm_operator.planning.runtime import default_batch
-from llm_operator.planning.types import Backend, Engine, EngineSettings, Plan, Term
+from llm_operator.planning.types import VLLM_DEFAULT_UTILIZATION, Backend, Engine, EngineSettings, Plan, Term
 from llm_operator.planning.weights import weight_groups
 
+# What a rank of vLLM has taken when it checks the free memory: v1/worker/gpu_worker.py, init_device.
+AT_THE_FIRST_CHECK = ("context", "libraries", "NCCL")
 MODEL = "config.json, tensors of the architecture"
 
 
@@ -43,8 +47,22 @@ def _settings(found: Estimate) -> EngineSettings:
         vllm_max_batched_tokens=_lowered(found.batch.tokens, default_batch(found.request).tokens),
         lmdeploy_ratio_percent=None if vllm else found.percent or None,
         vllm_kv_cache_memory_bytes=(found.budget or None) if vllm and share is None else None,
-        vllm_gpu_memory_utilization=share,
+        vllm_gpu_memory_utilization=share if share is not None or not vllm else _passing_share(found),
     )
+
+
+def _passing_share(found: Estimate) -> float | None:
+    """Return a utilization that vLLM's first check passes; None where its default does.
+
+    With a cache in bytes the share sizes nothing, but vLLM still refuses to start where less is free than the share of
+    the total, and each rank has taken its context and NCCL's buffers by then (0.33.0, v1/worker/utils.py,
+    request_memory). On small cards these are more than the eight percent that the default leaves.
+    """
+    total = found.request.gpu.memory_bytes
+    free = total - sum(part.high for part in found.runtime.before if part.name in AT_THE_FIRST_CHECK)
+    if math.ceil(total * VLLM_DEFAULT_UTILIZATION) <= free:
+        return None
+    return max(100 * free // total - 2, 1) / 100
 
 
 def _lowered(planned: int, default: int) -> int | None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 GIB = 1 << 30
 DEFAULT_MEMORY_PERCENT = 80
+# vLLM 0.26.0 to 0.33.0, config/cache.py; 0.9 before.
+VLLM_DEFAULT_UTILIZATION = 0.92
 
 
 class PlanInputError(ValueError):
@@ -151,7 +153,8 @@ class EngineSettings:
     lmdeploy_ratio_percent: --cache-max-entry-count times 100. vllm_kv_cache_memory_bytes: --kv-cache-memory-bytes.
     context_length: --session-len or --max-model-len. vllm_max_sequences, vllm_max_batched_tokens: --max-num-seqs and
     --max-num-batched-tokens where the plan counts on less than vLLM's default for the card; None where the request's
-    own or the default is meant.
+    own or the default is meant. vllm_gpu_memory_utilization: the request's own, or beside a cache in bytes one that
+    vLLM's first check of free memory passes.
     """
 
     tensor: int

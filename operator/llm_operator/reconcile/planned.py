@@ -203,6 +203,7 @@ def outcome_of(
         kv=KVAllocation(
             ratio_percent=settings.lmdeploy_ratio_percent,
             kv_cache_memory_bytes=None if spec.kv_cache.memory else settings.vllm_kv_cache_memory_bytes,
+            utilization_percent=_percent(settings.vllm_gpu_memory_utilization),
             max_sequences=settings.vllm_max_sequences,
             max_batched_tokens=settings.vllm_max_batched_tokens,
         ),
@@ -210,6 +211,10 @@ def outcome_of(
         status=PlanStatus.model_validate(plan_document(plan), strict=False),
         model=model,
     )
+
+
+def _percent(share: float | None) -> int | None:
+    return None if share is None else round(100 * share)
 
 
 def _offers(result: PlanResult) -> list[str]:
