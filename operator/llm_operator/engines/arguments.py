@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llm_operator.engines.table import Capabilities, Option
@@ -46,12 +46,14 @@ class Rules:
         refused: option names that cannot work in a pod of the operator, each with the reason and what to do.
         catalogues: option names whose value must be in a catalogue of the version (see Capabilities.names).
         needs: option names that the engine takes only beside another one.
+        shapes: option names whose values have a form of the option's own: what each value must pass, and its name.
     """
 
     owned: Mapping[str, str]
     refused: Mapping[str, str]
     catalogues: Mapping[str, str]
     needs: Mapping[str, str]
+    shapes: Mapping[str, tuple[Callable[[str], bool], str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +177,11 @@ def _arity(item: Given) -> list[Refusal]:
 
 def _values(engine: str, table: Capabilities, rules: Rules, item: Given) -> list[Refusal]:
     refusals = []
+    passes, form = rules.shapes.get(item.option.names[0], (None, ""))
     for value in item.values if item.option.takes != "0" else ():
         problem = _value_problem(item.option, value)
+        if problem is None and passes is not None and not passes(value):
+            problem = f"is no {form}"
         if problem is not None:
             text = f"{item.name}: {value!r} {problem}"
             refusals.append(Refusal("InvalidArgument", FIELD, text))
@@ -192,6 +197,23 @@ def _values(engine: str, table: Capabilities, rules: Rules, item: Given) -> list
             )
             refusals.append(Refusal("InvalidArgument", FIELD, text))
     return refusals
+
+
+def is_adapter(value: str) -> bool:
+    """Whether vLLM reads the value as an adapter: NAME=PATH, or JSON with name and path.
+
+    vLLM 0.20.2 and 0.33.0, entrypoints/openai/cli_args.py, LoRAParserAction.
+    """
+    if not value:
+        return True
+    if "=" in value and "," not in value:
+        return value.count("=") == 1
+    try:
+        content = _json(value)
+    except ValueError:
+        return False
+    names = set(content) if isinstance(content, dict) else set()
+    return {"name", "path"} <= names <= {"name", "path", "base_model_name"}
 
 
 def _is_json(name: str, value: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import common, guard
-from llm_operator.engines.arguments import Rules, check_arguments
+from llm_operator.engines.arguments import Rules, check_arguments, is_adapter
 from llm_operator.engines.table import Capabilities, release
 from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderRequest
 from llm_operator.engines.vllm_batch import TOKENS, Batch, batched_tokens, check_batch
@@ -96,6 +96,7 @@ RULES = Rules(
     },
     # vllm/entrypoints/common/cli_args.py, validate_parsed_serve_args
     needs={"--enable-auto-tool-choice": "--tool-call-parser", "--enable-log-outputs": "--enable-log-requests"},
+    shapes={"--lora-modules": (is_adapter, "adapter: NAME=PATH, or a JSON object with name and path")},
 )
 
 OWNED_VARIABLES: Mapping[str, str] = {
