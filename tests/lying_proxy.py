@@ -47,6 +47,8 @@ class LyingProxy:
 
     plane: ControlPlane
     folder: Path
+    impersonate: str = ""
+    """User that the audit log names for what comes through here; an administrator in all else."""
     lies: list[Lie] = field(default_factory=list)
     watches: int = 0
     """Open now."""
@@ -120,6 +122,8 @@ class LyingProxy:
             if lie.answer is not None:
                 return lie.answer(request)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in ("host",)}
+        if self.impersonate:
+            headers |= {"Impersonate-User": self.impersonate, "Impersonate-Group": "system:masters"}
         body = await request.read()
         async with session.request(
             request.method, server + request.raw_path, headers=headers, data=body or None

@@ -1,4 +1,4 @@
-"""What a flood of scrapes does to the operator: how long /healthz takes, and how much its loop still turns.
+"""What a flood of scrapes, or of objects, does to the operator: how long /healthz and a change take.
 
     python -m tests.bench.flood [--objects 500] [--connections 100] [--seconds 10] [--output table.md]
 
@@ -108,6 +108,19 @@ def main() -> None:
             finally:
                 flooding.kill()
                 flooding.wait()
+        with OperatorUnderTest(plane.kubeconfig, "flooded", log=Path(folder) / "log") as operator:
+            start = time.monotonic()
+            while operator.get("/healthz")[0] != 200:
+                time.sleep(PROBE_SECONDS)
+            waits = []
+            while operator.get("/readyz")[0] != 200:
+                waits += probed(operator, 2 * PROBE_SECONDS)
+            print(f"ready after {time.monotonic() - start:.1f} s", file=sys.stderr)
+            seconds = change(space)
+            waits += probed(operator, chosen.seconds)
+            rows.append(
+                row(f"a start with {chosen.objects} objects, and the first change after it is ready", waits, seconds)
+            )
     head = "| | /healthz p50, ms | p99, ms | longest, ms | a change, s |\n|---|---|---|---|---|"
     text = "\n".join([head, *rows])
     print(text)

@@ -182,6 +182,7 @@ class ApiSession:
             while True:
                 if stream.failures:
                     await asyncio.sleep(_backoff(stream.failures))
+                answer = None
                 try:
                     async with asyncio.timeout(ATTEMPT_SECONDS):
                         authorization = self._connection.authorization()
@@ -192,6 +193,8 @@ class ApiSession:
                             return await self._watch(stream, answer)
                         return await self._value(stream, url, answer)
                 except (BadAnswerError, TooLongError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                    if answer is not None:
+                        answer.close()
                     if isinstance(error, aiohttp.ClientPayloadError) and error.args == (EXPIRED,):
                         raise
                     self._failed(stream, str(error) or f"no answer within {ATTEMPT_SECONDS:.0f} s")

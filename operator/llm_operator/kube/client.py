@@ -46,8 +46,8 @@ PAGE_BYTES = 64 << 20
 """Of one page of a list; a longer one is asked for in smaller pages."""
 OBJECT_BYTES = 8 << 20
 """Of one object; etcd takes 1.5 MiB."""
-LOG_CONNECTIONS = 4
-"""Of their own: a kubelet that does not answer must not hold up what is written elsewhere."""
+LOG_CONNECTIONS = 12
+"""Of their own: a kubelet that does not answer must not hold up writes. Each kind of reader takes a few at a time."""
 LOG_TIMEOUT_SECONDS = 5
 ERROR_BYTES = 1 << 20
 MESSAGE_CHARACTERS = 4096

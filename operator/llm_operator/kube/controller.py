@@ -22,6 +22,7 @@ from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.events import EVENT_MESSAGE_LIMIT, event_of
 from llm_operator.kube.last_logs import LastLogs
+from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.pod_owners import PodOwners
@@ -155,7 +156,7 @@ class Controller:
             seconds = self._queue.retry(key, wait)
             self._errors.inc()
             self._results["error"].inc()
-            expected = isinstance(error, (ApiError, *TRANSIENT))
+            expected = isinstance(error, (ApiError, LostLeadershipError, *TRANSIENT))
             log.warning("reconcile failed, again in %.2f s: %s", seconds, error, exc_info=not expected)
         else:
             self._queue.forget(key)

@@ -22,6 +22,7 @@ LOOK_SECONDS = 4.0
 TELL_SECONDS = 10.0
 """An object's status tells progress at most this often: a write costs the API server more than the news is worth."""
 FORBIDDEN_SECONDS = 300.0
+AT_ONCE = 4
 LAST_LINES = 20
 LOG_BYTES = 1 << 16
 
@@ -57,6 +58,7 @@ class ProgressReader:
     def __init__(self, client: ApiClient, changed: Callable[[Key], None]) -> None:
         self._client = client
         self._changed = changed
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._readers: dict[_Source, _Reader] = {}
         self._sources: dict[Key, _Source] = {}
 
@@ -99,7 +101,8 @@ class ProgressReader:
         while True:
             pause = LOOK_SECONDS
             try:
-                text = await self._client.read_log(*source, LOG_BYTES, LAST_LINES)
+                async with self._slots:
+                    text = await self._client.read_log(*source, LOG_BYTES, LAST_LINES)
             except ApiError as error:
                 text = ""
                 if error.status == 403:

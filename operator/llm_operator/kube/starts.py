@@ -25,6 +25,7 @@ TELL_SECONDS = 10.0
 FORBIDDEN_SECONDS = 60.0
 MOST_PER_SECOND = 10.0
 """Logs read, and statuses written for them: where many engines load at once, each is looked at less often."""
+AT_ONCE = 4
 LAST_LINES = 60
 LOG_BYTES = 64 << 10
 
@@ -39,6 +40,7 @@ class Starts:
         self._known: dict[Key, Start] = {}
         self._told: dict[Key, tuple[Start, bool]] = {}
         self._sizes: dict[Key, int | None] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._readers: dict[Key, tuple[tuple[str, str | None], asyncio.Task[None]]] = {}
 
     def of(self, key: Key, resource: LLMDeployment, observed: Observed) -> tuple[Start, bool] | None:
@@ -78,7 +80,8 @@ class Starts:
             wait = max(LOOK_SECONDS, len(self._readers) / MOST_PER_SECOND)
             before = self._known.get(key)
             try:
-                text = await self._client.read_log(key[0], pod.name, CONTAINER, LOG_BYTES, LAST_LINES)
+                async with self._slots:
+                    text = await self._client.read_log(key[0], pod.name, CONTAINER, LOG_BYTES, LAST_LINES)
             except ApiError as error:
                 if error.status == 403:
                     self._known[key] = not_seen(before, pod.name, self._now())

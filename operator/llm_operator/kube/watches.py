@@ -122,7 +122,7 @@ class Watches:
         try:
             await asyncio.wait([kopf_task, deaf, stopped], return_when=asyncio.FIRST_COMPLETED)
             if kopf_task.done():
-                error = kopf_task.exception()
+                error = None if kopf_task.cancelled() else kopf_task.exception()
                 return "kopf ended" if error is None else f"{type(error).__name__}: {error}"
             return f"nobody watches {deaf.result()}" if deaf.done() else "stopped"
         finally:

@@ -28,6 +28,9 @@ log = logging.getLogger("llm_operator.web")
 FRESH_SECONDS = 1.0
 """For so long the same text answers all scrapes."""
 SCRAPES_AT_ONCE = 4
+SCRAPES_PER_SECOND = 20
+REFUSAL_SECONDS = 0.5
+"""A refused scraper waits so long for the refusal: a hundred connections that ask for ever are then no load."""
 RENDER_SECONDS = 10.0
 STALLED_SECONDS = 60.0
 """An event loop that has not turned for so long hangs: the longest step of its work takes less than a second."""
@@ -68,6 +71,7 @@ class WebServer:
         self._text: tuple[float, bytes] = (0.0, b"")
         self._rendering: asyncio.Future[bytes] | None = None
         self._scrapes = 0
+        self._second = self._in_second = 0
         self.pulse = Pulse(time.monotonic(), unready="the process starts")
         """Set by the reconciler's loop."""
 
@@ -137,8 +141,9 @@ class WebServer:
         return _answer(self._stalled() or self.pulse.unhealthy or self.pulse.unready)
 
     async def _scrape(self, request: web.Request) -> web.Response:
-        if self._scrapes >= SCRAPES_AT_ONCE:
-            return web.Response(status=503, text="too many requests at a time", headers={"Retry-After": "1"})
+        if self._too_many():
+            await asyncio.sleep(REFUSAL_SECONDS)
+            return web.Response(status=503, text="too many requests", headers={"Retry-After": "1"})
         self._scrapes += 1
         try:
             status = 200 if self._review is None else await self._review(request.headers.get("Authorization"))
@@ -150,6 +155,13 @@ class WebServer:
         finally:
             self._scrapes -= 1
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    def _too_many(self) -> bool:
+        now = int(time.monotonic())
+        if now != self._second:
+            self._second, self._in_second = now, 0
+        self._in_second += 1
+        return self._scrapes >= SCRAPES_AT_ONCE or self._in_second > SCRAPES_PER_SECOND
 
     async def _rendered(self) -> bytes:
         made, text = self._text

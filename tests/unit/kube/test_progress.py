@@ -8,6 +8,7 @@ import json
 import pytest
 
 from llm_operator.kube import progress
+from llm_operator.kube.client import LOG_CONNECTIONS
 from llm_operator.kube.progress import ProgressReader
 
 LINE = json.dumps({"progress": {"stage": "Fetching", "bytes": 5, "totalBytes": 10}})
@@ -62,3 +63,28 @@ async def test_a_reader_goes_on_for_those_who_still_wait(monkeypatch: pytest.Mon
     assert logs.reads.count("fetch-0") == count
     reader.forget(("team", "b"))
     await asyncio.sleep(0)
+
+
+async def test_kubelets_that_do_not_answer_are_asked_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader of its own per pod is bounded: others must be able to read logs meanwhile."""
+    asking = most = 0
+
+    class Silent(Logs):
+        async def read_log(self, namespace: str, pod: str, container: str, *_: object) -> str:
+            nonlocal asking, most
+            asking += 1
+            most = max(most, asking)
+            try:
+                await asyncio.sleep(0.002)
+                raise TimeoutError
+            finally:
+                asking -= 1
+
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
+    reader = ProgressReader(Silent(), lambda _: None)  # type: ignore[arg-type]
+    for number in range(40):
+        reader.of(("team", f"llm-{number}"), "team", f"fetch-{number}", "tool")
+    await asyncio.sleep(0.05)
+    for number in range(40):
+        reader.forget(("team", f"llm-{number}"))
+    assert 0 < most <= progress.AT_ONCE < LOG_CONNECTIONS
