@@ -46,6 +46,7 @@ from llm_operator.reconcile.prepare import Looked, inspection, needed_claims
 from llm_operator.reconcile.status import Situation, status_of, transitions
 from llm_operator.telemetry import logs
 from llm_operator.telemetry.metrics import CONTROLLER, Metrics
+from llm_operator.telemetry.objects import Served
 
 JSON = dict[str, Any]
 log = logging.getLogger("llm_operator.controller")
@@ -126,6 +127,11 @@ class Controller:
         self._errors = metrics.reconcile_errors_total.labels(controller=CONTROLLER)
         self._time = metrics.reconcile_time.labels(controller=CONTROLLER)
         self._active = metrics.active_workers.labels(controller=CONTROLLER)
+
+    def served(self, key: Key) -> Served:
+        """What the metrics tell of an object that is in the cache."""
+        body = self._cache.objects[key]
+        return Served(body, self._owners.restarts(body["metadata"]["uid"], self._cache.observed(key)))
 
     async def work(self) -> None:
         """One worker; runs until it is cancelled."""

@@ -81,6 +81,7 @@ class OperatorProcess:
         self._queue = WorkQueue(CONTROLLER, self._metrics, time.monotonic)
         self._relist: Relist | None = None
         self._watches: Watches | None = None
+        self._controller: Controller | None = None
         self._leading = not options.leader_elect
         self._stop = asyncio.Event()
         self._list_soon = asyncio.Event()
@@ -141,6 +142,7 @@ class OperatorProcess:
             )
             planner = self._make_planner(client, self._queue, self._metrics, self._options)
             controller = Controller(client, self._cache, self._queue, planner, self._metrics, self._options.tools)
+            self._controller = controller
             self._metrics.max_concurrent.labels(controller=CONTROLLER).set(self._options.workers)
             running = [tasks.forever(controller.work, "worker", f"worker-{n}") for n in range(self._options.workers)]
             running.append(tasks.forever(functools.partial(self._relists, self._relist, session), "relist"))
@@ -238,5 +240,4 @@ class OperatorProcess:
         return f"the watch is interrupted: {', '.join(interrupted)}" if interrupted else None
 
     def _served(self) -> Iterable[Served]:
-        for key, body in self._cache.objects.items():
-            yield Served(body, sum(pod.restarts for pod in self._cache.observed(key).pods))
+        return [self._controller.served(key) for key in self._cache.objects] if self._controller is not None else []

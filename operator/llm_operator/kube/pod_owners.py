@@ -49,6 +49,18 @@ class PodOwners:
         chat = [pod for pod in observed.chat_pods if await self._is_own(namespace, uid, pod, observed)]
         return dataclasses.replace(observed, pods=tuple(engine), chat_pods=tuple(chat))
 
+    def restarts(self, uid: str, observed: Observed) -> int:
+        """Restarts of the engine's containers in pods that are known to be the object's own.
+
+        Args:
+            uid: the object's.
+            observed: with every pod that says that it is the object's.
+        """
+        child = observed.deployment
+        if child is None or child.owner_uid != uid:
+            return 0
+        return sum(pod.restarts for pod in observed.pods if self._deployments.get(pod.controller[2]) == child.uid)
+
     async def _is_own(self, namespace: str, uid: str, pod: Pod, observed: Observed) -> bool:
         child = observed.children.get(("Deployment", pod.role))
         kind, name, replica_set = pod.controller

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -82,6 +83,15 @@ async def test_a_replica_set_is_asked_for_once() -> None:
     for _ in range(5):
         assert len((await owners.own(NAMESPACE, UID, seen)).pods) == 1
     assert api.asked == 2
+
+
+async def test_the_metric_counts_restarts_of_own_pods_only() -> None:
+    owners = PodOwners(Api(replica_set("demo-1", "r1", "deployment")))  # type: ignore[arg-type]
+    seen = observed([owner("ReplicaSet", "demo-1", "r1")], [owner("ReplicaSet", "demo-1", "forged")], [])
+    seen = dataclasses.replace(seen, pods=tuple(dataclasses.replace(pod, restarts=7) for pod in seen.pods))
+    await owners.own(NAMESPACE, UID, seen)
+    assert owners.restarts(UID, seen) == 7
+    assert owners.restarts("another object", seen) == 0
 
 
 async def test_without_the_right_the_name_decides() -> None:
