@@ -42,7 +42,7 @@ log = logging.getLogger("llm_operator.watches")
 ATTEMPT_SECONDS = 30.0
 """For one answer; of a watch, until it begins."""
 BACKOFF_SECONDS = 0.2
-BACKOFF_LIMIT_SECONDS = 10.0
+BACKOFF_LIMIT_SECONDS = 3.0
 RETRY_AFTER_LIMIT_SECONDS = 60.0
 BRIEF_SECONDS = 5.0
 """A watch that ends sooner counts as a failure: kopf would open it again without a pause."""
