@@ -21,9 +21,13 @@ LABELS = 64
 """Most labels of one sample of an engine's metrics."""
 LINE = 8 << 10
 """Longest line of an engine's metrics that is read, in characters."""
+DEPTH = 150
+"""Levels of nesting that are kept of an answer with more than pydantic_core reads, which are 200."""
+TOO_DEEP = b'"nested too deeply"'
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
 
 
@@ -51,6 +55,43 @@ def read_json(text: str | bytes, limit: int = SMALL) -> Any:
     except ValueError as error:
         # The error of a str with a lone surrogate quotes the whole text.
         raise UnreadableError("not UTF-8" if isinstance(error, UnicodeError) else str(error)[:200]) from None
+
+
+def read_answer(text: bytes) -> tuple[Any, bytes]:
+    """The value of an answer of the API server, and its text; what is nested too deeply in it is cut out of both.
+
+    Fields whose schema preserves what it does not know take 10,000 levels of nesting: one such object must not make a
+    whole list unreadable. The answer's length is bounded where it is read.
+
+    Raises:
+        UnreadableError: not JSON.
+    """
+    try:
+        return from_json(text), text
+    except ValueError as error:
+        if "recursion limit" not in str(error):
+            raise UnreadableError(str(error)[:200]) from None
+    text = shallow(text)
+    try:
+        return from_json(text), text
+    except ValueError as error:
+        raise UnreadableError(str(error)[:200]) from None
+
+
+def shallow(text: bytes, depth: int = DEPTH) -> bytes:
+    """A JSON text with a word in the place of each list or object that is nested deeper than so many levels."""
+    kept, end, level = [], 0, 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in (b"{", b"["):
+            level += 1
+            if level == depth + 1:
+                kept.append(text[end : token.start()])
+        elif token[0] in (b"}", b"]"):
+            level -= 1
+            if level == depth:
+                kept.append(TOO_DEEP)
+                end = token.end()
+    return b"".join([*kept, text[end:]]) if level <= depth else b""
 
 
 def read_object(text: str | bytes | None, limit: int = SMALL) -> Mapping[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import aiohttp
-from pydantic_core import from_json
 
 from llm_operator.api import GROUP, KIND, PLURAL, VERSION
+from llm_operator.foreign import UnreadableError, read_answer
 from llm_operator.kube.reading import TooLongError, read_at_most
 
 JSON = dict[str, Any]
@@ -77,8 +77,8 @@ async def read_json_object(answer: aiohttp.ClientResponse) -> JSON:
     """
     text = await read_at_most(answer, PAGE_BYTES)
     try:
-        body = from_json(text)
-    except ValueError:
+        body, _ = read_answer(text)
+    except UnreadableError:
         body = None
     if answer.status >= 300:
         wait = answer.headers.get("Retry-After", "")
@@ -113,19 +113,19 @@ async def lines_of(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
         raise BadAnswerError("an event that was cut")
 
 
-def event_of_line(line: bytes) -> JSON:
-    """The event of a line.
+def event_of_line(line: bytes) -> tuple[JSON, bytes]:
+    """The event of a line, and its text, which kopf can process however deeply the line was nested.
 
     Raises:
         BadAnswerError: it is none.
     """
     try:
-        event = from_json(line)
-    except ValueError:
+        event, line = read_answer(line)
+    except UnreadableError:
         event = None
     if not isinstance(event, dict):
         raise BadAnswerError("a line that is not an event")
-    return event
+    return event, line
 
 
 def code_of(event: JSON) -> object:

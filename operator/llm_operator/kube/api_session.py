@@ -268,8 +268,8 @@ class ApiSession:
         problem: str | None = None  # as long as it is kopf that ends it
         try:
             async with aclosing(lines_of(content)) as lines:
-                async for line in lines:
-                    event = event_of_line(line)
+                async for text in lines:
+                    event, line = event_of_line(text)
                     if event.get("type") == "ERROR":
                         problem = EXPIRED if code_of(event) == 410 else f"ERROR event: {told(event.get('object'))}"
                         yield GONE

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from llm_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION
-from llm_operator.foreign import read_object
+from llm_operator.foreign import UnreadableError, read_answer, read_object
 from llm_operator.kube.connection import Connection
 from llm_operator.kube.reading import TooLongError, read_at_most
 from llm_operator.manifests.common import MANAGER
@@ -305,8 +305,8 @@ class ApiClient:
                 raise
             raise ApiError(502, "Unreadable", f"{path}: {error}") from error
         try:
-            answer = from_json(text)
-        except ValueError:
+            answer, _ = read_answer(text)
+        except UnreadableError:
             answer = None
         if not isinstance(answer, dict):
             # The page of a proxy, or an answer that was cut: as transient as a proxy's own 502.

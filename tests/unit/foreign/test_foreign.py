@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -10,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from llm_operator.foreign import LABELS, LINE, SMALL, UnreadableError, read_json, read_object, sample_labels
+from llm_operator.foreign import (
+    LABELS,
+    LINE,
+    SMALL,
+    UnreadableError,
+    read_answer,
+    read_json,
+    read_object,
+    sample_labels,
+    shallow,
+)
 from llm_operator.manifests.artifacts import (
     ANNOTATION_INCOMPLETE,
     ANNOTATION_RESULT,
@@ -176,3 +187,31 @@ def test_a_sample_with_too_many_labels_or_a_long_line_is_left_out() -> None:
 
 def test_a_line_that_was_cut_does_not_count() -> None:
     assert sample_labels('m{a="1"} 1', "m") == []
+
+
+@given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_what_is_not_nested_too_deeply_stays_as_it_is(value: object) -> None:
+    text = json.dumps(value).encode()
+    assert shallow(text, 100) == text
+    assert read_answer(text) == (value, text)
+
+
+@given(
+    st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)),
+    st.integers(min_value=1, max_value=4),
+)
+def test_what_is_cut_is_what_is_nested_deeper(value: object, depth: int) -> None:
+    def cut(inner: object, left: int) -> object:
+        if isinstance(inner, list):
+            return [cut(one, left - 1) for one in inner] if left else "nested too deeply"
+        if isinstance(inner, dict):
+            return {name: cut(one, left - 1) for name, one in inner.items()} if left else "nested too deeply"
+        return inner
+
+    assert json.loads(shallow(json.dumps(value).encode(), depth)) == cut(value, depth)
+
+
+def test_a_megabyte_of_brackets_costs_little() -> None:
+    for text in (b"[" * (1 << 20), b"[" * 500_000 + b"]" * 500_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000):
+        with contextlib.suppress(UnreadableError):
+            read_answer(text)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -148,6 +150,36 @@ async def test_kopf_gets_what_the_cache_does_not_hold() -> None:
         assert (await session.get(PODS))["items"] == [pod("new", "2")]
         unreadable = session.metrics.registry.get_sample_value("llm_operator_unreadable_objects_total", {"kind": "Pod"})
         assert unreadable == 3
+
+
+def deep(levels: int) -> JSON:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": [value]}
+    return {**pod("deep"), "spec": value}
+
+
+def written(value: object) -> str:
+    """json.dumps is recursive, too."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        return json.dumps(value)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@pytest.mark.parametrize("levels", [50, 99, 100, 150, 400, 5000])
+async def test_an_object_that_is_nested_deeply_hides_no_other(levels: int) -> None:
+    """Fields that preserve what they do not know take 10,000 levels: one object must not blind the operator."""
+    async with Session(text_answer(written(listed(pod("a"), deep(levels), pod("b"))))) as session:
+        names = [item["metadata"]["name"] for item in (await session.get(PODS))["items"]]
+        assert names == ["a", "deep", "b"]
+    lines = [written({"type": "ADDED", "object": one}) for one in (pod("a"), deep(levels), pod("b"))]
+    async with Session(events(*lines)) as session:
+        told = [event async for event in session.lines()]
+        assert [event["object"]["metadata"]["name"] for event in told] == names
+        copy.deepcopy(told)  # as kopf does
 
 
 async def test_a_watch_that_begins_anew_asks_for_a_relist() -> None:
