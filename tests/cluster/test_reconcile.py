@@ -391,6 +391,19 @@ def test_control_characters_that_the_crd_takes_end_in_a_status(
     assert {"name": "ODD", "value": f"a{character}b"} in environment
 
 
+def test_an_object_that_is_nested_deeply_costs_nobody_else_anything(operator: OperatorUnderTest, space: Space) -> None:
+    """The API server keeps thousands of levels; the reader takes 200, and a list with more was unreadable."""
+    value: object = "x"
+    for _ in range(150):
+        value = {"a": [value]}
+    space.create(llm("deep", podTemplate={"spec": {"affinity": value}}))
+    space.create(llm("plain"))
+    eventually(lambda: space.condition("deep", "Stalled")[:2] == ("True", "InvalidSpec"), 20)
+    eventually(lambda: space.get("Deployment", "plain"), 20)
+    with OperatorUnderTest(space.plane.kubeconfig, space.name) as second:
+        second.wait_ready()
+
+
 def test_pods_that_the_api_server_refuses_end_in_a_reason(operator: OperatorUnderTest, space: Space) -> None:
     quota: JSON = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"}}
     quota |= {"spec": {"hard": {"requests.nvidia.com/gpu": "0"}}}
