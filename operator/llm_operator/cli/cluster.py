@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -43,16 +44,22 @@ class RequestRefusedError(BadInputError):
         self.said = said
 
 
+class UnreachableError(BadInputError):
+    """The API server does not answer."""
+
+
 class Cluster:
     """One API server, with the rights of one user."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, seconds: tuple[float, float] = TIMEOUT_SECONDS) -> None:
+        """Seconds: to connect, and between two bytes of an answer."""
         self.access = access
+        self._seconds = seconds
         self.namespace = access.namespace
         """The one that the kubeconfig's context, or the pod, stands in."""
         options: dict[str, Any] = {
             "retries": False,
-            "timeout": urllib3.Timeout(connect=TIMEOUT_SECONDS[0], read=TIMEOUT_SECONDS[1]),
+            "timeout": urllib3.Timeout(connect=seconds[0], read=seconds[1]),
             "headers": dict(access.headers),
             "maxsize": MOST_CONNECTIONS,
         }
@@ -209,7 +216,7 @@ class Cluster:
                 headers={**self.access.headers, **(headers or {})},
                 preload_content=False,
                 redirect=False,
-                timeout=urllib3.Timeout(connect=TIMEOUT_SECONDS[0], read=read_seconds or TIMEOUT_SECONDS[1]),
+                timeout=urllib3.Timeout(connect=self._seconds[0], read=read_seconds or self._seconds[1]),
             )
         try:
             if answer.status >= 300:
@@ -238,10 +245,24 @@ class Cluster:
         try:
             yield
         except urllib3.exceptions.HTTPError as error:
-            reason = " ".join(str(error).split())
-            raise BadInputError(
-                [f"the API server {self.access.server} cannot be reached: {reason}; check --kubeconfig and --context"]
+            raise UnreachableError(
+                [
+                    f"the API server {self.access.server} cannot be reached: {_reason(error)}; "
+                    "check --kubeconfig and --context"
+                ]
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong on the way, without the names of the library's objects."""
+    refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+    if isinstance(error, urllib3.exceptions.ConnectTimeoutError) and not refused:
+        return "it does not accept connections in time"
+    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+        return "it does not answer in time"
+    text = " ".join(str(error).split())
+    found = re.search(r"\[Errno -?[0-9]+\] [^)\]]{1,200}|certificate verify failed[^)]{0,200}|\[SSL[^)]{1,200}", text)
+    return found[0].rstrip("')\"") if found else text[:300]
 
 
 def _environment_proxy(server: str) -> str | None:
@@ -286,14 +307,15 @@ def refusal_text(body: str) -> str:
     return ""
 
 
-def connect(kubeconfig: str | None, context: str | None) -> Cluster:
+def connect(kubeconfig: str | None, context: str | None, seconds: float | None = None) -> Cluster:
     """The cluster of a kubeconfig; inside a pod without one, the pod's own.
 
     Args:
         kubeconfig: path; None: $KUBECONFIG, else ~/.kube/config.
         context: context in it; None: its current one.
+        seconds: longest wait for an answer; None: the usual ones.
 
     Raises:
         BadInputError: there is no such file or context, or it cannot be used.
     """
-    return Cluster(load(kubeconfig, context))
+    return Cluster(load(kubeconfig, context), TIMEOUT_SECONDS if seconds is None else (seconds, seconds))

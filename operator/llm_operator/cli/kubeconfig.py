@@ -76,6 +76,23 @@ def load(kubeconfig: str | None, context: str | None) -> Access:
         raise BadInputError([f"the kubeconfig {chosen} cannot be used: {type(error).__name__}: {reason}"]) from error
 
 
+def contexts(kubeconfig: str | None) -> list[str]:
+    """Names of the contexts of a kubeconfig; none if it cannot be read.
+
+    Args:
+        kubeconfig: path; None: $KUBECONFIG, else ~/.kube/config.
+    """
+    named = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
+    names: list[str] = []
+    for path in [kubeconfig] if kubeconfig else [path for path in named.split(os.pathsep) if path]:
+        try:
+            entries = _document(Path(path).expanduser()).get("contexts") or ()
+            names += [str(entry["name"]) for entry in entries]
+        except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+            continue
+    return names
+
+
 def _from_files(paths: Sequence[Path], chosen: str, context: str | None) -> Access:
     found: dict[str, dict[str, _Placed]] = {"clusters": {}, "users": {}, "contexts": {}}
     current: str | None = None

@@ -53,13 +53,14 @@ class _Way(Protocol):
 class Serving:
     """An object's OpenAI API, with the rights of this user."""
 
-    def __init__(self, cluster: Cluster, body: JSON, *, forward: bool = False) -> None:
+    def __init__(self, cluster: Cluster, body: JSON, *, forward: bool = False, model: str | None = None) -> None:
         """Find the way to the engine, and its model.
 
         Args:
             cluster: with the user's rights.
             body: the LLMDeployment.
             forward: use a port-forward even if no API key is needed.
+            model: the served model's name; None: the engine says it.
 
         Raises:
             BadInputError: the object does not serve, its API key cannot be read, or the engine refuses it.
@@ -74,7 +75,7 @@ class Serving:
         self._way: _Way = (
             _Forwarded(cluster, self.namespace, self.name, key) if key or forward else _Proxied(cluster, body)
         )
-        self.model = self._served_model()
+        self.model = self._served_model() if model is None else model
 
     def _key(self, cluster: Cluster, reference: Mapping[str, str]) -> str | None:
         given = os.environ.get(KEY_VARIABLE)

@@ -51,6 +51,14 @@ _ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b|wh
 _SPEECHLESS = re.compile(r"^[\w.]*(?:Error|Exception)$")
 _DECORATION = re.compile(r"^[\W_]*$")
 
+# uvicorn's lines, and those of torch and glog.
+_BEGINS = re.compile(
+    r"^(?:\[(?:rank\d+\]:\[)?(?=[IWEF]\d{3,4} ))?(DEBUG|INFO|WARNING|ERROR|CRITICAL|[IWEF])(?:: |\d{3,4} )"
+)
+_LEVELS: dict[str, Literal["debug", "info", "warning", "error"]] = {
+    **{"D": "debug", "I": "info", "W": "warning", "E": "error", "C": "error", "F": "error"}
+}
+
 # The last marker in the log tells. Functions stand in tracebacks; the texts are those of vLLM 0.8 to 0.33 and LMDeploy
 # 0.9 to 0.18.
 _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
@@ -106,6 +114,16 @@ def read_log(text: str) -> Log:
     sourced = _with_source(bare, lines) if bare else ""
     last = sourced if bare and told[-1] == bare else told[-1]
     return Log(tuple(deciding), last, sourced, _stage("\n".join(lines)))
+
+
+def level_of(line: str) -> Literal["debug", "info", "warning", "error"] | None:
+    """The level of a line of an engine's log; None: it has none of its own, as the lines of a traceback."""
+    bare = _PROCESS.sub("", _CONTROL.sub("", line[:MOST_OF_A_LINE]))
+    for prefix in (_RAY, _VLLM, _LMDEPLOY, _TURBOMIND, _BEGINS):
+        found = prefix.match(bare)
+        if found:
+            return _LEVELS[found[1][0]]
+    return "error" if bare.startswith("Traceback ") or _ERROR.match(bare) else None
 
 
 def _with_source(last: str, lines: list[str]) -> str:

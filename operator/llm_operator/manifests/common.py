@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -32,6 +32,13 @@ PAGE_PORT = 8080
 
 JSON = dict[str, Any]
 
+KEPT_OUT: tuple[tuple[str, ...], ...] = (
+    *(("replicas",), ("planPolicy",), ("webUI",), ("tools",), ("network",)),
+    # How a claim was made and how a Job ran does not reach a pod either.
+    *(("cache", field) for field in ("size", "storageClassName", "accessMode", "retentionPolicy")),
+    *(("weightQuantization", field) for field in ("quality", "resources", "image")),
+)
+"""Fields of the spec, by their path, that do not reach the engine's pods: a change of them replaces no pod."""
 SPECS_REMEMBERED = 64
 _COMPACT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -77,6 +84,15 @@ def compact_json(value: object) -> str:
     return _COMPACT.encode(value)
 
 
+def reaches_pods(path: Sequence[str]) -> bool:
+    """Whether a change of a field of the spec replaces the engine's pods.
+
+    Args:
+        path: names below spec, such as ("kvCache", "quantization").
+    """
+    return not any(tuple(path[: len(kept)]) == kept for kept in KEPT_OUT)
+
+
 def _once_per_spec(compute: Callable[[LLMDeployment], str]) -> Callable[[LLMDeployment], str]:
     """Remember what follows from a spec alone: it is asked for many times in one reconciliation.
 
@@ -105,13 +121,9 @@ def inputs_hash(resource: LLMDeployment) -> str:
     operator with a new field, nor a better plan may restart a running engine.
     """
     said = resource.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    for field in ("replicas", "planPolicy", "webUI", "tools", "network"):
-        said.pop(field, None)
-    # How a claim was made and how a Job ran does not reach a pod either.
-    for holder, fields in (
-        ("cache", ("size", "storageClassName", "accessMode", "retentionPolicy")),
-        ("weightQuantization", ("quality", "resources", "image")),
-    ):
-        for field in fields:
-            said.get(holder, {}).pop(field, None)
+    for *holders, field in KEPT_OUT:
+        holder = said
+        for name in holders:
+            holder = holder.get(name, {})
+        holder.pop(field, None)
     return hashlib.sha256(compact_json(said).encode()).hexdigest()[:10]

@@ -48,6 +48,9 @@ class FakeHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
+        if self.engine.away:
+            self._send(503, {"kind": "Status", "code": 503, "message": "etcd is away"})
+            return
         if path.endswith("/portforward"):
             self._forward()
             return
@@ -56,13 +59,18 @@ class FakeHandler(BaseHTTPRequestHandler):
             if self.engine.key is not None and self.headers.get("Authorization") != f"Bearer {self.engine.key}":
                 self._send(401, {"error": "Unauthorized"})
                 return
+        if path in self.engine.texts:
+            self._text(200, self.engine.texts[path], "text/plain")
+            return
         body = self._answer(path)
         self._send(body.get("code", 200), body)
 
     def _send(self, status: int, body: JSON) -> None:
-        text = json.dumps(body)
+        self._text(status, json.dumps(body), "application/json")
+
+    def _text(self, status: int, text: str, kind: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
@@ -184,8 +192,12 @@ class FakeCluster:
     closed: threading.Event = field(default_factory=threading.Event)
     answers: dict[str, JSON] = field(default_factory=dict)
     """Further answers of the API server, by path."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Answers that are no JSON, by path."""
     key: str | None = None
     """The API key that the engine wants, on its own port; the proxy drops it."""
+    away: bool = False
+    """The API server answers 503."""
     keys: list[str | None] = field(default_factory=list)
     """The Authorization headers that reached the engine."""
     usage: JSON | None = None
@@ -241,8 +253,14 @@ class Terminal:
             # As a terminal starts a program: a test run under nohup, or in the background, has them ignored.
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.execve(COMMAND, [str(COMMAND), *arguments], {**space.environment, **variables})
+            os.execve(
+                COMMAND,
+                [str(COMMAND), *arguments],
+                {name: value for name, value in {**space.environment, **variables}.items() if value},
+            )
         self.seen = ""
+        self.before = ""
+        """What came before the text that was waited for last."""
 
     def until(self, text: str) -> None:
         end = time.monotonic() + 60
@@ -253,7 +271,14 @@ class Terminal:
                     self.seen += os.read(self.descriptor, 4096).decode()
                 except OSError as error:
                     raise AssertionError(f"{text!r} never came: {self.seen}") from error
-        self.seen = self.seen.split(text, 1)[1]
+        self.before, self.seen = self.seen.split(text, 1)
+
+    def rest(self) -> str:
+        """Everything until the command ends."""
+        with contextlib.suppress(OSError):
+            while part := os.read(self.descriptor, 4096):
+                self.seen += part.decode()
+        return self.seen
 
     def say(self, text: str) -> None:
         os.write(self.descriptor, text.encode())

@@ -1,0 +1,115 @@
+"""What the cluster knows around an object: its operator, GPUs, and events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from llm_operator.cli.cluster import KIND, Cluster
+from llm_operator.cli.pods import gpus_of, seconds_since, whole
+
+JSON = dict[str, Any]
+
+GPU = "nvidia.com/gpu"
+SHOWN_EVENTS = 5
+
+
+def leader(cluster: Cluster) -> JSON:
+    """The operator that holds the Lease, and how old its last renewal is.
+
+    Raises:
+        BadInputError: this user may not list Leases.
+    """
+    found: list[JSON] = []
+    for lease in cluster.list("apis/coordination.k8s.io/v1", "leases", None):
+        spec = lease.get("spec") or {}
+        if "llm-operator" not in lease["metadata"]["name"] or not spec.get("holderIdentity"):
+            continue
+        age = seconds_since(spec.get("renewTime"), datetime.now(UTC))
+        if age is not None:
+            alive = age <= 2 * float(spec.get("leaseDurationSeconds") or 15)
+            found.append({"holder": spec["holderIdentity"], "secondsSinceRenewal": round(age), "running": alive})
+    none = {"holder": None, "secondsSinceRenewal": None, "running": False}
+    return min(found, key=lambda entry: entry["secondsSinceRenewal"], default=none)
+
+
+def gpus(cluster: Cluster, resource: str = GPU) -> JSON:
+    """GPUs that nodes offer, that pods of every namespace hold, and that all LLMDeployments want.
+
+    Raises:
+        BadInputError: this user may not list nodes, pods or objects of every namespace.
+    """
+    nodes = cluster.list("api/v1", "nodes", None)
+    usable = [node for node in nodes if not (node.get("spec") or {}).get("unschedulable")]
+    held: dict[str, int] = {}
+    waiting = 0
+    for pod in cluster.list("api/v1", "pods", None):
+        if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            continue
+        node = (pod.get("spec") or {}).get("nodeName")
+        if node:
+            held[node] = held.get(node, 0) + gpus_of(pod, resource)
+        else:
+            waiting += gpus_of(pod, resource)
+    offered = {node["metadata"]["name"]: _offered(node, resource) for node in nodes}
+    free = {
+        node["metadata"]["name"]: max(0, offered[node["metadata"]["name"]] - held.get(node["metadata"]["name"], 0))
+        for node in usable
+    }
+    return {
+        "resource": resource,
+        "offered": sum(offered.values()),
+        "held": sum(held.values()),
+        "free": sum(free.values()),
+        "mostFreeOnOneNode": max(free.values(), default=0),
+        "waitedFor": waiting,
+        "wanted": sum(wanted(body, resource) for body in cluster.objects(None)),
+    }
+
+
+def _offered(node: Mapping[str, Any], resource: str) -> int:
+    return whole(((node.get("status") or {}).get("allocatable") or {}).get(resource, 0))
+
+
+def resource_of(body: Mapping[str, Any]) -> str:
+    """The GPU resource that an object's pods request."""
+    return str((body["spec"].get("gpu") or {}).get("resourceName") or GPU)
+
+
+def wanted(body: Mapping[str, Any], resource: str) -> int:
+    """GPUs of all replicas that an object asks for."""
+    if resource_of(body) != resource:
+        return 0
+    plan = (body.get("status") or {}).get("plan") or {}
+    tensor = plan.get("gpusPerReplica") or (body["spec"].get("parallelism") or {}).get("tensor") or 1
+    replicas = body["spec"].get("replicas", 1)
+    return replicas * tensor if isinstance(replicas, int) and isinstance(tensor, int) else 0
+
+
+def warnings(cluster: Cluster, namespace: str, name: str, pods: Iterable[str]) -> list[JSON]:
+    """The newest Warning events of an object and its pods, newest first; events are kept for an hour by default.
+
+    Raises:
+        BadInputError: this user may not list events.
+    """
+    about = {(KIND, name), ("Deployment", name), *(("Pod", pod) for pod in pods)}
+    options = urlencode({"fieldSelector": "type=Warning", "limit": "500"})
+    path = f"/api/v1/namespaces/{namespace}/events?{options}"
+    found = []
+    for event in cluster.get(path, "list events").get("items") or ():
+        involved = event.get("involvedObject") or {}
+        if (involved.get("kind"), involved.get("name")) not in about:
+            continue
+        series = event.get("series") or {}
+        found.append(
+            {
+                "reason": event.get("reason"),
+                "message": str(event.get("message", "")),
+                "count": series.get("count") or event.get("count") or 1,
+                "last": series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime"),
+                "about": f"{involved.get('kind')} {involved.get('name')}",
+            }
+        )
+    return sorted(found, key=lambda entry: str(entry["last"]), reverse=True)[:SHOWN_EVENTS]

@@ -1,0 +1,160 @@
+"""The tables of `kubectl llm list` and the screen of `status`: columns, width, and what they say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_operator.cli.listing import kv_tokens, lines, progress
+from llm_operator.cli.pods import duration, load_left, pod_of
+from llm_operator.cli.status_screen import screen
+from llm_operator.cli.table import aligned
+from llm_operator.manifests.common import LABEL_DEPLOYMENT
+from llm_operator.manifests.pod import CONTAINER
+
+JSON = dict[str, Any]
+NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
+
+
+def body(**status: Any) -> JSON:
+    spec = {"model": {"huggingFace": {"repository": "org/model"}}, "engine": {"type": "VLLM"}, "replicas": 2}
+    return {"metadata": {"namespace": "team", "name": "qwen"}, "spec": spec, "status": status}
+
+
+def pod(*, ready: bool = True, restarts: int = 0, ended: JSON | None = None) -> JSON:
+    engine = {
+        "name": "engine",
+        "restartCount": restarts,
+        "state": {"running": {"startedAt": "2026-11-30T11:59:00Z"}},
+        "lastState": {"terminated": ended} if ended else {},
+    }
+    return {
+        "metadata": {
+            "name": "qwen-1",
+            "namespace": "team",
+            "creationTimestamp": "2026-11-28T12:00:00Z",
+            "labels": {"llm-operator.dev/deployment": "qwen"},
+        },
+        "spec": {
+            "nodeName": "gpu-1",
+            "containers": [{"name": "engine", "resources": {"limits": {"nvidia.com/gpu": "2"}}}],
+        },
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": str(ready)}],
+            # The kubelet sorts by name: a sidecar may stand first.
+            "containerStatuses": [{"name": "a-sidecar", "restartCount": 9}, engine],
+        },
+    }
+
+
+def test_the_names_are_those_of_the_operator() -> None:
+    from llm_operator.cli import pods  # noqa: PLC0415
+
+    assert (pods.POD_LABEL, pods.CONTAINER) == (LABEL_DEPLOYMENT, CONTAINER)
+
+
+@given(
+    st.lists(st.lists(st.text("abc", max_size=60), min_size=3, max_size=3), min_size=1, max_size=5),
+    st.integers(30, 200),
+)
+def test_a_table_keeps_to_the_width_and_loses_no_row(rows: list[list[str]], width: int) -> None:
+    text = aligned(rows, width)
+    assert len(text.split("\n")) == len(rows)
+    assert all(len(line) <= width for line in text.split("\n"))
+    assert aligned(rows, 10_000) == aligned(rows)
+
+
+def test_kv_tokens_in_use_and_held() -> None:
+    assert kv_tokens({"measured": {"kvTokens": 2000}}, 0.25) == "500/2,000"
+    assert kv_tokens({"measured": {"kvTokens": 2000}}) == "2,000"
+    assert kv_tokens({"plan": {"kvTokens": 1000}}, 0.5) == "~1,000"
+    assert kv_tokens({}) == "-"
+
+
+def test_progress_has_the_time_that_is_left() -> None:
+    told = {"summary": "Fetching 42 %", "secondsLeft": 130}
+    assert progress(body(progress=told), []) == "Fetching 42 %, 2 min 10 s left"
+    loading = [pod_of(pod(ready=False))]
+    assert progress(body(), loading) == "-"
+    assert load_left(body(measured={"secondsToReady": 95}), loading, NOW) == 35
+    assert load_left(body(measured={"secondsToReady": 95}), [pod_of(pod())], NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (59.6, "1 min"), (3599, "59 min 59 s"), (3600, "1 h"), (90_000, "1 d 1 h")]
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_restarts_are_the_engines() -> None:
+    table = lines([body()], every=True, wide=False, pods={("team", "qwen"): [pod(restarts=3)]})
+    row = dict(zip(*table, strict=True))
+    assert (row["RESTARTS"], row["NAMESPACE"]) == ("3", "team")
+    assert dict(zip(*lines([body()], every=False, wide=False), strict=True))["RESTARTS"] == "-"
+
+
+FOUND: JSON = {
+    "name": "qwen",
+    "namespace": "team",
+    "conditions": [{"type": "Ready", "status": "True", "reason": "ReplicasReady", "message": "1 of 1\x1b[2J"}],
+    "plan": {"kvTokens": 1000},
+    "measured": {"kvTokens": 990, "secondsToReady": 95},
+    "progress": None,
+    "loadSecondsLeft": None,
+    "pods": [
+        pod_of(pod(restarts=2, ended={"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2026-11-30T11:59:00Z"}))
+    ],
+    "now": {
+        "requests_running": 4,
+        "requests_waiting": 22,
+        "kv_cache_usage_ratio": 0.004,
+        "limit": "sequences",
+        "timeToFirstToken": {
+            "sinceStart": {"requests": 1000, "p50": 0.2, "p95": 0.5},
+            "now": {"requests": 10, "p50": 2.0, "p95": None},
+        },
+    },
+    "warnings": [
+        {
+            "reason": "EngineExited",
+            "count": 2,
+            "last": "2026-11-30T11:00:00Z",
+            "about": "LLMDeployment qwen",
+            "message": "x",
+        }
+    ],
+    "operator": {"holder": "llm-operator-1", "secondsSinceRenewal": 4000, "running": False},
+    "gpus": {
+        **{"resource": "nvidia.com/gpu", "offered": 8, "held": 6, "free": 2, "mostFreeOnOneNode": 1},
+        **{"waitedFor": 4, "wanted": 10},
+    },
+    "notes": ["cannot list x"],
+}
+
+
+def test_the_screen_answers_what_a_person_on_call_asks() -> None:
+    text = screen(body(), FOUND, None, NOW)
+    for said in (
+        "Ready: True ReplicasReady: 1 of 1\\x1b[2J",
+        "planned 1,000, held 990",
+        "1 min 35 s from the container's start to Ready",
+        "4 requests running, 22 waiting (one pod); KV cache 0% full",
+        "requests wait for a free sequence: raise maxConcurrentSequences",
+        "now p50 2.0 s, p95 unknown (10 requests); since the pod's start p50 200 ms, p95 500 ms (1,000 requests)",
+        "2 restarts in 2 d; the last one: OOMKilled, exit code 137, 1 min ago",
+        "EngineExited 2 times, 1 h ago (LLMDeployment qwen): x",
+        "all LLMDeployments want 10; nodes have 8, pods hold 6, 4 more waited for by pods, 2 free (at most 1 on one",
+        "NOT running; llm-operator-1 renewed its Lease 1 h 6 min ago",
+        "Next: no operator runs, so this status is old",
+        "Not read:   cannot list x",
+    ):
+        assert said in text, said
+    narrow = screen(body(), FOUND, 60, NOW)
+    assert all(len(line) < 60 for line in narrow.splitlines())
+    assert "".join(narrow.split()) == "".join(text.split())
