@@ -35,6 +35,7 @@ _MAP_KEYS = {
     ".network.from[].podSelector.matchLabels": ["app", "kubernetes.io/metadata.name"],
     ".network.from[].namespaceSelector.matchLabels": ["app", "kubernetes.io/metadata.name"],
 }
+_ANY_KEYS = ["a", "example.com/b"]
 _QUANTITIES = ["1", "0", "0.000", "500m", "0.001m", "2Gi", "20Gi", "1.5G", "16Ti", "999999999999999P", "8Pi", "9P"]
 _SMALL_LIST = 3
 
@@ -59,7 +60,7 @@ def _objects(schema: dict[str, Any], path: str) -> st.SearchStrategy[Json]:
         return st.sampled_from(OVERLAYS).map(copy.deepcopy)
     if "properties" not in schema:
         values = from_schema(schema["additionalProperties"], path + ".*")
-        return st.dictionaries(st.sampled_from(_MAP_KEYS[path]), values, max_size=_SMALL_LIST)
+        return st.dictionaries(st.sampled_from(_MAP_KEYS.get(path, _ANY_KEYS)), values, max_size=_SMALL_LIST)
     parts = {name: from_schema(part, f"{path}.{name}") for name, part in schema["properties"].items()}
     required = {name: parts.pop(name) for name in schema.get("required", [])}
     strategy = st.fixed_dictionaries(required, optional=parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from llm_operator.models import (
 from llm_operator.planning import GpuFacts, PlanInputError, UnknownGpuError, gpu_by_name, parse_gpu, parse_gpu_memory
 from llm_operator.reconcile.planned import GPUS_PER_NODE, gpu_given
 
+MOST_DIGITS = 30
 # A configuration is a few kilobytes; more is some other file.
 CONFIG_LIMIT_BYTES = 4 << 20
 # What was read and is no mistake of the caller; what is one, also where a manifest and no flag named the model.
 UNKNOWN_MODEL = ("ModelUnknown", "WeightsContradictConfig")
+NO_ANSWER = ("HubUnreachable", "HubError")
 WRONG_MODEL = ("ModelUnsupported", "ModelNotFound", "RevisionNotFound")
 
 
@@ -37,6 +40,19 @@ class GpuArguments:
     gpu: str | None
     memory: str | None
     compute_capability: str | None
+
+
+def whole(text: str) -> int:
+    """A whole number of the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or one that no field can hold.
+    """
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS):
+        shown = repr(text[:20]) + (f"..., {len(text):,} characters" if len(text) > 20 else "")
+        raise argparse.ArgumentTypeError(f"{shown}: expected a whole number of at most {MOST_DIGITS} digits")
+    return int(text)
 
 
 def add_gpu(line: Any) -> None:
@@ -69,6 +85,8 @@ def read_shape(config: str | None, resource: LLMDeployment) -> ModelShape | str:
         return facts.shape
     if facts.reason in UNKNOWN_MODEL:
         return facts.message
+    if facts.reason in NO_ANSWER:
+        return f"{facts.message}; set HF_ENDPOINT to a mirror, or give config.json, or its folder, with --config"
     if config:
         raise BadInputError([f"there is no file or folder {config!r} here, and as a repository: {facts.message}"])
     if facts.reason in WRONG_MODEL:

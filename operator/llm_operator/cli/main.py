@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
+from typing import NoReturn
 
 from llm_operator import __version__
 from llm_operator.cli.errors import BadInputError, one_line
@@ -31,6 +33,8 @@ COMMANDS: Mapping[str, str] = {
 }
 """Each is a module beside this one. Only that of the command that runs is imported: planning takes half a second."""
 _MODULES = {"list": "listing"}
+_WRONG = re.compile(r"invalid choice: '(.{1,40}?)' \(choose from (.*)\)|unrecognized arguments: (-{1,2}[\w-]{1,40})")
+MOST_SHOWN = 500
 ANYWHERE: Mapping[str, bool] = {
     "-n": True,
     "--namespace": True,
@@ -42,6 +46,23 @@ ANYWHERE: Mapping[str, bool] = {
 """Options that may stand before the command too, as in kubectl, and whether each takes a value."""
 
 
+class Line(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, with the nearest word for a wrong one."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end."""
+        wrong = _WRONG.search(message)
+        near: list[str] = []
+        if wrong:
+            from difflib import get_close_matches  # noqa: PLC0415 - only where something is wrong
+
+            known = re.findall(r"[\w.-]+", wrong[2]) if wrong[2] else list(self._option_string_actions)
+            near = get_close_matches(wrong[1] or wrong[3], known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        text = one_line(message) if len(message) < MOST_SHOWN else f"{one_line(message[:MOST_SHOWN])}..."
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {text}{hint or f'; see {self.prog} --help'}\n")
+
+
 def module(command: str) -> ModuleType:
     """The module of a command."""
     return import_module(f"llm_operator.cli.{_MODULES.get(command, command)}")
@@ -49,7 +70,7 @@ def module(command: str) -> ModuleType:
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
     """The command line, with the options of one command; kubectl runs it as `kubectl llm`."""
-    line = argparse.ArgumentParser(
+    line = Line(
         prog="kubectl llm",
         description="Plans LLMDeployments, shows how they are, talks to them, and looks after their cached models.",
         epilog="-n, -A, --context and --kubeconfig may stand before the command too.",

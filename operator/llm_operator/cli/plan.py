@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,8 @@ import yaml
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
-from llm_operator.cli.errors import BadInputError
-from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, read_shape
+from llm_operator.cli.errors import BadInputError, one_line
+from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, read_shape, whole
 from llm_operator.cli.manifests import read_manifests
 from llm_operator.cli.table import aligned
 from llm_operator.engines import RefusedError, check
@@ -52,10 +53,10 @@ def add_to(commands: Any) -> None:
     line.add_argument("--engine", choices=["LMDeploy", "VLLM"], help="without -f: the engine (default LMDeploy)")
     line.add_argument("--backend", choices=["TurboMind", "PyTorch"], help="without -f: LMDeploy's backend")
     line.add_argument("--engine-version", metavar="VERSION", help="without -f: engine version (default newest)")
-    line.add_argument("--tensor", type=int, metavar="N", help="without -f: tensor parallelism")
+    line.add_argument("--tensor", type=whole, metavar="N", help="without -f: tensor parallelism")
     line.add_argument("--kv", choices=["None", "Int8", "Int4", "FP8"], help="without -f: KV cache format")
-    line.add_argument("--memory-percent", type=int, metavar="P", help="without -f: KV cache share of the free memory")
-    line.add_argument("--context-length", type=int, metavar="TOKENS", help="without -f: longest prompt plus answer")
+    line.add_argument("--memory-percent", type=whole, metavar="P", help="without -f: KV cache share of the free memory")
+    line.add_argument("--context-length", type=whole, metavar="TOKENS", help="without -f: longest prompt plus answer")
     line.add_argument("--compare", action="store_true", help="a grid of TP x KV cache x weight format, the best marked")
     line.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
 
@@ -79,24 +80,38 @@ def run(chosen: argparse.Namespace) -> int:
         problems += error.problems
     if problems:
         raise BadInputError(problems)
-    results: dict[str, PlanResult] = {}
-    grids: dict[str, tuple[ComparedPlan, ...]] = {}
-    for resource in resources:
-        name = _unique(resource.metadata.name, results)
-        try:
-            request = _request(resource, chosen.config, gpu)
-            results[name] = unknown(request) if isinstance(request, str) else plan(request)
-            if chosen.compare and not isinstance(request, str):
-                grids[name] = compare(request)
-        except BadInputError as error:
-            problems += [f"{name}: {problem}" for problem in error.problems]
-        except PlanInputError as error:
-            problems.append(f"{name}: {error}")
-    if problems:
-        raise BadInputError(problems)
+    results, grids = _planned(chosen, resources, gpu)
     _print(chosen.output, results, grids)
     refused = any(result.verdict is Verdict.DOES_NOT_FIT for result in results.values())
     return EXIT_DOES_NOT_FIT if refused else EXIT_FITS
+
+
+def _planned(
+    chosen: argparse.Namespace, resources: Sequence[LLMDeployment], gpu: GpuFacts | None
+) -> tuple[dict[str, PlanResult], dict[str, tuple[ComparedPlan, ...]]]:
+    results: dict[str, PlanResult] = {}
+    grids: dict[str, tuple[ComparedPlan, ...]] = {}
+    problems: list[str] = []
+    for resource in resources:
+        name = _unique(resource.metadata.name, results)
+        of = f"{name}: " if chosen.filename else ""
+        try:
+            request = _request(resource, chosen.config, gpu)
+            if isinstance(request, str):
+                results[name] = unknown(request)
+                continue
+            results[name] = plan(request)
+            if chosen.compare:
+                grids[name] = compare(request)
+            if request.gpu.note:
+                print(f"kubectl llm plan: {one_line(of + request.gpu.note)}", file=sys.stderr)
+        except BadInputError as error:
+            problems += [of + problem for problem in error.problems]
+        except PlanInputError as error:
+            problems.append(of + str(error))
+    if problems:
+        raise BadInputError(problems)
+    return results, grids
 
 
 def _request(resource: LLMDeployment, config: str | None, gpu: GpuFacts | None) -> PlanRequest | str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, model_info, parse_safetensors_file_metadata
+from huggingface_hub import constants, hf_hub_download, model_info, parse_safetensors_file_metadata
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -63,11 +63,11 @@ def fetch_facts(repository: str, revision: str | None) -> ModelFacts:
     except Exception as error:  # the client raises its transport's own errors for a hub that is away
         log.debug("%s could not be read from the hub", repository, exc_info=True)
         reason, text = next((told for kind, *told in _FAILURES if isinstance(error, kind)), _UNREACHABLE)
-        message = text.format(repository=repository, revision=revision, said=_first_line(error))
+        message = text.format(repository=repository, revision=revision, said=_first_line(error), hub=constants.ENDPOINT)
         return ModelFacts(reason=reason, message=message)
 
 
-_UNREACHABLE = ("HubUnreachable", "the hub cannot be reached: {said}")
+_UNREACHABLE = ("HubUnreachable", "the hub {hub} cannot be reached: {said}")
 # The first that an error is an instance of; the client's errors are subclasses of each other.
 _FAILURES = (
     (HFValidationError, "ModelNotFound", "{repository!r} is no name of a repository: expected such as org/model"),

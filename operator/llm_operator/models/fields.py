@@ -26,6 +26,38 @@ LIMITS = {
 DEFAULT_LIMIT = 1 << 24
 
 
+_JSON_KINDS: Mapping[type, str] = {type(None): "null", list: "array", str: "string", bool: "boolean"}
+_OTHER_KINDS = (
+    (
+        b"GGUF",
+        "a GGUF file, which LMDeploy and vLLM do not plan: give the model's config.json of the original repository",
+    ),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run git lfs pull, or download it again"),
+    (b"PK\x03\x04", "a ZIP archive, such as weights of PyTorch: give the model's config.json"),
+    (b"\x1f\x8b", "a gzip file: unpack it"),
+    (b"\x80\x02", "a Python pickle, such as weights of PyTorch: give the model's config.json"),
+    *((mark, "UTF-16 text: save it as UTF-8, as the engines read it") for mark in (b"\xff\xfe", b"\xfe\xff")),
+)
+
+
+def _other_kind(content: str | bytes) -> str | None:
+    """What the content is, by its first bytes, if it is something else that people download in the place of JSON."""
+    start = content[:512].encode(errors="replace") if isinstance(content, str) else content[:512]
+    for begin, kind in _OTHER_KINDS:
+        if start.startswith(begin):
+            return kind
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "an HTML page, not JSON: the hub, or a proxy on the way, answered with a page; download the file itself"
+    if start[8:9] == b"{" and b"\0" in start[:8]:
+        return "a safetensors file: give the model's config.json, or the folder that holds both"
+    if b"\0" in start[:4]:
+        return "UTF-16 or UTF-32 text: save it as UTF-8, as the engines read it"
+    if start.startswith(b"\xef\xbb\xbf"):
+        return "UTF-8 with a byte order mark, which the engines' reader (transformers) refuses: save it without"
+    return None
+
+
 def load_json(content: str | bytes, what: str) -> dict[str, Json]:
     """Read a JSON object; `what` names the file in messages.
 
@@ -35,6 +67,9 @@ def load_json(content: str | bytes, what: str) -> dict[str, Json]:
         raise InvalidModelConfigError(f"{what} has {len(content)} bytes; expected at most {MAXIMUM_BYTES}")
     if not content.strip():
         raise InvalidModelConfigError(f"{what} is empty: download it again")
+    other = _other_kind(content)
+    if other is not None:
+        raise InvalidModelConfigError(f"{what} is {other}")
     try:
         # json, not foreign.read_json: its error says where a truncated file ends. The same bounds hold.
         value = json.loads(content)  # noqa: TID251
@@ -46,9 +81,10 @@ def load_json(content: str | bytes, what: str) -> dict[str, Json]:
             " it may be truncated: download it again"
         ) from error
     except ValueError as error:  # an integer with thousands of digits
-        raise InvalidModelConfigError(f"{what} holds a number that cannot be read: {error}") from error
+        raise InvalidModelConfigError(f"{what} holds a number of thousands of digits; no field of it is so") from error
     if not isinstance(value, dict):
-        raise InvalidModelConfigError(f"{what} holds a JSON {type(value).__name__}; expected an object")
+        kind = _JSON_KINDS.get(type(value), "number")
+        raise InvalidModelConfigError(f"{what} holds a JSON {kind}; expected an object, in braces")
     return cast("dict[str, Json]", value)
 
 

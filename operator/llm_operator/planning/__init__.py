@@ -20,6 +20,7 @@ from llm_operator.planning.compare import ComparedPlan, compare
 from llm_operator.planning.document import document, plan_document, result_document
 from llm_operator.planning.gpus import (
     UnknownGpuError,
+    corrected,
     gpu_by_name,
     gpu_node_selectors,
     gpus_from_node,
@@ -46,6 +47,7 @@ from llm_operator.planning.types import (
     Term,
     Verdict,
     WeightQuantization,
+    gib,
 )
 
 __all__ = [
@@ -68,7 +70,9 @@ __all__ = [
     "Verdict",
     "WeightQuantization",
     "compare",
+    "corrected",
     "document",
+    "gib",
     "gpu_by_name",
     "gpu_node_selectors",
     "gpus_from_node",

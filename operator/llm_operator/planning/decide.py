@@ -90,7 +90,7 @@ def _on(tried: Estimate, problem: str) -> str:
 def _fits(tried: Estimate) -> PlanResult:
     reasons = [f"fits on {tried.tensor} x {tried.request.gpu.product}"]
     if tried.context < tried.request.shape.context_length and tried.request.context_length is None:
-        reasons.append(f"the context is cut to {tried.context} tokens, as more do not fit")
+        reasons.append(f"the context is cut to {tried.context:,} tokens, as more do not fit")
     if tried.low.tokens < tried.context:
-        reasons.append(f"the KV cache may hold as few as {tried.low.tokens} tokens, less than one whole context")
+        reasons.append(f"the KV cache may hold as few as {tried.low.tokens:,} tokens, less than one whole context")
     return PlanResult(Verdict.FITS, tuple(reasons), as_plan(tried))

@@ -24,7 +24,7 @@ from llm_operator.planning.runtime import (
     small_batch,
     vllm_profile,
 )
-from llm_operator.planning.types import DEFAULT_MEMORY_PERCENT, Backend, Engine, Overhead, PlanRequest
+from llm_operator.planning.types import DEFAULT_MEMORY_PERCENT, Backend, Engine, Overhead, PlanRequest, gib
 from llm_operator.planning.weights import WeightBytes, weight_bytes
 
 MEBI = 1 << 20
@@ -167,9 +167,10 @@ def _budget(rank: _Rank) -> _Budget:
 
 
 def _too_big(rank: _Rank) -> str:
+    where = f"each of {rank.tensor} GPUs" if rank.tensor > 1 else "1 GPU"
     return (
-        f"the weights take {rank.weights.total} bytes on each of {rank.tensor} GPU(s) and the engine"
-        f" {rank.runtime.before_likely} before any KV cache; one GPU has {rank.request.gpu.memory_bytes}"
+        f"the weights take {gib(rank.weights.total)} on {where} and the engine {gib(rank.runtime.before_likely)} before"
+        f" any KV cache; one GPU has {gib(rank.request.gpu.memory_bytes)}"
     )
 
 
@@ -192,10 +193,10 @@ def _share(rank: _Rank, free: int, free_low: int) -> _Budget:
 
 def _no_rest(free: int, percent: int, reserve: int, most: int) -> str:
     if most < 1:
-        return f"{free} bytes are free for KV cache and runtime buffers, of which the buffers alone need {reserve}"
+        return f"{gib(free)} are free for KV cache and runtime buffers, of which the buffers alone need {gib(reserve)}"
     return (
-        f"with memoryPercent {percent} of {free} free bytes for the KV cache, {free - free * percent // 100} remain for"
-        f" runtime buffers, which need {reserve}; memoryPercent {most} would leave it"
+        f"with memoryPercent {percent} of {gib(free)} free for the KV cache, {gib(free - free * percent // 100)} remain"
+        f" for runtime buffers, which need {gib(reserve)}; memoryPercent {most} would leave it"
     )
 
 
@@ -211,7 +212,7 @@ def _by_bytes(rank: _Rank, wanted: int) -> _Budget:
     room = rank.free - rank.runtime.after_likely
     problem: str | None = None
     if wanted > room:
-        problem = f"a KV cache of {wanted} bytes does not fit: weights and runtime leave {max(room, 0)} bytes a GPU"
+        problem = f"a KV cache of {gib(wanted)} does not fit: weights and runtime leave {gib(max(room, 0))} a GPU"
     return _Budget(wanted, low, problem=problem)
 
 
@@ -221,7 +222,7 @@ def _pytorch_share(rank: _Rank) -> _Budget:
     set_aside = pytorch_reserve(rank.request, rank.batch) + states
     usable = rank.free - set_aside
     if usable < 16 * block:
-        full = f"of {rank.free} free bytes LMDeploy's pytorch backend sets {set_aside} aside for logits"
+        full = f"of {gib(rank.free)} free LMDeploy's pytorch backend sets {gib(set_aside)} aside for logits"
         if states:
             full += f" and the states of {rank.batch.sequences} sequences; a lower maxConcurrentSequences needs less"
         return _Budget(0, 0, set_aside, problem=full)
@@ -229,7 +230,7 @@ def _pytorch_share(rank: _Rank) -> _Budget:
     budget = _share(rank, usable, rank.free_low - set_aside)
     problem = budget.problem
     if problem is None and budget.likely // block <= 2:
-        problem = f"LMDeploy's pytorch backend needs more than 2 KV blocks of {block} bytes"
+        problem = f"LMDeploy's pytorch backend needs more than 2 KV blocks of {gib(block)}"
     return replace(budget, set_aside=set_aside, problem=problem)
 
 
@@ -241,11 +242,11 @@ def _by_utilization(rank: _Rank, share: float) -> _Budget:
     room = rank.free - rank.runtime.after_likely
     problem: str | None = None
     if likely <= 0:
-        problem = f"utilization {share} of {total} bytes is {requested}: less than weights and activations"
+        problem = f"utilization {share} of {gib(total)} is {gib(requested)}: less than weights and activations"
     elif likely > room:
         problem = (
-            f"utilization {share} is no ceiling: with {likely} bytes of KV cache, context, CUDA graphs and sampler need"
-            f" {likely - room} bytes more than the card has"
+            f"utilization {share} is no ceiling: with {gib(likely)} of KV cache, context, CUDA graphs and sampler need"
+            f" {gib(likely - room)} more than the card has"
         )
     return _Budget(max(likely, 0), max(low, 0), problem=problem)
 

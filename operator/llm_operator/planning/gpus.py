@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cache
 from importlib import resources
 
-from llm_operator.planning.types import MIB, GpuFacts, PlanInputError
+from llm_operator.planning.types import MIB, GpuFacts, PlanInputError, gib
 
 DEFAULT_RESOURCE = "nvidia.com/gpu"
 MIG_RESOURCE = "nvidia.com/mig-"
@@ -34,7 +34,8 @@ class UnknownGpuError(PlanInputError):
         self.name = name
         self.nearest = nearest
         hint = f"; similar names: {', '.join(nearest)}" if nearest else ""
-        super().__init__(f"GPU {name!r} is not in the catalogue{hint}; for any other GPU give its memory, such as 48Gi")
+        shown = repr(name) if name.strip() else "name, which is empty,"
+        super().__init__(f"GPU {shown} is not in the catalogue{hint}; for any other GPU give its memory, such as 48Gi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +75,34 @@ def gpu_by_name(name: str, count: int = 1) -> GpuFacts:
     if entry is None:
         close = difflib.get_close_matches(simple, entries, n=5, cutoff=0.5)
         inside = [key for key in entries if simple and (simple in key or key in simple)]
-        nearest = dict.fromkeys(entries[key].gpu.product for key in (*inside, *close))
+        words = set(simple.split("-"))
+        exact = [key for key in entries if words <= set(key.split("-"))]
+        nearest = dict.fromkeys(entries[key].gpu.product for key in exact or (*inside, *close))
         raise UnknownGpuError(name[:120], tuple(nearest)[:5])
     return replace(entry.gpu, count=checked_count(count))
 
 
 def parse_gpu(text: str) -> GpuFacts:
-    """Return the GPUs that PRODUCT or PRODUCT:COUNT names. Raises UnknownGpuError, PlanInputError."""
+    """Return the GPUs that PRODUCT or PRODUCT:COUNT names; a part of the name will do where only one has it.
+
+    Raises UnknownGpuError, PlanInputError.
+    """
     name, count = _with_count(text)
-    return gpu_by_name(name, count)
+    return gpu_by_name(_completed(name), count)
+
+
+def _completed(name: str) -> str:
+    """Return the one product whose name has all the words of `name`, such as A6000 or 3090; else `name` itself.
+
+    For command lines only: a node's label must be given in full.
+    """
+    simple = _simplified(re.sub(r"(?i)\b(rtx|gtx)(?=[0-9a])", r"\1 ", name))
+    entries = _catalogue()
+    words = set(simple.split("-"))
+    if simple in entries or not any(any(letter.isdigit() for letter in word) for word in words):
+        return simple if simple in entries else name
+    found = {entry.gpu.product for key, entry in entries.items() if words <= set(key.split("-"))}
+    return found.pop() if len(found) == 1 else name
 
 
 def parse_gpu_memory(text: str, compute_capability: str | None = None) -> GpuFacts:
@@ -136,11 +156,26 @@ def gpus_from_node(
     return GpuFacts(product or "GPU", total, capability, count, source)
 
 
+def corrected(gpu: GpuFacts, field: str) -> GpuFacts:
+    """Return the GPU with the catalogue's memory where more was given than a card of its product has, and a note.
+
+    field: where the memory was given, for the note.
+    """
+    entry = _catalogue().get(_simplified(gpu.product))
+    if entry is None or gpu.memory_bytes <= entry.gpu.memory_bytes:
+        return gpu
+    most = entry.gpu.memory_bytes
+    note = (
+        f"{field} is {gib(gpu.memory_bytes)}, but programs get {gib(most)} of an {entry.gpu.product}: planned with that"
+    )
+    return replace(gpu, memory_bytes=most, source=entry.gpu.source, note=note)
+
+
 def parse_quantity(text: str) -> int:
     """Return a Kubernetes quantity in bytes, rounded up. Raises PlanInputError when it is none."""
     match = QUANTITY.fullmatch(text.strip())
     if match is None or match[2] not in UNITS:
-        raise PlanInputError(f"memory {text[:60]!r} is no size; expected bytes or a quantity such as 48Gi or 24576Mi")
+        raise PlanInputError(f"memory {text[:40]!r} is no size; expected bytes or a quantity such as 48Gi or 24576Mi")
     value = Decimal(match[1]) * UNITS[match[2]]
     return int(value.to_integral_value(rounding="ROUND_CEILING"))
 
@@ -148,7 +183,7 @@ def parse_quantity(text: str) -> int:
 def checked_count(count: int) -> int:
     """Return `count`. Raises PlanInputError when it is no number of GPUs of a node."""
     if not 1 <= count <= MOST_GPUS:
-        raise PlanInputError(f"GPU count is {count}; expected 1 to {MOST_GPUS}")
+        raise PlanInputError(f"GPU count is {count:,}; expected 1 to {MOST_GPUS:,}")
     return count
 
 
@@ -156,8 +191,10 @@ def _with_count(text: str) -> tuple[str, int]:
     name, colon, number = text.strip().rpartition(":")
     if not colon:
         return number, 1
-    if not (number.isascii() and number.isdigit() and len(number) < 6):
+    if not (number.isascii() and number.isdigit()):
         raise PlanInputError(f"GPU count {number[:20]!r} in {text[:60]!r} is no number; expected such as NVIDIA-L4:2")
+    if len(number) > 6:
+        raise PlanInputError(f"GPU count {number[:20]}... has {len(number):,} digits; expected 1 to {MOST_GPUS:,}")
     return name, checked_count(int(number))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from llm_operator.models import CheckpointQuantization, ModelShape, Role, Tensor
-from llm_operator.planning.types import GIB, MIB, WeightQuantization
+from llm_operator.planning.types import GIB, MIB, WeightQuantization, gib
 from llm_operator.planning.weights import SERVED_BYTES, quantized_bytes
 
 QUANTIZABLE = frozenset(
@@ -167,7 +167,7 @@ def _too_small(shape: ModelShape, recipe: WeightQuantization, gpu_memory_bytes: 
     if needed <= gpu_memory_bytes:
         return
     what = "packing its largest matrix" if not recipe.samples else _calibration(recipe)
-    text = f"quantizing takes about {needed} bytes on one GPU, for {what}; it has {gpu_memory_bytes}"
+    text = f"quantizing takes about {gib(needed)} on one GPU, for {what}; it has {gib(gpu_memory_bytes)}"
     smaller = _smaller(shape, recipe, gpu_memory_bytes)
     if smaller is None:
         yield text

@@ -19,6 +19,13 @@ DEFAULT_MEMORY_PERCENT = 80
 VLLM_DEFAULT_UTILIZATION = 0.92
 
 
+def gib(count: int) -> str:
+    """Bytes for people."""
+    if count >= GIB // 10:
+        return f"{count / GIB:,.2f} GiB"
+    return f"{count / MIB:,.2f} MiB" if count >= 1 << 14 else f"{count:,} bytes"
+
+
 class PlanInputError(ValueError):
     """A request that no engine could understand: a negative size, a percentage beyond 99, an unknown version."""
 
@@ -60,7 +67,8 @@ class GpuFacts:
 
     product: as GPU feature discovery spells it. memory_bytes: total memory of one GPU as the driver reports it (CUDA
     total), not as the box says. compute_capability: such as (9, 0); None: not known, and nothing that depends on it is
-    refused. count: GPUs of one node, the most one replica can take. source: where the numbers come from.
+    refused. count: GPUs of one node, the most one replica can take. source: where the numbers come from. note: what was
+    corrected of what the user said; empty: nothing.
     """
 
     product: str
@@ -68,6 +76,7 @@ class GpuFacts:
     compute_capability: tuple[int, int] | None = None
     count: int = 1
     source: str = "given"
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from llm_operator.planning import (
     UnknownGpuError,
     Verdict,
     WeightQuantization,
+    corrected,
+    gib,
     gpu_by_name,
     plan_document,
     quantization_needs,
@@ -37,13 +39,14 @@ def gpu_given(gpu: GpuSpec) -> GpuFacts | None:
     """The GPU as spec.gpu describes it; None where it does not say its memory."""
     if gpu.memory is None:
         return None
-    return GpuFacts(
-        product=gpu.product or "given",
+    given = GpuFacts(
+        product=gpu.product or f"GPU of {gpu.memory} (spec.gpu.memory)",
         memory_bytes=bytes_of(gpu.memory),
         compute_capability=_capability(gpu.product),
         count=GPUS_PER_NODE,
         source="spec.gpu.memory",
     )
+    return corrected(given, "spec.gpu.memory")
 
 
 def _capability(product: str | None) -> tuple[int, int] | None:
@@ -187,7 +190,8 @@ def outcome_of(
         resolved_revision=revision,
     )
     numbers = [_summary(plan)] if plan is not None and result.verdict is Verdict.FITS else []
-    text = "; ".join([*result.reasons, *numbers, *_offers(result)])
+    notes = [request.gpu.note] if request.gpu.note else []
+    text = "; ".join([*result.reasons, *numbers, *notes, *_offers(result)])
     if plan is None or result.verdict is Verdict.UNKNOWN:
         outcome = unknown_outcome(spec, "PlanUnknown", text, architecture=shape.architecture)
         if result.verdict is Verdict.DOES_NOT_FIT:  # the engine cannot do it at all, so there are no numbers
@@ -225,7 +229,8 @@ def _offers(result: PlanResult) -> list[str]:
 
 
 def _summary(plan: Plan) -> str:
+    requests = f"{plan.max_concurrent_requests:,} request{'s' * (plan.max_concurrent_requests != 1)}"
     return (
-        f"{plan.weight_bytes_per_gpu / 2**30:.1f} GiB of weights and {plan.kv_tokens} KV tokens per replica at tensor "
-        f"parallelism {plan.tensor}: {plan.max_concurrent_requests} requests of {plan.context_length} tokens at a time"
+        f"{gib(plan.weight_bytes_per_gpu)} of weights on each GPU and room for {plan.kv_tokens:,} KV tokens per "
+        f"replica at tensor parallelism {plan.tensor}: {requests} of {plan.context_length:,} tokens at a time"
     )

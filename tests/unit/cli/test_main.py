@@ -56,6 +56,36 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("kvCache.quantization", "A change replaces the engine's pods"),
+        ("spec.replicas", "A change keeps the engine's pods."),
+        ("cache", "These do not: cache.size, cache.storageClassName"),
+        ("engine.env", "A change replaces"),
+    ],
+)
+def test_explain_a_field_says_what_its_change_restarts(
+    capsys: pytest.CaptureFixture[str], word: str, said: str
+) -> None:
+    assert run(["explain", word]) == 0
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("unscheduleable", "there is no reason or field 'unscheduleable'; did you mean Unschedulable?"),
+        ("engine.tpye", "spec.engine has no field 'tpye'; did you mean type?"),
+        ("replicas.x", "spec.replicas has no fields"),
+        ("gpu.zzzz", "spec.gpu has no field 'zzzz'; it has "),
+    ],
+)
+def test_an_unknown_field_has_its_nearest(capsys: pytest.CaptureFixture[str], word: str, said: str) -> None:
+    assert run(["explain", word]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_reader_that_goes_away() -> None:
     script = f"{sys.executable} -m llm_operator.cli.main explain | true"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
@@ -64,3 +94,27 @@ def test_a_reader_that_goes_away() -> None:
 
 def test_restart_sets_the_annotation_that_the_operator_reads() -> None:
     assert restart.ANNOTATION == ANNOTATION_RESTARTED
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lst"], "kubectl llm: argument COMMAND: invalid choice: 'lst' (choose from "),
+        (["list", "--wach"], "kubectl llm: unrecognized arguments: --wach"),
+        (["list", "-o", "jso"], "kubectl llm list: argument -o/--output: invalid choice: 'jso' "),
+        (["status"], "kubectl llm status: the following arguments are required: NAME; see kubectl llm status --help"),
+        ([], "kubectl llm: the following arguments are required: COMMAND; see kubectl llm --help"),
+        (
+            ["plan", "--tensor", "9" * 5000],
+            "kubectl llm plan: argument --tensor: '99999999999999999999'..., 5,000 char",
+        ),
+    ],
+)
+def test_a_wrong_word_is_one_line(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(words)
+    assert ended.value.code == 2
+    text = capsys.readouterr().err
+    assert text.startswith(said)
+    assert text.count("\n") == 1
+    assert ("did you mean" in text) == (words[:1] in (["lst"], ["list"]) and "--wach" not in words), text

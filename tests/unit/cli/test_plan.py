@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from tests.faulty_hub import Fault, FaultyHub
 
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
 LLAMA = str(CONFIGS / "llama-3.1-8b.json")
+SMALL = str(CONFIGS / "llama-3.2-1b.json")
 LARGE = str(CONFIGS / "llama-3.3-70b.json")
 ITEM = {"name", "verdict", "reasons", "plan", "counterOffers"}
 # Eight lists of nine references to the one before.
@@ -314,7 +316,18 @@ def test_an_engine_that_refuses_the_spec_is_bad_input(
     [
         (b"", "empty"),
         (Path(LLAMA).read_bytes()[:200], "truncated"),
-        (b"\xff\xfe\x00", "no readable JSON"),
+        (b"\xff\xfe\x00", "is UTF-16 text: save it as UTF-8"),
+        (Path(LLAMA).read_text().encode("utf-16-be"), "is UTF-16 or UTF-32 text"),
+        (Path(LLAMA).read_text().encode("utf-8-sig"), "is UTF-8 with a byte order mark"),
+        (b'{"a": "\xff"}', "no readable JSON"),
+        (b"null", "holds a JSON null; expected an object"),
+        (b"17", "holds a JSON number"),
+        (b"GGUF\x03\x00\x00\x00", "is a GGUF file"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "is an HTML page, not JSON: the hub, or a proxy on the way"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer"),
+        (b"PK\x03\x04", "is a ZIP archive"),
+        (b"\x80\x02}q", "is a Python pickle"),
+        (b"\x08\0\0\0\0\0\0\0{}      ", "is a safetensors file"),
         (b"[1]", "expected an object"),
         (b"[" * 100_000, "no readable JSON"),
         (b'{"a": ' + b"9" * 5000 + b"}", "number"),
@@ -359,12 +372,21 @@ def test_negative_and_absurd_sizes(
         (("--config", LLAMA, "--gpu-memory", "-5"), "no size"),
         (("--config", LLAMA, "--gpu-memory", "0"), "expected 268435456"),
         (("--config", LLAMA, "--gpu-memory", "9P"), "expected 268435456"),
-        (("--config", LLAMA, "--gpu-memory", "48Gi:2000"), "count is 2000"),
+        (("--config", LLAMA, "--gpu-memory", "48Gi:2000"), "count is 2,000"),
         (("--config", LLAMA, "--gpu-memory", "48Gi", "--compute-capability", "nine"), "such as 9.0"),
         (("--config", LLAMA, "--compute-capability", "9.0"), "belongs to --gpu-memory"),
         (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--gpu-memory", "48Gi"), "exclude each other"),
         (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--tensor", "-3"), "tensor"),
         (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--context-length", "99999999999999999999"), "contextLength"),
+        (
+            ("--config", LLAMA, "--gpu", "NVIDIA-L4", "--context-length", "9" * 5000),
+            "5,000 characters: expected a whole",
+        ),
+        (("--config", LLAMA, "--gpu", "L40S:999999"), "GPU count is 999,999; expected 1 to 1,024"),
+        (("--config", LLAMA, "--gpu", "L40S:" + "9" * 5000), "has 5,000 digits; expected 1 to 1,024"),
+        (("--config", LLAMA, "--gpu", ""), "GPU name, which is empty,"),
+        (("--config", LLAMA, "--gpu", "A100"), "similar names: NVIDIA-A100-80GB-PCIe, NVIDIA-A100-PCIE-40GB"),
+        (("--config", LLAMA, "--gpu-memory", "null"), "is no size"),
         (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--memory-percent", "100"), "memoryPercent"),
         (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--engine", "VLLM", "--backend", "PyTorch"), "backend"),
         (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--kv", "FP8"), "Int8"),
@@ -383,7 +405,8 @@ def test_arguments_that_make_no_sense(
 def test_arguments_that_do_not_parse(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
     code, output, errors = ran(capsys, "--config", LLAMA, *arguments)
     assert (code, output) == (2, "")
-    assert "error:" in errors
+    assert errors.startswith("kubectl llm")
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -414,3 +437,72 @@ def test_files_that_are_no_manifests(
     path.write_bytes(content)
     (line,) = refused(capsys, "-f", str(path))
     assert told in line
+
+
+@pytest.mark.parametrize(
+    ("name", "product"),
+    [
+        ("A6000", "NVIDIA-RTX-A6000"),
+        ("a5000:2", "NVIDIA-RTX-A5000"),
+        ("3090", "NVIDIA-GeForce-RTX-3090"),
+        ("RTX4090", "NVIDIA-GeForce-RTX-4090"),
+        ("RTXA6000", "NVIDIA-RTX-A6000"),
+        ("T4", "Tesla-T4"),
+        ("6000 Ada", "NVIDIA-RTX-6000-Ada-Generation"),
+    ],
+)
+def test_short_names_of_cards(capsys: pytest.CaptureFixture[str], name: str, product: str) -> None:
+    (short,) = items(capsys, "--config", SMALL, "--gpu", name)
+    (full,) = items(capsys, "--config", SMALL, "--gpu", product + name[name.find(":") :] * (":" in name))
+    assert short == full
+    assert product in short["reasons"][0]
+
+
+def test_a_manifest_must_name_the_label_in_full(
+    capsys: pytest.CaptureFixture[str], written: Callable[..., str]
+) -> None:
+    (line,) = refused(capsys, "-f", written(manifest("a", gpu={"product": "A6000"})), "--config", SMALL)
+    assert "similar names: NVIDIA-RTX-A6000" in line
+
+
+def test_more_memory_than_a_card_has_is_corrected_aloud(
+    capsys: pytest.CaptureFixture[str], written: Callable[..., str]
+) -> None:
+    file = written(manifest("a", gpu={"product": "NVIDIA-L4", "memory": "48Gi"}))
+    code, output, errors = ran(capsys, "-f", file, "--config", SMALL, "-o", "json")
+    assert code == 0
+    assert json.loads(output)["items"][0]["plan"]["gpuMemoryBytes"] == gpu_by_name("NVIDIA-L4").memory_bytes
+    assert errors == (
+        "kubectl llm plan: a: spec.gpu.memory is 48.00 GiB, but programs get 22.03 GiB of an NVIDIA-L4: planned with "
+        "that\n"
+    )
+    less = written(manifest("a", gpu={"product": "NVIDIA-L4", "memory": "20Gi"}))
+    assert ran(capsys, "-f", less, "--config", SMALL)[2] == ""
+
+
+def test_a_hub_that_is_away_is_named_with_the_way_on(
+    capsys: pytest.CaptureFixture[str], written: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", "http://127.0.0.1:9", raising=False)
+    (item,) = items(capsys, "-f", written(manifest("a")), "--gpu", "L4")
+    assert item["verdict"] == "Unknown"
+    assert item["reasons"][0].startswith("the hub http://127.0.0.1:9 cannot be reached: ")
+    assert item["reasons"][0].endswith("set HF_ENDPOINT to a mirror, or give config.json, or its folder, with --config")
+
+
+def test_people_read_gibibytes_and_thousands(capsys: pytest.CaptureFixture[str]) -> None:
+    output = ran(capsys, "--config", LARGE, "--gpu", "A6000:2")[1]
+    assert "GiB on each of 2 GPUs and the engine" in output
+    assert re.search(r"[0-9]{5}", output) is None, output
+
+
+def test_offers_stay_within_the_trained_context(capsys: pytest.CaptureFixture[str]) -> None:
+    trained = json.loads(Path(LLAMA).read_text())["max_position_embeddings"]
+    found = items(capsys, "--config", LLAMA, "--gpu", "L4", "--context-length", str(trained), code=1)
+    offered = [offer["plan"]["contextLength"] for item in found for offer in item["counterOffers"]]
+    assert offered
+    assert max(offered) <= trained
+    beyond = ran(capsys, "--config", LLAMA, "--gpu", "H200", "--context-length", str(4 * trained), "-o", "json")
+    for item in json.loads(beyond[1])["items"] if beyond[1] else ():
+        assert all(offer["plan"]["contextLength"] <= trained for offer in item["counterOffers"])

@@ -134,8 +134,8 @@ def test_what_fits_is_told_in_numbers_and_rendered_with_them() -> None:
     assert found.status is not None
     assert found.model is not None
     tokens, requests = found.status.kv_tokens, found.status.max_concurrent_requests
-    words = f"15.0 GiB of weights and {tokens} KV tokens per replica at tensor parallelism 1: {requests} requests of "
-    assert found.message.endswith(f"{words}{found.context_length} tokens at a time")
+    words = f"14.99 GiB of weights on each GPU and room for {tokens:,} KV tokens per replica at tensor parallelism 1: "
+    assert found.message.endswith(f"{words}{requests:,} request of {found.context_length:,} tokens at a time")
     assert (found.model.architecture, found.model.parameters, found.model.resolved_revision) == (
         "LlamaForCausalLM", SHAPE.parameters, "abc",
     )  # fmt: skip
@@ -188,8 +188,8 @@ def test_without_a_plan_the_spec_is_passed_on(engine: str, percent: int | None, 
     ("gpu", "facts"),
     [
         (GpuSpec(product="NVIDIA-L4"), None),
-        (GpuSpec(memory="40Gi"), ("given", None)),
-        (GpuSpec(memory="40Gi", product="NVIDIA-L4"), ("NVIDIA-L4", (8, 9))),
+        (GpuSpec(memory="40Gi"), ("GPU of 40Gi (spec.gpu.memory)", None)),
+        (GpuSpec(memory="40Gi", product="NVIDIA-L40S"), ("NVIDIA-L40S", (8, 9))),
         (GpuSpec(memory="40Gi", product="Unheard-Of"), ("Unheard-Of", None)),
     ],
 )
