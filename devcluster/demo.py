@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from devcluster.state import ClusterError
 
 QUESTION = "Who are you?"
 ENGINES = ("tiny-vllm", "tiny-lmdeploy")
-DEMO_IMAGES = ("operator", "model-tools", "vllm-cpu-test", "lmdeploy-cpu-test")
+DEMO_IMAGES = ("operator", "model-tools", "web", "vllm-cpu-test", "lmdeploy-cpu-test")
 """Without that of the old release, which only the tests ask for `convert`."""
 READY_SECONDS = 300
 
@@ -32,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         line.add_argument(f"--{name}-image", metavar="REFERENCE", help=f"with --use-existing; default {reference}")
     chosen = line.parse_args(argv)
     start = time.monotonic()
-    steps = Steps("demo", 5 if chosen.use_existing else 8)
+    steps = Steps("demo", 7 if chosen.use_existing else 10)
+    # As the farewell says: kubectl finds kubectl-llm on the PATH.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
         session = _existing(chosen) if chosen.use_existing else _own(steps)
         _serve(session, steps)
@@ -73,6 +77,19 @@ def _serve(session: Session, steps: Steps) -> None:
     with steps.step("ask both"):
         for name in ENGINES:
             print(f"    {name}: {QUESTION!r} -> {session.chat('default', name, name, QUESTION)!r}")
+    with steps.step(f"kubectl llm chat {ENGINES[0]}"):
+        words = ("-m", QUESTION, "--temperature", "0", "--max-tokens", "32")
+        print(f"    {session.kubectl('llm', 'chat', ENGINES[0], *words).strip()!r}")
+    with steps.step(f"a chat page beside {ENGINES[0]}"):
+        page = json.dumps({"spec": {"webUI": {}}})
+        session.kubectl("patch", f"llmdep/{ENGINES[0]}", "--type=merge", f"--patch={page}")
+        session.kubectl("wait", "--for=condition=WebUIReady", f"--timeout={READY_SECONDS}s", f"llmdep/{ENGINES[0]}")
+
+
+def _endpoint(*, own: bool) -> str:
+    if own:
+        return "status.endpoint does not resolve here: this node has no DNS. Use the Service's cluster IP in pods."
+    return "In the cluster the endpoint is status.endpoint."
 
 
 def _farewell(session: Session, seconds: float, *, own: bool) -> str:
@@ -83,10 +100,11 @@ Done in {seconds:.0f} s. What to try next:
   export KUBECONFIG={session.kubeconfig}
   export PATH={session.binaries}:{Path(sys.executable).parent}:$PATH
   kubectl llm chat tiny-vllm               # a conversation; -m asks one question
+  kubectl port-forward service/tiny-vllm-chat 8080:80   # and open the chat page: http://127.0.0.1:8080/
   kubectl llm status tiny-vllm             # one screen; kubectl llm list shows all
   kubectl get llmdep                       # engine, model, readiness
   kubectl describe llmdep tiny-vllm        # conditions, plan, events
   kubectl scale llmdep tiny-lmdeploy --replicas=2
   kubectl get --raw /api/v1/namespaces/default/services/tiny-vllm:http/proxy/v1/models
 
-In the cluster the endpoint is status.endpoint. Take everything down with: {down}"""
+{_endpoint(own=own)} Take everything down with: {down}"""

@@ -78,7 +78,7 @@ def test_list(space: Space) -> None:
     assert code == 0
     head, row = output.splitlines()
     assert head.split()[:3] == ["NAME", "ENGINE", "MODEL"]
-    assert row.split() == ["qwen", "VLLM", "tiny/model", "-", "None", "0/1", "1,234,567", "-", "Unschedulable"]
+    assert row.split() == ["qwen", "VLLM", "tiny/model", "-", "None", "0/1", "1,234,567", "0", "-", "Unschedulable"]
     assert "0/1 nodes" in ran(space, "list", "-o", "wide")[1]
     for form, reader in (("json", json.loads), ("yaml", yaml.safe_load)):
         (item,) = reader(ran(space, "list", "-o", form)[1])["items"]
@@ -116,14 +116,14 @@ def test_status_answers_the_questions_of_the_night(space: Space) -> None:
     code, output, errors = ran(space, "status", "qwen")
     assert (code, errors) == (0, "")
     assert "planned not known, held 1,234,567" in output
-    last = "last end: OOMKilled, exit code 137, 2026-01-01T00:00:00Z"
-    assert f"Pod qwen-1: ready, on gone, 2 GPUs, 1 restart; {last}" in output
-    assert "0 offered, 2 held by pods, 0 free" in output
-    assert "Operator: no Lease" in output
+    assert "qwen-1: ready, on gone, 2 GPUs, 1 restart in " in output
+    assert "the last one: OOMKilled, exit code 137, " in output
+    assert "nodes have 0, pods hold 2, 0 free (at most 0 on one node)" in output
+    assert "no Lease of an operator was found" in output
     assert "Next: free GPUs" in output
     found: Any = json.loads(ran(space, "status", "qwen", "-o", "json")[1])
     assert found["pods"][0]["restarts"] == 1
-    assert any("cannot read the metrics of qwen" in note for note in found["notes"])
+    assert any("qwen does not answer: " in note for note in found["notes"]), found["notes"]
 
 
 def test_wait_says_why_it_ended(space: Space) -> None:
@@ -146,3 +146,77 @@ def test_restart_annotates_the_object(space: Space) -> None:
 def test_logs_of_what_has_no_pods(space: Space) -> None:
     code, _, errors = ran(space, "logs", "qwen")
     assert (code, errors) == (2, "kubectl llm logs: qwen has no pods; see kubectl llm status qwen\n")
+
+
+@pytest.fixture
+def nobody(space: Space, tmp_path: Path) -> dict[str, str]:
+    """The environment of a user without any right."""
+    config = yaml.safe_load(space.plane.kubeconfig.read_text())
+    for user in config["users"]:
+        user["user"]["as"] = f"nobody-{space.name}"
+    path = tmp_path / "nobody"
+    path.write_text(yaml.safe_dump(config))
+    return {**environment(space), "KUBECONFIG": str(path)}
+
+
+def as_nobody(nobody: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [str(COMMAND), *arguments], env=nobody, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_user_without_rights_is_told_which_one_is_missing(space: Space, nobody: dict[str, str]) -> None:
+    for command in (("list",), ("status", "qwen"), ("chat", "qwen", "-m", "hi"), ("bench", "qwen"), ("logs", "qwen")):
+        code, output, errors = as_nobody(nobody, "-n", space.name, *command)
+        assert (code, output, errors.count("\n")) == (2, "", 1), errors
+        assert f'User "nobody-{space.name}" cannot ' in errors
+        assert errors.endswith("ask for the right, or name a namespace with -n\n")
+
+
+def test_status_shows_what_a_user_may_read_and_names_the_rest(space: Space, nobody: dict[str, str]) -> None:
+    rule = {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments"], "verbs": ["get", "list"]}
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{space.name}"
+    space.plane.request("POST", f"{rbac}/roles", {"metadata": {"name": "reader"}, "rules": [rule]})
+    binding = {
+        "metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"nobody-{space.name}"}],
+    }
+    space.plane.request("POST", f"{rbac}/rolebindings", binding)
+    set_status(space, "Ready", "False", "Unschedulable", "0/1 nodes")
+    code, output, errors = as_nobody(nobody, "-n", space.name, "status", "qwen")
+    assert (code, errors) == (0, "")
+    assert "Ready: False Unschedulable: 0/1 nodes" in output
+    for right in ("pods", "events", "leases", "nodes"):
+        assert f'cannot list resource "{right}"' in output, output
+    code, output, _ = as_nobody(nobody, "-n", space.name, "list")
+    assert code == 0
+    assert output.splitlines()[1].split()[:2] == ["qwen", "VLLM"]
+
+
+def test_a_wrong_context_is_one_sentence(space: Space) -> None:
+    code, _, errors = ran(space, "--context", "nowhere", "list")
+    assert code == 2
+    assert errors.startswith(
+        f"kubectl llm list: the kubeconfig {space.plane.kubeconfig} has no context 'nowhere'; it has"
+    )
+
+
+def test_kubectl_itself_completes_the_plugin(space: Space) -> None:
+    paths = {"PATH": f"{COMMAND.parent}:{os.environ['PATH']}"}
+
+    def completed(*words: str) -> list[str]:
+        done = subprocess.run(
+            [str(space.plane.binaries / "kubectl"), "__complete", "llm", *words],
+            env={**environment(space), **paths},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return [line.split("\t")[0] for line in done.stdout.splitlines() if not line.startswith(":")]
+
+    assert {"plan", "list", "chat"} <= set(completed(""))
+    assert completed("-n", space.name, "status", "") == ["qwen"]
+    assert completed("list", "-o", "") == ["table", "wide", "json", "yaml"]

@@ -176,6 +176,8 @@ class Serving:
     def _explained(self, error: RequestRefusedError) -> BadInputError:
         if error.status == 503:
             text = f"{self.name} is not ready: {error.said}; see kubectl llm status {self.name}"
+        elif error.status == 404:
+            text = f"{self.name} does not answer: {error.said}; see kubectl llm status {self.name}"
         elif error.status == 401 and self.key_from:
             text = (
                 f"{self.name} refuses the API key of {self.key_from}; if the Secret changed after the pods started: "
