@@ -23,7 +23,7 @@ PARALLEL := --numprocesses 2 --dist loadfile
 CRD := llm-operator.dev_llmdeployments.yaml
 SOURCES := operator devcluster devtools tests $(wildcard images)
 # In the order in which they fail fastest; `make test` runs them all and says how long each took.
-STAGES := prepare lint unit engines web cluster-tests
+STAGES := prepare lint unit engines web cluster-tests faults
 
 .PHONY: help
 help: ## List the targets
@@ -111,7 +111,7 @@ cluster-tests: programs ## Tests against a real API server and etcd
 
 .PHONY: faults
 faults: programs ## Machines that search for faults: kills, a faulty API server, vandals; longer by ARGS=--long
-	$(PYTEST) tests/faults
+	$(PYTEST) $(PARALLEL) tests/faults
 
 .PHONY: e2e
 e2e: venv ## Tests on the full node: real kubelet, real pods, real engines on the CPU

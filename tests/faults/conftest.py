@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.world import World
 
-RESULTS = pytest.StashKey[list["Result"]]()
+ROW = "row of the table"
 
 
 @dataclass
@@ -49,11 +49,13 @@ class Effort:
         seed: of everything that is drawn.
         long: everything there is, for as long as it takes; else what fits into two minutes.
         minutes: how long faults are mixed into changes in a long run.
+        scenarios: names of those in which kills are tried; empty: all.
     """
 
     seed: int
     long: bool
     minutes: float
+    scenarios: tuple[str, ...]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,28 +63,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=1, help="of everything that is drawn (default 1)")
     group.addoption("--long", action="store_true", help="try everything, for as long as it takes (about two hours)")
     group.addoption("--minutes", type=float, default=30, help="of churn under faults in a long run (default 30)")
+    group.addoption("--scenarios", default="", help="names of those in which a long run kills (default: all)")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RESULTS] = []
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only a long run has the time for; pytest counts it as deselected."""
+    if config.getoption("--long"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long") is not None]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    results = config.stash[RESULTS]
-    if not results:
-        return
-    terminalreporter.section(f"faults, seed {config.getoption('--seed')}")
-    terminalreporter.write_line("| what | count | failures | seconds | |")
-    terminalreporter.write_line("|---|---|---|---|---|")
-    for result in results:
-        terminalreporter.write_line(result.line())
+    """The table. Rows travel with the reports, because tests may run in other processes."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())]
+    rows = [text for report in reports for name, text in report.user_properties if name == ROW]
+    if rows:
+        terminalreporter.section(f"faults, seed {config.getoption('--seed')}")
+        for line in ("| what | count | failures | seconds | |", "|---|---|---|---|---|", *rows):
+            terminalreporter.write_line(str(line))
 
 
 @pytest.fixture(scope="session")
 def effort(pytestconfig: pytest.Config) -> Effort:
     """What the command line says."""
     option = pytestconfig.getoption
-    return Effort(option("--seed"), option("--long"), option("--minutes"))
+    return Effort(
+        option("--seed"), option("--long"), option("--minutes"), tuple(filter(None, option("--scenarios").split(",")))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -93,13 +102,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture
-def measured(pytestconfig: pytest.Config) -> Callable[[str, str], AbstractContextManager[Result]]:
+def measured(request: pytest.FixtureRequest) -> Callable[[str, str], AbstractContextManager[Result]]:
     """Begin a row of the table; its failures fail the test at the end."""
 
     @contextmanager
     def begin(name: str, unit: str) -> Iterator[Result]:
         result, start = Result(name, unit), time.monotonic()
-        pytestconfig.stash[RESULTS].append(result)
         try:
             yield result
         except BaseException as error:
@@ -107,6 +115,7 @@ def measured(pytestconfig: pytest.Config) -> Callable[[str, str], AbstractContex
             raise
         finally:
             result.seconds = time.monotonic() - start
+            request.node.user_properties.append((ROW, result.line()))
         assert not result.failures, "\n\n".join([f"{len(result.failures)} of {result.count} failed", *result.failures])
 
     return begin

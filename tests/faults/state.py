@@ -17,18 +17,25 @@ from tests.cluster.helpers import Space
 JSON = dict[str, Any]
 
 LONG_TEXT = 200
+HEALTH = "Healthy"
+"""A condition that is left out: it tells of engines, and no engine is here."""
 CHILDREN = ("Deployment", "Service", "PodDisruptionBudget", "Job", "PersistentVolumeClaim")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _UID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 _OWN_OF_SERVER = ("clusterIP", "clusterIPs", "volumeName")
 
 
-def snapshot(space: Space) -> JSON:
-    """Everything of a namespace that the operator made, or that tells of it; empty entries are left out."""
+def snapshot(space: Space, only: str | None = None) -> JSON:
+    """Everything of a namespace that the operator made, or that tells of it; empty entries are left out.
+
+    With `only`, what is of one kind.
+    """
+    wanted = kinds() if only is None else (only,)
     found: JSON = {
-        kind: {item["metadata"]["name"]: _reduced(kind, item) for item in _all(space, kind)} for kind in kinds()
+        kind: {item["metadata"]["name"]: _reduced(kind, item) for item in _all(space, kind)} for kind in wanted
     }
-    found["Pod"] = dict(_pods(space))
+    if only is None:
+        found["Pod"] = dict(_pods(space))
     text = json.dumps({kind: entry for kind, entry in found.items() if entry}, sort_keys=True)
     text = _UID.sub("UID", _TIME.sub("TIME", text))
     plain: JSON = _short(json.loads(re.sub(rf"\b{re.escape(space.name)}\b", "NAMESPACE", text)))
@@ -95,7 +102,9 @@ def _reduced(kind: str, item: JSON) -> JSON:
         told = sorted(entry["type"] for entry in status.get("conditions") or () if entry["status"] == "True")
     elif kind == "PersistentVolumeClaim":
         told = status.get("phase")
-    elif kind != KIND:
+    elif kind == KIND:
+        told = {**status, "conditions": [entry for entry in status.get("conditions") or () if entry["type"] != HEALTH]}
+    else:
         told = None
     return {
         "labels": meta.get("labels"),

@@ -31,7 +31,7 @@ JSON = dict[str, Any]
 RELIST = ("--no-leader-elect", "--no-gpu-inventory", "--relist-seconds", "10")
 BAD_SECONDS = 12.0
 AT_A_TIME = 4
-SHORT_KINDS = 5
+SHORT_KINDS = 3
 MOST_REQUESTS = 60
 """In the busiest second of an outage. kopf begins each of six watches anew after 0.1 s, then more slowly."""
 MOST_MIB = 256.0
@@ -101,7 +101,7 @@ def test_each_kind_of_fault(
 def test_an_outage_costs_few_requests(
     world: World, effort: Effort, measured: Callable[[str, str], AbstractContextManager[Result]]
 ) -> None:
-    seconds = 120.0 if effort.long else 10.0
+    seconds = 120.0 if effort.long else 6.0
     with measured("nothing answers", "outages") as result, Case(world, "outage") as case:
         result.count = 1
         for number in range(10):
@@ -126,6 +126,7 @@ def test_an_outage_costs_few_requests(
         assert case.peak_mib <= MOST_MIB
 
 
+@pytest.mark.long
 def test_of_two_operators_the_one_that_is_cut_off_from_its_lease_writes_no_more(
     world: World, measured: Callable[[str, str], AbstractContextManager[Result]]
 ) -> None:

@@ -21,6 +21,7 @@ from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from devcluster.pki import write_kubeconfig
 from devcluster.toolchain import ensure
+from llm_operator.api import KIND
 from llm_operator.manifests.artifacts import ANNOTATION_SOURCE, LABEL_STAGE
 from tests.cluster.helpers import Space
 from tests.faults.nursery import Child, Nursery
@@ -37,6 +38,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MERGE = "application/merge-patch+json"
 TOOLS = ("--model-tools-image", "tools:1", "--quantize-image", "lmdeploy:1", "--web-image", "web:1")
 SETTLE_SECONDS = 90.0
+LOOK_SECONDS = 0.4
 RESTART_SECONDS = 2.0
 """After an end that nobody caused."""
 
@@ -283,11 +285,16 @@ class Case:
             reduced: leaves out what may differ.
         """
         deadline = time.monotonic() + seconds
-        while (found := reduced(snapshot(self.space))) != expected:
-            if time.monotonic() > deadline:
-                return difference(expected, found)
-            time.sleep(0.3)
-        return ""
+        while True:
+            late = time.monotonic() > deadline
+            # Most looks see at the objects already that it is too early.
+            if late or reduced(snapshot(self.space, KIND)).get(KIND) == expected.get(KIND):
+                found = reduced(snapshot(self.space))
+                if found == expected:
+                    return ""
+                if late:
+                    return difference(expected, found)
+            time.sleep(LOOK_SECONDS)
 
     def rest(self, done: Callable[[Space], bool], quiet: float = 3.0, seconds: float = SETTLE_SECONDS) -> JSON:
         """Wait until something is true and then nothing changes and nothing is written for a while.
@@ -316,7 +323,15 @@ class Case:
         """Whether nothing is written for a while; what was written where that is not so."""
         before = len(self.proxy.done)
         time.sleep(seconds)
-        return "".join(f"{method} {path}: {status}\n" for _, method, path, status in self.proxy.done[before:])
+        return self.written(before)
+
+    def written(self, before: int) -> str:
+        """What has been written since there were so many writes; empty where nothing was."""
+        return "".join(
+            f"{method} {path}: {status}\n"
+            for _, method, path, status in self.proxy.done[before:]
+            if "#MetricsClosed" not in path
+        )
 
     def complaints(self) -> str:
         """A traceback in the log, or an operator that ended by itself; empty where all was well."""

@@ -124,7 +124,7 @@ def health(pods: Iterable[Seen], before: Finding | None = None) -> Finding:
         return Finding("Healthy", "Unknown", "MetricsClosed", f"not seen: {closed.closed} (pod {closed.pod})")
     if all(one.vitals is not None for one in seen):
         return Finding("Healthy", "True", "EnginesWork", "requests get their tokens, or there are none")
-    if before is not None and before.reason not in ("NoReadyReplica", "MetricsClosed"):
+    if before is not None and before.reason != "NoReadyReplica":
         return before
     return Finding("Healthy", "Unknown", "NotSeenYet", "the engines' metrics are read first")
 

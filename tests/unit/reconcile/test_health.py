@@ -142,5 +142,7 @@ def test_what_is_wrong_outweighs_what_is_not_seen() -> None:
 def test_a_restarted_operator_keeps_what_was_told_until_it_has_looked() -> None:
     before = Finding("Healthy", "False", "EngineSilent", "pod demo-1: ...")
     assert health([Seen("demo-1")], before) == before
+    closed = Finding("Healthy", "Unknown", "MetricsClosed", "not seen: ...")
+    assert health([Seen("demo-1")], closed) == closed, "else each restart would write twice"
     assert health([Seen("demo-1")]).reason == "NotSeenYet"
     assert health([Seen("demo-1")], Finding("Healthy", "Unknown", "NoReadyReplica", "")).reason == "NotSeenYet"
