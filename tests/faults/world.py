@@ -22,6 +22,7 @@ from devcluster.control_plane import ControlPlane
 from devcluster.pki import write_kubeconfig
 from devcluster.toolchain import ensure
 from llm_operator.api import KIND
+from llm_operator.foreign import read_object
 from llm_operator.manifests.artifacts import ANNOTATION_SOURCE, LABEL_STAGE
 from tests.cluster.helpers import Space
 from tests.faults.nursery import Child, Nursery
@@ -90,7 +91,8 @@ class Stand:
     def _end_pod(self, pod: JSON) -> None:
         namespace, name, labels = pod["metadata"]["namespace"], pod["metadata"]["name"], pod["metadata"]["labels"]
         job = self._plane.find(f"/apis/batch/v1/namespaces/{namespace}/jobs/{labels.get('job-name')}")
-        about = json.loads(((job or {}).get("metadata", {}).get("annotations") or {}).get(ANNOTATION_SOURCE) or "{}")
+        # A vandal may have been here.
+        about = dict(read_object(((job or {}).get("metadata", {}).get("annotations") or {}).get(ANNOTATION_SOURCE)))
         told = self.words.get(namespace, usual_words)(labels[LABEL_STAGE], about)
         if told is None:
             return
