@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +57,10 @@ class Stream:
 
     kind: str
     path: str
+    namespace: str | None = None
+    """None: all, or no matter."""
+    listed: set[tuple[str, str]] = field(default_factory=set)
+    """Namespace and name of what the list under way has told so far."""
     trying: int = 0
     """Requests that are under way or wait for the next attempt."""
     response: aiohttp.ClientResponse | None = None
@@ -117,6 +121,7 @@ class ApiSession:
         metrics: Metrics,
         known: Callable[[str, JSON], bool] = lambda *_: False,
         relisted: Callable[[], None] = lambda: None,
+        vanished: Callable[[str, str | None, Set[tuple[str, str]]], bool] = lambda *_: False,
     ) -> None:
         """Prepare for the watches of all kinds.
 
@@ -126,13 +131,16 @@ class ApiSession:
             metrics: counts interruptions.
             known: whether the cache holds this very version of an object of a kind: a list hands kopf the others only.
             relisted: called when a watch had to begin anew with a list: what vanished meanwhile, kopf does not tell.
+            vanished: whether the cache holds something of a kind in a namespace that a list does not tell of. Even the
+                first list of a watch comes later than the one that filled the cache.
         """
         self._connection = connection
         self._metrics = metrics
         self._known = known
         self._relisted = relisted
-        paths = [(kind, _path(kind, namespace)) for kind in RESOURCES for namespace in namespaces]
-        self.streams = {path: Stream(kind, path) for kind, path in paths}
+        self._vanished = vanished
+        paths = [(kind, namespace, _path(kind, namespace)) for kind in RESOURCES for namespace in namespaces]
+        self.streams = {path: Stream(kind, path, namespace) for kind, namespace, path in paths}
         for kind in RESOURCES:
             metrics.watch_interruptions.labels(kind=kind)
         self._discovery: dict[str, Stream] = {}
@@ -167,7 +175,8 @@ class ApiSession:
         """kopf starts anew: no request of an earlier run counts."""
         self._discovery = {}
         self.streams = {
-            path: Stream(old.kind, path, opened=old.opened, lists=old.lists) for path, old in self.streams.items()
+            path: Stream(old.kind, path, old.namespace, opened=old.opened, lists=old.lists)
+            for path, old in self.streams.items()
         }
 
     async def _ask(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -216,11 +225,14 @@ class ApiSession:
         if stream.kind == "discovery":
             check_discovery(path, body)
         else:
-            body = self._news(stream, body)
             if "continue" not in url.query:
+                stream.listed.clear()
                 stream.lists += 1
                 if stream.lists > 1:
                     self._relisted()
+            body = self._news(stream, body)
+            if not body["metadata"].get("continue") and self._vanished(stream.kind, stream.namespace, stream.listed):
+                self._relisted()
         assert isinstance(answer, CheckedAnswer)  # noqa: S101 - the session's response_class
         answer.checked = body
         self._succeeded(stream, keep_failures=stream.kind != "discovery")
@@ -239,7 +251,9 @@ class ApiSession:
         for item in items:
             if not is_identified(item):
                 self._left_out(stream)
-            elif not self._known(stream.kind, item):
+                continue
+            stream.listed.add((item["metadata"].get("namespace", ""), item["metadata"]["name"]))
+            if not self._known(stream.kind, item):
                 fresh.append(item)
         return {**body, "items": fresh}
 

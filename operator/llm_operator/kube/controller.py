@@ -339,6 +339,10 @@ class Controller:
             answer = await self._client.apply_status(key[0], key[1], body["metadata"]["uid"], new)
         except ApiError as error:
             if error.status == 404:
+                # Its deletion was missed, or is about to be told: no child is made again for what is gone.
+                if (self._cache.objects.get(key) or body)["metadata"]["uid"] == body["metadata"]["uid"]:
+                    self._cache.forget(KIND, key, key[1])
+                    self._queue.add(key)
                 return
             raise
         self._cache.update({**answer, "kind": KIND})

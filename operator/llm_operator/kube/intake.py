@@ -6,7 +6,7 @@ Pods, Jobs and annotations are written by others. One of them must not end the w
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from llm_operator.kube.cache import Cache
@@ -36,6 +36,14 @@ class Intake:
         """Whether the cache holds this very version of an object."""
         found = self.entry({**raw, "kind": kind})
         return found is not None and self._cache.version(kind, *found) == raw["metadata"]["resourceVersion"]
+
+    def vanished(self, kind: str, namespace: str | None, listed: Set[tuple[str, str]]) -> bool:
+        """Whether the cache holds an object of a kind, in a namespace or all, that is not among those listed."""
+        return any(
+            (key[0], name) not in listed
+            for key, name, _ in self._cache.entries(kind)
+            if namespace is None or key[0] == namespace
+        )
 
     def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> Key | None:
         """As Cache.update; None for an object that cannot be read."""

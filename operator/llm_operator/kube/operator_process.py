@@ -136,7 +136,9 @@ class OperatorProcess:
             if not await self._unless_stopped(self._first_list()):
                 return
             intake = Intake(self._cache, self._metrics)
-            session = ApiSession(self._connection, namespaces, self._metrics, intake.knows, self._list_soon.set)
+            session = ApiSession(
+                self._connection, namespaces, self._metrics, intake.knows, self._list_soon.set, intake.vanished
+            )
             self._watches = Watches(
                 session, self._connection.server, self._options.namespaces, intake, self._queue, self._metrics
             )

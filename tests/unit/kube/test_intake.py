@@ -108,3 +108,14 @@ async def test_a_relist_without_news_repairs_nothing() -> None:
     relist = Relist(client, cache, queue, [None], metrics)
     assert await relist.run() == 1
     assert await relist.run() == 0
+
+
+def test_what_a_list_does_not_tell_of_any_more_has_vanished() -> None:
+    cache = Cache()
+    intake = Intake(cache, Metrics())
+    intake.update({**deployment("1"), "kind": "Deployment"})
+    assert intake.vanished("Deployment", None, set())
+    assert intake.vanished("Deployment", "team", {("other", "qwen")})
+    assert not intake.vanished("Deployment", "team", {("team", "qwen"), ("team", "new")})
+    assert not intake.vanished("Deployment", "other", set())
+    assert not intake.vanished("Service", None, set())
