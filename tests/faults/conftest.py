@@ -48,7 +48,7 @@ class Effort:
     Attributes:
         seed: of everything that is drawn.
         long: everything there is, for as long as it takes; else what fits into two minutes.
-        minutes: how long faults are mixed into changes in a long run.
+        minutes: how long faults are mixed into changes in a long run, and the most that any machine takes.
         scenarios: names of those in which kills are tried; empty: all.
     """
 
@@ -57,12 +57,18 @@ class Effort:
     minutes: float
     scenarios: tuple[str, ...]
 
+    def deadline(self) -> float:
+        """When a machine that begins now ends, by the monotonic clock."""
+        return time.monotonic() + self.minutes * 60
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--seed", type=int, default=1, help="of everything that is drawn (default 1)")
     group.addoption("--long", action="store_true", help="try everything, for as long as it takes (about two hours)")
-    group.addoption("--minutes", type=float, default=30, help="of churn under faults in a long run (default 30)")
+    group.addoption(
+        "--minutes", type=float, default=30, help="of churn in a long run, and the most of all (default 30)"
+    )
     group.addoption("--scenarios", default="", help="names of those in which a long run kills (default: all)")
 
 

@@ -18,7 +18,7 @@ CHOICES: dict[str, list[Any]] = {
     "nodeSelector": [{"type": "fake"}],
     "tolerations": [[{"key": "gpu", "operator": "Exists"}], [{"operator": "Exists", "effect": "NoSchedule"}]],
     "resources": [{"requests": {"cpu": "1"}}, {"requests": {"cpu": "2"}, "limits": {"memory": "4Gi"}}],
-    "kvCache": [{"memoryPercent": 40}, {"prefixCaching": False}],
+    "kvCache": [{"prefixCaching": False}, {"quantization": "None"}],
     "gpu": [{"memory": "48Gi"}, {"memory": "80Gi", "product": "NVIDIA-H100-80GB-HBM3"}],
     "imagePullSecrets": [[{"name": "a"}], [{"name": "a"}, {"name": "b"}]],
     "webUI": [{}],

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(7200)]
 
 JSON = dict[str, Any]
 NAMES = tuple(f"llm-{number}" for number in range(5))
-SHARE = 0.1
+SHARE = 0.3
 SHORT_SECONDS = 10.0
 SPELL_SECONDS = 60.0
 

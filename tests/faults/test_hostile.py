@@ -162,7 +162,10 @@ def test_hostile_objects(
         specs = list(handmade(random.Random(effort.seed))) + drawn(2000 if effort.long else 30, effort.seed)
         if not effort.long:
             specs = random.Random(effort.seed).sample(specs, SHORT)
+        deadline = effort.deadline()
         for start in range(0, len(specs), BATCH):
+            if time.monotonic() > deadline:
+                break
             batch(case, specs[start : start + BATCH], result)
         case.space.create(llm("neighbour"))
         eventually(lambda: case.space.is_ready("neighbour"), why="the operator still serves")
