@@ -121,7 +121,7 @@ class ApiSession:
         metrics: Metrics,
         known: Callable[[str, JSON], bool] = lambda *_: False,
         relisted: Callable[[], None] = lambda: None,
-        vanished: Callable[[str, str | None, Set[tuple[str, str]]], bool] = lambda *_: False,
+        vanished: Callable[[str, str | None, Set[tuple[str, str]], str], None] = lambda *_: None,
     ) -> None:
         """Prepare for the watches of all kinds.
 
@@ -131,8 +131,9 @@ class ApiSession:
             metrics: counts interruptions.
             known: whether the cache holds this very version of an object of a kind: a list hands kopf the others only.
             relisted: called when a watch had to begin anew with a list: what vanished meanwhile, kopf does not tell.
-            vanished: whether the cache holds something of a kind in a namespace that a list does not tell of. Even the
-                first list of a watch comes later than the one that filled the cache.
+            vanished: called with a kind, a namespace, everything that was listed of it, and the list's version: what
+                the cache holds beyond that is gone. Even the first list of a watch is later than the one that filled
+                the cache.
         """
         self._connection = connection
         self._metrics = metrics
@@ -231,8 +232,8 @@ class ApiSession:
                 if stream.lists > 1:
                     self._relisted()
             body = self._news(stream, body)
-            if not body["metadata"].get("continue") and self._vanished(stream.kind, stream.namespace, stream.listed):
-                self._relisted()
+            if not body["metadata"].get("continue"):
+                self._vanished(stream.kind, stream.namespace, stream.listed, body["metadata"]["resourceVersion"])
         assert isinstance(answer, CheckedAnswer)  # noqa: S101 - the session's response_class
         answer.checked = body
         self._succeeded(stream, keep_failures=stream.kind != "discovery")

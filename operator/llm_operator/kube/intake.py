@@ -37,13 +37,23 @@ class Intake:
         found = self.entry({**raw, "kind": kind})
         return found is not None and self._cache.version(kind, *found) == raw["metadata"]["resourceVersion"]
 
-    def vanished(self, kind: str, namespace: str | None, listed: Set[tuple[str, str]]) -> bool:
-        """Whether the cache holds an object of a kind, in a namespace or all, that is not among those listed."""
-        return any(
-            (key[0], name) not in listed
-            for key, name, _ in self._cache.entries(kind)
-            if namespace is None or key[0] == namespace
-        )
+    def vanish(self, kind: str, namespace: str | None, listed: Set[tuple[str, str]], version: str) -> list[Key]:
+        """Drop what a list of a kind, in a namespace or all, does not tell of any more; the keys to reconcile.
+
+        What is newer than the list's version came after it.
+        """
+        gone = [
+            (key, name)
+            for key, name, seen in self._cache.entries(kind)
+            if (namespace is None or key[0] == namespace)
+            and (key[0], name) not in listed
+            and seen.isdigit()
+            and version.isdigit()
+            and int(seen) <= int(version)
+        ]
+        for key, name in gone:
+            self._cache.forget(kind, key, name)
+        return [key for key, _ in gone]
 
     def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> Key | None:
         """As Cache.update; None for an object that cannot be read."""

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,8 +136,13 @@ class OperatorProcess:
             if not await self._unless_stopped(self._first_list()):
                 return
             intake = Intake(self._cache, self._metrics)
+
+            def vanished(kind: str, namespace: str | None, listed: Set[tuple[str, str]], version: str) -> None:
+                for key in intake.vanish(kind, namespace, listed, version):
+                    self._queue.add(key)
+
             session = ApiSession(
-                self._connection, namespaces, self._metrics, intake.knows, self._list_soon.set, intake.vanished
+                self._connection, namespaces, self._metrics, intake.knows, self._list_soon.set, vanished
             )
             self._watches = Watches(
                 session, self._connection.server, self._options.namespaces, intake, self._queue, self._metrics

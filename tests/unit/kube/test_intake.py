@@ -110,12 +110,22 @@ async def test_a_relist_without_news_repairs_nothing() -> None:
     assert await relist.run() == 0
 
 
-def test_what_a_list_does_not_tell_of_any_more_has_vanished() -> None:
+@pytest.mark.parametrize(
+    ("kind", "namespace", "listed", "version", "goes"),
+    [
+        ("Deployment", None, set(), "5", True),
+        ("Deployment", "team", {("other", "qwen")}, "6", True),
+        ("Deployment", "team", {("team", "qwen"), ("team", "new")}, "9", False),
+        ("Deployment", "team", set(), "4", False),
+        ("Deployment", "other", set(), "9", False),
+        ("Service", None, set(), "9", False),
+    ],
+)
+def test_what_a_list_does_not_tell_of_any_more_has_vanished(
+    kind: str, namespace: str | None, listed: set[tuple[str, str]], version: str, goes: bool
+) -> None:
     cache = Cache()
     intake = Intake(cache, Metrics())
-    intake.update({**deployment("1"), "kind": "Deployment"})
-    assert intake.vanished("Deployment", None, set())
-    assert intake.vanished("Deployment", "team", {("other", "qwen")})
-    assert not intake.vanished("Deployment", "team", {("team", "qwen"), ("team", "new")})
-    assert not intake.vanished("Deployment", "other", set())
-    assert not intake.vanished("Service", None, set())
+    intake.update({**deployment("5"), "kind": "Deployment"})
+    assert intake.vanish(kind, namespace, listed, version) == ([("team", "qwen")] if goes else [])
+    assert bool(list(cache.entries("Deployment"))) is not goes
