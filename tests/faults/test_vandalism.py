@@ -187,7 +187,7 @@ def test_vandals(world: World, effort: Effort, measured: Callable[[str, str], Ab
                 time.sleep(draw.choice([0.0, 0.2]))
             for name in NAMES:
                 remove_foreign(case, name)
-            wrong = case.settle(expected, reduced=comparable, seconds=120) or case.quiet() or case.complaints()
+            wrong = case.settle(expected, reduced=comparable, seconds=120) or case.quiet(within=30) or case.complaints()
             if wrong:
                 done = ", ".join(f"{vandal.__name__}({name})" for vandal, name in acts)
                 result.failures.append(f"round {number}: {done}\n{wrong}\n{case.log.read_text()[-3000:]}")
@@ -226,7 +226,7 @@ def test_rights_are_taken_and_given_back(
             world.plane.request("POST", bindings, {**fresh, "subjects": body["subjects"]})
         expected = twin_state(world, {"one": specs[0], "two": specs[1]})
         expected.pop("PersistentVolumeClaim", None)
-        wrong = case.settle(expected, reduced=comparable, seconds=150) or case.quiet() or case.complaints()
+        wrong = case.settle(expected, reduced=comparable, seconds=150) or case.quiet(within=30) or case.complaints()
         result.note = f"{rate:.0f} requests/s without rights"
         result.failures += [text for text in (wrong,) if text]
         assert rate < 40
@@ -248,7 +248,7 @@ def test_a_namespace_goes_and_comes_back(
             eventually(lambda: world.plane.find(path) is None, why="the namespace goes", seconds=90)
             Space(world.plane, case.space.name)
             fill(case, specs)
-            wrong = case.settle(expected, reduced=comparable, seconds=120) or case.quiet() or case.complaints()
+            wrong = case.settle(expected, reduced=comparable, seconds=120) or case.quiet(within=30) or case.complaints()
             result.failures += [text for text in (wrong,) if text]
 
 
@@ -278,5 +278,5 @@ def test_the_crd_goes_and_comes_back(
             eventually(lambda: not case.space.names("Deployment"), why="the children go", seconds=120)
             for name, spec in specs.items():
                 case.space.create(whole(name, spec))
-            wrong = case.settle(expected, reduced=comparable, seconds=150) or case.quiet() or case.complaints()
+            wrong = case.settle(expected, reduced=comparable, seconds=150) or case.quiet(within=30) or case.complaints()
             result.failures += [text for text in (wrong,) if text]

@@ -321,11 +321,20 @@ class Case:
                     f"{self.complaints()}\n{json.dumps(now[0], indent=1)[:8000]}\n{tail}"
                 )
 
-    def quiet(self, seconds: float = 1.0) -> str:
-        """Whether nothing is written for a while; what was written where that is not so."""
-        before = len(self.proxy.done)
-        time.sleep(seconds)
-        return self.written(before)
+    def quiet(self, seconds: float = 1.0, within: float = 0.0) -> str:
+        """Whether nothing is written for a while; what was written where that is not so.
+
+        Args:
+            seconds: how long nothing must be written.
+            within: until when that must begin: Jobs are marked as unused ten seconds after the last pod has gone.
+        """
+        deadline = time.monotonic() + within
+        while True:
+            before = len(self.proxy.done)
+            time.sleep(seconds)
+            written = self.written(before)
+            if not written or time.monotonic() > deadline:
+                return written
 
     def written(self, before: int) -> str:
         """What has been written since there were so many writes; empty where nothing was."""
