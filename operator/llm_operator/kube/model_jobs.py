@@ -229,7 +229,8 @@ class ModelJobs:
         if job.unused_since is None or name is None:
             return job
         others = self._cache.jobs_removed_by(namespace, name)
-        return dataclasses.replace(job, unused_since=max(other.unused_since or self._now() for other in others))
+        # The Job itself may have left the cache while its claim was asked for.
+        return dataclasses.replace(job, unused_since=max(other.unused_since or self._now() for other in (job, *others)))
 
     def _finished_elsewhere(self, namespace: str, job: JobView) -> bool:
         """Whether another Job has completed what this one left half-done: a branch, and its commit."""
