@@ -24,7 +24,7 @@ from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.operator_process import OperatorProcess, Options
 from llm_operator.kube.planner import ClusterPlanner
 from llm_operator.kube.watches import WatchesFailedError
-from llm_operator.manifests.tools import NetworkSettings, ToolSettings
+from llm_operator.manifests.tools import USER, NetworkSettings, ToolSettings
 from llm_operator.telemetry import logs
 
 log = logging.getLogger("llm_operator")
@@ -62,6 +62,13 @@ def parser() -> argparse.ArgumentParser:
     _add_tools(line)
     _add_page(line)
     _add_network(line)
+    line.add_argument(
+        "--run-as-user",
+        type=_user,
+        default=USER,
+        metavar="ID",
+        help=f"user and group of engines and model tools (default {USER}); empty: the platform or the image says it",
+    )
     line.add_argument("--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"], default="INFO")
     line.add_argument("--log-format", choices=["json", "text"], default="json")
     return line
@@ -143,6 +150,14 @@ def _peers(text: str) -> tuple[dict[str, Any], ...]:
     return tuple(peer.to_peer() for peer in given or ())
 
 
+def _user(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:10]) < 2**31 or len(text) > 10:
+        raise argparse.ArgumentTypeError(f"expected a user id from 1 to 2147483647, or nothing, got {text[:40]!r}")
+    return int(text)
+
+
 def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
     """What the command line says of the model tools."""
     return ToolSettings(
@@ -155,6 +170,7 @@ def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
         retention_seconds=chosen.cache_retention_seconds,
         web_image=chosen.web_image,
         web_pull_policy=chosen.web_pull_policy,
+        user=chosen.run_as_user,
         network=NetworkSettings(chosen.network_policies, chosen.network_policy_from),
     )
 

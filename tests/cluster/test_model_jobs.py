@@ -68,7 +68,8 @@ def space(plane: ControlPlane) -> Space:
 
 def claim(space: Space, name: str = "models", mode: str = "ReadWriteMany") -> None:
     spec = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
-    body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+    meta = {"name": name, "labels": {"llm-operator.dev/cache": "true"}}
+    body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
     space.create(body, "PersistentVolumeClaim")
 
 

@@ -64,7 +64,8 @@ def space(plane: ControlPlane) -> Space:
 def tools_space(plane: ControlPlane) -> Space:
     space = Space(plane, f"tools-template-{next(tools_numbers)}")
     body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    space.create({"metadata": {"name": "models"}, "spec": body}, "PersistentVolumeClaim")
+    meta = {"name": "models", "labels": {"llm-operator.dev/cache": "true"}}
+    space.create({"metadata": meta, "spec": body}, "PersistentVolumeClaim")
     return space
 
 

@@ -13,10 +13,28 @@ from devcluster.client import NOT_FOUND, ApiError
 from devcluster.session import CommandError, Session
 from llm_operator.api import KIND
 from llm_operator.kube.client import PATHS
+from llm_operator.manifests.artifacts import LABEL_CACHE
 from tests.cluster.helpers import condition_of
 from tests.waiting import eventually
 
 JSON = dict[str, Any]
+
+
+def make(session: Session, name: str) -> None:
+    """A namespace that admits only pods of the restricted Pod Security Standard."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    session.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}])
+
+
+def restricted(pod: JSON) -> JSON:
+    """A pod's spec with what such a namespace asks of it."""
+    own = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    lists: JSON = {
+        kind: [{**container, "securityContext": own} for container in pod[kind]]
+        for kind in ("initContainers", "containers")
+        if kind in pod
+    }
+    return {**pod, **lists, "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}}
 
 
 def leave(session: Session, namespace: str) -> None:
@@ -47,7 +65,8 @@ class Space:
         """A claim with a volume."""
         spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
         spec |= self.session.provide_volume(name, self.name)
-        self.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec})
+        meta = {"name": name, "labels": {LABEL_CACHE: "true"}}
+        self.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec})
 
     def get(self, kind: str, name: str) -> JSON:
         """One object, by its kind as in its own document."""

@@ -12,12 +12,14 @@ import pytest
 
 from devcluster.archive import image_archive
 from devcluster.session import Session
-from tests.e2e.space import JSON, Space, leave
+from tests.e2e.space import JSON, Space, leave, make, restricted
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 NAMESPACE = "models"
+ANY_USER = 1_000_770_000
+"""A user id as OpenShift assigns them: no image knows it."""
 SENTENCE = "tiny test model"
 REPOSITORY = "org/tiny-qwen2"
 HUB = Path(__file__).resolve().parents[1] / "faulty_hub.py"
@@ -74,7 +76,7 @@ def hub_documents(session: Session) -> list[JSON]:
         {"name": "tmp", "emptyDir": {}},
         {"name": "script", "configMap": {"name": "hub"}},
     ]
-    pod = {"restartPolicy": "Always", "initContainers": [made], "containers": [serve], "volumes": volumes}
+    pod = restricted({"restartPolicy": "Always", "initContainers": [made], "containers": [serve], "volumes": volumes})
     ports = [{"name": "http", "port": 80, "targetPort": 8080}]
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hub"}, "data": {HUB.name: HUB.read_text()}},
@@ -90,7 +92,7 @@ def hub_documents(session: Session) -> list[JSON]:
 
 @pytest.fixture(scope="module")
 def space(installed: Session) -> Iterator[Space]:
-    installed.kubectl("create", "namespace", NAMESPACE)
+    make(installed, NAMESPACE)
     made = Space(installed, NAMESPACE)
     made.apply(*hub_documents(installed))
     made.kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/hub")
@@ -99,6 +101,7 @@ def space(installed: Session) -> Iterator[Space]:
     installed.install_chart(
         "operator.extraEnv[0].name=HF_ENDPOINT",
         f"operator.extraEnv[0].value={endpoint}",
+        f"podSecurity.runAsUser={ANY_USER}",
     )
     yield made
     leave(installed, NAMESPACE)

@@ -12,7 +12,7 @@ import pytest
 from devcluster.session import OPERATOR_NAMESPACE, CommandError, Session
 from llm_operator.api import KIND
 from llm_operator.engines.common import PRE_STOP_SLEEP_SECONDS
-from tests.e2e.space import Space, leave
+from tests.e2e.space import Space, leave, make, restricted
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -25,7 +25,7 @@ CONTEXT_LENGTH = 32_768
 
 @pytest.fixture(scope="module")
 def space(installed: Session) -> Iterator[Space]:
-    installed.kubectl("create", "namespace", NAMESPACE)
+    make(installed, NAMESPACE)
     installed.provide_tiny_model(NAMESPACE)
     yield Space(installed, NAMESPACE)
     leave(installed, NAMESPACE)
@@ -55,7 +55,7 @@ def sigterm_comes_during_a_stream(space: Space, name: str, seconds: int, end: Ca
     address = f"{engine['status']['podIP']}:{engine['spec']['containers'][0]['ports'][0]['containerPort']}"
     command = ["python3", "-c", CLIENT.read_text(), f"http://{address}/v1/chat/completions", name, str(seconds)]
     container = {"name": "client", "image": space.session.images["lmdeploy-cpu-test"], "command": command}
-    spec = {"restartPolicy": "Never", "containers": [container]}
+    spec = restricted({"restartPolicy": "Never", "containers": [container]})
     space.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client"}, "spec": spec})
 
     def phase() -> str:

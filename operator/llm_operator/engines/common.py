@@ -35,6 +35,9 @@ CACHE_VARIABLES: Mapping[str, str] = {
 }
 """Everything an engine writes goes into the one writable volume, so that the image's own user does not matter."""
 
+USER_NAME = "llm"
+"""For getpass, which torch asks for the name of its cache: a user id of a pod has no entry in /etc/passwd."""
+
 # What the device plugin hands to the container; another value would take GPUs that the scheduler gave to somebody else.
 DEVICE_VARIABLES: Mapping[str, str] = dict.fromkeys(
     ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
@@ -120,7 +123,7 @@ def token_variables(model: ModelSpec) -> list[dict[str, Any]]:
 def environment(spec: LLMDeploymentSpec, own: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
     """The operator's variables, then the user's; a user's one replaces the operator's of that name."""
     variables: dict[str, dict[str, Any]] = {
-        name: {"name": name, "value": value} for name, value in CACHE_VARIABLES.items()
+        name: {"name": name, "value": value} for name, value in {**CACHE_VARIABLES, "USER": USER_NAME}.items()
     }
     variables.update({variable["name"]: dict(variable) for variable in own})
     for given in spec.engine.env:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.manifests.artifacts import LABEL_CACHE
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
 from llm_operator.manifests.model_job import ClaimFacts
 
@@ -27,6 +28,7 @@ def claim_from(raw: dict[str, Any]) -> ClaimFacts:
         meta["uid"],
         single_node=not many,
         managed=(meta.get("labels") or {}).get(LABEL_MANAGED_BY) == MANAGER,
+        labelled=(meta.get("labels") or {}).get(LABEL_CACHE) == "true",
         deleting="deletionTimestamp" in meta,
         owner_uid=next((one["uid"] for one in meta.get("ownerReferences") or () if one.get("controller")), None),
     )

@@ -20,7 +20,7 @@ from llm_operator.manifests.common import (
 )
 from llm_operator.manifests.model_volume import Prepared, claim_labels
 from llm_operator.manifests.overlay import merged
-from llm_operator.manifests.pod import pod_spec
+from llm_operator.manifests.pod import asks_for_root, pod_spec
 from llm_operator.manifests.tools import ToolSettings
 
 # Beyond the engine's own startup budget: scheduling, pulling an image of 10 GB, attaching a volume.
@@ -47,7 +47,10 @@ def pod_template(
         },
         "spec": pod_spec(resource, run, prepared, tools),
     }
-    return merged(template, resource.spec.pod_template)
+    overlay = resource.spec.pod_template
+    if asks_for_root(overlay):
+        del template["spec"]["securityContext"]["runAsNonRoot"]
+    return merged(template, overlay)
 
 
 def deployment(resource: LLMDeployment, template: JSON) -> JSON:

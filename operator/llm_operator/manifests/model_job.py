@@ -24,8 +24,8 @@ from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.pod import node_selector, tolerations
 from llm_operator.manifests.tools import (
     CONTAINER,
-    POD_SECURITY,
     ToolSettings,
+    pod_security,
     restricted_container,
     tool_container,
     variables,
@@ -52,6 +52,7 @@ class ClaimFacts:
         uid: its identity; owner of the Jobs that fill it. Empty where claims may not be read.
         single_node: ReadWriteOnce only: pods that mount it must share a node.
         managed: the operator made it, by its label.
+        labelled: somebody said by its label that the operator may keep models on it.
         deleting: it goes away, and its name is free after that.
         owner_uid: uid of the object that it goes with; None: it stays.
     """
@@ -60,8 +61,14 @@ class ClaimFacts:
     uid: str
     single_node: bool
     managed: bool = False
+    labelled: bool = False
     deleting: bool = False
     owner_uid: str | None = None
+
+    @property
+    def cache(self) -> bool:
+        """Whether models may be kept on it."""
+        return self.managed or self.labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,7 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
     # The claim owns what fills it: many objects share the Job, and it ends with the volume.
     owner = claim_owner(request.claim) if request.claim and request.claim.uid else owner_reference(resource)
     spec: JSON = {
-        **_pod(parts.containers, parts.volumes),
+        **_pod(parts.containers, parts.volumes, pod_security(request.tools, writes=_may_give(request))),
         # Where the engine will run: a volume may be bound to the zone or node of its first pod.
         "tolerations": tolerations(resource.spec),
         "nodeSelector": node_selector(resource.spec),
@@ -170,13 +177,18 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
     }
 
 
-def _pod(containers: list[JSON], volumes: list[JSON]) -> JSON:
+def _may_give(request: JobRequest) -> bool:
+    """Whether the claim's files may be given to the Job's group: the operator's own, or one whose label says so."""
+    return request.artifact.stage != "inspect" and request.claim is not None and request.claim.cache
+
+
+def _pod(containers: list[JSON], volumes: list[JSON], security: JSON) -> JSON:
     """What every pod of the tools has in common."""
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": POD_SECURITY,
+        "securityContext": security,
         "containers": containers,
         "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
     }
@@ -348,7 +360,9 @@ def remove_job(
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108
         "volumeMounts": [_mount("model", ROOT), _mount("tmp", "/tmp")],  # noqa: S108
     }
-    pod = {**_pod([container], [claim_volume("model", claim.name, read_only=False)]), **placement}
+    # The files are the Job's that made them, and so need not be given to anybody.
+    security = pod_security(tools, writes=False)
+    pod = {**_pod([container], [claim_volume("model", claim.name, read_only=False)], security), **placement}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -7,7 +7,7 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import EngineRun, guard
 from llm_operator.manifests.common import ANNOTATION_GUARD, JSON, selector_labels
 from llm_operator.manifests.model_volume import SCRATCH, Prepared, fetcher, mount, same_node, volume
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.manifests.tools import SECCOMP, ToolSettings, user_ids
 
 CONTAINER = "engine"
 GUARD = "guard"
@@ -35,7 +35,8 @@ def pod_spec(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
         "enableServiceLinks": False,
         "automountServiceAccountToken": spec.automount_service_account_token,
         "terminationGracePeriodSeconds": run.termination_grace_period_seconds,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        # No fsGroup: an engine reads its claims, and changes nobody's files.
+        "securityContext": {"runAsNonRoot": True, **user_ids(tools), **SECCOMP},
         "tolerations": tolerations(spec),
         "topologySpreadConstraints": [
             {
@@ -47,6 +48,14 @@ def pod_spec(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
         ],
         **{key: value for key, value in optional.items() if value},
     }
+
+
+def asks_for_root(overlay: JSON | None) -> bool:
+    """Whether a `podTemplate` says by its user id alone that the engine runs as root, and so need not say it twice."""
+    spec = (overlay or {}).get("spec") or {}
+    own = (one for one in spec.get("containers") or [] if one.get("name") == CONTAINER)
+    contexts = [part.get("securityContext") or {} for part in (spec, *own)]
+    return any(context.get("runAsUser") == 0 for context in contexts)
 
 
 def _container(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: ToolSettings) -> JSON:
@@ -67,7 +76,11 @@ def _container(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tool
         "lifecycle": {"preStop": {"sleep": {"seconds": run.pre_stop_sleep_seconds}}},
         # The log's last lines become the termination message: that is where an engine says why it died.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
         "volumeMounts": _mounts(resource, run, prepared, tools),
     }
     if run.command:
@@ -100,9 +113,7 @@ def _volumes(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
     model = volume(resource, prepared, tools)
     if model is not None:
         volumes.append(model)
-    if fetcher(resource, prepared, tools) is not None:
-        volumes.append({"name": SCRATCH, "emptyDir": {}})
-    return volumes
+    return [*volumes, {"name": SCRATCH, "emptyDir": {}}]
 
 
 def _guard_volume() -> JSON:
@@ -115,6 +126,7 @@ def _mounts(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: 
     mounts: list[JSON] = [
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - the path that NCCL and vLLM open
         {"name": "cache", "mountPath": run.cache_path},
+        {"name": SCRATCH, "mountPath": "/tmp"},  # noqa: S108 - sockets between an engine's processes, compilers
         {"name": GUARD, "mountPath": guard.FOLDER, "readOnly": True},
     ]
     if volume(resource, prepared, tools) is not None:

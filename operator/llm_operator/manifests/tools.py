@@ -12,7 +12,7 @@ from llm_operator.manifests.common import JSON
 
 CONTAINER = "tool"
 USER = 65532
-"""User and group of the model tools; what they write can be read by any user."""
+"""User and group of the pods, unless the operator was told otherwise; what they write can be read by any user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class ToolSettings:
         web_image: image of the chat page; empty: an object's page names its own.
         web_pull_policy: imagePullPolicy of the chat page.
         network: the NetworkPolicies of objects.
+        user: user and group id of engines and model tools; None: the platform or the image says it (OpenShift).
     """
 
     image: str = ""
@@ -55,6 +56,7 @@ class ToolSettings:
     web_image: str = ""
     web_pull_policy: str = "IfNotPresent"
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    user: int | None = USER
 
     @property
     def enabled(self) -> bool:
@@ -68,16 +70,26 @@ def variables(tools: ToolSettings) -> list[JSON]:
     return [{"name": name, "value": value} for name, value in {**own, **tools.environment}.items()]
 
 
-POD_SECURITY: JSON = {
-    "runAsNonRoot": True,
-    "runAsUser": USER,
-    "runAsGroup": USER,
-    "fsGroup": USER,
-    # A volume of terabytes is not walked through at every mount.
-    "fsGroupChangePolicy": "OnRootMismatch",
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-"""Security context of the tools' own pods."""
+SECCOMP: JSON = {"seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def user_ids(tools: ToolSettings) -> JSON:
+    """User and group of a pod's security context; empty where somebody else says them."""
+    return {} if tools.user is None else {"runAsUser": tools.user, "runAsGroup": tools.user}
+
+
+def pod_security(tools: ToolSettings, *, writes: bool) -> JSON:
+    """Security context of the tools' own pods.
+
+    Args:
+        tools: the operator's settings.
+        writes: they fill a claim that may be given to their group.
+    """
+    group: JSON = {}
+    if writes and tools.user is not None:
+        # A volume of terabytes is not walked through at every mount.
+        group = {"fsGroup": tools.user, "fsGroupChangePolicy": "OnRootMismatch"}
+    return {"runAsNonRoot": True, **user_ids(tools), **group, **SECCOMP}
 
 
 def restricted_container(tools: ToolSettings, arguments: Sequence[str]) -> JSON:
@@ -94,7 +106,7 @@ def restricted_container(tools: ToolSettings, arguments: Sequence[str]) -> JSON:
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
             "runAsNonRoot": True,
-            "runAsUser": USER,
+            **({} if tools.user is None else {"runAsUser": tools.user}),
         },
     }
 

@@ -374,6 +374,22 @@ JOB: tuple[Reason, ...] = (
         again="30",
     ),
     Reason(
+        "ClaimNotLabelled",
+        "Job",
+        "the operator did not make the claim of `cache.claimName`, and nobody has labelled it: it writes nothing to it",
+        "`kubectl label pvc NAME llm-operator.dev/cache=true`, or let the operator make one with `cache.size`",
+        fields=("spec.cache",),
+        conditions=(
+            "Ready",
+            "Stalled",
+            "ModelCached",
+            "WeightsQuantized",
+        ),
+        stalls="at once",
+        stages="fetch, quantize, convert",
+        again="looked for every 5 s",
+    ),
+    Reason(
         "ClaimMissing",
         "Job",
         "the claim does not exist",

@@ -8,6 +8,7 @@ from typing import Literal
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.manifests.artifacts import (
+    LABEL_CACHE,
     Artifact,
     Stage,
     cache_claim,
@@ -34,6 +35,10 @@ Looked = tuple[State, Result | None]
 """How far the look at a model's files is, and what it told; Done without a result: nothing can be known."""
 UNUSABLE = ("ModelPathMissing", "ModelConfigMissing", "WeightsMissing")
 """What an inspection says of files that no engine will serve."""
+
+
+CLAIM_TROUBLES = ("ClaimMissing", "ClaimTerminating", "ClaimNotLabelled", "NameConflict")
+"""What is wrong with a claim; nothing tells when that changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ class Preparation:
     @property
     def claim_missing(self) -> bool:
         """A claim that is needed does not exist, or not any more: nothing tells when that changes."""
-        return self.trouble is not None and self.trouble.reason in ("ClaimMissing", "ClaimTerminating", "NameConflict")
+        return self.trouble is not None and self.trouble.reason in CLAIM_TROUBLES
 
     @property
     def running(self) -> StageReport | None:
@@ -296,11 +301,35 @@ def _stage(course: _Course, artifact: Artifact, request: Callable[[], JobRequest
     course.reports.append(report)
     job = course.observed.jobs.get(artifact.job_name)
     if job is None and report.state == "Running" and report.reason != "Removing":
+        asked = request()
+        foreign = _not_labelled(asked)
+        if foreign is not None:
+            course.trouble = foreign
+            course.reports[-1] = StageReport(artifact.stage, "Blocked", foreign.reason, foreign.message)
+            return None
         incomplete = course.observed.incomplete.get(artifact.job_name, "")
-        course.writes.append(model_job(replace(request(), incomplete=incomplete)))
+        course.writes.append(model_job(replace(asked, incomplete=incomplete)))
     if report.state != "Done" or job is None:
         return None
     return job.result()
+
+
+def _not_labelled(request: JobRequest) -> Trouble | None:
+    """Why a Job may not write to its claim: nobody who may change the claim has said so."""
+    claim = request.claim
+    if request.artifact.stage == "inspect" or claim is None or claim.cache:
+        return None
+    if not claim.uid:
+        text = (
+            f"the operator may not read PersistentVolumeClaim {claim.name!r}, and so cannot see whether it may write "
+            "to it: grant it get on persistentvolumeclaims"
+        )
+        return Trouble("ClaimNotLabelled", text, stalled=True)
+    text = (
+        f"PersistentVolumeClaim {claim.name!r} was not made by this operator, which so writes nothing to it: "
+        f"kubectl label pvc {claim.name} {LABEL_CACHE}=true"
+    )
+    return Trouble("ClaimNotLabelled", text, stalled=True)
 
 
 def _judge(course: _Course, artifact: Artifact, doing: str) -> StageReport:

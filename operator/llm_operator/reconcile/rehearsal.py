@@ -79,7 +79,7 @@ def _claim(resource: LLMDeployment, name: str, rehearsal: Rehearsal) -> ClaimFac
     rehearsal.assumed.append(
         f"PersistentVolumeClaim {name!r} exists; if it is ReadWriteOnce, the pods that mount it also get a podAffinity"
     )
-    return ClaimFacts(name, "assumed", single_node=False)
+    return ClaimFacts(name, "assumed", single_node=False, labelled=True)
 
 
 def _done(resource: LLMDeployment, observed: Observed, apply: Apply, rehearsal: Rehearsal) -> Observed:

@@ -41,7 +41,7 @@ def bare_job(of: JSON, stage: str = "fetch", claim: str = "models") -> JSON:
     """The Job as the operator writes it for an object's stage."""
     resource = LLMDeployment.parse(of)
     artifact = next(artifact for artifact in artifacts_of(resource) if artifact.stage == stage)
-    facts = ClaimFacts(claim, "00000000-0000-4000-8000-000000000001", single_node=False)
+    facts = ClaimFacts(claim, "00000000-0000-4000-8000-000000000001", single_node=False, labelled=True)
     return model_job(JobRequest(resource, artifact, TOOLS, facts, None, DIRECTORY, f"{DIRECTORY}--x"))
 
 
@@ -72,7 +72,7 @@ def job(
 def removal(of: JSON, stage: str = "fetch", condition: str | None = None) -> JSON:
     """The live Job that removes what another one made."""
     made = bare_job(of, stage)["metadata"]
-    facts = ClaimFacts("models", "claim-uid", single_node=False)
+    facts = ClaimFacts("models", "claim-uid", single_node=False, labelled=True)
     raw = remove_job(made["namespace"], facts, DIRECTORY, TOOLS, {})
     raw["metadata"] |= {"uid": "uid-removal", "resourceVersion": "8"}
     raw["status"] = ended_status(condition) if condition else {"active": 1}

@@ -333,6 +333,15 @@ def test_a_network_policy_without_egress_rules_leaves_egress_alone(helm: Helm) -
     assert policy["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}]
 
 
+@pytest.mark.parametrize(("user", "ids"), [(65532, {65532}), (1_000_770_000, {1_000_770_000}), (None, set())])
+def test_the_user_is_that_of_the_values_or_the_platforms(helm: Helm, user: int | None, ids: set[int]) -> None:
+    pod = only(helm.template({"podSecurity": {"runAsUser": user}}), "Deployment")["spec"]["template"]["spec"]
+    assert tool_settings(parser().parse_args(pod["containers"][0]["args"])).user == user
+    context = pod["securityContext"]
+    assert {context[name] for name in ("runAsUser", "runAsGroup") if name in context} == ids
+    assert context["runAsNonRoot"] is True
+
+
 def test_the_operator_and_the_scrapers_reach_every_engine(helm: Helm) -> None:
     def settings(values: JSON) -> NetworkSettings:
         container = only(helm.template(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
@@ -357,6 +366,7 @@ def test_the_operator_and_the_scrapers_reach_every_engine(helm: Helm) -> None:
     ("values", "said"),
     [
         ({"replicas": "two"}, "'/replicas': got string, want integer"),
+        ({"podSecurity": {"runAsUser": 0}}, "'/podSecurity/runAsUser': minimum: got 0, want 1"),
         ({"replica": 2}, "additional properties 'replica' not allowed"),
         ({"image": {"pullPolicy": "Sometimes"}}, "must be one of 'IfNotPresent', 'Always', 'Never'"),
         ({"image": {"repository": "a b"}}, "'/image/repository': 'a b' does not match pattern"),

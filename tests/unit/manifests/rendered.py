@@ -46,7 +46,7 @@ def prepared_of(resource: LLMDeployment) -> Prepared:
 def jobs_of(resource: LLMDeployment, tools: ToolSettings = TOOLS) -> list[JSON]:
     """The Jobs of all stages."""
     name = cache_claim(resource) or source_claim(resource)
-    claim = ClaimFacts(name, "uid-of-claim", single_node=True) if name else None
+    claim = ClaimFacts(name, "uid-of-claim", single_node=True, labelled=True) if name else None
     return [
         model_job(
             JobRequest(

@@ -15,7 +15,7 @@ from llm_operator.modeltools.__main__ import command_line
 from tests.cluster.strategies import valid_resources
 
 TOOLS = ToolSettings(image="tools:1", quantize_image="lmdeploy:1", environment={"HF_ENDPOINT": "http://hub"})
-CLAIM = ClaimFacts("models", "uid", single_node=True)
+CLAIM = ClaimFacts("models", "uid", single_node=True, labelled=True)
 JSON = dict[str, Any]
 
 

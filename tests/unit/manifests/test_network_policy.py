@@ -185,7 +185,7 @@ def test_another_peer_counts_although_the_spec_is_refused() -> None:
 def test_what_is_not_wanted_any_more_goes() -> None:
     tools = replace(ON, image="tools:1")
     of = resource(webUI={}, model={"huggingFace": {"repository": "a/b"}}, cache={"claimName": "models"})
-    claim = ClaimFacts("models", "uid-of-claim", single_node=True)
+    claim = ClaimFacts("models", "uid-of-claim", single_node=True, labelled=True)
     first = decided(of, Observed(claims={"models": claim}), tools)
     assert [apply.body["kind"] for apply in first.applies] == ["NetworkPolicy", "NetworkPolicy", "Job"]
     names = {policy["metadata"]["name"] for policy in policies(first)}

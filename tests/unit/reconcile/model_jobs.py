@@ -20,7 +20,7 @@ TOOLS = ToolSettings(image="tools:1", quantize_image="lmdeploy:1")
 HUB = {"huggingFace": {"repository": "org/model"}}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIRECTORY = f"models/hf--org--model/{COMMIT}"
-CLAIM = ClaimFacts("models", "claim-uid", single_node=True)
+CLAIM = ClaimFacts("models", "claim-uid", single_node=True, labelled=True)
 CONFIG = {"architectures": ["LlamaForCausalLM"]}
 
 

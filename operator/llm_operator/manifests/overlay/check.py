@@ -98,7 +98,7 @@ def _engine(spec: LLMDeploymentSpec) -> Owned:
     engine = vllm_engine if spec.engine.type == "VLLM" else lmdeploy_engine
     variables = dict.fromkeys(CACHE_VARIABLES, "the operator sets it: the engine writes there")
     variables |= dict(DEVICE_VARIABLES) | dict(engine.OWNED_VARIABLES)
-    variables |= dict.fromkeys(("HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS"), "use spec.engine.env")
+    variables |= dict.fromkeys(("HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "USER"), "use spec.engine.env")
     variables |= {variable.name: "spec.engine.env has a variable of that name" for variable in spec.engine.env}
     variables[token_name(spec.model)] = "use spec.model.credentials"
     return Owned(
