@@ -150,6 +150,11 @@ def _peers(text: str) -> tuple[dict[str, Any], ...]:
     return tuple(peer.to_peer() for peer in given or ())
 
 
+def _home(own: str, served: Sequence[str]) -> str:
+    """The operator's own namespace, unless it serves only that."""
+    return "" if set(served) == {own} else own
+
+
 def _user(text: str) -> int | None:
     if not text:
         return None
@@ -170,6 +175,7 @@ def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
         retention_seconds=chosen.cache_retention_seconds,
         web_image=chosen.web_image,
         web_pull_policy=chosen.web_pull_policy,
+        home=_home(os.environ.get("POD_NAMESPACE", ""), chosen.namespace),
         user=chosen.run_as_user,
         network=NetworkSettings(chosen.network_policies, chosen.network_policy_from),
     )

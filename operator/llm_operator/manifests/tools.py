@@ -43,6 +43,7 @@ class ToolSettings:
         web_image: image of the chat page; empty: an object's page names its own.
         web_pull_policy: imagePullPolicy of the chat page.
         network: the NetworkPolicies of objects.
+        home: the operator's own namespace, where it serves others too: objects there are refused; else empty.
         user: user and group id of engines and model tools; None: the platform or the image says it (OpenShift).
     """
 
@@ -56,6 +57,7 @@ class ToolSettings:
     web_image: str = ""
     web_pull_policy: str = "IfNotPresent"
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    home: str = ""
     user: int | None = USER
 
     @property

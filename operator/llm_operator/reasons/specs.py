@@ -18,6 +18,17 @@ SPEC: tuple[Reason, ...] = (
         stalls="at once",
     ),
     Reason(
+        "OperatorsNamespace",
+        "Spec",
+        "the object is in the operator's own namespace, where its pods could use the operator's token",
+        "create it in another namespace, or have the operator serve this one alone (`watchNamespaces`)",
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
         "InsecureEngineVersion",
         "Spec",
         "LMDeploy before 0.10.2 can run code that anybody in the cluster sends it, past the filter before its router",

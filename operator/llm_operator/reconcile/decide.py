@@ -140,7 +140,12 @@ def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tool
     kept = kept_template(resource, observed.deployment)
     refusals = check_overlay(resource.spec, "tool")
     if kept is None:
-        refusals = (*check(resource.spec), *check_overlay(resource.spec, "engine"), *refusals)
+        refusals = (
+            *_check_home(resource, tools),
+            *check(resource.spec),
+            *check_overlay(resource.spec, "engine"),
+            *refusals,
+        )
     if refusals:
         return Decision(refusals=refusals)
     if kept is not None:
@@ -172,6 +177,17 @@ def _beside(look: Preparation, plan: PlanOutcome, spec: LLMDeploymentSpec) -> bo
     """Whether the engine need not wait for the look at its files: it then tells what they are, and decides nothing."""
     running = look.trouble is None and look.running is not None
     return running and plan.reason == "GPUUnknown" and not look_decides(spec)
+
+
+def _check_home(resource: LLMDeployment, tools: ToolSettings) -> tuple[Refusal, ...]:
+    """Objects beside the operator could use its ServiceAccount, whose rights are those of all namespaces it serves."""
+    if not tools.home or resource.metadata.namespace != tools.home:
+        return ()
+    text = (
+        f"the operator runs in namespace {tools.home} and serves others too, so that its own token is in reach of pods "
+        "there: create the object in another namespace"
+    )
+    return (Refusal("OperatorsNamespace", "metadata.namespace", text),)
 
 
 def _preparing(preparation: Preparation) -> Decision:
