@@ -201,6 +201,8 @@ class ControlPlane:
             f"--cert-dir={self.folder / 'apiserver'}",
             # The controller that makes service accounts may not run.
             "--disable-admission-plugins=ServiceAccount",
+            # As every cluster has it: what may be privileged is for policies to say.
+            "--allow-privileged=true",
             *([f"--emulated-version={emulated}"] if emulated else []),
             *(self._audit(audited) if audited else ()),
             log="apiserver",

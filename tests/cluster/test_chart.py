@@ -228,7 +228,8 @@ def test_the_rights_suffice_for_the_operators_whole_work(
     releases: Releases, space: Space, tmp_path: Path, namespaced: bool
 ) -> None:
     watched = [space.name] if namespaced else []
-    releases.upgrade({"replicas": 0, "watchNamespaces": watched, "operator": {"gpuInventory": not namespaced}})
+    values = {"replicas": 0, "watchNamespaces": watched, "operator": {"gpuInventory": not namespaced}}
+    releases.upgrade({**values, "admissionPolicies": {"operator": {"enabled": True}}})
     no_nodes = ("--no-gpu-inventory",) if namespaced else ()
     arguments = ("--lease-name", "llm-llm-operator", "--lease-namespace", NAMESPACE, *no_nodes, *policies(releases))
     log = tmp_path / "log"

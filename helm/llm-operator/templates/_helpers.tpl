@@ -64,7 +64,7 @@ A name that the project does not own is never a default: without a registry the 
 {{- define "llm-operator.workloadRules" -}}
 - apiGroups: [llm-operator.dev]
   resources: [llmdeployments]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [llm-operator.dev]
   resources: [llmdeployments/status]
   verbs: [patch]
@@ -90,12 +90,12 @@ A name that the project does not own is never a default: without a registry the 
 {{- if .Values.modelTools.enabled }}
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, create, patch]
+  verbs: [get, create]
 {{- end }}
 - apiGroups: [""]
   resources: [pods]
   # create: only as a dry run, to learn whether a pod with spec.podTemplate would be admitted.
-  verbs: [get, list, watch, create]
+  verbs: [list, watch, create]
 {{- if .Values.rbac.podLogs }}
 - apiGroups: [""]
   resources: [pods/log]
@@ -103,7 +103,7 @@ A name that the project does not own is never a default: without a registry the 
 {{- end }}
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end -}}
 
 {{- define "llm-operator.subject" -}}

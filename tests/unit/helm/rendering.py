@@ -95,6 +95,18 @@ EVERYTHING: JSON = {
         "rules": {"enabled": True, "runbooks": "https://runbooks.example/llm"},
         "dashboards": {"enabled": True, "annotations": {"grafana_folder": "LLM"}},
     },
+    "admissionPolicies": {
+        "objects": {
+            "enabled": True,
+            "namespaceSelector": {"matchLabels": {"tenants": "true"}},
+            "images": ["docker.io/vllm/vllm-openai", "registry.example/ml/"],
+            "priorityClasses": ["batch"],
+            "serviceAccounts": [],
+            "tolerations": ["nvidia.com/gpu"],
+            "podTemplates": False,
+        },
+        "operator": {"enabled": True},
+    },
     "networkPolicy": {
         "enabled": True,
         "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],

@@ -10,10 +10,14 @@ import yaml
 
 from llm_operator import image_names
 from llm_operator.__main__ import parser, tool_settings
-from llm_operator.api import LLMDeployment
+from llm_operator.api import KIND, LLMDeployment
 from llm_operator.api.crd import FILE_NAME, crd_yaml
 from llm_operator.engines import newest_version
+from llm_operator.kube.answers import RESOURCES
+from llm_operator.kube.client import CLUSTER_PATHS, PATHS
+from llm_operator.kube.ownership import MADE_ONCE
 from llm_operator.manifests.tools import NetworkSettings, ToolSettings
+from llm_operator.reconcile.observed import CHILD_KINDS
 from tests.unit.helm.rendering import (
     CHART,
     EVERYTHING,
@@ -30,7 +34,7 @@ from tests.unit.helm.rendering import (
 READ = ["get", "list", "watch"]
 WRITE = [*READ, "create", "patch", "delete"]
 WORKLOAD_RULES = [
-    {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments"], "verbs": READ},
+    {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments"], "verbs": ["list", "watch"]},
     {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments/status"], "verbs": ["patch"]},
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": WRITE},
     {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["get"]},
@@ -38,12 +42,12 @@ WORKLOAD_RULES = [
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": WRITE},
     {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": WRITE},
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": WRITE},
-    {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["get", "create", "patch"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": [*READ, "create"]},
+    {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["get", "create"]},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "create"]},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
 ]
-NODE_RULES = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}]
+NODE_RULES = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
 LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
 LEADER_RULES = [
     {**LEASES, "resourceNames": ["llm-llm-operator"], "verbs": ["get", "update"]},
@@ -64,7 +68,7 @@ def test_rendering_is_the_same_twice(helm: Helm, name: str) -> None:
 def test_documents_are_objects_of_the_release(helm: Helm) -> None:
     for entry in helm.template(EVERYTHING):
         assert entry["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm", entry["metadata"]
-        if entry["kind"] not in ("CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"):
+        if not entry["kind"].startswith(("CustomResourceDefinition", "ClusterRole", "ValidatingAdmissionPolicy")):
             # The monitor of an object with an API key stands beside the Secret that it refers to.
             beside = entry["kind"] == "PodMonitor" and "authorization" in entry["spec"]["podMetricsEndpoints"][0]
             assert entry["metadata"]["namespace"] == ("team" if beside else NAMESPACE)
@@ -123,6 +127,39 @@ def test_rights_in_namespaced_mode_are_exactly_these(helm: Helm) -> None:
         ("Role", NAMESPACE, "llm-llm-operator-leader"): LEADER_RULES,
     }
     assert of_kind(objects, "ClusterRoleBinding") == []
+
+
+def test_every_right_is_used(helm: Helm) -> None:
+    """From what the code watches, makes, changes and asks for; that these suffice is shown on an API server."""
+    used: dict[tuple[str, str], set[str]] = {}
+
+    def uses(path: str, *verbs: str) -> None:
+        part = path.removeprefix("/apis/").removeprefix("/api/").split("/")
+        used.setdefault((part[0] if path.startswith("/apis/") else "", part[-1]), set()).update(verbs)
+
+    for kind in RESOURCES:
+        uses(PATHS[kind], "list", "watch")
+    for kind in CHILD_KINDS:
+        uses(PATHS[kind], "get", "create", "patch", "delete")
+    for kind in MADE_ONCE:
+        # One that is there already is looked at, and taken as it is.
+        uses(PATHS[kind], "get", "create")
+    uses(PATHS["Job"], "patch", "delete")  # kube/model_jobs.py: annotations; unwanted ones
+    uses(PATHS["ReplicaSet"], "get")  # kube/pod_owners.py: whose a pod is
+    uses(PATHS["Pod"], "create")  # kube/trial.py: dry runs
+    uses(f"{PATHS['Pod']}%2Flog", "get")
+    uses(f"{PATHS[KIND]}%2Fstatus", "patch")
+    uses(PATHS["Event"], "create")
+    uses(CLUSTER_PATHS["Node"], "list")
+    granted = {
+        (group, resource): set(rule["verbs"])
+        for entry in of_kind(helm.template({}), "ClusterRole")
+        if not entry["metadata"]["name"].endswith((":viewer", ":editor"))
+        for rule in entry["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert granted == {(group, name.replace("%2F", "/")): verbs for (group, name), verbs in used.items()}
 
 
 def test_rights_on_logs_can_be_left_out(helm: Helm) -> None:
@@ -359,6 +396,16 @@ def test_the_operator_and_the_scrapers_reach_every_engine(helm: Helm) -> None:
     assert settings(scraped).peers == (operator, {"namespaceSelector": here, **beside}, ingress, address, ingress)
 
 
+def test_policies_are_rendered_when_asked_for(helm: Helm) -> None:
+    kind = "ValidatingAdmissionPolicy"
+    assert of_kind(helm.template({}), kind) == []
+    (policy,) = of_kind(helm.template({"admissionPolicies": {"objects": {"enabled": True}}}), kind)
+    assert len(policy["spec"]["validations"]) == 1, "null limits nothing"
+    values = {"enabled": True, "images": [], "podTemplates": False}
+    (policy,) = of_kind(helm.template({"admissionPolicies": {"objects": values}}), kind)
+    assert len(policy["spec"]["validations"]) == 3, "an empty list allows nothing"
+
+
 ##### Bad values
 
 
@@ -366,6 +413,8 @@ def test_the_operator_and_the_scrapers_reach_every_engine(helm: Helm) -> None:
     ("values", "said"),
     [
         ({"replicas": "two"}, "'/replicas': got string, want integer"),
+        ({"admissionPolicies": {"objects": {"images": "a"}}}, "'/admissionPolicies/objects/images': got string"),
+        ({"admissionPolicies": {"objects": {"images": ["a' || true"]}}}, "does not match pattern"),
         ({"podSecurity": {"runAsUser": 0}}, "'/podSecurity/runAsUser': minimum: got 0, want 1"),
         ({"replica": 2}, "additional properties 'replica' not allowed"),
         ({"image": {"pullPolicy": "Sometimes"}}, "must be one of 'IfNotPresent', 'Always', 'Never'"),

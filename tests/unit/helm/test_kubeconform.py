@@ -20,6 +20,14 @@ KINDS = {
     ("batch/v1", "Job"): "job-batch-v1",
     ("coordination.k8s.io/v1", "Lease"): "lease-coordination-v1",
     ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicy-networking-v1",
+    (
+        "admissionregistration.k8s.io/v1",
+        "ValidatingAdmissionPolicy",
+    ): "validatingadmissionpolicy-admissionregistration-v1",
+    (
+        "admissionregistration.k8s.io/v1",
+        "ValidatingAdmissionPolicyBinding",
+    ): "validatingadmissionpolicybinding-admissionregistration-v1",
     ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudget-policy-v1",
     ("rbac.authorization.k8s.io/v1", "ClusterRole"): "clusterrole-rbac-v1",
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): "clusterrolebinding-rbac-v1",
