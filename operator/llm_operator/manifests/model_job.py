@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -260,8 +261,13 @@ def _foreign(request: JobRequest, image: str, arguments: list[str], extra: _Part
     }
     # Code of the model's repository may run here, so the hub's token is not handed to it: the model is there already.
     container["env"] = [*variables(request.tools), {"name": "PYTHONPATH", "value": TOOLS}]
-    mounts = [_mount("model", ROOT), _mount("tools", TOOLS, read_only=True), _mount("tmp", "/tmp")]  # noqa: S108
-    container["volumeMounts"] = [*mounts, *([source_mount] if source_mount else []), *extra.containers]
+    mounts = [_mount("tools", TOOLS, read_only=True), _mount("tmp", "/tmp")]  # noqa: S108
+    container["volumeMounts"] = [
+        *_cache_mounts(request),
+        *mounts,
+        *([source_mount] if source_mount else []),
+        *extra.containers,
+    ]
     installer = {
         **_tool(request, ["install", TOOLS], []),
         "name": "install",
@@ -273,6 +279,22 @@ def _foreign(request: JobRequest, image: str, arguments: list[str], extra: _Part
     container["volumeMounts"].append(_mount("shm", "/dev/shm"))  # noqa: S108 - torch's workers
     volumes += [*([source_volume] if source_volume else []), *extra.volumes, shm]
     return _Parts([container], volumes, [installer])
+
+
+def _cache_mounts(request: JobRequest) -> list[JSON]:
+    """The cache as the code of a repository gets it: writable where the result goes, beside the original.
+
+    Other models of the claim are out of its reach, and the original cannot be changed. Where the original lies
+    elsewhere, the result's folder may not be there yet, which the kubelet would then make for itself: there the tool
+    gets the whole claim.
+    """
+    folder, original = posixpath.dirname(request.output_directory), request.source_directory
+    if not request.source_in_cache or not folder or posixpath.dirname(original) != folder or ":" in original:
+        return [_mount("model", ROOT)]
+    return [
+        {**_mount("model", f"{ROOT}/{folder}"), "subPath": folder},
+        {**_mount("model", f"{ROOT}/{original}", read_only=True), "subPath": original},
+    ]
 
 
 def _quantize(request: JobRequest) -> _Parts:

@@ -135,6 +135,32 @@ def test_claims_that_are_only_read_are_mounted_read_only(of: LLMDeployment) -> N
                 assert claim["readOnly"] is True
 
 
+@settings(max_examples=200, deadline=None)
+@given(valid_resources)
+def test_a_repositorys_code_writes_beside_its_own_original_only(of: LLMDeployment) -> None:
+    for job in jobs_of(of):
+        if job["metadata"]["labels"]["llm-operator.dev/stage"] not in ("quantize", "convert"):
+            continue
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        cache = [mount for mount in container["volumeMounts"] if mount["name"] == "model"]
+        assert [(mount["mountPath"], mount["subPath"], mount["readOnly"]) for mount in cache] == [
+            ("/models/models/org", "models/org", False),
+            ("/models/models/org/model--0123456789", "models/org/model--0123456789", True),
+        ]
+        words = container["args"]
+        for option in ("--model", "--output"):
+            path = f"/models/{words[words.index(option) + 1]}"
+            assert path.startswith("/models/models/org/"), "what it reads and writes is in what it has"
+
+
+def test_an_original_elsewhere_leaves_the_whole_cache_to_the_tool() -> None:
+    of = resource(model={"image": {"reference": "a:1"}}, cache={"claimName": "models"}, weightQuantization={})
+    request = next(one for one in _requests(of, CLAIMS["labelled"]) if one.artifact.stage == "quantize")
+    (container,) = model_job(request)["spec"]["template"]["spec"]["containers"]
+    cache = [mount for mount in container["volumeMounts"] if mount["name"] == "model"]
+    assert cache == [{"name": "model", "mountPath": "/models", "readOnly": False}]
+
+
 def test_a_claim_of_somebody_else_is_written_to_once_its_label_says_so() -> None:
     tools = ToolSettings(image="tools:1")
     of = resource(model={"huggingFace": {"repository": "a/b"}}, cache={"claimName": "models"})
