@@ -22,7 +22,7 @@ from llm_operator.__main__ import HANDED_ON
 from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.cached_models import CachedModel, inventory
-from llm_operator.manifests.artifacts import artifacts_of, removal_name
+from llm_operator.manifests.artifacts import LABEL_CACHE, artifacts_of, removal_name
 from llm_operator.reconcile.covers import covers
 from tests.cluster.helpers import JSON, Space, llm
 from tests.kubelet_stub import StubKubelet
@@ -66,9 +66,9 @@ def space(plane: ControlPlane) -> Space:
     return Space(plane, f"jobs-{next(numbers)}")
 
 
-def claim(space: Space, name: str = "models", mode: str = "ReadWriteMany") -> None:
+def claim(space: Space, name: str = "models", mode: str = "ReadWriteMany", *, labelled: bool = True) -> None:
     spec = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
-    meta = {"name": name, "labels": {"llm-operator.dev/cache": "true"}}
+    meta = {"name": name, "labels": {LABEL_CACHE: "true"} if labelled else {}}
     body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
     space.create(body, "PersistentVolumeClaim")
 
@@ -243,6 +243,19 @@ def test_a_claim_that_is_missing_is_told_and_found_when_it_comes(operator: Opera
     assert space.names("Job") == set()
     claim(space)
     becomes(space, "demo", "ModelCached", "Unknown", "Fetching")
+
+
+def test_a_claim_of_somebody_else_is_written_to_once_it_is_labelled(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space, labelled=False)
+    space.create(cached("demo"))
+    becomes(space, "demo", "Stalled", "True", "ClaimNotLabelled")
+    becomes(space, "demo", "ModelCached", "False", "ClaimNotLabelled")
+    assert space.names("Job") == set()
+    space.plane.run_kubectl("-n", space.name, "label", "pvc", "models", f"{LABEL_CACHE}=true")
+    becomes(space, "demo", "ModelCached", "Unknown", "Fetching")
+    (job,) = space.names("Job")
+    security = (space.get("Job", job) or {})["spec"]["template"]["spec"]["securityContext"]
+    assert security["fsGroup"] == 65532
 
 
 def test_a_claim_is_made_and_goes_with_its_object(operator: OperatorUnderTest, space: Space) -> None:
