@@ -54,6 +54,12 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--lease-namespace", default=os.environ.get("POD_NAMESPACE", "default"), help="its namespace")
     line.add_argument("--relist-seconds", type=_positive, default=300, help="seconds between relists (default 300)")
     line.add_argument(
+        "--plan-wait-seconds",
+        type=_positive,
+        default=60,
+        help="how long a new object with planPolicy Enforce waits for a hub or nodes that do not answer (default 60)",
+    )
+    line.add_argument(
         "--gpu-inventory",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -211,6 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lease_name=chosen.lease_name,
         lease_namespace=chosen.lease_namespace,
         relist_seconds=float(chosen.relist_seconds),
+        plan_wait_seconds=float(chosen.plan_wait_seconds),
         gpu_inventory=chosen.gpu_inventory,
         tools=tool_settings(chosen),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.errors import BadInputError
+from llm_operator.facts import Known
 from llm_operator.kube.hub import CONFIG, INDEX, SINGLE, fetch_facts
 from llm_operator.models import (
     ModelConfigError,
@@ -81,8 +82,8 @@ def read_shape(config: str | None, resource: LLMDeployment) -> ModelShape | str:
         facts = fetch_facts(source.repository, source.revision)
     else:
         return "the model is on a volume or another hub: give its config.json with --config"
-    if facts.shape is not None:
-        return facts.shape
+    if isinstance(facts, Known):
+        return facts.value.shape
     if facts.reason in UNKNOWN_MODEL:
         return facts.message
     if facts.reason in NO_ANSWER:

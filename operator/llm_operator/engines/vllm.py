@@ -150,8 +150,8 @@ def _check_share(request: RenderRequest) -> list[Refusal]:
     if kv.kv_cache_memory_bytes is not None or kv.utilization_percent is not None:
         return []
     text = (
-        "memoryPercent is a share of what the weights leave free, which vLLM has no option for; the operator computes "
-        "bytes from it, but knows too little of the model or the GPU: give gpu.memory, or a size in kvCache.memory"
+        "memoryPercent cannot be computed for vLLM, which takes bytes: that needs the sizes of model and GPU; "
+        "set kvCache.memory instead"
     )
     return [Refusal("MemoryShareUnknown", "spec.kvCache.memoryPercent", text)]
 

@@ -42,6 +42,7 @@ from llm_operator.reconcile.drift import Drift
 from llm_operator.reconcile.invalid import invalid_status
 from llm_operator.reconcile.observed import CHILD_KINDS, Observed, Pod, Role
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.plan_record import provisional
 from llm_operator.reconcile.prepare import Looked, inspection, needed_claims
 from llm_operator.reconcile.status import Situation, status_of, transitions
 from llm_operator.telemetry import logs
@@ -235,7 +236,7 @@ class Controller:
             return observed
         jobs = self._model_jobs.jobs_of(key, resource)
         claims: dict[str, ClaimFacts | None] = {}
-        if kept_template(resource, observed.deployment) is None:
+        if kept_template(resource, observed.deployment) is None or provisional(resource, observed):
             claims = await self._claims.look_up(key[0], needed_claims(resource))
         incomplete = self._model_jobs.incomplete(key, resource)
         return dataclasses.replace(observed, jobs=jobs, claims=claims, incomplete=incomplete)

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 
+from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.planning import GpuFacts, gpu_node_selectors, gpus_from_node
 
@@ -15,6 +16,11 @@ JSON = dict[str, Any]
 log = logging.getLogger("llm_operator.inventory")
 
 REFRESH_SECONDS = 60.0
+FAILED_SECONDS = 5.0
+"""Pace at which nodes that could not be read are read again."""
+MESSAGE_CHARACTERS = 300
+PRODUCTS_SHOWN = 8
+GPU_UNKNOWN = "the GPU's memory is not known: set spec.gpu.memory, or label the nodes with GPU feature discovery"
 
 
 class Inventory:
@@ -28,6 +34,8 @@ class Inventory:
         """By resource name and product; the count is the largest of any node."""
         self.asked: frozenset[str] = frozenset()
         """Resource names that the nodes were looked at for; what is not among them is not known to be absent."""
+        self.failure = ""
+        """Why the nodes could not be read at the last attempt; empty where they could."""
 
     async def refresh(self, resources: frozenset[str]) -> None:
         """Read the nodes; tell when the inventory is another than before.
@@ -46,23 +54,38 @@ class Inventory:
             if not self._warned:
                 log.warning("nodes may not be read: plans need spec.gpu.memory (%s)", error.message)
                 self._warned = True
-        changed = found != self.gpus or not resources <= self.asked
-        self.gpus, self.asked = found, self.asked | resources
+        changed = found != self.gpus or not resources <= self.asked or self.failure != ""
+        self.gpus, self.asked, self.failure = found, self.asked | resources, ""
         if changed:
             self._changed()
 
-    def give_up(self, resources: frozenset[str]) -> None:
-        """The nodes cannot be read now: nobody is to wait for what they would tell."""
-        if not resources <= self.asked:
-            self.asked |= resources
+    def failed(self, message: str) -> None:
+        """The nodes cannot be read now; what was read before stays."""
+        before, self.failure = self.failure, message[:MESSAGE_CHARACTERS]
+        if not before:
             self._changed()
 
-    def of(self, resource: str, product: str | None) -> GpuFacts | None:
+    def of(self, resource: str, product: str | None) -> Fact[GpuFacts]:
         """The GPUs a pod could get; the smallest kind where several qualify, since the scheduler may choose it."""
         candidates = [
             facts for (name, kind), facts in self.gpus.items() if name == resource and product in (None, kind)
         ]
-        return min(candidates, key=lambda facts: (facts.memory_bytes, facts.count, facts.product), default=None)
+        best = min(candidates, key=lambda facts: (facts.memory_bytes, facts.count, facts.product), default=None)
+        if best is not None:
+            return Known(best)
+        if resource in self.asked:
+            return Unknowable("GPUUnknown", self._unknown(resource, product))
+        if self.failure:
+            return Pending("NodesUnreadable", f"the nodes cannot be read: {self.failure}", failed=True)
+        return Pending("ReadingNodes", "reading the nodes' GPUs")
+
+    def _unknown(self, resource: str, product: str | None) -> str:
+        """Why the GPU is not known: which are there, and what to set."""
+        products = sorted(kind for name, kind in self.gpus if name == resource)
+        if product is not None and products:
+            shown = ", ".join(products[:PRODUCTS_SHOWN]) + (", ..." if len(products) > PRODUCTS_SHOWN else "")
+            return f"no node has the GPU {product!r} of spec.gpu.product; the nodes have {shown}: set one of these"
+        return GPU_UNKNOWN
 
 
 def _add(found: dict[tuple[str, str], GpuFacts], node: JSON, resources: Iterable[str]) -> None:

@@ -1,54 +1,118 @@
-"""What the hubs say about models, read beside the reconciler and kept."""
+"""What the hubs say about models, read beside the reconciler, kept for a while and asked for again."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from llm_operator.api.spec import LLMDeploymentSpec
+from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube import tasks
-from llm_operator.kube.hub import FETCH_TIMEOUT_SECONDS, ModelFacts, fetch_facts
+from llm_operator.kube.hub import FETCH_TIMEOUT_SECONDS, ModelFacts, fetch_facts, unreachable
 
-RETRY_SECONDS = 300.0
-RETRIED = ("HubUnreachable", "HubError")
-"""Reasons of facts that may be there later."""
+Model = tuple[str, str]
+"""Repository and revision; empty: the default branch."""
+
+KNOWN_SECONDS = 3600.0
+"""A branch moves: what it says is asked for again."""
+UNKNOWABLE_SECONDS = 300.0
+"""A repository may be published, a gate be opened, a revision be pushed."""
+FIRST_RETRY_SECONDS = 5.0
+LAST_RETRY_SECONDS = 300.0
+NOT_ON_A_HUB = {
+    "model_scope": "modelScope",
+    "persistent_volume_claim": "persistentVolumeClaim",
+    "image": "image",
+}
+
+
+@dataclass(slots=True)
+class _Entry:
+    fact: Fact[ModelFacts]
+    failures: int = 0
 
 
 class ModelFactsCache:
-    """Facts by repository and revision; what failed is asked for again after a while."""
+    """Facts by repository and revision, of the models that somebody wants."""
 
-    def __init__(self, changed: Callable[[tuple[str, str]], None]) -> None:
+    def __init__(self, changed: Callable[[Model], None], wanted: Callable[[Model], bool] = lambda _: True) -> None:
+        """An empty cache.
+
+        Args:
+            changed: called when a fact is another one than before.
+            wanted: whether anybody still asks for a model; it is forgotten otherwise.
+        """
         self._changed = changed
-        self._facts: dict[tuple[str, str], ModelFacts] = {}
+        self._wanted = wanted
+        self._entries: dict[Model, _Entry] = {}
 
-    def of(self, spec: LLMDeploymentSpec) -> ModelFacts:
+    def of(self, spec: LLMDeploymentSpec) -> Fact[ModelFacts]:
         """The facts known now; a first question starts the fetch."""
-        source = spec.model.hugging_face
-        if source is None:
-            kind = "persistentVolumeClaim" if spec.model.persistent_volume_claim else "modelScope"
-            text = f"config.json of a model from {kind} is not read before the engine starts: its own defaults stand"
-            return ModelFacts(reason="ModelNotInspected", message=text)
-        key = (source.repository, source.revision or "")
-        if key not in self._facts:
-            text = f"reading config.json of {source.repository} from the hub"
-            self._facts[key] = ModelFacts(pending=True, reason="ReadingModel", message=text)
-            tasks.once(self._fetch(key), "facts", f"facts-{source.repository}")
-        return self._facts[key]
+        model = model_of(spec)
+        if model is None:
+            kind = next((name for field, name in NOT_ON_A_HUB.items() if getattr(spec.model, field)), "model")
+            text = (
+                f"no plan: config.json of a model from {kind} was not read, so the engine's own defaults stand; "
+                "set spec.parallelism, spec.contextLength and spec.kvCache yourself where they matter"
+            )
+            return Unknowable("ModelNotInspected", text)
+        entry = self._entries.get(model)
+        if entry is None:
+            entry = self._entries[model] = _Entry(Pending("ReadingModel", f"reading config.json of {model[0]}"))
+            self._fetch_soon(model)
+        return entry.fact
 
-    async def _fetch(self, key: tuple[str, str]) -> None:
-        repository, revision = key
+    def _fetch_soon(self, model: Model) -> None:
+        def failed(error: BaseException) -> None:
+            self._learn(model, unreachable(type(error).__name__))
+
+        tasks.once(self._fetch(model), "facts", f"facts-{model[0]}", failed)
+
+    async def _fetch(self, model: Model) -> None:
+        repository, revision = model
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
-                facts = await asyncio.to_thread(fetch_facts, repository, revision or None)
+                fact = await asyncio.to_thread(fetch_facts, repository, revision or None)
         except TimeoutError:
-            facts = ModelFacts(
-                reason="HubUnreachable", message=f"the hub did not answer within {FETCH_TIMEOUT_SECONDS:.0f} s"
-            )
-        self._facts[key] = facts
-        self._changed(key)
-        if facts.reason in RETRIED:
-            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._forget, key)
+            fact = unreachable(f"no answer within {FETCH_TIMEOUT_SECONDS:.0f} s")
+        self._learn(model, fact)
 
-    def _forget(self, key: tuple[str, str]) -> None:
-        self._facts.pop(key, None)
-        self._changed(key)
+    def _learn(self, model: Model, fact: Fact[ModelFacts]) -> None:
+        """Take in an answer, and ask again when it is old."""
+        entry = self._entries.get(model)
+        if entry is None:
+            return
+        if isinstance(fact, Pending):
+            wait = min(FIRST_RETRY_SECONDS * 2.0 ** min(entry.failures, 16), LAST_RETRY_SECONDS)
+            entry.failures += 1
+        else:
+            wait = KNOWN_SECONDS if isinstance(fact, Known) else UNKNOWABLE_SECONDS
+            entry.failures = 0
+        if isinstance(fact, Known):
+            fact = dataclasses.replace(fact, at=time.monotonic())
+        before = entry.fact
+        # What is known stays known while the hub is away.
+        if not (isinstance(fact, Pending) and isinstance(before, Known)):
+            entry.fact = fact
+        if _value(entry.fact) != _value(before):
+            self._changed(model)
+        asyncio.get_running_loop().call_later(wait, self._again, model)
+
+    def _again(self, model: Model) -> None:
+        if self._wanted(model):
+            self._fetch_soon(model)
+        else:
+            self._entries.pop(model, None)
+
+
+def model_of(spec: LLMDeploymentSpec) -> Model | None:
+    """The repository and revision of a model on the Hugging Face hub; None for others."""
+    source = spec.model.hugging_face
+    return (source.repository, source.revision or "") if source is not None else None
+
+
+def _value(fact: Fact[ModelFacts]) -> object:
+    return fact.value if isinstance(fact, Known) else fact

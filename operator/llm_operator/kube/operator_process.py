@@ -61,6 +61,8 @@ class Options:
     lease_name: str = "llm-operator"
     lease_namespace: str = "default"
     relist_seconds: float = 300.0
+    plan_wait_seconds: float = 60.0
+    """For so long a new object with planPolicy Enforce waits for facts that cannot be had at the moment."""
     gpu_inventory: bool = True
     tools: ToolSettings = NO_TOOLS
     metrics_authentication: bool = False

@@ -5,27 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.status import MeasuredStatus
 from llm_operator.engines import RefusedError
+from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube import tasks
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.hub import ModelFacts
 from llm_operator.kube.inspected_facts import known_facts
-from llm_operator.kube.inventory import REFRESH_SECONDS, UNREADABLE, Inventory
+from llm_operator.kube.inventory import FAILED_SECONDS, GPU_UNKNOWN, REFRESH_SECONDS, UNREADABLE, Inventory
 from llm_operator.kube.measurements import Measurements
-from llm_operator.kube.model_facts import RETRIED, ModelFactsCache
+from llm_operator.kube.model_facts import Model, ModelFactsCache, model_of
 from llm_operator.kube.operator_process import Options
 from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.manifests.common import inputs_hash
 from llm_operator.planning import GpuFacts, PlanInputError, PlanRequest, PlanResult, plan
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import (
     gpu_given,
+    impossible,
     look_decides,
     model_without_plan,
     outcome_of,
@@ -38,21 +44,49 @@ from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.planner")
 
-GPU_UNKNOWN = "the GPU's memory is not known: set spec.gpu.memory, or label the nodes with GPU feature discovery"
 # Results kept, so that the next look at an object costs nothing; a few kilobytes each.
 MOST_RESULTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """An object waits for facts.
+
+    Attributes:
+        inputs: hash of the inputs that it waits with.
+        until: end, by the clock of the planner.
+        shown: end, as RFC 3339.
+    """
+
+    inputs: str
+    until: float
+    shown: str
+
+
+def _model_decides(spec: LLMDeploymentSpec) -> bool:
+    """Whether the model's files decide anything where the GPU is not known; its heads decide on tensor parallelism."""
+    return look_decides(spec) or (spec.parallelism.tensor or 1) > 1
+
+
+def _after(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class ClusterPlanner:
     """Plans of all objects; asks for facts in the background and requeues whom they concern."""
 
-    def __init__(self, client: ApiClient, queue: WorkQueue, options: Options) -> None:
+    def __init__(
+        self, client: ApiClient, queue: WorkQueue, options: Options, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._queue = queue
         self._options = options
-        self._facts = ModelFactsCache(self._model_known)
+        self._facts = ModelFactsCache(self._model_known, lambda model: bool(self._users.get(model)))
         self._inventory = Inventory(client, self._inventory_changed)
         self._measurements = Measurements(client, queue)
-        self._waiting: dict[tuple[str, str], set[Key]] = {}
+        self._users: dict[Model, set[Key]] = {}
+        self._models: dict[Key, Model] = {}
+        self._holds: dict[Key, _Hold] = {}
         self._resources: dict[Key, str] = {}
         self._look = asyncio.Event()
         self._results: dict[PlanRequest, PlanResult] = {}
@@ -73,36 +107,75 @@ class ClusterPlanner:
         """
         spec = resource.spec
         self._resources[key] = spec.gpu.resource_name
+        self._use(key, model_of(spec))
         self._keep_refreshing()
-        facts = known_facts(spec, self._facts.of(spec), looked)
-        if facts.pending:
-            self._wait(key, spec)
-            if looked[0] == "Running" and self._nothing_to_plan(spec):
-                return unknown_outcome(spec, "GPUUnknown", GPU_UNKNOWN)
-            return unknown_outcome(spec, facts.reason, facts.message, pending=True)
-        if facts.shape is None:
-            if facts.reason in RETRIED:
-                self._wait(key, spec)
-            return unknown_outcome(spec, facts.reason, facts.message)
-        gpu = gpu_given(spec.gpu) or self._inventory.of(spec.gpu.resource_name, spec.gpu.product)
-        if gpu is None and self._options.gpu_inventory and spec.gpu.resource_name not in self._inventory.asked:
+        model = known_facts(spec, self._facts.of(spec), looked)
+        gpu = self._gpu(spec)
+        if isinstance(gpu, Unknowable) and isinstance(model, Pending) and not _model_decides(spec):
+            # There will be no plan, and nothing else waits for the model.
+            return unknown_outcome(spec, gpu.reason, gpu.message, for_now=True)
+        if not isinstance(model, Known):
+            return self._without(key, resource, model)
+        facts = model.value
+        if isinstance(gpu, Pending):
             self._look.set()
-            return unknown_outcome(spec, "ReadingNodes", "reading the nodes' GPUs", pending=True)
-        if gpu is None:
-            outcome = replace(
-                unknown_outcome(spec, "GPUUnknown", GPU_UNKNOWN, architecture=facts.shape.architecture),
-                model=model_without_plan(facts.shape, facts.revision),
+            return self._without(key, resource, gpu)
+        self._holds.pop(key, None)
+        if isinstance(gpu, Unknowable):
+            outcome = unknown_outcome(
+                spec, gpu.reason, gpu.message, architecture=facts.shape.architecture, for_now=True
             )
-        else:
-            outcome = self._planned(spec, facts, gpu)
-        return with_quantization(outcome, spec, facts.shape, gpu)
+            against = impossible(spec, facts.shape)
+            if against is not None:
+                outcome = replace(outcome, verdict="DoesNotFit", reason="DoesNotFit", message=against)
+            outcome = replace(outcome, model=model_without_plan(facts.shape, facts.revision))
+            return with_quantization(outcome, spec, facts.shape, None)
+        return with_quantization(self._planned(spec, facts, gpu.value), spec, facts.shape, gpu.value)
 
-    def _nothing_to_plan(self, spec: LLMDeploymentSpec) -> bool:
-        """Whether the GPU is not known, now that the nodes were read, and the model's files decide nothing else."""
-        resource_name = spec.gpu.resource_name
-        read = not self._options.gpu_inventory or resource_name in self._inventory.asked
-        known = gpu_given(spec.gpu) or self._inventory.of(resource_name, spec.gpu.product)
-        return read and known is None and not look_decides(spec)
+    def _gpu(self, spec: LLMDeploymentSpec) -> Fact[GpuFacts]:
+        given = gpu_given(spec.gpu)
+        if given is not None:
+            return Known(given)
+        if not self._options.gpu_inventory:
+            return Unknowable("GPUUnknown", GPU_UNKNOWN)
+        return self._inventory.of(spec.gpu.resource_name, spec.gpu.product)
+
+    def _without(self, key: Key, resource: LLMDeployment, missing: Pending | Unknowable) -> PlanOutcome:
+        """No plan yet, or none at all.
+
+        What failed may come at any time, or never: under Enforce a bounded time is waited for it.
+        """
+        spec = resource.spec
+        if isinstance(missing, Unknowable):
+            self._holds.pop(key, None)
+            # A repository may be published, nodes may be labeled.
+            return unknown_outcome(spec, missing.reason, missing.message, for_now=model_of(spec) is not None)
+        if not missing.failed:
+            return unknown_outcome(spec, missing.reason, missing.message, pending=True)
+        inputs, now = inputs_hash(resource), self._clock()
+        hold = self._holds.get(key)
+        if hold is None or hold.inputs != inputs:
+            wait = self._options.plan_wait_seconds
+            hold = self._holds[key] = _Hold(inputs, now + wait, _after(wait))
+            self._queue.add_after(key, wait)
+        if now < hold.until and spec.plan_policy == "Enforce":
+            text = f"{missing.message}; planPolicy Enforce waits for it until {hold.shown}, then serves without a plan"
+            return unknown_outcome(spec, missing.reason, text, pending=True, for_now=True)
+        return unknown_outcome(spec, missing.reason, missing.message, for_now=True)
+
+    def _use(self, key: Key, model: Model | None) -> None:
+        """An object asks for a model, and for no other any more."""
+        before = self._models.get(key)
+        if before == model:
+            return
+        if before is not None:
+            self._models.pop(key)
+            self._users[before].discard(key)
+            if not self._users[before]:
+                del self._users[before]
+        if model is not None:
+            self._models[key] = model
+            self._users.setdefault(model, set()).add(key)
 
     def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:
         """What the running engine said of itself, as far as it was read."""
@@ -113,12 +186,11 @@ class ClusterPlanner:
     def forget(self, key: Key) -> None:
         """The object is gone."""
         self._resources.pop(key, None)
+        self._holds.pop(key, None)
+        self._use(key, None)
         self._measurements.forget(key)
-        for keys in self._waiting.values():
-            keys.discard(key)
 
     def _planned(self, spec: LLMDeploymentSpec, facts: ModelFacts, gpu: GpuFacts) -> PlanOutcome:
-        assert facts.shape is not None  # noqa: S101
         try:
             request = request_from_spec(spec, facts.shape, gpu)
         except RefusedError as refused:
@@ -135,13 +207,8 @@ class ClusterPlanner:
                 return unknown_outcome(spec, "PlanUnknown", str(error), architecture=facts.shape.architecture)
         return outcome_of(spec, request, result, facts.revision)
 
-    def _wait(self, key: Key, spec: LLMDeploymentSpec) -> None:
-        source = spec.model.hugging_face
-        if source is not None:
-            self._waiting.setdefault((source.repository, source.revision or ""), set()).add(key)
-
-    def _model_known(self, model: tuple[str, str]) -> None:
-        for key in self._waiting.pop(model, set()):
+    def _model_known(self, model: Model) -> None:
+        for key in self._users.get(model, ()):
             self._queue.add(key)
 
     def _inventory_changed(self) -> None:
@@ -159,7 +226,10 @@ class ClusterPlanner:
             try:
                 await self._inventory.refresh(resources)
             except UNREADABLE as error:
-                log.warning("the nodes could not be read, again in %.0f s: %s", REFRESH_SECONDS, error)
-                self._inventory.give_up(resources)
+                log.warning("the nodes could not be read, again in %.0f s: %s", FAILED_SECONDS, error)
+                self._inventory.failed(str(error) or type(error).__name__)
+                # Objects that wait set the event at each look; an API server that is away is not asked without pause.
+                await asyncio.sleep(FAILED_SECONDS)
+                continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look.wait(), REFRESH_SECONDS)

@@ -9,6 +9,7 @@ from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
     ANNOTATION_GUARD,
     ANNOTATION_MODEL,
+    ANNOTATION_PLAN,
     ANNOTATION_TEMPLATE,
     JSON,
     LABEL_INPUTS,
@@ -53,14 +54,21 @@ def pod_template(
     return merged(template, overlay)
 
 
-def deployment(resource: LLMDeployment, template: JSON) -> JSON:
+def deployment(resource: LLMDeployment, template: JSON, plan: str | None = None) -> JSON:
     """The Deployment around a pod template.
 
     The template is kept in an annotation as it was applied: an operator that renders pods differently must be able to
     keep what runs, and still to repair it after somebody else's edit.
+
+    Args:
+        resource: the object.
+        template: the pod template.
+        plan: record of the plan that the template was rendered from; None where it is not known.
     """
     meta = metadata(resource)
     meta["annotations"] = {ANNOTATION_TEMPLATE: compact_json(template)}
+    if plan is not None:
+        meta["annotations"][ANNOTATION_PLAN] = plan
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -35,6 +35,14 @@ PLAN: tuple[Reason, ...] = (
         conditions=("Planned",),
     ),
     Reason(
+        "NodesUnreadable",
+        "Plan",
+        "the API server does not answer with the nodes; asked again every 5 s",
+        "nothing, or give `gpu.memory`; with `planPolicy: Enforce` a new object waits a minute for it",
+        severity="Warning",
+        conditions=("Planned", "Ready"),
+    ),
+    Reason(
         "ModelNotInspected",
         "Plan",
         "a model on ModelScope, or on a claim or in an image without the model tools, is not read "
@@ -93,10 +101,11 @@ PLAN: tuple[Reason, ...] = (
     Reason(
         "HubUnreachable",
         "Plan",
-        "no answer from the hub; tried again",
-        "check the way to the hub",
+        "no answer from the hub, whose host the message names; tried again after 5 s to 5 min. With `Enforce` a "
+        "new object waits a minute for it, until the time in the message, and is then served without a plan",
+        "check the way to the hub; where there is none, set HF_HUB_OFFLINE in `operator.extraEnv`",
         severity="Warning",
-        conditions=("Planned",),
+        conditions=("Planned", "Ready"),
     ),
     Reason(
         "HubError",

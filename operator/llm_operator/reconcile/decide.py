@@ -31,8 +31,10 @@ from llm_operator.manifests.restart import check_restart, with_restart
 from llm_operator.manifests.service import service
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.covers import covers
+from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.observed import CHILD_KINDS, Child, Kind, Observed, Role
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.plan_record import provisional, record_text, recorded_text
 from llm_operator.reconcile.planned import look_decides
 from llm_operator.reconcile.prepare import Preparation, inspecting, prepare
 
@@ -75,6 +77,8 @@ class Decision:
     """Why the chat page cannot be made; a page that is there is left as it is."""
     held: bool = False
     """Nothing is rendered: the plan does not fit, or is still being made, or the model is not there yet."""
+    waiting: Trouble | None = None
+    """What nothing is rendered for want of, and what may come by itself."""
     preparation: Preparation | None = None
     """The stages before serving, where they were looked at."""
     template: JSON | None = None
@@ -139,6 +143,8 @@ def _page(resource: LLMDeployment, template: JSON | None, tools: ToolSettings) -
 def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings) -> Decision:
     kept = kept_template(resource, observed.deployment)
     refusals = check_overlay(resource.spec, "tool")
+    if kept is not None and plan.verdict in ("Fits", "DoesNotFit") and provisional(resource, observed):
+        kept = None
     if kept is None:
         refusals = (
             *_check_home(resource, tools),
@@ -149,7 +155,8 @@ def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tool
     if refusals:
         return Decision(refusals=refusals)
     if kept is not None:
-        return _children(resource, observed, with_restart(kept, resource.metadata.restarted_at), None)
+        template = with_restart(kept, resource.metadata.restarted_at)
+        return _children(resource, observed, template, recorded_text(observed.deployment))
     look = inspecting(resource, observed, tools)
     if look is None:
         return _anew(resource, observed, plan, tools)
@@ -169,8 +176,22 @@ def _anew(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools:
     try:
         template = _rendered(resource, plan, preparation.prepared, tools)
     except RefusedError as refused:
-        return Decision(refusals=refused.refusals, preparation=preparation)
-    return _children(resource, observed, with_restart(template, resource.metadata.restarted_at), preparation)
+        return _without_plan(plan, refused.refusals, preparation)
+    template = with_restart(template, resource.metadata.restarted_at)
+    return replace(_children(resource, observed, template, record_text(plan)), preparation=preparation)
+
+
+def _without_plan(plan: PlanOutcome, refusals: tuple[Refusal, ...], preparation: Preparation) -> Decision:
+    """What cannot be rendered: for want of a plan it is waited for, if there may be one; else the spec is refused."""
+    if any(one.reason != "MemoryShareUnknown" for one in refusals):
+        return Decision(refusals=refusals, preparation=preparation)
+    text = "; ".join(f"{one.field}: {one.message}" for one in refusals)
+    why = f"there is no plan: {plan.reason}: {plan.message}"
+    if plan.for_now:
+        return Decision(held=True, waiting=Trouble(plan.reason, f"{text}; {why}", stalled=False))
+    return Decision(
+        refusals=tuple(replace(one, message=f"{one.message}; {why}") for one in refusals), preparation=preparation
+    )
 
 
 def _beside(look: Preparation, plan: PlanOutcome, spec: LLMDeploymentSpec) -> bool:
@@ -196,12 +217,12 @@ def _preparing(preparation: Preparation) -> Decision:
     return Decision(applies=applies, held=True, preparation=preparation)
 
 
-def _children(resource: LLMDeployment, observed: Observed, kept: JSON, preparation: Preparation | None) -> Decision:
+def _children(resource: LLMDeployment, observed: Observed, kept: JSON, plan: str | None) -> Decision:
     """The writes that bring Deployment, Service and budget to a template."""
-    desired = (deployment(resource, kept), service(resource), pod_disruption_budget(resource))
+    desired = (deployment(resource, kept, plan), service(resource), pod_disruption_budget(resource))
     wanted = [body for body in desired if body is not None]
     applies, deletes = _writes(resource, observed, wanted, "engine", WORKLOADS)
-    return Decision(applies=applies, deletes=deletes, preparation=preparation, template=kept)
+    return Decision(applies=applies, deletes=deletes, template=kept)
 
 
 def _writes(

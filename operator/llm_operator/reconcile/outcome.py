@@ -26,6 +26,8 @@ class PlanOutcome:
     context_length: int | None = None
     kv: KVAllocation = field(default_factory=KVAllocation)
     architecture: str | None = None
+    for_now: bool = False
+    """There is no plan, and there may be one without a change of the spec."""
     status: PlanStatus | None = None
     model: ModelStatus | None = None
     quantization_problems: tuple[str, ...] = ()

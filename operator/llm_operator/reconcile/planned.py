@@ -7,7 +7,7 @@ from dataclasses import replace
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import GpuSpec, LLMDeploymentSpec
 from llm_operator.api.status import ModelStatus, PlanStatus
-from llm_operator.engines import KVAllocation, common, resolve, vllm_batch
+from llm_operator.engines import KVAllocation, RefusedError, common, resolve, vllm_batch
 from llm_operator.engines.arguments import whole_number
 from llm_operator.models import ModelShape, expected_bytes
 from llm_operator.planning import (
@@ -16,6 +16,7 @@ from llm_operator.planning import (
     GpuFacts,
     KVQuantization,
     Plan,
+    PlanInputError,
     PlanRequest,
     PlanResult,
     UnknownGpuError,
@@ -24,6 +25,7 @@ from llm_operator.planning import (
     corrected,
     gib,
     gpu_by_name,
+    plan,
     plan_document,
     quantization_needs,
     quantization_problems,
@@ -33,6 +35,8 @@ from llm_operator.reconcile.outcome import PlanOutcome
 
 # A node has at most this many GPUs; where nothing tells how many, the planner may try up to it.
 GPUS_PER_NODE = 8
+ANY_GPU_BYTES = 1 << 44
+"""More than any GPU has: what does not fit there is impossible for another reason."""
 
 
 def gpu_given(gpu: GpuSpec) -> GpuFacts | None:
@@ -128,9 +132,24 @@ def model_without_plan(shape: ModelShape, revision: str | None) -> ModelStatus:
 
 
 def unknown_outcome(
-    spec: LLMDeploymentSpec, reason: str, message: str, *, architecture: str | None = None, pending: bool = False
+    spec: LLMDeploymentSpec,
+    reason: str,
+    message: str,
+    *,
+    architecture: str | None = None,
+    pending: bool = False,
+    for_now: bool = False,
 ) -> PlanOutcome:
-    """No plan: what the spec says is passed on, and what it leaves open stays the engine's default."""
+    """No plan: what the spec says is passed on, and what it leaves open stays the engine's default.
+
+    Args:
+        spec: the spec.
+        reason: CamelCase word.
+        message: why there is no plan.
+        architecture: of the model, where it is known.
+        pending: the facts are on their way: nothing is rendered yet.
+        for_now: they may come later.
+    """
     percent = spec.kv_cache.memory_percent
     return PlanOutcome(
         verdict="Pending" if pending else "Unknown",
@@ -140,7 +159,25 @@ def unknown_outcome(
         context_length=spec.context_length,
         kv=KVAllocation(ratio_percent=percent if spec.engine.type == "LMDeploy" else None),
         architecture=architecture,
+        for_now=for_now,
     )
+
+
+def impossible(spec: LLMDeploymentSpec, shape: ModelShape) -> str | None:
+    """Why no GPU, however large, could serve it; None where one may, or the spec is refused anyway."""
+    tensor = _tensor(spec)
+    gpu = GpuFacts(
+        product="any GPU",
+        memory_bytes=ANY_GPU_BYTES,
+        compute_capability=None,
+        count=max(GPUS_PER_NODE, tensor or 1),
+        source="none is known",
+    )
+    try:
+        result = plan(request_from_spec(spec, shape, gpu))
+    except (RefusedError, PlanInputError):
+        return None
+    return "; ".join(result.reasons) if result.verdict is Verdict.DOES_NOT_FIT and result.plan is None else None
 
 
 def look_decides(spec: LLMDeploymentSpec) -> bool:

@@ -13,6 +13,7 @@ from llm_operator.api.status import (
     LLMDeploymentStatus,
     MeasuredStatus,
     ModelStatus,
+    PlanStatus,
     ProgressStatus,
     WebUIStatus,
 )
@@ -32,6 +33,7 @@ from llm_operator.reconcile.measured import deviation
 from llm_operator.reconcile.observed import Observed, Pod
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.page import page_findings
+from llm_operator.reconcile.plan_record import PlanRecord, agrees, record_of
 from llm_operator.reconcile.refused_pods import overdue, refused_pods
 from llm_operator.reconcile.stages import cache_status, quantization_status, stage_findings
 from llm_operator.reconcile.starting import Start, stuck_message
@@ -109,7 +111,7 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
         endpoint=endpoint(resource),
         web_ui=WebUIStatus(endpoint=page_endpoint(resource)) if resource.spec.web_ui is not None else None,
         engine=_engine_status(decision.template) or (resource.status.engine if resource.status else None),
-        plan=known.plan if known else situation.plan.status,
+        plan=_plan_status(situation, known),
         model=_model_status(known.model if known else situation.plan.model, prepared),
         cache=cache_status(prepared),
         quantization=quantization_status(prepared),
@@ -185,6 +187,8 @@ def _trouble(situation: Situation) -> Trouble | None:
     refused = _refused(decision.refusals)
     if refused is not None:
         return refused
+    if decision.waiting is not None:
+        return decision.waiting
     if decision.held and plan.verdict == "DoesNotFit":
         return Trouble(plan.reason, plan.message, stalled=True)
     if situation.blocked is not None:
@@ -310,19 +314,57 @@ def _known_plan(situation: Situation) -> LLMDeploymentStatus | None:
     status, meta = situation.resource.status, situation.resource.metadata
     if situation.plan.verdict != "Pending" or status is None:
         return None
+    # What keeps a new object waiting is news.
+    if situation.plan.for_now and situation.decision.template is None:
+        return None
     # What runs was planned from the same inputs, whatever else the generation changed.
     if status.observed_generation != meta.generation and situation.decision.template is None:
         return None
     return status if any(entry.type == "Planned" for entry in status.conditions) else None
 
 
+def _running_plan(situation: Situation) -> PlanRecord | None:
+    """The plan of what runs, if it is another one than that of today's facts."""
+    if situation.decision.template is None:
+        return None
+    record = record_of(situation.observed.deployment)
+    return None if record is None or agrees(record, situation.plan) else record
+
+
+def _plan_status(situation: Situation, known: LLMDeploymentStatus | None) -> PlanStatus | None:
+    record = _running_plan(situation)
+    if record is None:
+        return known.plan if known else situation.plan.status
+    before = situation.resource.status.plan if situation.resource.status else None
+    # The record has no explanation; the status may still have it.
+    same = before is not None and before.model_copy(update={"explanation": None}) == record.status
+    return before if same else record.status
+
+
+def _of_another_plan(record: PlanRecord, plan: PlanOutcome) -> str:
+    """What is said beside the plan of what runs."""
+    if plan.verdict in ("Pending", "Unknown"):
+        return record.message
+    verdict = "" if plan.verdict == "Fits" else f"{plan.reason}: "
+    return (
+        f"{record.message}; by what is known today the plan is another: {verdict}{plan.message}; it takes effect with "
+        "the next change of the spec that replaces the pods"
+    )
+
+
 def _planned(situation: Situation) -> Finding:
     plan = situation.plan
+    verdicts: dict[str, ConditionStatus] = {"Fits": "True", "DoesNotFit": "False"}
+    record = _running_plan(situation)
+    if record is not None:
+        told = deviation(record.status, situation.measured)
+        message = _of_another_plan(record, plan)
+        text = f"{message}; {told}" if told else message
+        return Finding("Planned", verdicts.get(record.verdict, "Unknown"), record.reason, text)
     known = _known_plan(situation)
     if known is not None:
         before = next(entry for entry in known.conditions if entry.type == "Planned")
         return Finding("Planned", before.status, before.reason, before.message)
-    verdicts: dict[str, ConditionStatus] = {"Fits": "True", "DoesNotFit": "False"}
     told = deviation(plan.status, situation.measured)
     message = f"{plan.message}; {told}" if told else plan.message
     return Finding("Planned", verdicts.get(plan.verdict, "Unknown"), plan.reason, message)

@@ -391,7 +391,7 @@ def test_negative_and_absurd_sizes(
         (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--engine", "VLLM", "--backend", "PyTorch"), "backend"),
         (("--config", LLAMA, "--gpu", "NVIDIA-L4", "--kv", "FP8"), "Int8"),
         (("--config", "/nowhere/config.json", "--gpu", "NVIDIA-L4"), "cannot be read"),
-        (("--config", "no such model", "--gpu", "NVIDIA-L4"), "no name of a repository"),
+        (("--config", "no such model", "--gpu", "NVIDIA-L4"), "not a valid repository name"),
     ],
 )
 def test_arguments_that_make_no_sense(

@@ -23,7 +23,16 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PACKAGE = ROOT / "operator" / "llm_operator"
 # The position of the reason in a call, where it is not given by name.
 REASON_POSITION = {
-    **{"Trouble": 0, "Finding": 2, "Refusal": 0, "Diagnosis": 0, "unknown_outcome": 1, "sign": 1},
+    **{
+        "Trouble": 0,
+        "Finding": 2,
+        "Refusal": 0,
+        "Diagnosis": 0,
+        "unknown_outcome": 1,
+        "Pending": 0,
+        "Unknowable": 0,
+        "sign": 1,
+    },
     **{"ToolError": 0, "StageReport": 2, "_stage": 3, "running": 0},
 }
 # The ends of reasons that are put together: SecretMissing, ConfigMapKeyMissing.

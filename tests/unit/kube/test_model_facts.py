@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube import model_facts
-from llm_operator.kube.hub import ModelFacts, facts_of
+from llm_operator.kube.hub import ModelFacts, facts_of, unreachable
 from llm_operator.kube.inspected_facts import known_facts
 from llm_operator.kube.model_facts import ModelFactsCache
 from llm_operator.models import parse_config_text
@@ -29,25 +30,80 @@ def packed(text: str) -> str:
 
 SPEC = LLMDeployment.parse(llm("a")).spec
 KEY = ("tiny/model", "")
+KNOWN = Known(ModelFacts(parse_config_text(CONFIG.read_bytes())))
+
+
+def pending(fact: Fact[ModelFacts]) -> tuple[str, bool]:
+    """Reason of a fact that is not known yet, and whether an attempt has failed."""
+    assert isinstance(fact, Pending)
+    return fact.reason, fact.failed
+
+
+async def test_what_was_refused_once_is_asked_again_and_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Fact[ModelFacts]] = [Unknowable("ModelNotFound", "none"), Unknowable("ModelNotFound", "none"), KNOWN]
+    monkeypatch.setattr(model_facts, "fetch_facts", lambda *_: answers.pop(0))
+    monkeypatch.setattr(model_facts, "UNKNOWABLE_SECONDS", 0.05)
+    told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    cache = ModelFactsCache(told.put_nowait)
+    cache.of(SPEC)
+    async with asyncio.timeout(5):
+        assert await told.get() == KEY
+        assert cache.of(SPEC) == Unknowable("ModelNotFound", "none")
+        # The same answer again is no news.
+        assert await told.get() == KEY
+    assert isinstance(cache.of(SPEC), Known)
+    assert told.empty()
+
+
+async def test_a_branch_that_moves_is_noticed_and_a_hub_that_is_away_forgets_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moved = Known(ModelFacts(KNOWN.value.shape, "b" * 40))
+    answers: list[Fact[ModelFacts]] = [KNOWN, unreachable("away"), moved]
+    monkeypatch.setattr(model_facts, "fetch_facts", lambda *_: answers.pop(0) if answers else moved)
+    monkeypatch.setattr(model_facts, "KNOWN_SECONDS", 0.05)
+    monkeypatch.setattr(model_facts, "FIRST_RETRY_SECONDS", 0.05)
+    told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    cache = ModelFactsCache(told.put_nowait)
+    cache.of(SPEC)
+    async with asyncio.timeout(5):
+        assert await told.get() == KEY
+        assert await told.get() == KEY
+    fact = cache.of(SPEC)
+    assert isinstance(fact, Known)
+    assert (fact.value, fact.at > 0, answers) == (moved.value, True, [])
+
+
+async def test_a_model_that_nobody_wants_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    def answer(*_: object) -> Fact[ModelFacts]:
+        nonlocal asked
+        asked += 1
+        return KNOWN
+
+    monkeypatch.setattr(model_facts, "fetch_facts", answer)
+    monkeypatch.setattr(model_facts, "KNOWN_SECONDS", 0.01)
+    cache = ModelFactsCache(lambda _: None, lambda _: False)
+    cache.of(SPEC)
+    await asyncio.sleep(0.3)
+    assert asked == 1
+    assert pending(cache.of(SPEC)) == ("ReadingModel", False)
+    await asyncio.sleep(0.1)
 
 
 async def test_a_hub_that_was_away_is_asked_again_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [
-        ModelFacts(reason="HubUnreachable", message="away"),
-        ModelFacts(shape=parse_config_text(CONFIG.read_bytes())),
-    ]
+    answers: list[Fact[ModelFacts]] = [unreachable("away"), KNOWN]
     monkeypatch.setattr(model_facts, "fetch_facts", lambda *_: answers.pop(0))
-    monkeypatch.setattr(model_facts, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(model_facts, "FIRST_RETRY_SECONDS", 0.05)
     told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     cache = ModelFactsCache(told.put_nowait)
-    assert cache.of(SPEC).pending
+    assert pending(cache.of(SPEC)) == ("ReadingModel", False)
     async with asyncio.timeout(5):
         assert await told.get() == KEY
-        assert cache.of(SPEC).reason == "HubUnreachable"
+        assert pending(cache.of(SPEC)) == ("HubUnreachable", True)
         assert await told.get() == KEY
-        assert cache.of(SPEC).pending
-        assert await told.get() == KEY
-    assert cache.of(SPEC).shape is not None
+    assert isinstance(cache.of(SPEC), Known)
     await asyncio.sleep(0.2)
     assert (told.empty(), answers) == (True, [])
 
@@ -55,25 +111,28 @@ async def test_a_hub_that_was_away_is_asked_again_and_told(monkeypatch: pytest.M
 async def test_a_hub_that_does_not_answer_holds_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
 
-    def hangs(*_: object) -> ModelFacts:
+    def hangs(*_: object) -> Fact[ModelFacts]:
         assert answered.wait(20)
-        return ModelFacts()
+        return KNOWN
 
     monkeypatch.setattr(model_facts, "fetch_facts", hangs)
     monkeypatch.setattr(model_facts, "FETCH_TIMEOUT_SECONDS", 0.05)
     told = asyncio.Event()
     cache = ModelFactsCache(lambda _: told.set())
-    assert cache.of(SPEC).pending
+    assert pending(cache.of(SPEC)) == ("ReadingModel", False)
     try:
         await told.wait()
-        assert cache.of(SPEC).reason == "HubUnreachable"
+        assert pending(cache.of(SPEC)) == ("HubUnreachable", True)
     finally:
         answered.set()
 
 
 def test_what_is_on_a_volume_is_not_asked_for() -> None:
     spec = LLMDeployment.parse(llm("a", model={"persistentVolumeClaim": {"claimName": "models"}})).spec
-    assert ModelFactsCache(lambda _: None).of(spec).reason == "ModelNotInspected"
+    fact = ModelFactsCache(lambda _: None).of(spec)
+    assert isinstance(fact, Unknowable)
+    assert fact.reason == "ModelNotInspected"
+    assert "persistentVolumeClaim" in fact.message
 
 
 @pytest.mark.parametrize(
@@ -90,11 +149,14 @@ def test_a_hub_and_the_files_of_a_volume_are_judged_alike(
     config: str, stored: int | None, reason: str, said: str
 ) -> None:
     hub = facts_of(lambda: (parse_config_text(config), stored), "org/model")
-    assert hub.reason == reason
-    assert hub.message.startswith(said)
-    assert (hub.shape is None) == bool(reason)
+    assert isinstance(hub, Known) != bool(reason)
+    if isinstance(hub, Unknowable):
+        assert hub.reason == reason
+        assert hub.message.startswith(said)
     spec = LLMDeployment.parse(llm("a", model={"persistentVolumeClaim": {"claimName": "models"}})).spec
     unknown = ModelFactsCache(lambda _: None).of(spec)
     files = known_facts(spec, unknown, ("Done", Result(ok=True, packed_config=packed(config), weight_bytes=stored)))
-    assert (files.reason, files.shape) == (hub.reason, hub.shape)
-    assert "org/model" not in files.message
+    assert type(files) is type(hub)
+    if isinstance(files, Unknowable) and isinstance(hub, Unknowable):
+        assert files.reason == hub.reason
+        assert "org/model" not in files.message

@@ -6,7 +6,7 @@ from typing import Any
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.common import JSON, inputs_hash
+from llm_operator.manifests.common import ANNOTATION_PLAN, JSON, inputs_hash
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Child, Observed, Pod, child_from
 from llm_operator.reconcile.outcome import PlanOutcome
@@ -52,6 +52,14 @@ def applied(of: LLMDeployment, **status: int) -> Observed:
             for apply in decision.applies
         }
     )
+
+
+def made_by_an_older_operator(seen: Observed) -> Observed:
+    """Without the record of the plan that the pods were rendered from."""
+    child = seen.children["Deployment", "engine"]
+    body = child.body()
+    del body["metadata"]["annotations"][ANNOTATION_PLAN]
+    return replace(seen, children={**seen.children, ("Deployment", "engine"): replace(child, text=json.dumps(body))})
 
 
 def serving(of: LLMDeployment) -> Observed:

@@ -8,7 +8,7 @@ from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.observed import ContainerEnd, Observed
 from llm_operator.reconcile.status import Situation, status_of, transitions
-from tests.unit.reconcile.build import NOW, applied, plan, pod, resource, serving, situation
+from tests.unit.reconcile.build import NOW, applied, made_by_an_older_operator, plan, pod, resource, serving, situation
 
 LATER = "2026-01-01T01:00:00Z"
 
@@ -138,7 +138,7 @@ def test_a_refused_write_is_told() -> None:
 def test_an_engine_that_holds_something_else_than_planned_is_told(tokens: int, told: bool) -> None:
     of = resource()
     planned = replace(plan(of), status=PlanStatus(tensor=1, gpus_per_replica=1, kv_tokens=100_000))
-    seen = serving(of)
+    seen = made_by_an_older_operator(serving(of))
     status = status_of(
         Situation(of, seen, decide(of, seen, planned), planned, None, MeasuredStatus(kv_tokens=tokens)), NOW
     )

@@ -18,7 +18,7 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Preparation, StageReport
 from llm_operator.reconcile.status import MESSAGE_LIMIT, status_of, transitions
-from tests.unit.reconcile.build import NOW, applied, plan, pod, resource, serving, situation
+from tests.unit.reconcile.build import NOW, applied, made_by_an_older_operator, plan, pod, resource, serving, situation
 from tests.unit.reconcile.model_jobs import COMMIT, DIRECTORY
 
 FETCHING = ProgressStatus(stage="Fetching", summary="Fetching 10 %")
@@ -154,8 +154,9 @@ def test_a_message_is_cut_to_what_the_field_takes() -> None:
 @pytest.mark.parametrize("runs", [True, False], ids=["runs", "held"])
 def test_a_known_plan_stands_while_its_facts_are_gathered_again(generation: int, runs: bool, told_before: bool) -> None:
     of = resource()
+    seen = made_by_an_older_operator(serving(of))
     fits = replace(plan(of), verdict="Fits", reason="Fits", status=PlanStatus(tensor=1, gpus_per_replica=1))
-    known = told(of, serving(of), plan=replace(fits, model=ModelStatus(architecture="LlamaForCausalLM")))
+    known = told(of, seen, plan=replace(fits, model=ModelStatus(architecture="LlamaForCausalLM")))
     if not told_before:
         known = known.model_copy(
             update={"conditions": [entry for entry in known.conditions if entry.type != "Planned"]}
@@ -163,8 +164,8 @@ def test_a_known_plan_stands_while_its_facts_are_gathered_again(generation: int,
     metadata = of.metadata.model_copy(update={"generation": generation})
     again = of.model_copy(update={"status": known, "metadata": metadata})
     pending = PlanOutcome("Pending", "GatheringFacts", "facts are on their way", 1)
-    decision = decide(again, serving(of), pending) if runs else Decision(held=True)
-    status = told(again, serving(of), plan=pending, decision=decision)
+    decision = decide(again, seen, pending) if runs else Decision(held=True)
+    status = told(again, seen, plan=pending, decision=decision)
     if told_before and (runs or generation == 1):
         assert summary(status, "Planned") == ("True", "Fits", "not inspected")
         assert (status.plan, status.model) == (known.plan, known.model)
