@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ import uvloop
 
 from llm_operator import __version__
 from llm_operator.api.network import NetworkSpec
+from llm_operator.api.overlay_owned import PREFIX
+from llm_operator.api.propagation import Propagation
 from llm_operator.engines import newest_version
 from llm_operator.foreign import read_json
 from llm_operator.image_names import reference
@@ -75,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="ID",
         help=f"user and group of engines and model tools (default {USER}); empty: the platform or the image says it",
     )
+    _add_propagation(line)
     line.add_argument("--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"], default="INFO")
     line.add_argument("--log-format", choices=["json", "text"], default="json")
     return line
@@ -115,6 +119,28 @@ def _add_tools(line: argparse.ArgumentParser) -> None:
         default=0,
         help="remove cached models that no object asks for after so long (default 0: keep them)",
     )
+
+
+def _add_propagation(line: argparse.ArgumentParser) -> None:
+    """What of an object's own metadata reaches its pods and Services."""
+    group = line.add_argument_group("labels and annotations")
+    for kind in ("label", "annotation"):
+        group.add_argument(
+            f"--propagate-{kind}",
+            action="append",
+            default=[],
+            type=_name_or_prefix,
+            metavar="NAME",
+            help=f"hand this {kind} of an LLMDeployment on to its pods and Services; PREFIX* names several; repeatable",
+        )
+
+
+def _name_or_prefix(text: str) -> str:
+    if len(text) > 317 or not re.fullmatch(r"[A-Za-z0-9][-A-Za-z0-9_./]*\*?", text):
+        raise argparse.ArgumentTypeError(f"expected a name such as example.com/team or a prefix with *, got {text!r}")
+    if text.startswith(PREFIX):
+        raise argparse.ArgumentTypeError(f"{PREFIX} is the operator's own: it is never handed on")
+    return text
 
 
 def _add_page(line: argparse.ArgumentParser) -> None:
@@ -184,6 +210,7 @@ def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
         home=_home(os.environ.get("POD_NAMESPACE", ""), chosen.namespace),
         user=chosen.run_as_user,
         network=NetworkSettings(chosen.network_policies, chosen.network_policy_from),
+        propagation=Propagation(tuple(chosen.propagate_label), tuple(chosen.propagate_annotation)),
     )
 
 

@@ -24,10 +24,17 @@ SPEC_SCHEMA: dict[str, Any] = _ROOT["spec"]
 STATUS_SCHEMA: dict[str, Any] = _ROOT["status"]
 
 _CONTAINER_RESOURCES = ["cpu", "memory", "ephemeral-storage"]
+_METADATA_KEYS = ["a", "example.com/team", "llm-operator.dev/a", "app.kubernetes.io/name", "x" * 63]
 _MAP_KEYS = {
     ".nodeSelector": ["a", "nvidia.com/gpu.product", "kubernetes.io/hostname", "A_b.c-9", "x" * 63, "d." * 5 + "e/f"],
     ".resources.requests": _CONTAINER_RESOURCES,
     ".resources.limits": _CONTAINER_RESOURCES,
+    ".service.labels": _METADATA_KEYS,
+    ".service.annotations": _METADATA_KEYS,
+    ".webUI.service.labels": _METADATA_KEYS,
+    ".webUI.service.annotations": _METADATA_KEYS,
+    ".labels": _METADATA_KEYS,
+    ".annotations": _METADATA_KEYS,
     ".weightQuantization.resources.requests": _CONTAINER_RESOURCES,
     ".webUI.resources.requests": _CONTAINER_RESOURCES,
     ".webUI.resources.limits": _CONTAINER_RESOURCES,
@@ -60,7 +67,7 @@ def _objects(schema: dict[str, Any], path: str) -> st.SearchStrategy[Json]:
         return st.sampled_from(OVERLAYS).map(copy.deepcopy)
     if "properties" not in schema:
         values = from_schema(schema["additionalProperties"], path + ".*")
-        return st.dictionaries(st.sampled_from(_MAP_KEYS.get(path, _ANY_KEYS)), values, max_size=_SMALL_LIST)
+        return st.dictionaries(st.sampled_from(_map_keys(path)), values, max_size=_SMALL_LIST)
     parts = {name: from_schema(part, f"{path}.{name}") for name, part in schema["properties"].items()}
     required = {name: parts.pop(name) for name in schema.get("required", [])}
     strategy = st.fixed_dictionaries(required, optional=parts)
@@ -75,6 +82,11 @@ def _briefly_named(strategy: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]
         return draw(strategy)
 
     return part()
+
+
+def _map_keys(path: str) -> list[str]:
+    """Keys of a map; its path may begin at any field above it."""
+    return next((keys for known, keys in _MAP_KEYS.items() if known.endswith(path)), _ANY_KEYS)
 
 
 def _lists(schema: dict[str, Any], path: str) -> st.SearchStrategy[Json]:
@@ -168,6 +180,9 @@ def _repair(spec: Json) -> Json:
     """The spec with the least change that satisfies every rule across fields."""
     model, engine = spec["model"], spec["engine"]
     _keep_one(model, ["huggingFace", "modelScope", "persistentVolumeClaim", "image"], {"repository": "org/model"})
+    _keep_one(model, ["servedName", "servedNames"])
+    if "servedNames" in model:
+        model["servedNames"] = sorted(set(model["servedNames"]))
     if "persistentVolumeClaim" in model or "image" in model:
         model.pop("credentials", None)
         _repair_path(model.get("persistentVolumeClaim") or model["image"])
@@ -186,7 +201,9 @@ def _repair(spec: Json) -> Json:
         _repair_toleration(toleration)
     for peer in spec.get("network", {}).get("from", []):
         _repair_peer(peer)
+    _repair_service(spec.get("service", {}))
     page = spec.get("webUI", {})
+    _repair_service(page.get("service", {}))
     if "password" not in page:
         page.pop("userName", None)
     _repair_limits(page.get("resources", {}))
@@ -204,6 +221,15 @@ def _repair_peer(peer: Json) -> None:
                 entry["values"] = entry.get("values") or ["a"]
             else:
                 entry.pop("values", None)
+
+
+def _repair_service(service: Json) -> None:
+    if "clusterIP" in service:
+        service.pop("port", None)
+        service.pop("type", None)
+    for pairs in (service.get("labels", {}), service.get("annotations", {})):
+        for key in ("llm-operator.dev/a", "app.kubernetes.io/name"):
+            pairs.pop(key, None)
 
 
 def _repair_path(source: Json) -> None:

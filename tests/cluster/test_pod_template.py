@@ -195,16 +195,26 @@ def test_the_page_has_an_overlay_of_its_own_and_a_refused_one_touches_nothing(
     assert space.get("Deployment", "paged")["spec"] == engine["spec"]  # type: ignore[index]
 
 
-def test_the_example_of_the_docs_is_served(operator: OperatorUnderTest, space: Space) -> None:
-    block = DOCS.read_text().split("```yaml\n")[1].split("```")[0]
-    document = yaml.safe_load(block)
-    assert document["kind"] == KIND
+def examples() -> list[dict[str, Any]]:
+    """Every object of the page."""
+    blocks = [part.split("```")[0] for part in DOCS.read_text().split("```yaml\n")[1:]]
+    return [body for block in blocks for body in yaml.safe_load_all(block) if body and body.get("kind") == KIND]
+
+
+@pytest.mark.parametrize("document", examples(), ids=lambda body: str(body["metadata"]["name"]))
+def test_an_example_of_the_docs_is_served(operator: OperatorUnderTest, space: Space, document: dict[str, Any]) -> None:
     name = document["metadata"]["name"]
-    document["spec"]["model"] = {"huggingFace": {"repository": "tiny/model"}}
     space.create(document)
     eventually(lambda: space.is_ready(name), why=lambda: f"{name}: {space.condition(name, 'Ready')}")
     live = space.get("Deployment", name)
     assert live is not None
     template = live["spec"]["template"]
-    assert template["metadata"]["labels"]["cost-center"] == "research"
-    assert [container["name"] for container in template["spec"]["containers"]] == ["engine", "log-shipper"]
+    if name == "with-pod-template":
+        assert template["metadata"]["labels"]["cost-center"] == "research"
+        assert [container["name"] for container in template["spec"]["containers"]] == ["engine", "log-shipper"]
+    if name == "with-service":
+        service = space.get("Service", name)
+        assert service is not None
+        assert service["spec"]["type"] == "LoadBalancer"
+        assert service["spec"]["ports"][0]["port"] == 8000
+        assert service["metadata"]["annotations"]["networking.gke.io/load-balancer-type"] == "Internal"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import EngineRun, KVAllocation, RefusedError, RenderRequest, render
+from llm_operator.engines.common import CHAT_TEMPLATE_FOLDER
 from llm_operator.engines.lmdeploy import CONVERTS_UNTIL, QUANT_POLICY
 from llm_operator.engines.table import release
 from llm_operator.engines.vllm import KV_CACHE_DTYPE
@@ -32,9 +38,26 @@ _GPU_ONLY = re.compile(
 )
 
 
+TEMPLATES = {
+    "template.json": '{"model_name": "own", "system": "<s>", "user": "<u>", "stop_words": ["</s>"]}',
+    "template.jinja": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}",
+}
+
+
+@functools.cache
+def templates() -> Path:
+    """A folder with a chat template for each engine, as the pod has it in /chat-template; it goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="chat-template-")
+    for name, text in TEMPLATES.items():
+        Path(folder.name, name).write_text(text)
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
 def words_of(run: EngineRun, model: str | None = None) -> list[str]:
     """The args as the kubelet hands them on: `$$` is a dollar sign, `$(NAME)` a value."""
-    words = [re.sub(r"\$\$|\$\(LLM_API_KEY\)", lambda m: "$" if m[0] == "$$" else "secret", word) for word in run.args]
+    words = [word.replace(CHAT_TEMPLATE_FOLDER, str(templates())) for word in run.args]
+    words = [re.sub(r"\$\$|\$\(LLM_API_KEY\)", lambda m: "$" if m[0] == "$$" else "secret", word) for word in words]
     return [model or words[0], *words[1:]]
 
 
@@ -51,6 +74,10 @@ def configured(worker: Worker, words: Sequence[str]) -> Reply:
     return worker.ask("configure", words)
 
 
+def _template(spec: LLMDeploymentSpec, file: str) -> str | None:
+    return str(templates() / file) if spec.model.chat_template is not None else None
+
+
 def _means(worker: Worker, request: RenderRequest, run: EngineRun, values: dict[str, Any]) -> None:
     spec, context = request.spec, request.context_length or request.spec.context_length
     kv = spec.kv_cache
@@ -60,6 +87,7 @@ def _means(worker: Worker, request: RenderRequest, run: EngineRun, values: dict[
             "backend": str(run.backend).lower(),
             "server_port": run.port,
             "model_name": run.served_name,
+            "chat_template": _template(spec, "template.json") or values["chat_template"],
             "tp": run.gpus,
             "session_len": context,
             "quant_policy": QUANT_POLICY[kv.quantization],
@@ -70,7 +98,8 @@ def _means(worker: Worker, request: RenderRequest, run: EngineRun, values: dict[
     else:
         expected = {
             "port": run.port,
-            "served_model_name": [run.served_name],
+            "served_model_name": list(spec.model.names(request.name)),
+            "chat_template": _template(spec, "template.jinja") or values["chat_template"],
             "tensor_parallel_size": run.gpus,
             "max_model_len": context,
             "kv_cache_dtype": KV_CACHE_DTYPE[kv.quantization],
@@ -139,6 +168,8 @@ FIELDS: list[dict[str, Any]] = [
     {"kvCache": {"quantization": "Int8"}},
     {"kvCache": {"prefixCaching": False}},
     {"model": {"servedName": "org/name:1"}},
+    {"model": {"servedNames": ["main"]}},
+    {"model": {"chatTemplate": {"name": "templates", "key": "chat"}}},
     {"model": {"format": "AWQ"}},
     {"model": {"format": "FP8"}},
     {"engine": {"apiKey": {"name": "keys", "key": "api"}}},
@@ -170,3 +201,59 @@ def test_each_field_alone(worker: Worker, models: dict[str, str], parts: dict[st
     _means(worker, request, run, accepted(words, worker.ask("parse", words)))
     reply = configured(worker, words)
     assert reply.error is None or _GPU_ONLY.search(reply.error), reply.error
+
+
+def test_several_names_where_the_parser_takes_several(worker: Worker) -> None:
+    names = ["main", "org/second:1", "third"]
+    spec = spec_of(worker.engine, worker.version, model={"servedNames": names})
+    if worker.engine == "lmdeploy":
+        with pytest.raises(RefusedError, match=r"--model-name takes one value|GHSA-5h8j-6crg-7rmw"):
+            render(request_of(spec))
+        reply = worker.ask("parse", ["model", "--model-name", *names])
+        assert "unrecognized arguments: org/second:1 third" in str(reply.error)
+        return
+    run = render(request_of(spec))
+    assert run.served_name == "main"
+    values = accepted(words_of(run), worker.ask("parse", words_of(run)))
+    assert values["served_model_name"] == names
+    assert values["model_tag"] == "/models"
+
+
+def test_a_chat_template_is_read_by_the_engine_in_its_own_format(worker: Worker, tmp_path: Path) -> None:
+    """The engine's own reader takes a file with the format that the docs name, and not the other engine's."""
+    names = list(TEMPLATES) if worker.engine == "lmdeploy" else list(TEMPLATES)[::-1]
+    ours, other = (TEMPLATES[name] for name in names)
+    file = tmp_path / "template"
+    file.write_text(ours)
+    reply = worker.ask("chat_template", [str(file)])
+    assert reply.error is None, reply.error
+    assert reply.result["text"] == ours
+    missing = worker.ask("chat_template", ["/chat-template/template.json"])
+    assert missing.error is not None
+    if worker.engine == "lmdeploy":
+        file.write_text(other)
+        assert "JSONDecodeError" in str(worker.ask("chat_template", [str(file)]).error)
+
+
+@pytest.mark.parametrize(("key", "engine"), [("a.json", "vllm"), ("a.jinja", "lmdeploy"), ("a.j2", "lmdeploy")])
+def test_a_template_of_the_other_engine_is_refused(worker: Worker, key: str, engine: str) -> None:
+    template = {"chatTemplate": {"name": "templates", "key": key}}
+    request = request_of(spec_of(worker.engine, worker.version, model=template))
+    if engine != worker.engine:
+        if serves(worker.engine, worker.version):
+            render(request)
+        return
+    with pytest.raises(RefusedError) as refused:
+        render(request)
+    assert "UnsupportedChatTemplate" in {refusal.reason for refusal in refused.value.refusals}
+
+
+def test_a_template_is_given_once(worker: Worker) -> None:
+    spec = spec_of(
+        worker.engine,
+        worker.version,
+        model={"chatTemplate": {"name": "templates", "key": "chat"}},
+        engine={"extraArgs": ["--chat-template=/x/y.z"]},
+    )
+    with pytest.raises(RefusedError, match=r"give one of them"):
+        render(request_of(spec))

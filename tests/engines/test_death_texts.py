@@ -42,6 +42,8 @@ TEXTS = [
     (VLLM, "invalid tool call parser", "KeyError: '{}: x (chose from {{}})'", "UnknownParser", "", ""),
     (VLLM, "is greater than the ", "  Value error, User-specified max_model_len (9) {}derived max_model_len (x=8)", "ContextAboveModel",
      "", ""),
+    (VLLM, "The supplied chat template string (", "ValueError: {}/chat-template/template.jinja) appears path-like",
+     "ChatTemplateMissing", "", ""),
     (VLLM, "appears to be a URI", "ValueError: VLLM_PORT 'tcp://10.0.0.1:80' {}.", "ServiceLinksClash", "", ""),
     (VLLM, "Chunked MM input disabled but", "ValueError: {} max_tokens_per_mm_item (7) is larger", "MultimodalTooLong", "", ""),
     (VLLM, "Cannot find the config file for", "ValueError: {} awq", "FormatMismatch", "", ""),
@@ -62,6 +64,7 @@ TEXTS = [
     (LMDEPLOY, "is not in the parser list", "ValueError: The reasoning parser x {}: 7", "UnknownParser", "", ""),
     (LMDEPLOY, "Multi-nodes support requires `ray`", "ImportError: {}", "RayMissing", "", ""),
     (LMDEPLOY, "PyTorch ZMQ engine process is not alive", "RPCServerDeadError: {}.", "EngineProcessDied", "0.14.0", ""),
+    (LMDEPLOY, "chat template '", "AssertionError: {}/chat-template/template.json' is not registered.", "ChatTemplateMissing", "", ""),
     (LMDEPLOY, "> check failed!", "2025-05-23 14:13:23,916 - lmdeploy - ERROR - base.py:54 - <Triton{}", "CompileFailed", "", ""),
 ]  # fmt: skip
 

@@ -205,6 +205,13 @@ PositiveQuantity = Annotated[
 ]
 
 
+class ConfigMapKeyReference(ApiModel):
+    """A key of a ConfigMap in the object's own namespace. The operator never reads it; the kubelet mounts it."""
+
+    name: Name = Field(description="Name of the ConfigMap, in the namespace of this object.")
+    key: DataKey = Field(description="Key inside the ConfigMap.")
+
+
 class SecretKeyReference(ApiModel):
     """A key of a Secret in the object's own namespace. The operator never reads it; the kubelet hands it to the pod."""
 

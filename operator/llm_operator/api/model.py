@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from llm_operator.api.base import ApiModel, DataKey, KeyedBy, Name, Rule, SecretKeyReference, ShortText
+from llm_operator.api.base import (
+    ApiModel,
+    ConfigMapKeyReference,
+    DataKey,
+    KeyedBy,
+    Name,
+    Rule,
+    SecretKeyReference,
+    ShortText,
+)
 
 EngineType = Literal["LMDeploy", "VLLM"]
 Backend = Literal["TurboMind", "PyTorch"]
@@ -77,6 +86,9 @@ class ImageSource(ApiModel):
     )
 
 
+ServedName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/:]*$")]
+
+
 class ModelSpec(ApiModel):
     """Which model to serve and under which name."""
 
@@ -94,6 +106,18 @@ class ModelSpec(ApiModel):
             "credentials belong to a hub; a model on a persistentVolumeClaim or in an image needs none",
             lambda model: model.credentials is None or given_members(model.hugging_face, model.model_scope) > 0,
             ".credentials",
+        ),
+        Rule(
+            "!has(self.servedName) || !has(self.servedNames)",
+            "servedName and servedNames exclude each other: the first of servedNames is the main name",
+            lambda model: model.served_name is None or model.served_names is None,
+            ".servedNames",
+        ),
+        Rule(
+            "!has(self.servedNames) || self.servedNames.all(name, self.servedNames.exists_one(other, other == name))",
+            "servedNames has a name twice: give each once",
+            lambda model: len(set(model.served_names or ())) == len(model.served_names or ()),
+            ".servedNames",
         ),
     )
 
@@ -113,9 +137,26 @@ class ModelSpec(ApiModel):
     trust_remote_code: bool = Field(
         default=False, description="Run Python code shipped in the model's repository. InternLM2 and 2.5 need it."
     )
-    served_name: (
-        Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/:]*$")] | None
-    ) = Field(default=None, description="Name of the model in the API. Default: metadata.name.")
+    served_name: ServedName | None = Field(
+        default=None, description="Name of the model in the API. Default: metadata.name."
+    )
+    served_names: Annotated[list[ServedName], Field(min_length=1, max_length=8)] | None = Field(
+        default=None,
+        description="Several names of the model in the API; the first is the main one. VLLM only, where more than one.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    chat_template: ConfigMapKeyReference | None = Field(
+        default=None,
+        description="Chat template in a ConfigMap: Jinja for VLLM, JSON for LMDeploy. Default: the model's own.",
+    )
+
+    def names(self, default: str) -> tuple[str, ...]:
+        """All names of the model in the API, the main one first.
+
+        Args:
+            default: metadata.name.
+        """
+        return tuple(self.served_names or (self.served_name or default,))
 
 
 class KeyReference(ApiModel):

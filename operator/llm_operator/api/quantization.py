@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from llm_operator.api.base import WHOLE, ApiModel, DataKey, Name, Rule
+from llm_operator.api.base import WHOLE, ApiModel, ConfigMapKeyReference, Rule
 from llm_operator.api.model import ClaimSource, ImageReference, given_members
 from llm_operator.api.resources import Resources
 
@@ -16,13 +16,6 @@ CalibrationDataset = Literal[
 ]
 """LMDeploy's closed list since 0.12.0 (lmdeploy/lite/utils/calib_dataloader.py), text of one's own, and no data."""
 QualityPolicy = Literal["Warn", "Block"]
-
-
-class ConfigMapKey(ApiModel):
-    """A key of a ConfigMap of the same namespace."""
-
-    name: Name = Field(description="Name of the ConfigMap.")
-    key: DataKey = Field(description="Key in it.")
 
 
 class CalibrationText(ApiModel):
@@ -36,7 +29,7 @@ class CalibrationText(ApiModel):
         ),
     )
 
-    config_map: ConfigMapKey | None = Field(default=None, description="Text in a ConfigMap.")
+    config_map: ConfigMapKeyReference | None = Field(default=None, description="Text in a ConfigMap.")
     persistent_volume_claim: ClaimSource | None = Field(
         default=None, description="Text in a file on a volume; path names the file."
     )

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from llm_operator.api.base import WHOLE, ApiModel, Name, Rule, without_nulls
 from llm_operator.api.names import ANNOTATION_RESTARTED, API_VERSION, KIND
+from llm_operator.api.propagation import NO_PROPAGATION, NOTHING_CARRIED, Carried, Propagation
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.status import LLMDeploymentStatus
 
@@ -38,6 +39,7 @@ class Metadata(ApiModel):
     generation: Annotated[int, Field(ge=0), WHOLE] = 0
     """0 for an object that no API server has seen."""
     annotations: Annotated[dict[str, str], BeforeValidator(without_nulls)] = Field(default_factory=dict)
+    labels: Annotated[dict[str, str], BeforeValidator(without_nulls)] = Field(default_factory=dict)
 
     @property
     def restarted_at(self) -> str | None:
@@ -63,6 +65,19 @@ class LLMDeployment(ApiModel):
     metadata: Metadata
     spec: LLMDeploymentSpec
     status: LLMDeploymentStatus | None = None
+    propagation: Propagation = Field(default=NO_PROPAGATION, exclude=True)
+    """What of its labels and annotations is handed on: a setting of the operator, not of the object."""
+
+    def handing_on(self, propagation: Propagation) -> Self:
+        """The object with what is handed on by another list."""
+        return self if propagation == self.propagation else self.model_copy(update={"propagation": propagation})
+
+    @property
+    def carried(self) -> Carried:
+        """Its labels and annotations that are handed on to what is made for it."""
+        if not self.propagation:
+            return NOTHING_CARRIED
+        return self.propagation.of(self.metadata.labels, self.metadata.annotations)
 
     @classmethod
     def parse(cls, document: Any) -> Self:

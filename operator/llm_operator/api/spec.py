@@ -24,6 +24,7 @@ from llm_operator.api.network import NetworkSpec
 from llm_operator.api.overlay import EnginePodTemplate, ToolsSpec
 from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resources import Resources
+from llm_operator.api.service import ServiceSettings
 from llm_operator.api.web import WebUI
 
 KVQuantization = Literal["None", "Int8", "Int4", "FP8"]
@@ -231,6 +232,7 @@ class LLMDeploymentSpec(ApiModel):
     network: NetworkSpec = Field(
         default_factory=NetworkSpec, description="Who may reach the pods, where the operator makes NetworkPolicies."
     )
+    service: ServiceSettings = Field(default_factory=ServiceSettings, description="The Service in front of the engine.")
     pod_template: EnginePodTemplate | None = Field(
         default=None,
         description="Merged into the engine's pod template as a strategic merge patch: labels, volumes, sidecars and "

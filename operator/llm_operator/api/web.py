@@ -10,6 +10,7 @@ from llm_operator.api.base import WHOLE, ApiModel, Rule, SecretKeyReference
 from llm_operator.api.model import ImageReference
 from llm_operator.api.overlay import ChatPodTemplate
 from llm_operator.api.resources import Resources
+from llm_operator.api.service import ServiceSettings
 
 UserName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._@+][-A-Za-z0-9._@+]*$")]
 
@@ -43,6 +44,7 @@ class WebUI(ApiModel):
         default_factory=Resources,
         description="CPU and memory of the page. Default: requests of 100m and 256Mi, a limit of 1Gi.",
     )
+    service: ServiceSettings = Field(default_factory=ServiceSettings, description="The Service in front of the page.")
     pod_template: ChatPodTemplate | None = Field(
         default=None, description="Merged into the page's pods as a strategic merge patch. See docs/pods.md."
     )

@@ -17,6 +17,8 @@ CACHE_PATH = "/cache"
 PORT_NAME = "http"
 HEALTH_PATH = "/health"
 METRICS_PATH = "/metrics"
+CHAT_TEMPLATE_FOLDER = "/chat-template"
+"""Where the ConfigMap of spec.model.chatTemplate is mounted."""
 API_KEY_VARIABLE = "LLM_API_KEY"
 
 STARTUP_PERIOD_SECONDS = 2
@@ -90,6 +92,32 @@ def value_given(spec: LLMDeploymentSpec, name: str) -> str | None:
         if option == name:
             return value if equals else next(iter(words[place + 1 : place + 2]), None)
     return None
+
+
+def chat_template_path(spec: LLMDeploymentSpec, file: str) -> str | None:
+    """What the engine's --chat-template gets; None without spec.model.chatTemplate."""
+    return f"{CHAT_TEMPLATE_FOLDER}/{file}" if spec.model.chat_template is not None else None
+
+
+def check_chat_template(spec: LLMDeploymentSpec, engine: str, wanted: str, foreign: tuple[str, ...]) -> list[Refusal]:
+    """A chat template that is given twice, or in the other engine's format.
+
+    Args:
+        spec: the spec.
+        engine: the engine's name and version.
+        wanted: the format that it reads.
+        foreign: endings of keys that say another format.
+    """
+    template, field = spec.model.chat_template, "spec.model.chatTemplate"
+    if template is None:
+        return []
+    if given(spec, "--chat-template"):
+        text = "--chat-template is what spec.model.chatTemplate says: give one of them"
+        return [Refusal("ConflictingArgument", "spec.engine.extraArgs", text)]
+    if template.key.endswith(foreign):
+        text = f"{engine} reads a chat template as {wanted}, and the key {template.key!r} names another format"
+        return [Refusal("UnsupportedChatTemplate", f"{field}.key", f"{text}: give a key that holds {wanted}")]
+    return []
 
 
 def secret_variable(name: str, reference: SecretKeyReference) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderR
 
 NAME = "LMDeploy"
 PORT = 23333
+CHAT_TEMPLATE = "template.json"
+"""File of spec.model.chatTemplate (lmdeploy/cli/utils.py, get_chat_template; 0.9.2 to 0.18.0)."""
 COMMAND = ("lmdeploy", "serve", "api_server")
 """The image has no entrypoint."""
 
@@ -147,6 +149,8 @@ def check(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None)
         *_check_model(spec, table, backend),
         *_check_conversion(spec, table),
         *_check_kv_cache(spec, table, backend),
+        *_check_names(spec, table),
+        *common.check_chat_template(spec, f"LMDeploy {table.version}", "JSON", (".jinja", ".jinja2", ".j2")),
         *common.check_environment(spec, OWNED_VARIABLES),
         *check_arguments(NAME, table, RULES, spec.engine.extra_args),
         *_check_backend_arguments(spec, backend),
@@ -192,6 +196,16 @@ def _check_model(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend 
         )
         refusals.append(Refusal("UnsupportedFormat", "spec.model.format", text))
     return refusals
+
+
+def _check_names(spec: LLMDeploymentSpec, table: Capabilities) -> list[Refusal]:
+    if len(spec.model.served_names or ()) < 2 or table.options["--model-name"].takes != "1":
+        return []
+    text = (
+        f"LMDeploy {table.version} serves a model under one name (--model-name takes one value): give one name, or "
+        "use engine VLLM"
+    )
+    return [Refusal("UnsupportedServedNames", "spec.model.servedNames", text)]
 
 
 def _not_for_pytorch(table: Capabilities) -> set[str]:
@@ -246,7 +260,7 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
     refusals = check(spec, table, backend)
     if refusals:
         raise RefusedError(refusals)
-    served_name = spec.model.served_name or request.name
+    served_name = spec.model.names(request.name)[0]
     options = _options(request, table, backend, served_name)
     return EngineRun(
         type=NAME,
@@ -292,6 +306,7 @@ def _options(request: RenderRequest, table: Capabilities, backend: Backend, serv
         "--quant-policy": QUANT_POLICY[spec.kv_cache.quantization],
         "--model-format": MODEL_FORMAT.get(spec.model.format),
         "--revision": common.revision(request),
+        "--chat-template": common.chat_template_path(spec, CHAT_TEMPLATE),
     }
     if backend == "PyTorch" and request.tensor > 1 and not common.given(spec, "--distributed-executor-backend"):
         # The default is ray, which wants more shared memory and its own processes for GPUs of the same pod.

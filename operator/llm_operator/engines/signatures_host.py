@@ -184,7 +184,7 @@ COMMAND_LINE: tuple[Signature, ...] = (
     ),
     sign(r"error: argument (.+)", "InvalidArgument", "the image's engine does not take argument {0}", _AGREE),
     sign(
-        r"(?:The )?[Cc]hat template '([^']+)' (?:is not|has been removed)|AssertionError: invalid (?!quant_policy|cache_max)(\w+)$",
+        r"(?:The )?[Cc]hat template '((?!/chat-template/)[^']+)' (?:is not|has been removed)|AssertionError: invalid (?!quant_policy|cache_max)(\w+)$",
         "InvalidArgument",
         "the image's engine does not take {0}",
         _AGREE,

@@ -14,6 +14,12 @@ _EARLIER = "the cause stands earlier in the log: kubectl logs --previous, first 
 
 MODEL: tuple[Signature, ...] = (
     sign(
+        r"chat template (?:string \(|')/chat-template/template\.(?:jinja|json)",
+        "ChatTemplateMissing",
+        "the ConfigMap of model.chatTemplate, or its key, does not exist in this namespace",
+        "create the ConfigMap with that key, or name another one",
+    ),
+    sign(
         r"openai_harmony|HarmonyError|vocab(?:ulary)? file.{0,40}(?:download|load)|tiktoken.{0,80}(?:download|https?://)"
         r"|openaipublic\.blob\.core\.windows\.net",
         "VocabularyMissing",

@@ -82,7 +82,7 @@ class EngineRun:
         termination_grace_period_seconds: bound on preStop and drain together.
         shared_memory_bytes: size of /dev/shm.
         gpus: GPUs of one replica.
-        served_name: name of the model in the API.
+        served_name: main name of the model in the API.
         model_mount: where the claim of spec.model.persistentVolumeClaim is mounted read-only.
         cache_path: where a writable volume is mounted; HOME and every cache variable point into it.
     """

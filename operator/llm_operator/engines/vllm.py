@@ -5,7 +5,7 @@ Facts are of vLLM 0.33.0 unless a version is named; paths are inside its wheel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_operator.api.quantity import bytes_of
@@ -18,6 +18,8 @@ from llm_operator.engines.vllm_batch import TOKENS, Batch, batched_tokens, check
 
 NAME = "VLLM"
 PORT = 8000
+CHAT_TEMPLATE = "template.jinja"
+"""File of spec.model.chatTemplate (vllm/renderers/chat_utils/chat_template.py)."""
 COMMAND = ("vllm", "serve")
 """As the image's entrypoint has it."""
 
@@ -125,6 +127,7 @@ def _check(spec: LLMDeploymentSpec, table: Capabilities, batch: Batch) -> tuple[
     against_arguments = check_arguments(NAME, table, RULES, spec.engine.extra_args)
     return (
         *_check_kv_cache(spec, table),
+        *common.check_chat_template(spec, f"vLLM {table.version}", "Jinja", (".json",)),
         *common.check_environment(spec, OWNED_VARIABLES),
         # What an option says beside others is of interest once it is one.
         *(against_arguments or check_batch(spec, batch)),
@@ -166,7 +169,7 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
     refusals = (*_check(spec, table, _batch(request)), *_check_share(request))
     if refusals:
         raise RefusedError(refusals)
-    served_name = spec.model.served_name or request.name
+    served_names = spec.model.names(request.name)
     return EngineRun(
         type=NAME,
         version=table.version,
@@ -175,7 +178,7 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
         command=guard.guarded(COMMAND),
         args=(
             common.model_path(request),
-            *_options(request, table, served_name),
+            *_options(request, table, served_names),
             *map(common.literal, spec.engine.extra_args),
         ),
         env=common.environment(spec, _variables(request)),
@@ -192,7 +195,7 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
         + EXIT_MARGIN_SECONDS,
         shared_memory_bytes=common.shared_memory_bytes(spec, request.tensor),
         gpus=request.tensor,
-        served_name=served_name,
+        served_name=served_names[0],
         model_mount=common.MODEL_MOUNT,
         cache_path=common.CACHE_PATH,
     )
@@ -207,7 +210,7 @@ def _batch(request: RenderRequest) -> Batch:
     )
 
 
-def _options(request: RenderRequest, table: Capabilities, served_name: str) -> list[str]:
+def _options(request: RenderRequest, table: Capabilities, served_names: Sequence[str]) -> list[str]:
     spec, batch = request.spec, _batch(request)
     size = request.kv.kv_cache_memory_bytes
     if size is None and spec.kv_cache.memory is not None:
@@ -216,7 +219,7 @@ def _options(request: RenderRequest, table: Capabilities, served_name: str) -> l
     wanted: dict[str, str | int | None] = {
         "--host": "0.0.0.0",  # noqa: S104 - the pod's own network
         "--port": PORT,
-        "--served-model-name": served_name,
+        "--served-model-name": served_names[0],
         "--tensor-parallel-size": request.tensor,
         "--max-model-len": batch.context,
         "--max-num-seqs": batch.sequences,
@@ -226,10 +229,13 @@ def _options(request: RenderRequest, table: Capabilities, served_name: str) -> l
         "--gpu-memory-utilization": None if share is None else f"{share / 100:.2f}",
         "--quantization": _quantization(spec, table),
         "--revision": common.revision(request),
+        "--chat-template": common.chat_template_path(spec, CHAT_TEMPLATE),
         # Without it SIGTERM cuts running streams (0.32.0: after 0.02 s).
         "--shutdown-timeout": spec.drain_timeout_seconds if "--shutdown-timeout" in table.options else None,
     }
     words = [word for name, value in wanted.items() if value is not None for word in (name, str(value))]
+    after = words.index("--served-model-name") + 2
+    words[after:after] = served_names[1:]
     words.append("--enable-prefix-caching" if spec.kv_cache.prefix_caching else _no_prefix_caching(table))
     if spec.model.trust_remote_code:
         words.append("--trust-remote-code")

@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.names import ANNOTATION_RESTARTED
+from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.kube.job_index import Groups, JobIndex
 from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
@@ -44,12 +45,13 @@ def job_key(namespace: str, job: str) -> Key:
     return namespace, f"{JOB_PREFIX}{job}"
 
 
-def _trimmed(raw: Mapping[str, Any]) -> JSON:
+def _trimmed(raw: Mapping[str, Any], propagation: Propagation) -> JSON:
     """An LLMDeployment without what the API server keeps for itself, and without others' annotations."""
     meta = {key: value for key, value in raw["metadata"].items() if key not in ("managedFields", "annotations")}
-    restarted = (raw["metadata"].get("annotations") or {}).get(ANNOTATION_RESTARTED)
-    if restarted is not None:
-        meta["annotations"] = {ANNOTATION_RESTARTED: restarted}
+    given = raw["metadata"].get("annotations") or {}
+    kept = {key: value for key, value in given.items() if key == ANNOTATION_RESTARTED or propagation.keeps(key)}
+    if kept:
+        meta["annotations"] = kept
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -81,7 +83,8 @@ def _role(key: Key, name: str) -> Role:
 class Cache:
     """Objects, children and pods as last seen. Older versions never replace newer ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, propagation: Propagation = NO_PROPAGATION) -> None:
+        self._propagation = propagation
         self.objects: dict[Key, JSON] = {}
         self._children: dict[Key, dict[ChildKey, Child]] = {}
         self._pods: dict[Key, dict[str, Pod]] = {}
@@ -180,7 +183,7 @@ class Cache:
         if known is not None and (version == known if replace else not _newer(version, known)):
             return None
         if kind == KIND:
-            self._set_object(key, _trimmed(raw))
+            self._set_object(key, _trimmed(raw, self._propagation))
         elif kind == "Pod":
             name = raw["metadata"]["name"]
             self._set_pod(key, name, pod_from(raw, self._pods.get(key, {}).get(name)))

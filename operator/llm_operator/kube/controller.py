@@ -57,7 +57,7 @@ TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
 REFUSED_RETRY_SECONDS = 30.0
 MISSING_CLAIM_SECONDS = 5.0
 """Claims are not watched: one that is missing is asked for again at this pace."""
-DECIDED_ON = ("generation", "deletionTimestamp", "annotations")
+DECIDED_ON = ("generation", "deletionTimestamp", "annotations", "labels")
 """Fields of an object's metadata, as the cache keeps it, that tell of a change which somebody else made."""
 
 
@@ -196,7 +196,7 @@ class Controller:
             self._model_jobs.forget(key)
             return False
         try:
-            resource = LLMDeployment.parse(body)
+            resource = LLMDeployment.parse(body).handing_on(self._tools.propagation)
         except InvalidResource as invalid:
             self._model_jobs.keep(key)
             await self._write_status(key, body, invalid_status(body, str(invalid), self._now()))

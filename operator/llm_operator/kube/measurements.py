@@ -13,8 +13,8 @@ from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.engine_api import ask
 from llm_operator.kube.inventory import UNREADABLE
 from llm_operator.kube.workqueue import Key, WorkQueue
-from llm_operator.manifests.common import inputs_hash
 from llm_operator.manifests.pod import CONTAINER
+from llm_operator.reconcile.decide import expected_inputs
 from llm_operator.reconcile.measured import (
     ANSWER_BYTES,
     ENGINE_INFO_PATH,
@@ -53,7 +53,7 @@ class Measurements:
             bytes_per_token: KV cache of one token on one GPU, from the plan.
         """
         before = resource.status.measured if resource.status else None
-        pod = pod_to_measure(observed.pods, inputs_hash(resource))
+        pod = pod_to_measure(observed.pods, expected_inputs(resource, observed.deployment))
         if pod is None:
             return before
         # A restarted container tells anew.

@@ -79,7 +79,7 @@ class OperatorProcess:
         self._make_planner = make_planner
         self._connection = connections.load()
         self._metrics = Metrics()
-        self._cache = Cache()
+        self._cache = Cache(options.tools.propagation)
         self._queue = WorkQueue(CONTROLLER, self._metrics, time.monotonic)
         self._relist: Relist | None = None
         self._watches: Watches | None = None

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_operator import __version__
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.web import WebUI
-from llm_operator.manifests.common import JSON, LABEL_CHAT, LABEL_MANAGED_BY, MANAGER, PAGE_PORT, metadata
+from llm_operator.manifests.common import (
+    JSON,
+    LABEL_CHAT,
+    LABEL_MANAGED_BY,
+    LABEL_VERSION,
+    MANAGER,
+    PAGE_PORT,
+    PART_OF,
+    carried_annotations,
+    metadata,
+)
 from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.restart import restart_of, with_restart
-from llm_operator.manifests.service import PORT, endpoint
+from llm_operator.manifests.service import PORT, endpoint, service_of, service_port
 from llm_operator.manifests.tools import ToolSettings
 
 ROLE = "chat"
@@ -35,12 +46,14 @@ def chat_page(
         engine: type, version and backend of that engine, as its template tells them.
         tools: the operator's settings, with the page's image.
     """
-    return [_deployment(resource, page, template, engine, tools), _service(resource)]
+    return [_deployment(resource, page, template, engine, tools), _service(resource, page)]
 
 
 def page_endpoint(resource: LLMDeployment) -> str:
     """URL of the page inside the cluster."""
-    return f"http://{page_name(resource)}.{resource.metadata.namespace}.svc:{PORT}/"
+    page = resource.spec.web_ui
+    port = service_port(page.service, PAGE_PORT) if page is not None else PORT
+    return f"http://{page_name(resource)}.{resource.metadata.namespace}.svc:{port}/"
 
 
 def page_name(resource: LLMDeployment) -> str:
@@ -59,7 +72,9 @@ def _selector(resource: LLMDeployment) -> dict[str, str]:
 
 
 def _labels(resource: LLMDeployment) -> dict[str, str]:
+    """Of the pods too: one more would replace the pages of all objects at an upgrade of the operator."""
     return {
+        **resource.carried.labels,
         **_selector(resource),
         LABEL_MANAGED_BY: MANAGER,
         "app.kubernetes.io/name": "llm-chat",
@@ -69,20 +84,19 @@ def _labels(resource: LLMDeployment) -> dict[str, str]:
 
 
 def _metadata(resource: LLMDeployment) -> JSON:
-    return {**metadata(resource), "name": page_name(resource), "labels": _labels(resource)}
+    labels = {**_labels(resource), "app.kubernetes.io/part-of": PART_OF}
+    if resource.spec.web_ui is not None and resource.spec.web_ui.image is None:
+        labels[LABEL_VERSION] = __version__
+    return {**metadata(resource), "name": page_name(resource), "labels": labels}
 
 
-def _service(resource: LLMDeployment) -> JSON:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _metadata(resource),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": _selector(resource),
-            "ports": [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": "http"}],
-        },
-    }
+def _pod_metadata(resource: LLMDeployment) -> JSON:
+    annotations = carried_annotations(resource)
+    return {"labels": _labels(resource), **({"annotations": annotations} if annotations else {})}
+
+
+def _service(resource: LLMDeployment, page: WebUI) -> JSON:
+    return service_of(_metadata(resource), _selector(resource), page.service, PAGE_PORT)
 
 
 def _deployment(
@@ -100,7 +114,7 @@ def _deployment(
     }
     if resource.spec.image_pull_secrets:
         pod["imagePullSecrets"] = [secret.to_json() for secret in resource.spec.image_pull_secrets]
-    pods = merged({"metadata": {"labels": _labels(resource)}, "spec": pod}, page.pod_template)
+    pods = merged({"metadata": _pod_metadata(resource), "spec": pod}, page.pod_template)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -156,7 +170,7 @@ def _arguments(resource: LLMDeployment, page: WebUI, template: JSON, engine: Map
     names = {"LMDeploy": "LMDeploy", "VLLM": "vLLM"}
     said = {
         "--api": endpoint(resource),
-        "--model": spec.model.served_name or resource.metadata.name,
+        "--model": spec.model.names(resource.metadata.name)[0],
         "--engine": f"{names.get(engine['type'], engine['type'])} {engine['version']}{backend}",
         "--kv-cache": "16-bit" if spec.kv_cache.quantization == "None" else spec.kv_cache.quantization,
         "--context": _context(template["spec"]["containers"][0].get("args") or []),

@@ -11,6 +11,7 @@ from typing import Any
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
+from llm_operator.foreign import read_object
 
 MANAGER = "llm-operator"
 """Field manager of every server-side apply, and value of the managed-by label."""
@@ -20,9 +21,18 @@ LABEL_DEPLOYMENT = "llm-operator.dev/deployment"
 LABEL_CHAT = "llm-operator.dev/chat"
 """On the chat page and its pods: the LLMDeployment whose page it is."""
 LABEL_INPUTS = "llm-operator.dev/inputs"
+LABEL_ENGINE_TYPE = "llm-operator.dev/engine-type"
+"""`lmdeploy` or `vllm`: for monitors, and for endpoint pickers that read an engine's own metrics."""
+LABEL_VERSION = "app.kubernetes.io/version"
+PART_OF = "llmdeployment"
+"""Value of the part-of label: the application that engine, chat page and model tools make up."""
 ANNOTATION_TEMPLATE = "llm-operator.dev/applied-template"
 ANNOTATION_PLAN = "llm-operator.dev/plan"
 """On a Deployment: the plan that its pod template was rendered from (reconcile/plan_record.py)."""
+ANNOTATION_PROPAGATED = "llm-operator.dev/propagated"
+"""On what is made for an object: names of the labels and annotations that it has from it."""
+ANNOTATION_PROPAGATES = "llm-operator.dev/propagates"
+"""On a pod template: the operator's list of what is handed on, when it was rendered."""
 ANNOTATION_ENGINE = "llm-operator.dev/engine"
 ANNOTATION_GUARD = "llm-operator.dev/guard"
 """On a pod template: the source of the filter before the engine's router (engines/guard)."""
@@ -35,7 +45,7 @@ PAGE_PORT = 8080
 JSON = dict[str, Any]
 
 KEPT_OUT: tuple[tuple[str, ...], ...] = (
-    *(("replicas",), ("planPolicy",), ("webUI",), ("tools",), ("network",)),
+    *(("replicas",), ("planPolicy",), ("webUI",), ("tools",), ("network",), ("service",)),
     # How a claim was made and how a Job ran does not reach a pod either.
     *(("cache", field) for field in ("size", "storageClassName", "accessMode", "retentionPolicy")),
     *(("weightQuantization", field) for field in ("quality", "resources", "image")),
@@ -53,19 +63,44 @@ def selector_labels(resource: LLMDeployment) -> dict[str, str]:
 def labels(resource: LLMDeployment) -> dict[str, str]:
     """The labels of every child."""
     return {
+        **resource.carried.labels,
         **selector_labels(resource),
         LABEL_MANAGED_BY: MANAGER,
         "app.kubernetes.io/name": "llm-engine",
         "app.kubernetes.io/instance": resource.metadata.name,
+        "app.kubernetes.io/component": "engine",
+        "app.kubernetes.io/part-of": PART_OF,
+        LABEL_ENGINE_TYPE: resource.spec.engine.type.lower(),
     }
+
+
+def carried_annotations(resource: LLMDeployment) -> dict[str, str]:
+    """The annotations that a child has from its object, with one that names all that it has."""
+    carried = resource.carried
+    if not carried:
+        return {}
+    names = {"labels": sorted(carried.labels), "annotations": sorted(carried.annotations)}
+    return {**carried.annotations, ANNOTATION_PROPAGATED: compact_json(names)}
+
+
+def with_version(body: JSON, template: JSON) -> JSON:
+    """A child of the engine with its version as a label, as the pod template that runs tells it."""
+    engine = read_object((template["metadata"].get("annotations") or {}).get(ANNOTATION_ENGINE))
+    version = engine.get("version")
+    if not isinstance(version, str):
+        return body
+    meta = body["metadata"]
+    return {**body, "metadata": {**meta, "labels": {**meta["labels"], LABEL_VERSION: version}}}
 
 
 def metadata(resource: LLMDeployment) -> JSON:
     """Name, namespace, labels and owner of a child. The owner reference lets the garbage collector delete it."""
+    annotations = carried_annotations(resource)
     return {
         "name": resource.metadata.name,
         "namespace": resource.metadata.namespace,
         "labels": labels(resource),
+        **({"annotations": annotations} if annotations else {}),
         "ownerReferences": [owner_reference(resource)],
     }
 
@@ -115,17 +150,26 @@ def _once_per_spec(compute: Callable[[LLMDeployment], str]) -> Callable[[LLMDepl
     return remembered
 
 
-@_once_per_spec
 def inputs_hash(resource: LLMDeployment) -> str:
     """Hash of everything the user says about a pod; ten hexadecimal digits.
 
     Fields that do not reach a pod are left out, and fields at their default too: neither scaling, nor a new
-    operator with a new field, nor a better plan may restart a running engine.
+    operator with a new field, nor a better plan may restart a running engine. Labels and annotations that are handed
+    on to the pods are said too.
     """
+    text, carried = _said(resource), resource.carried
+    if carried:
+        text += compact_json([dict(carried.labels), dict(carried.annotations)])
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+@_once_per_spec
+def _said(resource: LLMDeployment) -> str:
+    """What the spec says about a pod, as JSON."""
     said = resource.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     for *holders, field in KEPT_OUT:
         holder = said
         for name in holders:
             holder = holder.get(name, {})
         holder.pop(field, None)
-    return hashlib.sha256(compact_json(said).encode()).hexdigest()[:10]
+    return compact_json(said)

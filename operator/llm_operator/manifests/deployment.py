@@ -10,9 +10,12 @@ from llm_operator.manifests.common import (
     ANNOTATION_GUARD,
     ANNOTATION_MODEL,
     ANNOTATION_PLAN,
+    ANNOTATION_PROPAGATES,
     ANNOTATION_TEMPLATE,
     JSON,
     LABEL_INPUTS,
+    LABEL_VERSION,
+    carried_annotations,
     compact_json,
     inputs_hash,
     labels,
@@ -40,10 +43,14 @@ def pod_template(
     annotations = {ANNOTATION_ENGINE: compact_json(engine), ANNOTATION_GUARD: guard.source()}
     if prepared != NOTHING_PREPARED:
         annotations[ANNOTATION_MODEL] = compact_json(prepared.to_json())
+    if resource.propagation:
+        annotations |= carried_annotations(resource)
+        annotations[ANNOTATION_PROPAGATES] = compact_json(resource.propagation.to_json())
     claim = claim_labels(prepared.claim_name, source_claim(resource))
+    own = {LABEL_INPUTS: inputs_hash(resource), LABEL_VERSION: run.version}
     template = {
         "metadata": {
-            "labels": {**labels(resource), LABEL_INPUTS: inputs_hash(resource), **claim},
+            "labels": {**labels(resource), **own, **claim},
             "annotations": annotations,
         },
         "spec": pod_spec(resource, run, prepared, tools),
@@ -66,7 +73,7 @@ def deployment(resource: LLMDeployment, template: JSON, plan: str | None = None)
         plan: record of the plan that the template was rendered from; None where it is not known.
     """
     meta = metadata(resource)
-    meta["annotations"] = {ANNOTATION_TEMPLATE: compact_json(template)}
+    meta["annotations"] = {**meta.get("annotations", {}), ANNOTATION_TEMPLATE: compact_json(template)}
     if plan is not None:
         meta["annotations"][ANNOTATION_PLAN] = plan
     return {

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_operator import __version__
 from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.lmdeploy import default_image
@@ -19,7 +20,16 @@ from llm_operator.manifests.artifacts import (
     Artifact,
     removal_name,
 )
-from llm_operator.manifests.common import JSON, LABEL_MANAGED_BY, MANAGER, compact_json, owner_reference
+from llm_operator.manifests.common import (
+    JSON,
+    LABEL_MANAGED_BY,
+    LABEL_VERSION,
+    MANAGER,
+    PART_OF,
+    carried_annotations,
+    compact_json,
+    owner_reference,
+)
 from llm_operator.manifests.model_volume import claim_labels, claim_volume, fetch_arguments, image_volume, same_node
 from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.pod import node_selector, tolerations
@@ -41,6 +51,13 @@ FINAL_EXIT_CODES = (2, 3)
 """The model tools end with 3 where another try would change nothing, and argparse with 2."""
 BACKOFF_LIMIT = 4
 INSPECT_SECONDS = 120
+RECOMMENDED: Mapping[str, str] = {
+    "app.kubernetes.io/name": "llm-model-tools",
+    "app.kubernetes.io/component": "model-tools",
+    "app.kubernetes.io/part-of": PART_OF,
+    LABEL_VERSION: __version__,
+}
+"""Labels of all Jobs. Many objects share a Job, so none is its instance."""
 _GIB = 1 << 30
 
 
@@ -119,14 +136,16 @@ def model_job(request: JobRequest) -> JSON:
 def _job(request: JobRequest, parts: _Parts) -> JSON:
     resource, artifact = request.resource, request.artifact
     labels = {
+        **resource.carried.labels,
         LABEL_MANAGED_BY: MANAGER,
         LABEL_STAGE: artifact.stage,
         LABEL_ARTIFACT: artifact.digest,
-        "app.kubernetes.io/name": "llm-model-tools",
+        **RECOMMENDED,
     }
     claims = [claim for claim in (request.claim, request.source_claim) if claim is not None]
     labels |= claim_labels(*(claim.name for claim in claims))
-    annotations = {ANNOTATION_SOURCE: compact_json(artifact.about)}
+    carried = carried_annotations(resource)
+    annotations = {**carried, ANNOTATION_SOURCE: compact_json(artifact.about)}
     if request.incomplete:
         annotations[ANNOTATION_INCOMPLETE] = request.incomplete
     # The claim owns what fills it: many objects share the Job, and it ends with the volume.
@@ -143,6 +162,7 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
         spec["imagePullSecrets"] = [secret.to_json() for secret in resource.spec.image_pull_secrets]
     if claims and claims[0].single_node:
         spec["affinity"] = same_node(claims[0].name)
+    pods = {"labels": labels, **({"annotations": carried} if carried else {})}
     job: JSON = {
         "backoffLimit": BACKOFF_LIMIT,
         "podFailurePolicy": {
@@ -159,7 +179,7 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             ]
         },
-        "template": merged({"metadata": {"labels": labels}, "spec": spec}, resource.spec.tools.pod_template),
+        "template": merged({"metadata": pods, "spec": spec}, resource.spec.tools.pod_template),
     }
     if artifact.stage == "inspect":
         # What cannot be inspected is served without a plan rather than not at all.
@@ -376,7 +396,8 @@ def remove_job(
     """
     name = removal_name(claim.name, directory)
     digest = name.rsplit("-", 1)[-1]
-    labels = {LABEL_MANAGED_BY: MANAGER, LABEL_STAGE: "remove", LABEL_ARTIFACT: digest, **claim_labels(claim.name)}
+    labels = {LABEL_MANAGED_BY: MANAGER, LABEL_STAGE: "remove", LABEL_ARTIFACT: digest, **RECOMMENDED}
+    labels |= claim_labels(claim.name)
     container = {
         **restricted_container(tools, ["remove", "--root", ROOT, "--directory", directory]),
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108

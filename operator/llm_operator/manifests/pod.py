@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import EngineRun, guard
+from llm_operator.engines import EngineRun, guard, lmdeploy, vllm
+from llm_operator.engines.common import CHAT_TEMPLATE_FOLDER
 from llm_operator.manifests.common import ANNOTATION_GUARD, JSON, selector_labels
 from llm_operator.manifests.model_volume import SCRATCH, Prepared, fetcher, mount, same_node, volume
 from llm_operator.manifests.tools import SECCOMP, ToolSettings, user_ids
 
 CONTAINER = "engine"
 GUARD = "guard"
+CHAT_TEMPLATE = "chat-template"
 READINESS_PERIOD_SECONDS = 5
 LIVENESS_PERIOD_SECONDS = 10
 
@@ -113,6 +115,12 @@ def _volumes(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
     model = volume(resource, prepared, tools)
     if model is not None:
         volumes.append(model)
+    template = resource.spec.model.chat_template
+    if template is not None:
+        item = {"key": template.key, "path": _template_file(resource.spec)}
+        # Optional, so that the pod starts and the engine says what is missing, where a condition can tell of it.
+        source = {"name": template.name, "items": [item], "optional": True}
+        volumes.append({"name": CHAT_TEMPLATE, "configMap": source})
     return [*volumes, {"name": SCRATCH, "emptyDir": {}}]
 
 
@@ -131,7 +139,13 @@ def _mounts(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: 
     ]
     if volume(resource, prepared, tools) is not None:
         mounts.append(mount(resource, prepared))
+    if resource.spec.model.chat_template is not None:
+        mounts.append({"name": CHAT_TEMPLATE, "mountPath": CHAT_TEMPLATE_FOLDER, "readOnly": True})
     return mounts
+
+
+def _template_file(spec: LLMDeploymentSpec) -> str:
+    return vllm.CHAT_TEMPLATE if spec.engine.type == "VLLM" else lmdeploy.CHAT_TEMPLATE
 
 
 def node_selector(spec: LLMDeploymentSpec) -> dict[str, str]:

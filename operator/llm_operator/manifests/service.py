@@ -1,27 +1,59 @@
-"""The Service in front of the engine's pods."""
+"""The Services in front of the engine's pods and of the chat page."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.common import JSON, metadata, selector_labels
+from llm_operator.api.service import ServiceSettings
+from llm_operator.engines import lmdeploy, vllm
+from llm_operator.manifests.common import JSON, compact_json, metadata, selector_labels
 
 PORT = 80
+"""Of a Service whose settings name none: clients need not know which port an engine listens on."""
+ANNOTATION_SERVICE = "llm-operator.dev/service-settings"
+"""On a Service: what its settings have given it, so that what they no longer give is taken away."""
+ENGINE_PORTS: Mapping[str, int] = {lmdeploy.NAME: lmdeploy.PORT, vllm.NAME: vllm.PORT}
 
 
 def service(resource: LLMDeployment) -> JSON:
-    """A ClusterIP Service on port 80; clients need not know which port an engine listens on."""
+    """The engine's Service."""
+    port = ENGINE_PORTS[resource.spec.engine.type]
+    return service_of(metadata(resource), selector_labels(resource), resource.spec.service, port)
+
+
+def service_of(meta: JSON, selector: Mapping[str, str], settings: ServiceSettings, pod_port: int) -> JSON:
+    """A Service as its settings ask for it.
+
+    Args:
+        meta: name, namespace, labels and owner.
+        selector: labels of the pods.
+        settings: the user's.
+        pod_port: port of the pods, which clients of a headless Service reach.
+    """
+    port = {"name": "http", "port": service_port(settings, pod_port), "protocol": "TCP", "targetPort": "http"}
+    given = {"clusterIP": settings.cluster_ip, "trafficDistribution": settings.traffic_distribution}
+    spec = {name: value for name, value in given.items() if value is not None}
+    names = {"labels": sorted(settings.labels), "annotations": sorted(settings.annotations), "spec": sorted(spec)}
+    annotations = {**meta.get("annotations", {}), **settings.annotations}
+    if any(names.values()):
+        annotations[ANNOTATION_SERVICE] = compact_json(names)
+    if settings.labels or annotations:
+        meta = {**meta, "labels": {**meta["labels"], **settings.labels}}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(resource),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": selector_labels(resource),
-            "ports": [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": "http"}],
-        },
+        "metadata": {**meta, "annotations": annotations} if annotations else meta,
+        "spec": {"type": settings.type, "selector": dict(selector), "ports": [port], **spec},
     }
+
+
+def service_port(settings: ServiceSettings, pod_port: int) -> int:
+    """The port that clients connect to."""
+    return pod_port if settings.cluster_ip is not None else settings.port or PORT
 
 
 def endpoint(resource: LLMDeployment) -> str:
     """Base URL of the OpenAI-compatible API inside the cluster."""
-    return f"http://{resource.metadata.name}.{resource.metadata.namespace}.svc:{PORT}/v1"
+    port = service_port(resource.spec.service, ENGINE_PORTS[resource.spec.engine.type])
+    return f"http://{resource.metadata.name}.{resource.metadata.namespace}.svc:{port}/v1"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.common import token_variables
 from llm_operator.manifests.common import JSON
@@ -45,6 +46,7 @@ class ToolSettings:
         network: the NetworkPolicies of objects.
         home: the operator's own namespace, where it serves others too: objects there are refused; else empty.
         user: user and group id of engines and model tools; None: the platform or the image says it (OpenShift).
+        propagation: labels and annotations of an object that are handed on to what is made for it.
     """
 
     image: str = ""
@@ -59,6 +61,7 @@ class ToolSettings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     home: str = ""
     user: int | None = USER
+    propagation: Propagation = NO_PROPAGATION
 
     @property
     def enabled(self) -> bool:

@@ -6,6 +6,18 @@ from llm_operator.reasons.types import Reason
 
 MODELS: tuple[Reason, ...] = (
     Reason(
+        "ChatTemplateMissing",
+        "Engine",
+        "the ConfigMap of `model.chatTemplate`, or its key, does not exist",
+        "create the ConfigMap with that key, or name another one",
+        fields=("spec.model.chatTemplate",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
         "RemoteCodeNeeded",
         "Engine",
         "the model's repository holds code that loading it needs",

@@ -65,6 +65,30 @@ SPEC: tuple[Reason, ...] = (
         stalls="at once",
     ),
     Reason(
+        "UnsupportedServedNames",
+        "Spec",
+        "this engine serves a model under one name",
+        "give one name, or use engine VLLM",
+        fields=("spec.model.servedNames",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
+        "UnsupportedChatTemplate",
+        "Spec",
+        "the chat template's key names a format that this engine does not read",
+        "give Jinja to VLLM, and JSON to LMDeploy ([pods.md](pods.md#a-chat-template))",
+        fields=("spec.model.chatTemplate",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
         "UnsupportedKVQuantization",
         "Spec",
         "this engine, backend and version do not have it",

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import Refusal, RefusedError, RenderRequest, check, render
@@ -17,10 +18,13 @@ from llm_operator.manifests.chat_page import chat_page
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
     ANNOTATION_MODEL,
+    ANNOTATION_PROPAGATED,
+    ANNOTATION_PROPAGATES,
     ANNOTATION_TEMPLATE,
     JSON,
     LABEL_INPUTS,
     inputs_hash,
+    with_version,
 )
 from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
 from llm_operator.manifests.model_volume import Prepared, model_path
@@ -28,7 +32,7 @@ from llm_operator.manifests.network_policy import policies_of
 from llm_operator.manifests.overlay import check_overlay
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
 from llm_operator.manifests.restart import check_restart, with_restart
-from llm_operator.manifests.service import service
+from llm_operator.manifests.service import ANNOTATION_SERVICE, service
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.covers import covers
 from llm_operator.reconcile.diagnose import Trouble
@@ -220,7 +224,7 @@ def _preparing(preparation: Preparation) -> Decision:
 def _children(resource: LLMDeployment, observed: Observed, kept: JSON, plan: str | None) -> Decision:
     """The writes that bring Deployment, Service and budget to a template."""
     desired = (deployment(resource, kept, plan), service(resource), pod_disruption_budget(resource))
-    wanted = [body for body in desired if body is not None]
+    wanted = [with_version(body, kept) for body in desired if body is not None]
     applies, deletes = _writes(resource, observed, wanted, "engine", WORKLOADS)
     return Decision(applies=applies, deletes=deletes, template=kept)
 
@@ -230,7 +234,8 @@ def _writes(
 ) -> tuple[tuple[Apply, ...], tuple[Delete, ...]]:
     """The writes that bring the children of one role, of these kinds, to what is wanted."""
     seen = {kind: child for (kind, of), child in observed.children.items() if of == role and kind in among}
-    kinds = {body["kind"] for body in wanted}
+    # What cannot be changed is deleted, and made anew when it is gone.
+    kinds = {body["kind"] for body in wanted if not _is_fixed(body, seen.get(body["kind"]))}
     return (
         tuple(
             Apply(
@@ -240,7 +245,7 @@ def _writes(
                 live=seen.get(body["kind"]),
             )
             for body in wanted
-            if _needs_write(body, seen.get(body["kind"]))
+            if body["kind"] in kinds and _needs_write(body, seen.get(body["kind"]))
         ),
         tuple(
             Delete(kind, child.name, child.uid)
@@ -263,7 +268,28 @@ def kept_template(resource: LLMDeployment, child: Child | None) -> JSON | None:
     if child is None or not _owns(resource, child):
         return None
     template = applied_template(child)
-    return template if template and template["metadata"]["labels"][LABEL_INPUTS] == inputs_hash(resource) else None
+    if template is None:
+        return None
+    # With the list of that time: another list of what is handed on is no reason in the object itself.
+    said = resource.handing_on(_propagation_of(template))
+    return template if template["metadata"]["labels"][LABEL_INPUTS] == inputs_hash(said) else None
+
+
+def expected_inputs(resource: LLMDeployment, child: Child | None) -> str:
+    """The hash of inputs of the pods that should run."""
+    kept = kept_template(resource, child)
+    label: str = kept["metadata"]["labels"][LABEL_INPUTS] if kept else inputs_hash(resource)
+    return label
+
+
+def _propagation_of(template: JSON) -> Propagation:
+    """The list of what is handed on that a template was rendered with."""
+    text = (template["metadata"].get("annotations") or {}).get(ANNOTATION_PROPAGATES)
+    if not text:
+        return NO_PROPAGATION
+    found = read_object(text)
+    lists = (found.get(name) for name in ("labels", "annotations"))
+    return Propagation(*(tuple(map(str, names)) if isinstance(names, list) else () for names in lists))
 
 
 def applied_template(child: Child) -> JSON | None:
@@ -327,12 +353,26 @@ def _as_served(spec: LLMDeploymentSpec, prepared: Prepared) -> LLMDeploymentSpec
     return spec.model_copy(update={"model": spec.model.model_copy(update={"format": prepared.format})})
 
 
+def _is_fixed(body: JSON, child: Child | None) -> bool:
+    """Whether a child has what no write can change: a Service is headless, or is not, from its creation on."""
+    if body["kind"] != "Service" or child is None or child.deleting:
+        return False
+    return bool((child.body()["spec"].get("clusterIP") == "None") != (body["spec"].get("clusterIP") == "None"))
+
+
+def _given(metadata: JSON) -> list[str | None]:
+    """What tells of all that was given to a child, whose absence tells of what is to be taken away."""
+    annotations = metadata.get("annotations") or {}
+    return [annotations.get(name) for name in (ANNOTATION_PROPAGATED, ANNOTATION_SERVICE)]
+
+
 def _needs_write(body: JSON, child: Child | None) -> bool:
     if child is None:
         return True
     if child.deleting:
         return False
-    return bool(child.foreign) or not covers(child.body(), said(body))
+    live = child.body()
+    return _given(live["metadata"]) != _given(body["metadata"]) or bool(child.foreign) or not covers(live, said(body))
 
 
 def said(body: JSON) -> JSON:

@@ -20,7 +20,7 @@ from llm_operator.api.status import (
 from llm_operator.engines import Refusal
 from llm_operator.foreign import read_object
 from llm_operator.manifests.chat_page import page_endpoint
-from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYMENT, inputs_hash
+from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYMENT, LABEL_INPUTS, inputs_hash
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.manifests.restart import restart_of
 from llm_operator.manifests.service import endpoint
@@ -165,7 +165,8 @@ def _progress(situation: Situation) -> Progress:
 
 def _current_pods(situation: Situation) -> list[Pod]:
     """The pods of the template that should run."""
-    inputs, template = inputs_hash(situation.resource), situation.decision.template
+    template = situation.decision.template
+    inputs = template["metadata"]["labels"][LABEL_INPUTS] if template else inputs_hash(situation.resource)
     pods = [pod for pod in situation.observed.pods if pod.inputs == inputs]
     return pods if template is None else [pod for pod in pods if pod.restarted_at == restart_of(template)]
 

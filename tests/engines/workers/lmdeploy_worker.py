@@ -6,6 +6,7 @@ is lmdeploy/cli and lmdeploy/messages.py, which is all that judges a command lin
 
 import ast
 import importlib.util
+import json
 import re
 import sys
 import types
@@ -186,6 +187,23 @@ def configure(argv: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def chat_template(argv: Sequence[str]) -> dict[str, str]:
+    """What the command makes of --chat-template: lmdeploy/cli/utils.py over the real lmdeploy/model.py."""
+    from lmdeploy.cli.utils import get_chat_template  # noqa: PLC0415
+
+    for name in ("lmdeploy.model", "lmdeploy.archs"):
+        # What another question has put in their place.
+        sys.modules.pop(name, None)
+    try:
+        # 0.9.2 takes no second argument, which is for built-in names only.
+        config = get_chat_template(argv[0])
+    except (AssertionError, ImportError, ValueError) as error:  # ImportError: 0.12 to 0.14, of what is no file
+        raise RefusedError(f"{type(error).__name__}: {error}") from error
+    given = json.loads(Path(argv[0]).read_text())
+    assert {name: getattr(config, name) for name in given} == given
+    return {"text": Path(argv[0]).read_text()}
+
+
 _REGISTERED = {
     "tool_parsers": ("serve", r"ToolParserManager\.register_module\(([^)]*)\)"),
     "reasoning_parsers": ("serve", r"ReasoningParserManager\.register_module\(([^)]*)\)"),
@@ -221,6 +239,7 @@ if __name__ == "__main__":
             "quantizable": quantizable,
             "configure": configure,
             "catalogue": catalogue,
+            "chat_template": chat_template,
             "options": lambda _: options(PARSER, _type_name),
         },
     )

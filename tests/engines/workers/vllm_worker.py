@@ -100,6 +100,22 @@ def configure(argv: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def chat_template(argv: Sequence[str]) -> dict[str, str]:
+    """What the server makes of --chat-template, before a model is there."""
+    try:
+        from vllm.renderers.chat_utils.chat_template import load_chat_template, validate_chat_template  # noqa: PLC0415
+    except ModuleNotFoundError:
+        from vllm.entrypoints.chat_utils import load_chat_template, validate_chat_template  # noqa: PLC0415
+
+    try:
+        validate_chat_template(argv[0])
+        return {"text": load_chat_template(argv[0])}
+    except Exception as error:
+        if not isinstance(error, ValueError) and not type(error).__module__.startswith("vllm."):
+            raise
+        raise RefusedError(f"{type(error).__name__}: {error}") from error
+
+
 def catalogue(argv: Sequence[str]) -> dict[str, list[str]]:
     """Names that options take without the parser checking them."""
     from vllm.config.cache import CacheDType  # noqa: PLC0415
@@ -148,6 +164,7 @@ if __name__ == "__main__":
             "parse": parse,
             "configure": configure,
             "catalogue": catalogue,
+            "chat_template": chat_template,
             "cache_metrics": cache_metrics,
             "options": lambda _: options(SERVE, _type_name),
         },

@@ -129,6 +129,10 @@ CASES = [
      "UnsupportedArchitecture"),
     (LMDEPLOY, 'AssertionError: model format is "awq" but group_size is 32. Currently, only 128 is supported',
      "FormatMismatch"),
+    (LMDEPLOY, "AssertionError: chat template '/chat-template/template.json' is not registered. The builtin chat templates are: []",
+     "ChatTemplateMissing"),
+    (VLLM, "ValueError: The supplied chat template string (/chat-template/template.jinja) appears path-like, but doesn't exist! "
+     "Tried: /chat-template/template.jinja and /opt/vllm", "ChatTemplateMissing"),
     (LMDEPLOY, "AssertionError: chat template 'qwen3-vl' is not a built-in template. The built-ins are: []",
      "InvalidArgument"),
     (VLLM, "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig", "ModelConfigInvalid"),

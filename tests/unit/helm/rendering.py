@@ -82,6 +82,7 @@ EVERYTHING: JSON = {
         {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
     ],
     "priorityClassName": "system-cluster-critical",
+    "propagate": {"labels": ["kueue.x-k8s.io/*", "example.com/team"], "annotations": ["example.com/cost"]},
     "metrics": {
         "service": {"annotations": {"example.com/e": "f"}},
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},

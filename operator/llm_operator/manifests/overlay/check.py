@@ -15,6 +15,7 @@ from llm_operator.engines import vllm as vllm_engine
 from llm_operator.engines.common import (
     CACHE_PATH,
     CACHE_VARIABLES,
+    CHAT_TEMPLATE_FOLDER,
     DEVICE_VARIABLES,
     MODEL_MOUNT,
     PORT_NAME,
@@ -94,6 +95,9 @@ def _refusal(reason: str, field: str, problem: Problem) -> Refusal:
     return Refusal(reason, f"{field}{problem.path}", problem.message)
 
 
+_ENGINE_PATHS = (MODEL_MOUNT, SHARED_MEMORY, guard.FOLDER, CHAT_TEMPLATE_FOLDER)
+
+
 def _engine(spec: LLMDeploymentSpec) -> Owned:
     engine = vllm_engine if spec.engine.type == "VLLM" else lmdeploy_engine
     variables = dict.fromkeys(CACHE_VARIABLES, "the operator sets it: the engine writes there")
@@ -106,7 +110,7 @@ def _engine(spec: LLMDeploymentSpec) -> Owned:
         volumes=frozenset({"shm", "cache", "model", "scratch", "guard", "trust", "trust-bundle", "chat-template"}),
         variables=variables,
         # A volume below the cache is how one of its directories is kept between pods.
-        paths={MODEL_MOUNT: True, SHARED_MEMORY: True, guard.FOLDER: True, CACHE_PATH: False, "/tmp": False},  # noqa: S108
+        paths={**dict.fromkeys(_ENGINE_PATHS, True), CACHE_PATH: False, "/tmp": False},  # noqa: S108
         port=engine.PORT,
         gpu=spec.gpu.resource_name,
         resources="spec.resources",
