@@ -19,6 +19,7 @@ import fnmatch
 import hashlib
 import json
 import select
+import ssl
 import sys
 import threading
 import time
@@ -58,7 +59,9 @@ class Fault:
 class FaultyHub:
     """Serves the models ROOT/org/name/ and the data sets ROOT/datasets/org/name/ on loopback."""
 
-    def __init__(self, root: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, root: Path, *, host: str = "127.0.0.1", port: int = 0, certificate: tuple[Path, Path] | None = None
+    ) -> None:
         self.root = root
         self.faults: list[Fault] = []
         self.sent: Counter[str] = Counter()
@@ -72,12 +75,17 @@ class FaultyHub:
         self._lock = threading.Lock()
         self._hashes: dict[tuple[str, int, int], tuple[str, str]] = {}
         self.server = Server((host, port), self._handler())
+        self.scheme = "http" if certificate is None else "https"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
 
     @property
     def url(self) -> str:
         """What HF_ENDPOINT or MODELSCOPE_ENDPOINT is to be."""
-        return f"http://127.0.0.1:{self.server.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self) -> FaultyHub:
         self._thread.start()
@@ -286,7 +294,7 @@ class Handler(BaseHTTPRequestHandler):
         if not is_lfs(name):
             self._file(repository, name)
             return
-        location = f"http://{self.headers['Host']}/cdn/{repository}/{quote(name)}"
+        location = f"{self.hub.scheme}://{self.headers['Host']}/cdn/{repository}/{quote(name)}"
         self._json({}, 302, self._metadata(repository, name) | {"Location": location})
 
     def _metadata(self, repository: str, name: str) -> dict[str, str]:
@@ -295,7 +303,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": self.hub.commit(repository), "ETag": f'"{sha256 if is_lfs(name) else blob}"'}
         linked = {"X-Linked-Size": str(path.stat().st_size), "X-Linked-Etag": headers["ETag"]}
         if f"{repository}/{name}" in self.hub.xet:
-            route = f"http://{self.headers['Host']}/api/models/{repository}/xet-read-token/{headers['X-Repo-Commit']}"
+            route = f"{self.hub.scheme}://{self.headers['Host']}/api/models/{repository}/xet-read-token/{headers['X-Repo-Commit']}"
             linked |= {"X-Xet-Hash": self.hub.xet[f"{repository}/{name}"], "X-Xet-Refresh-Route": route}
         # The client follows a redirect to the same host, and then wants them from there.
         return headers | linked if is_lfs(name) else headers

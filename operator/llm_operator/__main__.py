@@ -9,13 +9,16 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import prometheus_client
 import uvloop
 
 from llm_operator import __version__
+from llm_operator.api.base import NAME_PATTERN, ConfigMapKeyReference
 from llm_operator.api.network import NetworkSpec
 from llm_operator.api.overlay_owned import PREFIX
 from llm_operator.api.propagation import Propagation
@@ -27,8 +30,12 @@ from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.operator_process import OperatorProcess, Options
 from llm_operator.kube.planner import ClusterPlanner
 from llm_operator.kube.watches import WatchesFailedError
-from llm_operator.manifests.tools import USER, NetworkSettings, ToolSettings
+from llm_operator.manifests.tools import PROXY_VARIABLES, USER, NetworkSettings, ToolSettings
+from llm_operator.modeltools import trust
 from llm_operator.telemetry import logs
+
+log = logging.getLogger("llm_operator")
+
 
 log = logging.getLogger("llm_operator")
 
@@ -70,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_tools(line)
     _add_page(line)
+    _add_trust(line)
     _add_network(line)
     line.add_argument(
         "--run-as-user",
@@ -84,8 +92,24 @@ def parser() -> argparse.ArgumentParser:
     return line
 
 
-HANDED_ON = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+HANDED_ON = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", *PROXY_VARIABLES)
 """Variables of the operator's own environment that its tools need to reach the same hub in the same way."""
+
+
+def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the tools get of it as plain text: never a URL with a password, which everybody who sees a pod would see."""
+    found = {name: environment[name] for name in HANDED_ON if environment.get(name)}
+    for name in [name for name, value in found.items() if has_password(value)]:
+        log.warning("%s has a password and is not handed on to Jobs: name a Secret with --proxy-secret", name)
+        del found[name]
+    return found
+
+
+def has_password(url: str) -> bool:
+    """Whether a proxy's or hub's address holds a user's name or password, with or without its scheme."""
+    return any(
+        "@" in part.partition("://")[2].partition("/")[0] or "@" in part.partition("/")[0] for part in url.split(",")
+    )
 
 
 def _add_tools(line: argparse.ArgumentParser) -> None:
@@ -141,6 +165,52 @@ def _name_or_prefix(text: str) -> str:
     if text.startswith(PREFIX):
         raise argparse.ArgumentTypeError(f"{PREFIX} is the operator's own: it is never handed on")
     return text
+
+
+def _add_trust(line: argparse.ArgumentParser) -> None:
+    """Certificates and proxies on the way to the hubs."""
+    group = line.add_argument_group("way to the hubs")
+    group.add_argument(
+        "--ca-bundle", type=Path, metavar="FILE", help="certificates (PEM) that the operator trusts beside public roots"
+    )
+    group.add_argument(
+        "--tools-ca-bundle",
+        type=_config_map_key,
+        metavar="CONFIGMAP/KEY",
+        help="the same for model tools: a ConfigMap that each namespace with LLMDeployments has",
+    )
+    group.add_argument(
+        "--proxy-secret",
+        default="",
+        type=_secret_name,
+        metavar="NAME",
+        help="Secret of each namespace with the keys HTTPS_PROXY, HTTP_PROXY and NO_PROXY, for the model tools",
+    )
+
+
+def _config_map_key(text: str) -> ConfigMapKeyReference:
+    name, _, key = text.partition("/")
+    try:
+        return ConfigMapKeyReference(name=name, key=key)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected CONFIGMAP/KEY such as corporate-ca/ca.crt, got {text!r}") from None
+
+
+def _secret_name(text: str) -> str:
+    if text and (len(text) > 253 or not re.fullmatch(NAME_PATTERN, text)):
+        raise argparse.ArgumentTypeError(f"expected the name of a Secret, got {text!r}")
+    return text
+
+
+def trust_also(bundle: Path) -> None:
+    """Let every client of this process that asks hubs trust further certificates; the API server has a CA of its own.
+
+    Raises:
+        BundleError: it cannot be used.
+    """
+    file = Path(tempfile.mkdtemp(prefix="llm-operator-")) / "ca.crt"
+    trust.write(file, [(f"--ca-bundle {bundle}", bundle)])
+    os.environ.update(dict.fromkeys(trust.VARIABLES, str(file)))
 
 
 def _add_page(line: argparse.ArgumentParser) -> None:
@@ -201,7 +271,9 @@ def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
         image=chosen.model_tools_image,
         quantize_image=chosen.quantize_image,
         pull_policy=chosen.tools_pull_policy,
-        environment={name: os.environ[name] for name in HANDED_ON if os.environ.get(name)},
+        environment=handed_on(os.environ),
+        ca_bundle=chosen.tools_ca_bundle,
+        proxy_secret=chosen.proxy_secret,
         stall_seconds=chosen.stall_seconds,
         inspect=chosen.inspect_models,
         retention_seconds=chosen.cache_retention_seconds,
@@ -233,6 +305,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = parser().parse_args(argv)
     logs.configure(chosen.log_level, chosen.log_format)
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    if chosen.ca_bundle is not None:
+        try:
+            trust_also(chosen.ca_bundle)
+        except (trust.BundleError, OSError) as error:
+            sys.exit(f"llm-operator: {error}")
     options = Options(
         namespaces=tuple(dict.fromkeys(chosen.namespace)),
         workers=chosen.workers,

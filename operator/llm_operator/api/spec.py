@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from llm_operator.api.base import (
     WHOLE,
     ApiModel,
+    ConfigMapKeyReference,
     ExtendedResource,
     KeyedBy,
     LabelValue,
@@ -231,6 +232,10 @@ class LLMDeploymentSpec(ApiModel):
     )
     network: NetworkSpec = Field(
         default_factory=NetworkSpec, description="Who may reach the pods, where the operator makes NetworkPolicies."
+    )
+    ca_bundle: ConfigMapKeyReference | None = Field(
+        default=None,
+        description="Certificates (PEM) in a ConfigMap, trusted beside the public roots by the engine and the Jobs.",
     )
     service: ServiceSettings = Field(default_factory=ServiceSettings, description="The Service in front of the engine.")
     pod_template: EnginePodTemplate | None = Field(

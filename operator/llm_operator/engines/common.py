@@ -47,6 +47,10 @@ DEVICE_VARIABLES: Mapping[str, str] = dict.fromkeys(
 )
 
 
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Where OpenSSL, Python's ssl and httpx; requests; and curl look for roots (modeltools/trust.py)."""
+
+
 def literal(text: str) -> str:
     """Text that the kubelet hands on as it is: it expands `$(NAME)` in args and env, and `$$` is a dollar sign."""
     return text.replace("$", "$$")
@@ -165,6 +169,8 @@ def environment(spec: LLMDeploymentSpec, own: Iterable[Mapping[str, Any]]) -> tu
 def check_environment(spec: LLMDeploymentSpec, owned: Mapping[str, str]) -> tuple[Refusal, ...]:
     """Variables of the user that a field owns or that would break the pod."""
     taken = {**DEVICE_VARIABLES, **owned}
+    if spec.ca_bundle is not None:
+        taken |= dict.fromkeys(CA_VARIABLES, "spec.caBundle says it")
     if spec.model.credentials is not None:
         taken[token_name(spec.model)] = "spec.model.credentials says it"
     return tuple(

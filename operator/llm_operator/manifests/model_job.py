@@ -41,6 +41,7 @@ from llm_operator.manifests.tools import (
     tool_container,
     variables,
 )
+from llm_operator.manifests.trust import bundles_of, with_trust
 
 ROOT = "/models"
 SOURCE = "/source"
@@ -162,6 +163,8 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
         spec["imagePullSecrets"] = [secret.to_json() for secret in resource.spec.image_pull_secrets]
     if claims and claims[0].single_node:
         spec["affinity"] = same_node(claims[0].name)
+    bundles = bundles_of(resource.spec, request.tools)
+    spec = with_trust(spec, bundles, (CONTAINER,), request.tools.image, request.tools.pull_policy)
     pods = {"labels": labels, **({"annotations": carried} if carried else {})}
     job: JSON = {
         "backoffLimit": BACKOFF_LIMIT,

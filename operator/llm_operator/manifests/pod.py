@@ -7,8 +7,9 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import EngineRun, guard, lmdeploy, vllm
 from llm_operator.engines.common import CHAT_TEMPLATE_FOLDER
 from llm_operator.manifests.common import ANNOTATION_GUARD, JSON, selector_labels
-from llm_operator.manifests.model_volume import SCRATCH, Prepared, fetcher, mount, same_node, volume
+from llm_operator.manifests.model_volume import FETCHER, SCRATCH, Prepared, fetcher, mount, same_node, volume
 from llm_operator.manifests.tools import SECCOMP, ToolSettings, user_ids
+from llm_operator.manifests.trust import bundles_of, with_trust
 
 CONTAINER = "engine"
 GUARD = "guard"
@@ -30,7 +31,7 @@ def pod_spec(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
         "serviceAccountName": spec.service_account_name,
         "imagePullSecrets": [secret.to_json() for secret in spec.image_pull_secrets],
     }
-    return {
+    pod = {
         "containers": [_container(resource, run, prepared, tools)],
         "volumes": _volumes(resource, run, prepared, tools),
         # A Service named `vllm` would inject VLLM_PORT=tcp://..., which vLLM refuses (0.33.0, vllm/envs.py).
@@ -50,6 +51,14 @@ def pod_spec(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
         ],
         **{key: value for key, value in optional.items() if value},
     }
+    return _with_trust(pod, spec, run, tools)
+
+
+def _with_trust(pod: JSON, spec: LLMDeploymentSpec, run: EngineRun, tools: ToolSettings) -> JSON:
+    """The object's certificates are for all of the pod; the operator's for what fetches models only."""
+    if spec.ca_bundle is not None:
+        return with_trust(pod, bundles_of(spec, tools), (CONTAINER, FETCHER), run.image)
+    return with_trust(pod, bundles_of(spec, tools), (FETCHER,), tools.image, tools.pull_policy)
 
 
 def asks_for_root(overlay: JSON | None) -> bool:

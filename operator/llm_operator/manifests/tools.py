@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from llm_operator.api.base import ConfigMapKeyReference
 from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.common import token_variables
@@ -46,6 +47,8 @@ class ToolSettings:
         network: the NetworkPolicies of objects.
         home: the operator's own namespace, where it serves others too: objects there are refused; else empty.
         user: user and group id of engines and model tools; None: the platform or the image says it (OpenShift).
+        ca_bundle: certificates that the tools trust beside the public roots, in a ConfigMap of each namespace.
+        proxy_secret: Secret of each namespace whose keys are the proxy variables; empty: none.
         propagation: labels and annotations of an object that are handed on to what is made for it.
     """
 
@@ -62,6 +65,8 @@ class ToolSettings:
     home: str = ""
     user: int | None = USER
     propagation: Propagation = NO_PROPAGATION
+    ca_bundle: ConfigMapKeyReference | None = None
+    proxy_secret: str = ""
 
     @property
     def enabled(self) -> bool:
@@ -71,8 +76,21 @@ class ToolSettings:
 
 def variables(tools: ToolSettings) -> list[JSON]:
     """Environment of every tool: everything that is written goes to the pod's own volume."""
+    proxy = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": tools.proxy_secret, "key": name, **optional}}}
+        for name, optional in _PROXY.items()
+        if tools.proxy_secret
+    ]
     own = {"HOME": "/tmp", "HF_HOME": "/tmp/huggingface", "MODELSCOPE_CACHE": "/tmp/modelscope"}  # noqa: S108
-    return [{"name": name, "value": value} for name, value in {**own, **tools.environment}.items()]
+    plain = {name: value for name, value in tools.environment.items() if not (tools.proxy_secret and name in _PROXY)}
+    return [*({"name": name, "value": value} for name, value in {**own, **plain}.items()), *proxy]
+
+
+PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+# Hubs speak HTTPS: a Secret without that key is none of a proxy, and the pod says so.
+_PROXY: Mapping[str, Mapping[str, bool]] = {
+    name: {} if name == "HTTPS_PROXY" else {"optional": True} for name in PROXY_VARIABLES
+}
 
 
 SECCOMP: JSON = {"seccompProfile": {"type": "RuntimeDefault"}}

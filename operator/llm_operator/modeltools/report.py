@@ -41,6 +41,7 @@ Reason = Literal[
     "ModelAccessDenied",
     "HubRateLimited",
     "HubUnreachable",
+    "CABundleUnusable",
     "DownloadStalled",
     "DiskFull",
     "WeightsMissing",

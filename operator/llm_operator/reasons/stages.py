@@ -36,6 +36,21 @@ STAGE: tuple[Reason, ...] = (
 
 JOB: tuple[Reason, ...] = (
     Reason(
+        "CABundleUnusable",
+        "Job",
+        "a ConfigMap with certificates is missing in this namespace, or holds none",
+        "create it, or correct `caBundle`, or the chart's `caBundle`",
+        fields=("spec.caBundle",),
+        conditions=(
+            "Ready",
+            "Stalled",
+            "ModelCached",
+            "WeightsQuantized",
+        ),
+        stages="every stage, and an engine's start",
+        again="30",
+    ),
+    Reason(
         "ModelNotFound",
         "Job",
         "the hub has no such repository, or hides it from this token",

@@ -11,6 +11,7 @@ from llm_operator.api import EngineType
 from llm_operator.engines.failures import GENERIC
 from llm_operator.engines.failures import diagnose as diagnose_log
 from llm_operator.manifests.model_volume import FETCHER
+from llm_operator.manifests.trust import CONTAINER as TRUST
 from llm_operator.reconcile.jobs import parse_result
 from llm_operator.reconcile.observed import ContainerEnd, Pod
 
@@ -45,7 +46,7 @@ def trouble_of(pods: Iterable[Pod], engine: EngineType) -> Trouble | None:
 
 
 def _pod_trouble(pod: Pod, engine: EngineType) -> Trouble | None:
-    fetches = pod.container == FETCHER
+    fetches = pod.container in (FETCHER, TRUST)
     image, field = ("the model tools' image", TOOLS_FIELD) if fetches else ("the engine's image", "spec.engine.image")
     waiting = waiting_trouble(pod, image, field)
     if waiting is not None:

@@ -82,6 +82,8 @@ EVERYTHING: JSON = {
         {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
     ],
     "priorityClassName": "system-cluster-critical",
+    "caBundle": {"configMapName": "corporate-ca", "key": "bundle.pem"},
+    "proxy": {"secretName": "hub-proxy"},
     "propagate": {"labels": ["kueue.x-k8s.io/*", "example.com/team"], "annotations": ["example.com/cost"]},
     "metrics": {
         "service": {"annotations": {"example.com/e": "f"}},

@@ -13,6 +13,7 @@ from llm_operator.engines import Refusal, guard
 from llm_operator.engines import lmdeploy as lmdeploy_engine
 from llm_operator.engines import vllm as vllm_engine
 from llm_operator.engines.common import (
+    CA_VARIABLES,
     CACHE_PATH,
     CACHE_VARIABLES,
     CHAT_TEMPLATE_FOLDER,
@@ -95,7 +96,11 @@ def _refusal(reason: str, field: str, problem: Problem) -> Refusal:
     return Refusal(reason, f"{field}{problem.path}", problem.message)
 
 
-_ENGINE_PATHS = (MODEL_MOUNT, SHARED_MEMORY, guard.FOLDER, CHAT_TEMPLATE_FOLDER)
+def _ca_variables(spec: LLMDeploymentSpec) -> dict[str, str]:
+    return dict.fromkeys(CA_VARIABLES, "use spec.caBundle") if spec.ca_bundle is not None else {}
+
+
+_ENGINE_PATHS = ("/trust", MODEL_MOUNT, SHARED_MEMORY, guard.FOLDER, CHAT_TEMPLATE_FOLDER)
 
 
 def _engine(spec: LLMDeploymentSpec) -> Owned:
@@ -103,6 +108,7 @@ def _engine(spec: LLMDeploymentSpec) -> Owned:
     variables = dict.fromkeys(CACHE_VARIABLES, "the operator sets it: the engine writes there")
     variables |= dict(DEVICE_VARIABLES) | dict(engine.OWNED_VARIABLES)
     variables |= dict.fromkeys(("HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "USER"), "use spec.engine.env")
+    variables |= _ca_variables(spec)
     variables |= {variable.name: "spec.engine.env has a variable of that name" for variable in spec.engine.env}
     variables[token_name(spec.model)] = "use spec.model.credentials"
     return Owned(
@@ -119,10 +125,10 @@ def _engine(spec: LLMDeploymentSpec) -> Owned:
 
 def _tools(spec: LLMDeploymentSpec) -> Owned:
     own = ("HOME", "HF_HOME", "MODELSCOPE_CACHE", "PYTHONPATH")
-    variables = dict.fromkeys(own, "the operator sets it: the model tools write there")
+    variables = dict.fromkeys(own, "the operator sets it: the model tools write there") | _ca_variables(spec)
     variables |= dict(DEVICE_VARIABLES)
     variables[token_name(spec.model)] = "use spec.model.credentials"
-    paths = ("/models", "/source", "/tools", "/calibration", SHARED_MEMORY)
+    paths = ("/trust", "/models", "/source", "/tools", "/calibration", SHARED_MEMORY)
     return Owned(
         child="tool",
         volumes=frozenset({"model", "source", "tools", "calibration", "shm", "tmp", "trust", "trust-bundle"}),

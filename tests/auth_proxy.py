@@ -1,0 +1,81 @@
+"""A proxy that asks for a name and a password, and knows the way to hosts that no resolver knows."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import socket
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, ClassVar
+
+USER, PASSWORD = "model-tools", "s3cret-word"
+
+
+class AuthProxy:
+    """CONNECT only, as clients of HTTPS use it."""
+
+    def __init__(self, ways: Mapping[str, int]) -> None:
+        """Take the port on loopback of each host."""
+        self.accepted: list[str] = []
+        self.refused = 0
+        handler = type("Bound", (_Handler,), {"proxy": self, "ways": dict(ways)})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        """With the password."""
+        return f"http://{USER}:{PASSWORD}@127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self) -> AuthProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self._thread.join(10)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    proxy: ClassVar[AuthProxy]
+    ways: ClassVar[dict[str, int]]
+
+    def do_CONNECT(self) -> None:
+        word = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        if self.headers.get("Proxy-Authorization") != f"Basic {word}":
+            self.proxy.refused += 1
+            self.send_response(407)
+            self.send_header("Proxy-Authenticate", 'Basic realm="proxy"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        port = self.ways.get(self.path.partition(":")[0])
+        if port is None:
+            self.send_error(502)
+            return
+        self.proxy.accepted.append(self.path)
+        with socket.create_connection(("127.0.0.1", port), 10) as hub:
+            self.send_response(200)
+            self.end_headers()
+            back = threading.Thread(target=_pump, args=(hub, self.connection), daemon=True)
+            back.start()
+            _pump(self.connection, hub)
+            back.join(10)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
