@@ -48,7 +48,8 @@ _HARMLESS = re.compile(
 # Lines that begin with blanks are frames and source, but for the texts of C++ exceptions and of pydantic.
 _INDENTED = re.compile(r"^\s+(what\(\): .*|(?:Value error|Assertion failed), .*)$")
 _ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b|what\(\):|.*\berror: )")
-_SPEECHLESS = re.compile(r"^[\w.]*(?:Error|Exception)$")
+# A progress bar ends its line only at 100 %: what is said before that follows it on the same line.
+_LINE = re.compile(r"\r|(?<=it/s\])(?=\S)|(?<=s/it\])(?=\S)")
 _DECORATION = re.compile(r"^[\W_]*$")
 
 # uvicorn's lines, and those of torch and glog.
@@ -93,27 +94,22 @@ class Log:
     Attributes:
         deciding: lines that may say why, oldest first.
         last: the last line that tells something; empty where none does.
-        bare: the last error without a word, with the line of source before it; empty where there is none.
         stage: how far the engine had come; None where the log does not tell.
     """
 
     deciding: tuple[str, ...]
     last: str
-    bare: str
     stage: Stage | None
 
 
 def read_log(text: str) -> Log:
     """Take the end of a log apart; a log of any content costs a few milliseconds."""
     cleaned = _CONTROL.sub("", text[-MOST_CHARACTERS:])
-    lines = [line[:MOST_OF_A_LINE].rstrip() for part in cleaned.splitlines() for line in part.split("\r")]
-    deciding = [said for line in lines if (said := _said(line))]
+    lines = [line[:MOST_OF_A_LINE].rstrip() for part in cleaned.splitlines() for line in _LINE.split(part)]
+    deciding = [_asserted(said, lines, place) for place, line in enumerate(lines) if (said := _said(line))]
     errors = [line for line in deciding if _ERROR.match(line)]
     told = errors or deciding or [line.strip() for line in lines if not _DECORATION.match(line)] or [""]
-    bare = next((line for line in reversed(deciding) if _SPEECHLESS.match(line)), "")
-    sourced = _with_source(bare, lines) if bare else ""
-    last = sourced if bare and told[-1] == bare else told[-1]
-    return Log(tuple(deciding), last, sourced, _stage("\n".join(lines)))
+    return Log(tuple(deciding), told[-1], _stage("\n".join(lines)))
 
 
 def level_of(line: str) -> Literal["debug", "info", "warning", "error"] | None:
@@ -126,12 +122,13 @@ def level_of(line: str) -> Literal["debug", "info", "warning", "error"] | None:
     return "error" if bare.startswith("Traceback ") or _ERROR.match(bare) else None
 
 
-def _with_source(last: str, lines: list[str]) -> str:
-    """An error without a word, such as a failed assertion, tells nothing without the line of source before it."""
-    place = max(place for place, line in enumerate(lines) if line.endswith(last))
+def _asserted(said: str, lines: list[str], place: int) -> str:
+    """A failed assertion without a word, with the assertion: that is what the error says, and no other source is."""
+    if said != "AssertionError":
+        return said
     before = (_bare(line).strip() for line in reversed(lines[:place]))
     source = next((line for line in before if not _DECORATION.match(line)), "")
-    return f"{last}: {source}" if source else last
+    return f"{said}: {source}" if source.startswith("assert ") else said
 
 
 def _bare(line: str) -> str:

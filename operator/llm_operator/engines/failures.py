@@ -140,7 +140,6 @@ def _of_version(signature: Signature, version: str | None) -> bool:
 def _said(signature: Signature, match: re.Match[str], log: Log) -> Diagnosis:
     groups = [_short(group) for group in match.groups() if group is not None]
     line = match.string[match.string.rfind("\n", 0, match.start()) + 1 :].split("\n", 1)[0]
-    line = log.bare if log.bare.startswith(f"{line}: ") else line
     message = signature.message.format(*groups, *[""] * 2)
     remedy = signature.remedy if log.stage is None else signature.at.get(log.stage, signature.remedy)
     return Diagnosis(signature.reason, f'{message} ("{_short(line.strip())}")', remedy.format(*groups, *[""] * 2))

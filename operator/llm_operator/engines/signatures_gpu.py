@@ -254,7 +254,8 @@ DEVICES: tuple[Signature, ...] = (
         r"|input_size_per_partition = \d+|output_size_per_partition = \d+|not divisible by weight quantization block_[nk]"
         r"|input size is not aligned with the quantized weight shape|not aligned with the quantized weight"
         r"|size_[kn] = \d+ is not divisible|^AssertionError: \d+ is not divisible by \d+$"
-        r"|Marlin does not support group_size|tp should be 2\^n",
+        r"|Marlin does not support group_size|tp should be 2\^n"
+        r"|(?:assert|Check failed:) .{1,80} % (?:self\.)?tp(?:_size)? == 0",
         "TensorDoesNotDivide",
         "the quantized weights, or the model's sizes, cannot be split by parallelism.tensor",
         "lower parallelism.tensor, or use weights of another format in model",

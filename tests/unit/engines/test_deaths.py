@@ -136,6 +136,8 @@ CASES = [
     (LMDEPLOY, "AssertionError: chat template 'qwen3-vl' is not a built-in template. The built-ins are: []",
      "InvalidArgument"),
     (VLLM, "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig", "ModelConfigInvalid"),
+    (LMDEPLOY, "[TM][FATAL][1130.02:02:31.201163][unified_attention_layer.cc:210] Check failed: w.head_num % tp_size == 0 "
+     "(1 vs. 0) 7 2", "TensorDoesNotDivide"),
     (VLLM, "TypeError: 'NoneType' object is not subscriptable", "EngineCodeFailed"),
     (LMDEPLOY, "RuntimeError: [TM][ERROR]  Assertion fail: /lmdeploy/src/turbomind/python/bind.cpp:294",
      "EngineCodeFailed"),
@@ -269,6 +271,19 @@ def test_an_error_without_a_word_is_told_with_its_line_of_source() -> None:
     )
     found = diagnose(VLLM, 1, None, "\n".join(lines))
     assert "AssertionError: assert tensor.shape[split_dim] % tp == 0" in found.message
+    assert found.reason == "TensorDoesNotDivide"
+    other = diagnose(VLLM, 1, None, "    raise RuntimeError('CUDA out of memory')\nAssertionError")
+    assert other.reason == "EngineCodeFailed"
+    assert "CUDA" not in other.message
+
+
+def test_what_follows_a_progress_bar_on_its_line_decides() -> None:
+    bar = "Loading:  61%|██████    | 39/64 [00:08<00:05,  4.77it/s]"
+    fatal = "[TM][FATAL][1130.01:52:08.027585][allocator.cc:49] CUDA error: out of memory"
+    found = diagnose(LMDEPLOY, -6, None, f"{bar}{fatal}\n*** stacktrace of thread 0x7fc3dd62c300 ***")
+    assert found.reason == "GPUOutOfMemory"
+    assert "kvCache" not in found.remedy, "it was loading the weights"
+    assert known_failure(LMDEPLOY, bar) is None
 
 
 @pytest.mark.parametrize(
