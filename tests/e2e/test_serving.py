@@ -237,39 +237,3 @@ def test_an_api_key_guards_the_engine_and_not_the_probes(space: Space) -> None:
     with pytest.raises(CommandError, match="guarded refuses the API key of the Secret api-key; if the Secret changed"):
         space.command_line("chat", "guarded", *options)
     space.delete("guarded")
-
-
-def test_a_killed_core_of_vllm_says_why_and_a_start_says_how_far_it_is(space: Space) -> None:
-    told: set[str] = set()
-
-    def status() -> Any:
-        return space.get(KIND, "vllm-core").get("status") or {}
-
-    def ready() -> bool:
-        told.add((status().get("progress") or {}).get("summary", ""))
-        return space.condition("vllm-core", "Ready")[0] == "True"
-
-    deploy(space, "tiny-vllm", "vllm-core")
-    eventually(ready, 360, "Ready")
-    assert told - {""}, "no step of the start was told"
-    eventually(lambda: space.condition("vllm-core", "Healthy")[:2] == ("True", "EnginesWork"), 90, "Healthy")
-    (name,) = serving(space, "vllm-core")
-    script = (
-        "import os, signal\n"
-        "for entry in filter(str.isdigit, os.listdir('/proc')):\n"
-        "    try: words = open(f'/proc/{entry}/cmdline').read()\n"
-        "    except OSError: continue\n"
-        "    if words.startswith('VLLM::EngineCore'): os.kill(int(entry), signal.SIGKILL); print('killed')\n"
-    )
-    assert "killed" in space.kubectl("exec", name, "--", "python3", "-c", script)
-    seen: list[tuple[str, str, str]] = []
-
-    def died() -> bool:
-        seen.append(space.condition("vllm-core", "Ready"))
-        return seen[-1][:2] == ("False", "EngineDied")
-
-    eventually(died, 120, lambda: f"EngineDied, but {seen[-3:]}")
-    assert "died while it served" in seen[-1][2]
-    eventually(lambda: space.condition("vllm-core", "Ready")[0] == "True", 240, "Ready again")
-    assert SENTENCE in space.chat("vllm-core")
-    space.delete("vllm-core")
