@@ -23,7 +23,7 @@ PARALLEL := --numprocesses 2 --dist loadfile
 CRD := llm-operator.dev_llmdeployments.yaml
 SOURCES := operator devcluster devtools tests $(wildcard images)
 # In the order in which they fail fastest; `make test` runs them all and says how long each took.
-STAGES := prepare lint unit engines web cluster-tests
+STAGES := prepare lint site unit engines web cluster-tests
 
 .PHONY: help
 help: ## List the targets
@@ -79,6 +79,16 @@ lint: venv ## Style, types, layers, generated files, chart
 .PHONY: audit
 audit: venv ## Known vulnerabilities of every locked package; SKIPPED where no database can be reached
 	$(PY) -m devtools.audit
+
+.PHONY: site
+site: venv ## Build the documentation's site, strictly: a broken link ends it
+	@$(PY) -m tests.engines.environments docs
+	@rm -rf $(VENV)/site; $(PY) -m devtools.site $(VENV)/site/source
+	@cp mkdocs.yml $(VENV)/site/mkdocs.yml
+	@cd $(VENV)/site && printf 'docs_dir: source\nsite_dir: built\n' >> mkdocs.yml && \
+	  NO_MKDOCS_2_WARNING=1 $$($(CURDIR)/$(PY) -c 'import sys; sys.path.insert(0, "$(CURDIR)"); from tests.engines.environments import docs_interpreter; print(docs_interpreter())') \
+	  -m mkdocs build --strict --quiet
+	@echo "the site: $(VENV)/site/built/index.html"
 
 # Builds and downloads come before the tests: a test's time limit is for the test.
 .PHONY: programs

@@ -19,6 +19,7 @@ UV = "uv==0.13.9"
 LOCKS = (
     "requirements.lock",
     "requirements-dev.lock",
+    "docs/requirements.lock",
     "images/cpu-test-base/requirements.txt",
     "images/lmdeploy-cpu-test/requirements.txt",
     "images/model-tools/requirements.lock",

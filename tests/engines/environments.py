@@ -45,6 +45,7 @@ LITE_REQUIREMENTS = (
     REPOSITORY / "images" / "cpu-test-base" / "requirements.txt",
     REPOSITORY / "images" / "lmdeploy-cpu-test" / "requirements.txt",
 )
+DOCS_REQUIREMENTS = REPOSITORY / "docs" / "requirements.lock"
 WEB_REQUIREMENTS = REPOSITORY / "images" / "web" / "requirements.lock"
 BROWSER = Path("/usr/bin/chromium")
 BROWSER_PACKAGES = ("chromium", "fonts-dejavu-core")
@@ -86,6 +87,7 @@ def prepare() -> None:
         ]
     wanted.append(("lmdeploy lite: environment", lite_interpreter))
     wanted.append(("chat page: environment", web_interpreter))
+    wanted.append(("documentation: environment", docs_interpreter))
     wanted.append(("chat page: browser", ensure_browser))
     need_room(missing_bytes(), "the engines' environments")
     steps = Steps("engines", len(wanted))
@@ -106,6 +108,7 @@ def missing_bytes() -> int:
         _environment("vllm"): 2700,
         _lite_environment(): 2500,
         _web_environment(): 450,
+        _docs_environment(): 60,
     }
     for engine in TESTED:
         for version in tested_versions(engine):
@@ -148,6 +151,15 @@ def web_interpreter() -> Path:
     return folder / "bin" / "python"
 
 
+def docs_interpreter() -> Path:
+    """The Python that builds the documentation's site."""
+    folder = _docs_environment()
+    with _made_once(folder) as target:
+        if target is not None:
+            _install(_virtual_environment(target), "--no-deps", "-r", str(DOCS_REQUIREMENTS))
+    return folder / "bin" / "python"
+
+
 def ensure_browser() -> Path:
     """Chromium, installed with apt-get where it is missing and this machine has apt-get.
 
@@ -186,6 +198,10 @@ def _environment(engine: str) -> Path:
 def _lite_environment() -> Path:
     lists = [requirements.read_text() for requirements in LITE_REQUIREMENTS]
     return cache_root() / f"lmdeploy-lite-env-{_key(*lists, f'torch {TORCH}', sys.version)}"
+
+
+def _docs_environment() -> Path:
+    return cache_root() / f"docs-env-{_key(DOCS_REQUIREMENTS.read_text(), sys.version)}"
 
 
 def _web_environment() -> Path:
@@ -265,7 +281,11 @@ def main() -> None:
     """Make the environments and say where they are."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", action="store_true", help="every version of the flag tables, not only the tested ones")
+    parser.add_argument("only", nargs="?", choices=["docs"], help="one environment; default all that the tests use")
     arguments = parser.parse_args()
+    if arguments.only:
+        docs_interpreter()
+        return
     if not prepared():
         prepare()
     for engine, tested in TESTED.items():

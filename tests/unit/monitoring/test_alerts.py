@@ -11,6 +11,7 @@ import yaml
 
 from llm_operator.monitoring.__main__ import files
 from llm_operator.monitoring.alerts import ALERTS, Alert
+from llm_operator.reasons import REASONS
 
 ROOT = Path(__file__).parents[3]
 JSON = dict[str, Any]
@@ -238,3 +239,38 @@ def test_each_alert_has_a_runbook(name: str) -> None:
 def test_there_is_no_runbook_without_an_alert() -> None:
     pages = {page.stem for page in (ROOT / "docs" / "runbooks").glob("*.md")} - {"README"}
     assert pages == set(BY_NAME)
+
+
+# What a failed Job, a refused plan or a stage says stands in Ready too, as the reason why the object does not serve.
+BROKEN = sorted({reason.name for reason in REASONS if reason.severity != "Info" and "Ready" in reason.conditions})
+
+
+def test_every_reason_of_an_object_that_should_serve_wakes_somebody(
+    promtool: Path, rules: Path, tmp_path: Path
+) -> None:
+    assert {"SecretMissing", "ClaimMissing", "ImagePullFailed", "Unschedulable"} <= set(BROKEN)
+    series = []
+    for reason in BROKEN:
+        labels = f'namespace="team", name="{reason.lower()}"'
+        condition = f'{labels}, type="Ready", status="False", reason="{reason}"'
+        series.append({"series": f"llmdeployment_condition{{{condition}}}", "values": "1+0x20"})
+        series.append(gauge("llmdeployment_replicas_desired", "1+0x20", labels))
+    # Parked: it should not serve.
+    parked = 'namespace="team", name="parked"'
+    condition = f'{parked}, type="Ready", status="False", reason="X"'
+    series.append({"series": f"llmdeployment_condition{{{condition}}}", "values": "1+0x20"})
+    series.append(gauge("llmdeployment_replicas_desired", "0+0x20", parked))
+    firing = 'alertname="LLMDeploymentNotReady", alertstate="firing"'
+    expected = [
+        {"labels": f'ALERTS{{{firing}, namespace="team", name="{reason.lower()}", severity="critical"}}', "value": 1}
+        for reason in BROKEN
+    ]
+    asked = {"expr": f"ALERTS{{{firing}}}", "eval_time": "15m", "exp_samples": expected}
+    test = {
+        "rule_files": [str(rules)],
+        "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [asked]}],
+    }
+    path = tmp_path / "every-reason.yaml"
+    path.write_text(yaml.safe_dump(test))
+    run(promtool, "test", "rules", str(path))

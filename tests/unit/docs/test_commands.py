@@ -1,0 +1,113 @@
+"""Every command of the documentation is checked by the program that would run it, or needs something named here."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devcluster.__main__ import parser as devcluster_parser
+from devcluster.cache import ROOT
+from devcluster.toolchain import ensure
+from llm_operator.cli.main import COMMANDS
+from llm_operator.cli.main import parser as llm_parser
+from tests.unit.helm.rendering import CHART, Helm
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+ELSEWHERE = {
+    "curl": "a request to an engine: tests/e2e/test_serving.py sends the same",
+    "docker": "builds the Dockerfiles that devcluster builds with buildah",
+    "export": "sets a variable of the shell",
+    "jq": "reads a log",
+    "openssl": "makes a password",
+    "pip": "installs this package, as make venv does",
+    "pre-commit": "a hook of the user's own repository",
+}
+"""Programs whose commands no test runs, and why."""
+VERBS = {
+    *("annotate", "apply", "create", "delete", "describe", "diff", "drain", "events", "explain", "get", "kustomize"),
+    *("label", "llm", "logs", "patch", "port-forward", "rollout", "run", "scale", "top", "wait"),
+}
+"""Of kubectl."""
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The commands of a page's console blocks, as words; output and comments are left out."""
+    for block in re.findall(r"^ *```console\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE):
+        lines = re.sub(r"\\\n\s*", " ", block).splitlines()
+        prompts = [line.strip().removeprefix("$ ") for line in lines if line.strip().startswith("$ ")]
+        for line in prompts or [line.strip() for line in lines if line.strip()]:
+            try:
+                words = shlex.split(line, comments=True)
+            except ValueError:
+                # A here-document, or a quotation over several lines: the first word tells the program.
+                words = line.split()[:1]
+            if words:
+                yield words
+
+
+COMMANDS_OF_PAGES = [
+    pytest.param(words, id=f"{page.relative_to(ROOT)}: {' '.join(words)[:70]}")
+    for page in PAGES
+    for words in commands(page.read_text())
+]
+
+
+@pytest.fixture(scope="module")
+def helm() -> Helm:
+    return Helm(ensure(["helm"]) / "helm")
+
+
+def before_a_pipe(words: list[str]) -> list[str]:
+    ends = [index for index, word in enumerate(words) if word in ("|", ">", "&&", "2>&1", "--")]
+    return words[: min(ends, default=len(words))]
+
+
+@pytest.mark.parametrize("words", COMMANDS_OF_PAGES)
+def test_the_program_takes_the_command(helm: Helm, words: list[str]) -> None:
+    words = before_a_pipe(words)
+    match words:
+        case ["make", *_]:
+            pass  # tests/unit/docs/test_docs.py
+        case ["kubectl-llm", *arguments] | ["kubectl", "llm", *arguments]:
+            assert arguments[0] in COMMANDS, arguments
+            llm_parser(arguments[0]).parse_args(arguments)
+        case ["python", "-m", "devcluster", *arguments]:
+            devcluster_parser().parse_args(arguments)
+        case ["kubectl", *arguments]:
+            verbs = [word for word in arguments if word in VERBS]
+            assert verbs, f"kubectl has none of the verbs that the documentation uses: {arguments}"
+            for path in (after for word, after in itertools.pairwise(arguments) if word in ("-f", "-k")):
+                known = path == "-" or path.startswith(("examples", "crds", "gitops"))
+                assert not known or path == "-" or (ROOT / path).exists(), path
+        case ["helm", "install" | "upgrade" as verb, name, _chart, *options]:
+            settings = [word for word in options if word not in ("--create-namespace", "--reset-then-reuse-values")]
+            if verb == "upgrade":
+                settings += ["--set", "imageRegistry=registry.example.com/llm"]
+            done = helm.run("template", name, str(CHART), *settings)
+            assert done.returncode == 0, done.stderr
+        case ["helm", "test" | "uninstall", *_]:
+            pass  # tests/e2e/test_helm.py
+        case [program, *_]:
+            assert program.rpartition("/")[2] in ELSEWHERE, f"no test runs {program}: check it here, or say why not"
+
+
+def test_a_wrong_command_is_found() -> None:
+    found = list(commands("```console\n$ kubectl llm plan --gpus 2\n  its output\n```\n"))
+    assert found == [["kubectl", "llm", "plan", "--gpus", "2"]]
+    with pytest.raises(SystemExit):
+        llm_parser("plan").parse_args(found[0][2:])
+
+
+def test_every_page_has_its_place_in_the_site() -> None:
+    text = (ROOT / "mkdocs.yml").read_text().replace("!!python/name:", "")
+    nav = str(yaml.safe_load(text)["nav"])
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        name = str(page.relative_to(ROOT / "docs"))
+        folder = f"{Path(name).parts[0]}/"
+        assert name in nav or (folder in ("runbooks/", "decisions/") and folder in nav), name
