@@ -12,6 +12,25 @@ AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
 RetentionPolicy = Literal["Delete", "Retain"]
 
 
+def _unchanged(field: str, same: str, instead: str) -> Rule:
+    """A claim that was made for an object stays as it was made: a change would be without effect.
+
+    Only the API server knows what was there before, so pydantic has nothing to judge.
+    """
+    return Rule(
+        f"!has(self.size) || !has(oldSelf.size) || ({same})",
+        f"cache.{field} cannot change while the object has this cache: {instead}",
+        lambda _: True,
+        f".{field}",
+    )
+
+
+def _as_before(field: str, default: str) -> str:
+    """CEL for a field of two values, one of them the default."""
+    is_default = "(!has({0}.{1}) || {0}.{1} == '{2}')"
+    return f"{is_default.format('self', field, default)} == {is_default.format('oldSelf', field, default)}"
+
+
 class CacheSpec(ApiModel):
     """A PersistentVolumeClaim that holds fetched and quantized models: one that exists, or one made for this object."""
 
@@ -29,6 +48,27 @@ class CacheSpec(ApiModel):
                 or (cache.storage_class_name, cache.access_mode, cache.retention_policy) == (None, None, None)
             ),
             ".size",
+        ),
+        _unchanged(
+            "size",
+            "self.size == oldSelf.size",
+            "to enlarge it, resize the PersistentVolumeClaim <name>-models and leave this as it is",
+        ),
+        _unchanged(
+            "storageClassName",
+            "has(self.storageClassName) == has(oldSelf.storageClassName) && "
+            "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+            "a claim keeps its StorageClass: name another claim in cache.claimName",
+        ),
+        _unchanged(
+            "accessMode",
+            _as_before("accessMode", "ReadWriteOnce"),
+            "a claim keeps its access mode: name another claim in cache.claimName",
+        ),
+        _unchanged(
+            "retentionPolicy",
+            _as_before("retentionPolicy", "Delete"),
+            "to keep the claim, remove metadata.ownerReferences of the PersistentVolumeClaim <name>-models",
         ),
     )
 
