@@ -28,6 +28,8 @@ from llm_operator.reconcile.retention import Fate, fate_of
 log = logging.getLogger("llm_operator.model_jobs")
 
 UNKNOWN_INTEREST_SECONDS = 5.0
+HARMLESS = ("Record", "Note")
+"""What is done also with a Job that may be an unreadable object's."""
 END_NOW: dict[str, Any] = {"activeDeadlineSeconds": 1}
 """In a Job's spec: its pods end within their grace period, and it stays, failed."""
 
@@ -46,6 +48,10 @@ class ModelJobs:
         self._wanted: dict[Key, frozenset[str]] = {}
         self._waiting: dict[Key, set[Key]] = {}
         """Objects by the Job that they ask for."""
+        self._unread: dict[str, set[Key]] = {}
+        """By namespace: objects that this process could not read yet."""
+        self._left_alone: dict[str, set[Key]] = {}
+        """By namespace: Jobs that may be such an object's."""
         self._incomplete: dict[Key, str] = {}
         """By Job: what it left half-done, for the next one of its name."""
 
@@ -55,14 +61,32 @@ class ModelJobs:
             frozenset(artifact.job_name for artifact in artifacts_of(resource)) if self._tools.enabled else frozenset()
         )
         self._change(key, names)
+        self._read(key)
 
     def forget(self, key: Key) -> None:
-        """An object is gone."""
-        self._change(key, None)
+        """An object is gone, or is being deleted: then it asks for nothing, however long that takes."""
+        self._change(key, frozenset() if key in self._cache.objects else None)
+        self._read(key)
 
     def keep(self, key: Key) -> None:
-        """An object cannot be read: what it asked for before it still asks for."""
+        """An object cannot be read: what it asked for before it still asks for.
+
+        What it asked for before this process began is not known: it may be any Job of its namespace.
+        """
+        if key not in self._wanted:
+            self._unread.setdefault(key[0], set()).add(key)
         self._change(key, self._wanted.get(key, frozenset()))
+
+    def _read(self, key: Key) -> None:
+        """An object says what it asks for: Jobs of its namespace that were left alone for its sake are looked at."""
+        unread = self._unread.get(key[0], set())
+        if key not in unread:
+            return
+        unread.discard(key)
+        if not unread:
+            del self._unread[key[0]]
+            for job in self._left_alone.pop(key[0], ()):
+                self._queue.add(job)
 
     def jobs_of(self, key: Key, resource: LLMDeployment) -> dict[str, JobView]:
         """The Jobs that make, or remove, what an object asks for, by name, as far as they exist."""
@@ -109,6 +133,9 @@ class ModelJobs:
             retention_seconds=self._tools.retention_seconds,
             finished_elsewhere=self._finished_elsewhere(key[0], job),
         )
+        if self._unread.get(key[0]) and not self._waiting.get(key) and fate.action not in HARMLESS:
+            self._left_alone.setdefault(key[0], set()).add(key)
+            return
         self._remember(key, job, fate, removed=counterpart is not None)
         await self._carry_out(key, job, fate)
 

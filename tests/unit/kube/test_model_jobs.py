@@ -1,27 +1,110 @@
-"""Jobs of the model tools that change while they are looked at."""
+"""Jobs beside objects that cannot be read, or that are long in going away."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from typing import Any
+from typing import Any, cast
 
-from llm_operator.kube.cache import Cache
+import pytest
+
+from llm_operator.api import API_VERSION, KIND
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.kube.cache import Cache, job_key
+from llm_operator.kube.client import ApiClient
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.workqueue import WorkQueue
-from llm_operator.manifests.artifacts import artifacts_of
-from llm_operator.telemetry.metrics import CONTROLLER, Metrics
-from tests.unit.reconcile.model_jobs import TOOLS, cached, fetched, job
+from llm_operator.manifests.tools import ToolSettings
+from tests.cluster.helpers import llm
 
-SINCE = "2026-01-01T00:00:00Z"
+JSON = dict[str, Any]
+NOW = "2026-01-01T00:00:00Z"
+SPACE = "team"
+OBJECT = (SPACE, "a")
 
 
-def test_a_job_that_left_the_cache_while_it_was_looked_at_is_still_one_of_all() -> None:
-    """max() of nothing ended the reconciliation; found by random changes of specs."""
-    client: Any = None
-    queue = WorkQueue(CONTROLLER, Metrics(), lambda: 0.0)
-    jobs = ModelJobs(client, Cache(), queue, TOOLS, lambda: SINCE)
-    done = job(artifacts_of(cached())[0], condition="Complete")
-    gone = dataclasses.replace(done, told=json.dumps(fetched()), unused_since=SINCE, claim="models")
-    assert gone.removal() is not None
-    assert jobs._with_time_of_all("team", gone).unused_since == SINCE
+class FakeApi:
+    """Remembers what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    async def annotate(self, kind: str, namespace: str, name: str, annotations: JSON, spec: JSON | None = None) -> JSON:
+        self.written.append(f"annotate {name} {sorted(annotations)}")
+        return job(name, version="9")
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        self.written.append(f"delete {name}")
+
+
+class FakeQueue:
+    """Remembers what is added."""
+
+    def __init__(self) -> None:
+        self.added: list[object] = []
+        self.later: list[object] = []
+
+    def add(self, key: object, because: object = None) -> None:
+        self.added.append(key)
+
+    def add_after(self, key: object, seconds: float) -> None:
+        self.later.append(key)
+
+
+def job(name: str, version: str = "1") -> JSON:
+    stage, digest = name.split("-")[1:]
+    labels = {"llm-operator.dev/stage": stage, "llm-operator.dev/artifact": digest}
+    owner = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "models", "uid": "claim"}
+    meta: JSON = {"name": name, "namespace": SPACE, "uid": name, "resourceVersion": version, "labels": labels}
+    meta |= {"ownerReferences": [owner]}
+    return {"kind": "Job", "metadata": meta, "spec": {}, "status": {}}
+
+
+def body(name: str, **meta: Any) -> JSON:
+    made = llm(name, cache={"claimName": "models"})
+    made["metadata"] |= {"namespace": SPACE, "uid": name, "resourceVersion": "1", "generation": 1, **meta}
+    return {**made, "apiVersion": API_VERSION, "kind": KIND}
+
+
+@pytest.fixture
+def setting() -> tuple[ModelJobs, Cache, FakeApi, FakeQueue]:
+    api, cache, queue = FakeApi(), Cache(), FakeQueue()
+    tools = ToolSettings(image="tools:1")
+    jobs = ModelJobs(cast("ApiClient", api), cache, cast("WorkQueue", queue), tools, lambda: NOW)
+    cache.update(job("llm-fetch-1"))
+    return jobs, cache, api, queue
+
+
+KEY = job_key(SPACE, "llm-fetch-1")
+
+
+async def test_what_nobody_asks_for_is_ended(setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue]) -> None:
+    jobs, cache, api, _ = setting
+    cache.update(body("a"))
+    jobs.want(OBJECT, LLMDeployment.parse(body("a")))
+    await jobs.reconcile(KEY)
+    assert [one.split()[0:2] for one in api.written] == [["annotate", "llm-fetch-1"]]
+
+
+async def test_an_object_that_was_never_read_may_ask_for_any_job(
+    setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue],
+) -> None:
+    jobs, cache, api, queue = setting
+    cache.update(body("a"))
+    jobs.keep(OBJECT)
+    await jobs.reconcile(KEY)
+    assert (api.written, queue.later) == ([], [])
+    # Once it can be read, what it does not ask for is looked at again.
+    jobs.want(OBJECT, LLMDeployment.parse(body("a")))
+    assert KEY in queue.added
+    await jobs.reconcile(KEY)
+    assert len(api.written) == 1
+
+
+async def test_an_object_that_is_long_in_going_away_stops_nobody(
+    setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue],
+) -> None:
+    jobs, cache, api, queue = setting
+    cache.update(body("a", deletionTimestamp=NOW, finalizers=["somebody/else"]))
+    jobs.forget(OBJECT)
+    await jobs.reconcile(KEY)
+    assert queue.later == []
+    assert len(api.written) == 1
