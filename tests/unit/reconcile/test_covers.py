@@ -1,7 +1,7 @@
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_operator.reconcile.covers import covers, differences
@@ -14,11 +14,13 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_everything_covers_itself(value: object) -> None:
     assert covers(json.loads(json.dumps(value)), value)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4), st.text(min_size=6, max_size=8), JSON)
 def test_what_others_added_is_ignored(value: dict[str, object], key: str, extra: object) -> None:
     assert covers({**value, key: extra}, value)
@@ -80,6 +82,7 @@ def test_an_added_port_of_a_network_policy_is_drift() -> None:
     assert list(differences(live, desired)) == ["ingress"]
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_there_are_differences_where_it_is_not_covered(live: object, desired: object) -> None:
     assert covers(live, desired) == (list(differences(live, desired)) == [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_operator.reconcile.managed_fields import MOST_FIELDS, PATH_CHARACTERS, foreign_fields, removal
@@ -73,6 +73,7 @@ def test_a_key_with_a_slash_and_a_tilde() -> None:
     assert removed(of) == {"map": {"keep": 2}}
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 12), max_size=8), st.integers(1, 4))
 def test_any_entries_of_a_list_are_removed_and_no_other(foreign: set[int], managers: int) -> None:
     def key(number: int) -> str:
@@ -97,6 +98,7 @@ JSONS = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSONS, JSONS)
 def test_absurd_records_do_no_harm(fields: object, spec: object) -> None:
     of = {

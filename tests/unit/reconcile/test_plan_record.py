@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_operator.api.resource import LLMDeployment
@@ -110,6 +110,7 @@ def recorded(text: Any) -> Child:
     return replace(child, text=json.dumps(body))
 
 
+@settings(deadline=None)
 @given(
     st.text()
     | st.fixed_dictionaries(
