@@ -48,7 +48,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _near(word: str, names: Iterable[str]) -> str:
     lower = {name.lower(): name for name in names}
-    near = [*similar(word), *(lower[name] for name in get_close_matches(word.lower(), lower))]
+    near = [*similar(word), *(lower[name] for name in get_close_matches(word.lower(), lower, cutoff=0.75))]
     if not near:
         return "; without a name, all reasons are listed"
     return f"; did you mean {', '.join(list(dict.fromkeys(near))[:3])}?"

@@ -487,7 +487,7 @@ def test_a_hub_that_is_away_is_named_with_the_way_on(
     monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", "http://127.0.0.1:9", raising=False)
     (item,) = items(capsys, "-f", written(manifest("a")), "--gpu", "L4")
     assert item["verdict"] == "Unknown"
-    assert item["reasons"][0].startswith("the hub http://127.0.0.1:9 cannot be reached: ")
+    assert item["reasons"][0].startswith("the hub 127.0.0.1:9 cannot be reached: ")
     assert item["reasons"][0].endswith("set HF_ENDPOINT to a mirror, or give config.json, or its folder, with --config")
 
 

@@ -58,6 +58,9 @@ COMMANDS_OF_PAGES = [
 ]
 
 
+NOT_OF_TEMPLATE = ("--create-namespace", "--reuse-values", "--reset-then-reuse-values")
+
+
 @pytest.fixture(scope="module")
 def helm() -> Helm:
     return Helm(ensure(["helm"]) / "helm")
@@ -86,7 +89,7 @@ def test_the_program_takes_the_command(helm: Helm, words: list[str]) -> None:
                 known = path == "-" or path.startswith(("examples", "crds", "gitops"))
                 assert not known or path == "-" or (ROOT / path).exists(), path
         case ["helm", "install" | "upgrade" as verb, name, _chart, *options]:
-            settings = [word for word in options if word not in ("--create-namespace", "--reset-then-reuse-values")]
+            settings = [word for word in options if word not in NOT_OF_TEMPLATE]
             if verb == "upgrade":
                 settings += ["--set", "imageRegistry=registry.example.com/llm"]
             done = helm.run("template", name, str(CHART), *settings)

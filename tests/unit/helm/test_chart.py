@@ -223,9 +223,10 @@ def test_the_pod_is_restricted(helm: Helm, name: str) -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    writable = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    mounts = container["volumeMounts"]
+    writable = {mount["mountPath"]: mount["name"] for mount in mounts if not mount.get("readOnly")}
     assert writable == {"/tmp": "tmp"}
-    assert "emptyDir" in pod["volumes"][0]
+    assert next(volume for volume in pod["volumes"] if volume["name"] == "tmp")["emptyDir"] is not None
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)

@@ -173,7 +173,8 @@ def test_the_operator_asks_the_hub_through_both(pki: Path, hub: FaultyHub, proxy
         "import sys; from pathlib import Path; from llm_operator.__main__ import trust_also\n"
         "if sys.argv[1]: trust_also(Path(sys.argv[1]))\n"
         "from llm_operator.kube.hub import fetch_facts\n"
-        f"facts = fetch_facts({REPOSITORY!r}, None); print(facts.revision, facts.reason, facts.message)"
+        f"fact = fetch_facts({REPOSITORY!r}, None)\n"
+        "value = getattr(fact, 'value', None); print(value.revision if value else (fact.reason, fact.message))"
     )
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(OPERATOR), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     env |= {"HF_ENDPOINT": ENDPOINT, "HTTPS_PROXY": proxy.url}
@@ -182,7 +183,7 @@ def test_the_operator_asks_the_hub_through_both(pki: Path, hub: FaultyHub, proxy
         words = [sys.executable, "-c", code, bundle]
         return subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=True).stdout
 
-    assert asked(str(pki / "ca.crt")).startswith(hub.commit(REPOSITORY))
+    assert "ModelUnsupported" in asked(str(pki / "ca.crt")), "it read the config.json of the stub"
     assert "HubUnreachable" in asked("")
 
 

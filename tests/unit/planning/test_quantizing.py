@@ -204,7 +204,7 @@ def test_a_gpu_that_is_too_small_gets_an_offer_that_fits() -> None:
     needed = quantization_needs(SEVEN, 128, 2048).gpu_bytes
     assert quantization_problems(SEVEN, WeightQuantization(), needed) == ()
     (problem,) = quantization_problems(SEVEN, WeightQuantization(), needed - 1)
-    assert f"about {needed} bytes" in problem
+    assert f"about {needed / 2**30:.2f} GiB" in problem
     assert "64 samples of 2048 tokens would fit" in problem
     assert quantization_problems(SEVEN, WeightQuantization(samples=64), needed - 1) == ()
 
