@@ -38,7 +38,7 @@ class Releases:
         done = subprocess.run(
             [str(self.binary), "--kubeconfig", str(self.plane.kubeconfig), "--namespace", NAMESPACE, *arguments]
             + (["--values", "-"] if values is not None else []),
-            input=yaml.safe_dump(values or {}),
+            input=yaml.safe_dump({"imageRegistry": "registry.example.com/llm", **(values or {})}),
             env={**os.environ, "NO_PROXY": "127.0.0.1"},
             capture_output=True,
             text=True,

@@ -154,7 +154,7 @@ def test_a_plan_that_fits_is_shown_and_carried_out(operator: OperatorUnderTest, 
     want = expected(SMALL, gpu_by_name(A6000, 2), tensor=2)
     assert {**found["plan"], "explanation": ""} == {**want, "explanation": ""}
     assert "kvTokens" in found["plan"]["explanation"]
-    assert f"{want['kvTokens']} KV tokens" in message
+    assert f"{want['kvTokens']:,} KV tokens" in message
     assert found["model"]["parameters"] == 8030261248
     assert found["model"]["resolvedRevision"] == hub.commit("org/small")
     deployment = deployed(space, "fits")

@@ -101,7 +101,7 @@ def space(installed: Session) -> Iterator[Space]:
     installed.install_chart(
         "operator.extraEnv[0].name=HF_ENDPOINT",
         f"operator.extraEnv[0].value={endpoint}",
-        f"podSecurity.runAsUser={ANY_USER}",
+        numbers={"podSecurity.runAsUser": ANY_USER},
     )
     yield made
     leave(installed, NAMESPACE)

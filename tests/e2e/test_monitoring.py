@@ -56,7 +56,7 @@ def scrape_configs(session: Session) -> list[JSON]:
     """What the Prometheus operator makes of the chart's PodMonitors: discovery of pods, their port, relabelings."""
     shown = session.run(
         "helm", "template", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE,
-        "--set", "metrics.podMonitor.enabled=true,metrics.engines.podMonitor.enabled=true",
+        "--set", "metrics.podMonitor.enabled=true,metrics.engines.podMonitor.enabled=true,imageRegistry=localhost",
     )  # fmt: skip
     monitors = [body for body in yaml.safe_load_all(shown) if body and body["kind"] == "PodMonitor"]
     return [_scrape_config(monitor, session) for monitor in monitors]

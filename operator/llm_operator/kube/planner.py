@@ -111,8 +111,10 @@ class ClusterPlanner:
         self._keep_refreshing()
         model = known_facts(spec, self._facts.of(spec), looked)
         gpu = self._gpu(spec)
-        if isinstance(gpu, Unknowable) and isinstance(model, Pending) and not _model_decides(spec):
-            # There will be no plan, and nothing else waits for the model.
+        away = isinstance(model, Pending) or (isinstance(model, Unknowable) and model.reason == "HubUnreachable")
+        if isinstance(gpu, Unknowable) and away and not _model_decides(spec):
+            # There will be no plan, and nothing else waits for the model: what the hub says later changes nothing, and
+            # to name it then would be two more writes at each restart.
             return unknown_outcome(spec, gpu.reason, gpu.message, for_now=True)
         if not isinstance(model, Known):
             return self._without(key, resource, model)

@@ -119,7 +119,9 @@ def health(pods: Iterable[Seen], before: Finding | None = None) -> Finding:
     wrong = [found for one in seen if one.vitals is not None and (found := _wrong(one.pod, one.vitals))]
     if wrong:
         return min(wrong, key=lambda found: _WEIGHT[found.reason])
-    closed = next((one for one in seen if one.closed), None)
+    # Only once every pod was looked at: which of them answers first would change the message, and the status with it.
+    looked = all(one.vitals is not None or one.closed for one in seen)
+    closed = next((one for one in seen if one.closed), None) if looked else None
     if closed is not None:
         return Finding("Healthy", "Unknown", "MetricsClosed", f"not seen: {closed.closed} (pod {closed.pod})")
     if all(one.vitals is not None for one in seen):
