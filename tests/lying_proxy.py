@@ -50,8 +50,11 @@ class LyingProxy:
     impersonate: str = ""
     """User that the audit log names for what comes through here; an administrator in all else."""
     lies: list[Lie] = field(default_factory=list)
-    watches: int = 0
-    """Open now."""
+
+    @property
+    def watches(self) -> int:
+        """Connections of watches that are open now; a handler outlives its own until the next line is for it."""
+        return sum(1 for one in tuple(self._transports) if one is not None and not one.is_closing())
 
     def __enter__(self) -> Self:
         self._ready = threading.Event()
@@ -143,7 +146,6 @@ class LyingProxy:
     ) -> None:
         transport = request.transport
         self._transports.add(transport)
-        self.watches += 1
         try:
             rest = b""
             async for chunk in answer.content.iter_any():
@@ -156,7 +158,6 @@ class LyingProxy:
             if request.transport is not None:
                 request.transport.abort()
         finally:
-            self.watches -= 1
             self._transports.discard(transport)
 
 
