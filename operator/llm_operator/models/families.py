@@ -9,6 +9,7 @@ from __future__ import annotations
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields
+from llm_operator.models.known.blocks import stepped
 from llm_operator.models.parts import (
     Core,
     attention,
@@ -97,7 +98,7 @@ def qwen2_moe(fields: Fields) -> Decoder:
     """Qwen1.5/2 MoE: routed experts, one shared expert with a gate of its own, some dense layers."""
     core = read_core(fields)
     fields.require("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size")
-    sparse = _sparse_layers(core, fields)
+    sparse = len(stepped(fields, core.layers))
     experts = _experts(core, fields, "num_experts", fields.integer("moe_intermediate_size"), sparse)
     tensors = (
         *embeddings(core),
@@ -116,7 +117,7 @@ def qwen3_moe(fields: Fields) -> Decoder:
     core = read_core(fields)
     fields.require("num_experts", "num_experts_per_tok", "moe_intermediate_size")
     bias = fields.boolean("attention_bias", False)
-    sparse = _sparse_layers(core, fields)
+    sparse = len(stepped(fields, core.layers))
     experts = _experts(core, fields, "num_experts", fields.integer("moe_intermediate_size"), sparse)
     tensors = (
         *embeddings(core),
@@ -279,12 +280,6 @@ def _experts(core: Core, fields: Fields, count: str, size: int, layers: int) -> 
             f"config.json: num_experts_per_tok is {experts.per_token} of {experts.count} experts; expected fewer"
         )
     return experts
-
-
-def _sparse_layers(core: Core, fields: Fields) -> int:
-    step = fields.integer("decoder_sparse_step", 1)
-    only_dense = set(fields.integers("mlp_only_layers"))
-    return sum(1 for layer in range(core.layers) if layer not in only_dense and (layer + 1) % step == 0)
 
 
 def _qwen_cache(core: Core, fields: Fields) -> tuple[AttentionLayers, ...]:

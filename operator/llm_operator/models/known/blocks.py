@@ -182,3 +182,10 @@ def sparse_places(fields: Fields, layers: int) -> Places:
             step = fields.integer("moe_layer_freq", 1)
             return tuple(layer for layer in range(first, layers) if layer % step == 0)
     return everywhere(layers)
+
+
+def stepped(fields: Fields, layers: int) -> Places:
+    """Qwen's sparse layers: every decoder_sparse_step-th but those listed as dense."""
+    step = fields.integer("decoder_sparse_step", 1)
+    dense = set(fields.integers("mlp_only_layers"))
+    return tuple(layer for layer in range(layers) if layer not in dense and (layer + 1) % step == 0)

@@ -23,10 +23,10 @@ from llm_operator.models.known.blocks import (
     network_at,
     places_of,
     sparse_places,
+    stepped,
     without,
 )
 from llm_operator.models.known.general import COUNT, PER_TOKEN, Mixture, Traits, core_of, networks_of, norms_of
-from llm_operator.models.known.rows import stepped
 from llm_operator.models.latent import deepseek_core, latent_attention, latent_cache
 from llm_operator.models.parts import Core, embeddings, linear, vector
 from llm_operator.models.shape import Experts, Role, StateLayers, Tensor

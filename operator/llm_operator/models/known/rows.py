@@ -10,13 +10,6 @@ from llm_operator.models.known.blocks import Places, everywhere
 from llm_operator.models.known.general import Mixture, Traits, all_layers, every
 
 
-def stepped(fields: Fields, layers: int) -> Places:
-    """Qwen's sparse layers: every decoder_sparse_step-th but those listed as dense."""
-    step = fields.integer("decoder_sparse_step", 1)
-    dense = set(fields.integers("mlp_only_layers"))
-    return tuple(layer for layer in range(layers) if layer not in dense and (layer + 1) % step == 0)
-
-
 def _ernie(fields: Fields, layers: int) -> Places:
     first = fields.integer("moe_layer_start_index", 0, least=0)
     last = fields.integer("moe_layer_end_index", layers - 1, least=-1)
@@ -33,6 +26,15 @@ BIAS = ("attention_bias", False)
 USE_BIAS = ("use_bias", False)
 LLAMA = Traits(qkv_bias=BIAS, output_bias=BIAS, mlp_bias=("mlp_bias", False))
 LOCAL = Mixture(size=("intermediate_size",), sparse=_never)
+# transformers and the model's own repository spell its name differently.
+PHI_MOE = Traits(
+    qkv_bias=BIAS,
+    output_bias=BIAS,
+    head_bias=("lm_head_bias", False),
+    norm_bias=True,
+    mixture=LOCAL,
+    windows=all_layers,
+)
 
 ROWS: Mapping[str, tuple[str, Traits]] = MappingProxyType(
     {
@@ -203,28 +205,8 @@ ROWS: Mapping[str, tuple[str, Traits]] = MappingProxyType(
                 partial_rotary=0.5,
             ),
         ),
-        "PhimoeForCausalLM": (
-            "Phi",
-            Traits(
-                qkv_bias=BIAS,
-                output_bias=BIAS,
-                head_bias=("lm_head_bias", False),
-                norm_bias=True,
-                mixture=LOCAL,
-                windows=all_layers,
-            ),
-        ),
-        "PhiMoEForCausalLM": (
-            "Phi",
-            Traits(
-                qkv_bias=BIAS,
-                output_bias=BIAS,
-                head_bias=("lm_head_bias", False),
-                norm_bias=True,
-                mixture=LOCAL,
-                windows=all_layers,
-            ),
-        ),
+        "PhimoeForCausalLM": ("Phi", PHI_MOE),
+        "PhiMoEForCausalLM": ("Phi", PHI_MOE),
         "SeedOssForCausalLM": (
             "SeedOss",
             Traits(
