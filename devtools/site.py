@@ -114,7 +114,7 @@ def _link(link: re.Match[str], origin: Path, page: Path, target: Path) -> str:
     elif aim.is_dir():
         return text.strip("[]")
     else:
-        # Not as Markdown: it is no page of the site.
+        # Not as Markdown: the site has no page for it.
         place = Path("files") / f"{name.replace('/', '-').lstrip('.')}.txt"
         (target / place).parent.mkdir(exist_ok=True)
         shutil.copy(aim, target / place)

@@ -1,6 +1,7 @@
 """What published files leave out of nested configs: transformers writes there only what differs from its defaults.
 
-data/nested_defaults.json holds those defaults, written by tests/unit/models/recount.py from transformers 5.20.2.
+data/nested_defaults.json holds those defaults as the config classes of transformers 5.20.2 have them; nothing writes it
+anew, and tests/engines/test_parameters.py fails where a default that its small models leave out is another one.
 """
 
 from __future__ import annotations
