@@ -10,7 +10,8 @@ from typing import Any
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.errors import BadInputError
 from llm_operator.facts import Known
-from llm_operator.kube.hub import CONFIG, INDEX, SINGLE, fetch_facts
+from llm_operator.kube.hub import CONFIG, INDEX, SINGLE
+from llm_operator.kube.hub_files import fetch_facts
 from llm_operator.models import (
     ModelConfigError,
     ModelShape,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube import tasks
-from llm_operator.kube.hub import FETCH_TIMEOUT_SECONDS, ModelFacts, fetch_facts, unreachable
+from llm_operator.kube.hub import ModelFacts, unreachable
+from llm_operator.kube.hub_readers import HubReaders
 
 Model = tuple[str, str]
 """Repository and revision; empty: the default branch."""
@@ -29,22 +31,37 @@ NOT_ON_A_HUB = {
 }
 
 
+class Ask(Protocol):
+    """Asks the hub; HubReaders.facts does."""
+
+    def __call__(self, repository: str, revision: str | None, *, first: bool) -> Awaitable[Fact[ModelFacts]]:
+        """The facts of a model; never raises."""
+
+
 @dataclass(slots=True)
 class _Entry:
     fact: Fact[ModelFacts]
     failures: int = 0
+    asked: bool = False
 
 
 class ModelFactsCache:
     """Facts by repository and revision, of the models that somebody wants."""
 
-    def __init__(self, changed: Callable[[Model], None], wanted: Callable[[Model], bool] = lambda _: True) -> None:
+    def __init__(
+        self,
+        changed: Callable[[Model], None],
+        wanted: Callable[[Model], bool] = lambda _: True,
+        ask: Ask | None = None,
+    ) -> None:
         """An empty cache.
 
         Args:
             changed: called when a fact is another one than before.
             wanted: whether anybody still asks for a model; it is forgotten otherwise.
+            ask: asks the hub; by default in processes of their own.
         """
+        self._ask = ask or HubReaders().facts
         self._changed = changed
         self._wanted = wanted
         self._entries: dict[Model, _Entry] = {}
@@ -73,12 +90,9 @@ class ModelFactsCache:
 
     async def _fetch(self, model: Model) -> None:
         repository, revision = model
-        try:
-            async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
-                fact = await asyncio.to_thread(fetch_facts, repository, revision or None)
-        except TimeoutError:
-            fact = unreachable(f"no answer within {FETCH_TIMEOUT_SECONDS:.0f} s")
-        self._learn(model, fact)
+        entry = self._entries[model]
+        first, entry.asked = not entry.asked, True
+        self._learn(model, await self._ask(repository, revision or None, first=first))
 
     def _learn(self, model: Model, fact: Fact[ModelFacts]) -> None:
         """Take in an answer, and ask again when it is old."""

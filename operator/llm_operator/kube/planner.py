@@ -22,7 +22,7 @@ from llm_operator.kube.hub import ModelFacts
 from llm_operator.kube.inspected_facts import known_facts
 from llm_operator.kube.inventory import FAILED_SECONDS, GPU_UNKNOWN, REFRESH_SECONDS, UNREADABLE, Inventory
 from llm_operator.kube.measurements import Measurements
-from llm_operator.kube.model_facts import Model, ModelFactsCache, model_of
+from llm_operator.kube.model_facts import Ask, Model, ModelFactsCache, model_of
 from llm_operator.kube.operator_process import Options
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.common import inputs_hash
@@ -76,12 +76,17 @@ class ClusterPlanner:
     """Plans of all objects; asks for facts in the background and requeues whom they concern."""
 
     def __init__(
-        self, client: ApiClient, queue: WorkQueue, options: Options, clock: Callable[[], float] = time.monotonic
+        self,
+        client: ApiClient,
+        queue: WorkQueue,
+        options: Options,
+        clock: Callable[[], float] = time.monotonic,
+        ask: Ask | None = None,
     ) -> None:
         self._clock = clock
         self._queue = queue
         self._options = options
-        self._facts = ModelFactsCache(self._model_known, lambda model: bool(self._users.get(model)))
+        self._facts = ModelFactsCache(self._model_known, lambda model: bool(self._users.get(model)), ask)
         self._inventory = Inventory(client, self._inventory_changed)
         self._measurements = Measurements(client, queue)
         self._users: dict[Model, set[Key]] = {}

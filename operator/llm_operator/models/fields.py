@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from llm_operator.models.errors import InvalidModelConfigError, MissingFieldError
 
@@ -58,6 +59,21 @@ def _other_kind(content: str | bytes) -> str | None:
     return None
 
 
+_HALF_A_PAIR: Mapping[type, re.Pattern[Any]] = {
+    str: re.compile(r"\\u[dD][89a-fA-F]"),
+    bytes: re.compile(rb"\\u[dD][89a-fA-F]"),
+}
+
+
+def _encodable(value: object) -> bool:
+    """Whether text of it can be written anywhere: json reads "\\ud800", which no encoding has."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
+
+
 def load_json(content: str | bytes, what: str) -> dict[str, Json]:
     """Read a JSON object; `what` names the file in messages.
 
@@ -82,6 +98,8 @@ def load_json(content: str | bytes, what: str) -> dict[str, Json]:
         ) from error
     except ValueError as error:  # an integer with thousands of digits
         raise InvalidModelConfigError(f"{what} holds a number of thousands of digits; no field of it is so") from error
+    if _HALF_A_PAIR[type(content)].search(content) and not _encodable(value):
+        raise InvalidModelConfigError(f"{what} holds text that is not Unicode: half of a surrogate pair")
     if not isinstance(value, dict):
         kind = _JSON_KINDS.get(type(value), "number")
         raise InvalidModelConfigError(f"{what} holds a JSON {kind}; expected an object, in braces")

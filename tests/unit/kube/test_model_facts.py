@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube import model_facts
 from llm_operator.kube.hub import ModelFacts, facts_of, unreachable
 from llm_operator.kube.inspected_facts import known_facts
-from llm_operator.kube.model_facts import ModelFactsCache
+from llm_operator.kube.model_facts import Ask, ModelFactsCache
 from llm_operator.models import parse_config_text
 from llm_operator.reconcile.jobs import Result
 from tests.cluster.helpers import llm
@@ -26,6 +26,15 @@ CONFIG = Path(__file__).parents[1] / "models" / "configs" / "llama-3.1-8b.json"
 def packed(text: str) -> str:
     """As the tools report it."""
     return base64.b64encode(gzip.compress(text.encode())).decode()
+
+
+def asking(answer: Callable[[], Fact[ModelFacts]]) -> Ask:
+    """A hub that answers what a test says."""
+
+    async def ask(repository: str, revision: str | None, *, first: bool) -> Fact[ModelFacts]:
+        return answer()
+
+    return ask
 
 
 SPEC = LLMDeployment.parse(llm("a")).spec
@@ -41,10 +50,10 @@ def pending(fact: Fact[ModelFacts]) -> tuple[str, bool]:
 
 async def test_what_was_refused_once_is_asked_again_and_found(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Fact[ModelFacts]] = [Unknowable("ModelNotFound", "none"), Unknowable("ModelNotFound", "none"), KNOWN]
-    monkeypatch.setattr(model_facts, "fetch_facts", lambda *_: answers.pop(0))
+    ask = asking(lambda: answers.pop(0))
     monkeypatch.setattr(model_facts, "UNKNOWABLE_SECONDS", 0.05)
     told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    cache = ModelFactsCache(told.put_nowait)
+    cache = ModelFactsCache(told.put_nowait, ask=ask)
     cache.of(SPEC)
     async with asyncio.timeout(5):
         assert await told.get() == KEY
@@ -60,11 +69,11 @@ async def test_a_branch_that_moves_is_noticed_and_a_hub_that_is_away_forgets_not
 ) -> None:
     moved = Known(ModelFacts(KNOWN.value.shape, "b" * 40))
     answers: list[Fact[ModelFacts]] = [KNOWN, unreachable("away"), moved]
-    monkeypatch.setattr(model_facts, "fetch_facts", lambda *_: answers.pop(0) if answers else moved)
+    ask = asking(lambda: answers.pop(0) if answers else moved)
     monkeypatch.setattr(model_facts, "KNOWN_SECONDS", 0.05)
     monkeypatch.setattr(model_facts, "FIRST_RETRY_SECONDS", 0.05)
     told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    cache = ModelFactsCache(told.put_nowait)
+    cache = ModelFactsCache(told.put_nowait, ask=ask)
     cache.of(SPEC)
     async with asyncio.timeout(5):
         assert await told.get() == KEY
@@ -77,14 +86,13 @@ async def test_a_branch_that_moves_is_noticed_and_a_hub_that_is_away_forgets_not
 async def test_a_model_that_nobody_wants_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 
-    def answer(*_: object) -> Fact[ModelFacts]:
+    def answer() -> Fact[ModelFacts]:
         nonlocal asked
         asked += 1
         return KNOWN
 
-    monkeypatch.setattr(model_facts, "fetch_facts", answer)
     monkeypatch.setattr(model_facts, "KNOWN_SECONDS", 0.01)
-    cache = ModelFactsCache(lambda _: None, lambda _: False)
+    cache = ModelFactsCache(lambda _: None, lambda _: False, asking(answer))
     cache.of(SPEC)
     await asyncio.sleep(0.3)
     assert asked == 1
@@ -94,10 +102,10 @@ async def test_a_model_that_nobody_wants_any_more_is_forgotten(monkeypatch: pyte
 
 async def test_a_hub_that_was_away_is_asked_again_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Fact[ModelFacts]] = [unreachable("away"), KNOWN]
-    monkeypatch.setattr(model_facts, "fetch_facts", lambda *_: answers.pop(0))
+    ask = asking(lambda: answers.pop(0))
     monkeypatch.setattr(model_facts, "FIRST_RETRY_SECONDS", 0.05)
     told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    cache = ModelFactsCache(told.put_nowait)
+    cache = ModelFactsCache(told.put_nowait, ask=ask)
     assert pending(cache.of(SPEC)) == ("ReadingModel", False)
     async with asyncio.timeout(5):
         assert await told.get() == KEY
@@ -106,25 +114,6 @@ async def test_a_hub_that_was_away_is_asked_again_and_told(monkeypatch: pytest.M
     assert isinstance(cache.of(SPEC), Known)
     await asyncio.sleep(0.2)
     assert (told.empty(), answers) == (True, [])
-
-
-async def test_a_hub_that_does_not_answer_holds_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered = threading.Event()
-
-    def hangs(*_: object) -> Fact[ModelFacts]:
-        assert answered.wait(20)
-        return KNOWN
-
-    monkeypatch.setattr(model_facts, "fetch_facts", hangs)
-    monkeypatch.setattr(model_facts, "FETCH_TIMEOUT_SECONDS", 0.05)
-    told = asyncio.Event()
-    cache = ModelFactsCache(lambda _: told.set())
-    assert pending(cache.of(SPEC)) == ("ReadingModel", False)
-    try:
-        await told.wait()
-        assert pending(cache.of(SPEC)) == ("HubUnreachable", True)
-    finally:
-        answered.set()
 
 
 def test_what_is_on_a_volume_is_not_asked_for() -> None:

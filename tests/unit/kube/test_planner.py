@@ -60,7 +60,6 @@ class Setting:
         self.answer: Fact[ModelFacts] = unreachable("connection refused")
         self.time = 0.0
         self.queue, self.nodes = FakeQueue(), FakeNodes()
-        monkeypatch.setattr(model_facts, "fetch_facts", lambda *_: self.answer)
         monkeypatch.setattr(model_facts, "FIRST_RETRY_SECONDS", 0.02)
         monkeypatch.setattr(model_facts, "LAST_RETRY_SECONDS", 0.02)
         self.planner = ClusterPlanner(
@@ -68,14 +67,18 @@ class Setting:
             cast("WorkQueue", self.queue),
             Options(gpu_inventory=inventory, plan_wait_seconds=60.0),
             lambda: self.time,
+            self.ask,
         )
+
+    async def ask(self, repository: str, revision: str | None, *, first: bool) -> Fact[ModelFacts]:
+        return self.answer
 
     def outcome(self, **spec: Any) -> PlanOutcome:
         return self.planner.outcome(KEY, LLMDeployment.parse(llm("a", **spec)), ("Done", None))
 
     async def until(self, reason: str, **spec: Any) -> PlanOutcome:
         async with asyncio.timeout(5):
-            # Facts come from threads beside the loop; each look may start the next attempt.
+            # Facts come from beside the loop; each look may start the next attempt.
             while (found := self.outcome(**spec)).reason != reason:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return found

@@ -209,3 +209,15 @@ def test_any_damage_ends_in_a_shape_or_a_typed_error(name: str, data: st.DataObj
     except ModelConfigError:
         return
     assert parameters > 0
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_text_that_no_encoding_has_is_refused_and_whole_pairs_are_read(kind: type) -> None:
+    half, whole = '{"architectures": ["\\ud83d"]}', '{"architectures": ["\\ud83d\\ude00"]}'
+    with pytest.raises(InvalidModelConfigError, match="half of a surrogate pair"):
+        parse_config_text(half if kind is str else half.encode())
+    with pytest.raises(UnknownArchitectureError, match="😀"):
+        parse_config_text(whole if kind is str else whole.encode())
+    nested = half.replace('"\\ud83d"', "[" * 800 + '"\\ud83d"' + "]" * 800)
+    with pytest.raises(InvalidModelConfigError):
+        parse_config_text(nested)

@@ -172,7 +172,7 @@ def test_the_operator_asks_the_hub_through_both(pki: Path, hub: FaultyHub, proxy
     code = (
         "import sys; from pathlib import Path; from llm_operator.__main__ import trust_also\n"
         "if sys.argv[1]: trust_also(Path(sys.argv[1]))\n"
-        "from llm_operator.kube.hub import fetch_facts\n"
+        "from llm_operator.kube.hub_files import fetch_facts\n"
         f"fact = fetch_facts({REPOSITORY!r}, None)\n"
         "value = getattr(fact, 'value', None); print(value.revision if value else (fact.reason, fact.message))"
     )
