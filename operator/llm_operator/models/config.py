@@ -37,6 +37,8 @@ from llm_operator.models.known import gemma as gemma_known
 from llm_operator.models.known import hybrids, special
 from llm_operator.models.known.general import decoder as reader_of
 from llm_operator.models.known.multimodal import MULTIMODAL
+from llm_operator.models.known.older import OLDER
+from llm_operator.models.known.recent import RECENT
 from llm_operator.models.known.rows import ROWS
 from llm_operator.models.latent import deepseek
 from llm_operator.models.quantization import matcher_of, others_of, parse_quantization, targets_of
@@ -73,6 +75,8 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyTy
         "Glm4MoeForCausalLM": ("GLM4Moe", glm4_moe),
         "GptOssForCausalLM": ("GptOss", gpt_oss),
         **MULTIMODAL,
+        **OLDER,
+        **RECENT,
         "Gemma3nForCausalLM": ("Gemma3n", gemma_known.gemma3n),
         "Gemma4ForCausalLM": ("Gemma4", gemma_known.gemma4),
         "DeciLMForCausalLM": ("DeciLM", special.decilm),
@@ -91,9 +95,12 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyTy
         "MiniMaxText01ForCausalLM": ("MiniMax", hybrids.minimax),
         "MiniMaxM1ForCausalLM": ("MiniMax", hybrids.minimax),
         "NemotronHForCausalLM": ("NemotronH", hybrids.nemotron_h),
+        "OlmoHybridForCausalLM": ("Olmo", hybrids.olmo_hybrid),
         "Qwen3NextForCausalLM": ("Qwen3Next", hybrids.qwen3_next),
         "Qwen3_5ForCausalLM": ("Qwen3_5", hybrids.qwen3_5),
         "Qwen3_5MoeForCausalLM": ("Qwen3_5", hybrids.qwen3_5_moe),
+        "MiMoV2ForCausalLM": ("MiMo", special.mimo_v2),
+        "Zamba2ForCausalLM": ("Zamba2", hybrids.zamba2),
         **{architecture: (family, reader_of(traits)) for architecture, (family, traits) in ROWS.items()},
     }
 )
@@ -156,6 +163,7 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
         rotary_tables=decoder.rotary_tables,
         states=decoder.states,
         tower=decoder.tower,
+        unplanned=decoder.unplanned,
     )
 
 

@@ -20,3 +20,4 @@ class Decoder:
     rotary_tables: int = 1
     states: tuple[StateLayers, ...] = ()
     tower: Tower | None = None
+    unplanned: str = ""

@@ -162,7 +162,8 @@ class ModelShape:
     architecture: first entry of `architectures`. dtype: torch_dtype of the unquantized tensors (bfloat16, float16,
     float32). context_length: max_position_embeddings, in tokens. rotary_dim: elements of a head that are rotated;
     rotary_tables: distinct cos/sin tables (2 where sliding layers use another base). states: layers with a state per
-    sequence. tower: the encoder of images, None for a model of text.
+    sequence. tower: the encoder of images, None for a model of text. unplanned: why its cache cannot be computed
+    although its tensors are known; empty: it can.
     """
 
     architecture: str
@@ -185,6 +186,7 @@ class ModelShape:
     rotary_tables: int = 1
     states: tuple[StateLayers, ...] = ()
     tower: Tower | None = None
+    unplanned: str = ""
 
     @property
     def parameters(self) -> int:

@@ -11,8 +11,16 @@ from dataclasses import replace
 
 from llm_operator.models import CheckpointQuantization, Role
 from llm_operator.planning.quantizing import quantization_problems
-from llm_operator.planning.types import Backend, Engine, KVQuantization, PlanInputError, PlanRequest, WeightQuantization
-from llm_operator.planning.weights import quantization_in_force
+from llm_operator.planning.types import (
+    Backend,
+    Engine,
+    KVQuantization,
+    PlanInputError,
+    PlanRequest,
+    WeightQuantization,
+    gib,
+)
+from llm_operator.planning.weights import quantization_in_force, weight_bytes
 
 TURBOMIND = frozenset(
     {
@@ -48,9 +56,11 @@ LMDEPLOY_PYTORCH = frozenset(
         "BaichuanForCausalLM",
         "ChatGLMForConditionalGeneration",
         "ChatGLMModel",
+        "DeepseekForCausalLM",
         "DeepseekV2ForCausalLM",
         "DeepseekV32ForCausalLM",
         "DeepseekV3ForCausalLM",
+        "DeepseekV4ForCausalLM",
         "Gemma2ForCausalLM",
         "Gemma3ForCausalLM",
         "Gemma3ForConditionalGeneration",
@@ -61,8 +71,10 @@ LMDEPLOY_PYTORCH = frozenset(
         "Glm4vForConditionalGeneration",
         "GlmMoeDsaForCausalLM",
         "GptOssForCausalLM",
+        "HYV3ForCausalLM",
         "InternLM2ForCausalLM",
         "InternLM3ForCausalLM",
+        "InternLMForCausalLM",
         "InternS1ForConditionalGeneration",
         "InternVLChatModel",
         "InternVLForConditionalGeneration",
@@ -70,10 +82,12 @@ LMDEPLOY_PYTORCH = frozenset(
         "Llama4ForConditionalGeneration",
         "LlamaForCausalLM",
         "LlavaForConditionalGeneration",
+        "MiniCPM3ForCausalLM",
         "MistralForCausalLM",
         "MixtralForCausalLM",
         "Phi3ForCausalLM",
         "PhiMoEForCausalLM",
+        "QWenLMHeadModel",
         "Qwen2ForCausalLM",
         "Qwen2MoeForCausalLM",
         "Qwen2VLForConditionalGeneration",
@@ -81,10 +95,13 @@ LMDEPLOY_PYTORCH = frozenset(
         "Qwen3ForCausalLM",
         "Qwen3MoeForCausalLM",
         "Qwen3NextForCausalLM",
+        "Qwen3OmniMoeForConditionalGeneration",
         "Qwen3VLForConditionalGeneration",
         "Qwen3VLMoeForConditionalGeneration",
         "Qwen3_5ForConditionalGeneration",
         "Qwen3_5MoeForConditionalGeneration",
+        "SDARForCausalLM",
+        "SDARMoeForCausalLM",
         "Starcoder2ForCausalLM",
     }
 )
@@ -194,6 +211,13 @@ def _turbomind_weights(request: PlanRequest, quantization: CheckpointQuantizatio
 
 def unknowns(request: PlanRequest) -> tuple[str, ...]:
     """Return why nothing can be computed for this engine, although the model is known; empty where it can."""
+    if request.shape.unplanned:
+        ranks = request.tensor or request.gpu.count
+        held = gib(weight_bytes(request, ranks).total)
+        return (
+            f"{request.shape.architecture}: {request.shape.unplanned}; its weights take {held} on each of {ranks} GPUs."
+            " No plan is made, and nothing is held back",
+        )
     if request.engine is Engine.LMDEPLOY and request.backend is Backend.TURBOMIND and request.shape.states:
         return (
             f"how TurboMind keeps the states of {request.shape.architecture}'s linear attention was not measured: no"

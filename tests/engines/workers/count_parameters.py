@@ -116,19 +116,18 @@ def switch(name: str) -> bool:
 
 def special_arguments(model_type: str, layers: int, rng: random.Random) -> dict[str, Any]:
     """Return what single architectures need."""
-    if model_type == "nemotron_h":
-        kinds = ["linear_attention", "moe", "full_attention", "mlp"]
-        return {"layers_block_type": rng.choices(kinds, k=layers), "moe_latent_size": rng.choice([None, 24])}
-    if model_type == "gemma3n_text":
-        return {
+    compressed = ["compressed_sparse_attention", "heavily_compressed_attention", "sliding_attention"]
+    kinds = ["linear_attention", "moe", "full_attention", "mlp"]
+    made: dict[str, dict[str, Any]] = {
+        "nemotron_h": {"layers_block_type": rng.choices(kinds, k=layers), "moe_latent_size": rng.choice([None, 24])},
+        "gemma3n_text": {
             "num_kv_shared_layers": 2,
             "intermediate_size": [96] * layers,
             "hidden_size_per_layer_input": 8,
             "activation_sparsity_pattern": None,
             "layer_types": ["full_attention", "sliding_attention"] * (layers // 2),
-        }
-    if model_type == "gemma4_text":
-        return {
+        },
+        "gemma4_text": {
             "num_kv_shared_layers": rng.choice([0, 2]),
             "hidden_size_per_layer_input": rng.choice([0, 8]),
             "global_head_dim": 64,
@@ -136,10 +135,33 @@ def special_arguments(model_type: str, layers: int, rng: random.Random) -> dict[
             "num_experts": 8,
             "top_k_experts": 2,
             "moe_intermediate_size": 24,
-        }
-    if model_type == "deepseek_v2":
-        return {"num_experts_per_tok": 2, "first_k_dense_replace": 1}
-    return {}
+        },
+        "deepseek_v4": {
+            "layer_types": rng.choices(compressed, k=layers),
+            "mlp_layer_types": ["hash_moe", *["moe"] * (layers - 1)],
+            "num_key_value_heads": 1,
+            "o_groups": 2,
+            "o_lora_rank": 24,
+        },
+        "zamba2": {
+            "layers_block_type": ["mamba", "hybrid"] * (layers // 2),
+            "hybrid_layer_ids": list(range(1, layers, 2)),
+            "num_mem_blocks": rng.choice([1, 2]),
+            "adapter_rank": 12,
+            "use_shared_attention_adapter": rng.random() < 0.5,
+            "mamba_ngroups": 2,
+            "tie_word_embeddings": True,  # otherwise shared blocks are not shared either
+        },
+        # Experts without weights have some here all the same, which no file holds.
+        "longcat_flash": {
+            "num_layers": layers,
+            "zero_expert_num": 0,
+            "expert_ffn_hidden_size": 24,
+            "ffn_hidden_size": 96,
+        },
+        "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1},
+    }
+    return made.get(model_type, {})
 
 
 def arguments(model_type: str, rng: random.Random) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Traits:
     one_norm_if: Flag = False
     gated: bool = True
     output_gate: bool = False
+    sinks: bool = False
     activation_numbers: int = 0
     mixture: Mixture | None = None
     windows: Callable[[Fields, int], Places] | None = None
@@ -140,6 +141,7 @@ def attention_of(core: Core, fields: Fields, traits: Traits, of: Heads) -> Heads
         norms=norms,
         norm_bias=traits.norm_bias and norms == "head",
         output_gate=traits.output_gate,
+        sinks=traits.sinks,
     )
 
 

@@ -32,6 +32,12 @@ from llm_operator.models.parts import Core, embeddings, linear, vector
 from llm_operator.models.shape import Experts, Role, StateLayers, Tensor
 
 BIAS = ("attention_bias", False)
+ZAMBA_MAMBA = mixers.Mamba2(
+    ("n_mamba_heads", "mamba_headdim", "mamba_ngroups", "mamba_d_state", "mamba_d_conv"),
+    bias="add_bias_linear",
+    out_bias="add_bias_linear",
+    conv_bias="",  # there always is one, whatever use_conv_bias says
+)
 
 
 def _recurrent(fields: Fields, core: Core, interval: str = "") -> Places:
@@ -83,6 +89,71 @@ def _qwen(fields: Fields, traits: Traits, *, split: bool) -> Decoder:
         *norms_of(core, fields, traits),
     )
     return _mixed(core, tensors, of, states, experts, _rotary(fields, core, 0.25))
+
+
+def olmo_hybrid(fields: Fields) -> Decoder:
+    """OLMo Hybrid: a gated delta rule in three of four layers, norms over all heads in the others."""
+    core = core_of(fields, Traits())
+    recurrent = _recurrent(fields, core, "full_attention_interval")
+    bias = fields.boolean("attention_bias", False)
+    of = replace(heads_of(core, without(core.layers, recurrent)), qkv_bias=bias, output_bias=bias, norms="whole")
+    mixed, states = mixers.gated_delta(fields, core.hidden, recurrent, split=True)
+    tensors = (
+        *embeddings(core),
+        *attention_at(core.hidden, of),
+        *mixed,
+        *network_at(core.hidden, everywhere(core.layers), core.intermediate),
+        vector(core.hidden, 2 * core.layers + 1),
+    )
+    return _mixed(core, tensors, of, states, None, core.head_dim)
+
+
+def zamba2(fields: Fields) -> Decoder:
+    """Zamba 2: Mamba 2 in every layer, and in some a block of attention and network before it that several share.
+
+    The block reads its input beside the embedding, twice as wide; each use has a small adapter. Every use keeps a KV
+    cache (vLLM 0.33.0, models/zamba2.py).
+    """
+    kinds = fields.strings("layers_block_type")
+    layers = fields.integer("num_hidden_layers")
+    listed = fields.integers("hybrid_layer_ids")
+    hybrid = tuple(i for i, kind in enumerate(kinds) if kind == "hybrid") if kinds else listed
+    if not hybrid or max(hybrid) >= layers:
+        fields.require("layers_block_type")
+        raise InvalidModelConfigError("config.json: layers_block_type names no hybrid layer, or one beyond the last")
+    hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
+    wide = fields.integer("attention_hidden_size", 2 * hidden)
+    head = fields.integer("attention_head_dim", wide // heads)
+    core = core_of(Fields({**fields.values, "head_dim": head}, fields.architecture), Traits(tied=True))
+    blocks, uses = min(fields.integer("num_mem_blocks", 1), len(hybrid)), len(hybrid)
+    mamba = Fields(
+        {
+            "mamba_headdim": 2 * hidden // max(fields.integer("n_mamba_heads", 8), 1),
+            "n_mamba_heads": 8,
+            **fields.values,
+        },
+        fields.architecture,
+    )
+    mixed, states = mixers.mamba2(mamba, hidden, everywhere(layers), ZAMBA_MAMBA)
+    bias, rank = fields.boolean("add_bias_linear", False), fields.integer("adapter_rank", 128)
+    queries, keys = heads * head, core.kv_heads * head
+    tensors = [
+        *embeddings(core),
+        *mixed,
+        Tensor(Role.QUERY, queries, wide, blocks, module="shared_transformer.self_attn.q_proj"),
+        Tensor(Role.KEY_VALUE, keys, wide, 2 * blocks, module="shared_transformer.self_attn.k_proj"),
+        Tensor(Role.ATTENTION_OUTPUT, hidden, queries, blocks, module="shared_transformer.self_attn.o_proj"),
+        *linear(Role.GATE_UP, core.intermediate, hidden, 2 * blocks, bias=bias),
+        *linear(Role.DOWN, hidden, core.intermediate, blocks, bias=bias),
+        vector(wide + hidden, blocks),
+        Tensor(Role.REPLICATED, rank, hidden, uses),
+        Tensor(Role.MIXER_IN, 2 * core.intermediate, rank, uses),
+        Tensor(Role.REPLICATED, hidden, hidden, uses),
+        vector(hidden, layers + 1),
+    ]
+    if fields.boolean("use_shared_attention_adapter", False):
+        tensors += [Tensor(Role.REPLICATED, rank, wide, 3 * uses), Tensor(Role.MIXER_IN, wide, rank, 3 * uses)]
+    return _mixed(core, tuple(tensors), heads_of(core, hybrid), states, None, head)
 
 
 def _rotary(fields: Fields, core: Core, share: float) -> int:

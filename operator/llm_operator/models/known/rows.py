@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from llm_operator.models.fields import Fields
-from llm_operator.models.known.blocks import Places, everywhere
+from llm_operator.models.known.blocks import Places, everywhere, stepped
 from llm_operator.models.known.general import Mixture, Traits, all_layers, every
 
 
@@ -26,6 +27,7 @@ BIAS = ("attention_bias", False)
 USE_BIAS = ("use_bias", False)
 LLAMA = Traits(qkv_bias=BIAS, output_bias=BIAS, mlp_bias=("mlp_bias", False))
 LOCAL = Mixture(size=("intermediate_size",), sparse=_never)
+GEMMA_LIKE = Traits(head_dim=256, qkv_bias=BIAS, output_bias=BIAS, norms=2)
 # transformers and the model's own repository spell its name differently.
 PHI_MOE = Traits(
     qkv_bias=BIAS,
@@ -103,6 +105,26 @@ ROWS: Mapping[str, tuple[str, Traits]] = MappingProxyType(
                 windows=every(4, "sliding_window_pattern", "_sliding_window_pattern"),
             ),
         ),
+        "Cohere2MoeForCausalLM": (
+            "Cohere2",
+            Traits(
+                tied=True,
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                norms=1,
+                mixture=Mixture(
+                    size=("intermediate_size",),
+                    shared="*num_shared_experts",
+                    dense=("prefix_dense_intermediate_size", "intermediate_size"),
+                ),
+                windows=every(4, "sliding_window_pattern"),
+            ),
+        ),
+        "CwmForCausalLM": ("Llama", replace(LLAMA, qkv_bias=False, output_bias=False, windows=every(4))),
+        "DeepseekForCausalLM": (
+            "DeepSeek",
+            Traits(qkv_bias=BIAS, output_bias=BIAS, mixture=Mixture(shared="*n_shared_experts")),
+        ),
         "Dots1ForCausalLM": (
             "Dots1",
             Traits(
@@ -154,11 +176,41 @@ ROWS: Mapping[str, tuple[str, Traits]] = MappingProxyType(
                 mixture=Mixture(size=("intermediate_size",), shared="shared_intermediate_size", sparse=_never),
             ),
         ),
+        "GraniteSWAForCausalLM": ("Granite", replace(LLAMA, sinks=True, windows=every(4))),
+        "GraniteMoeSWAForCausalLM": (
+            "Granite",
+            Traits(
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                sinks=True,
+                mixture=Mixture(size=("intermediate_size",), shared="shared_intermediate_size", sparse=_never),
+            ),
+        ),
+        "HYV3ForCausalLM": (
+            "HunYuan",
+            Traits(
+                qkv_bias=BIAS,
+                output_bias=BIAS,
+                mlp_bias=("mlp_bias", False),
+                query_norms="head",
+                mixture=Mixture(shared="*num_shared_experts"),
+            ),
+        ),
         "HunYuanDenseV1ForCausalLM": (
             "HunYuan",
             Traits(qkv_bias=BIAS, output_bias=BIAS, query_norms="head", query_norms_if=("use_qk_norm", True)),
         ),
+        "InternLMForCausalLM": ("InternLM", Traits(qkv_bias=("bias", True), output_bias=("bias", True))),
+        "IQuestCoderForCausalLM": ("Llama", LLAMA),
+        "Jais2ForCausalLM": (
+            "Jais",
+            Traits(qkv_bias=BIAS, output_bias=BIAS, mlp_bias=("mlp_bias", True), gated=False, norm_bias=True),
+        ),
+        "LLaMAForCausalLM": ("Llama", LLAMA),
+        "MellumForCausalLM": ("Mellum", Traits(qkv_bias=BIAS, output_bias=BIAS, query_norms="head", mixture=Mixture())),
         "MiMoForCausalLM": ("MiMo", Traits(qkv_bias=("attention_bias", True))),
+        "MiniCPMForCausalLM": ("MiniCPM", Traits(tied=True)),
+        "MinistralForCausalLM": ("Mistral", Traits(windows=all_layers)),
         "Ministral3ForCausalLM": ("Mistral", Traits(head_dim=128, windows=all_layers)),
         "MiniMaxM2ForCausalLM": (
             "MiniMax",
@@ -167,6 +219,10 @@ ROWS: Mapping[str, tuple[str, Traits]] = MappingProxyType(
                 query_norms_if=("use_qk_norm", True),
                 mixture=LOCAL,
             ),
+        ),
+        "NanoChatForCausalLM": (
+            "NanoChat",
+            Traits(qkv_bias=BIAS, output_bias=BIAS, gated=False, norms=0, last_norm=False),
         ),
         "NemotronForCausalLM": (
             "Nemotron",
@@ -190,6 +246,8 @@ ROWS: Mapping[str, tuple[str, Traits]] = MappingProxyType(
             Traits(qkv_bias=BIAS, output_bias=BIAS, query_norms="whole", mixture=LOCAL),
         ),
         "OrionForCausalLM": ("Orion", Traits(norm_bias=True)),
+        # Huawei's embedded Pangu: Llama with biases of all four projections (vLLM 0.33.0, models/openpangu.py).
+        "PanguEmbeddedForCausalLM": ("Pangu", Traits(qkv_bias=("bias", False), output_bias=("bias", False))),
         "PhiForCausalLM": (
             "Phi",
             Traits(
@@ -207,6 +265,11 @@ ROWS: Mapping[str, tuple[str, Traits]] = MappingProxyType(
         ),
         "PhimoeForCausalLM": ("Phi", PHI_MOE),
         "PhiMoEForCausalLM": ("Phi", PHI_MOE),
+        "SDARForCausalLM": ("SDAR", Traits(head_dim=128, qkv_bias=BIAS, output_bias=BIAS, query_norms="head")),
+        "SDARMoeForCausalLM": (
+            "SDAR",
+            Traits(qkv_bias=BIAS, output_bias=BIAS, query_norms="head", mixture=Mixture(sparse=stepped)),
+        ),
         "SeedOssForCausalLM": (
             "SeedOss",
             Traits(
@@ -220,6 +283,7 @@ ROWS: Mapping[str, tuple[str, Traits]] = MappingProxyType(
             "SmolLM",
             Traits(tied=True, qkv_bias=BIAS, output_bias=BIAS, mlp_bias=("mlp_bias", False)),
         ),
+        "SolarForCausalLM": ("Solar", LLAMA),
         "SolarOpenForCausalLM": (
             "Solar",
             Traits(
@@ -251,6 +315,9 @@ ROWS: Mapping[str, tuple[str, Traits]] = MappingProxyType(
                 windows=all_layers,
             ),
         ),
+        "TeleChat3ForCausalLM": ("Llama", LLAMA),
+        "TeleFLMForCausalLM": ("Llama", LLAMA),
+        "VaultGemmaForCausalLM": ("Gemma", replace(GEMMA_LIKE, tied=True, windows=every(2))),
         "XverseForCausalLM": ("Llama", LLAMA),
     }
 )

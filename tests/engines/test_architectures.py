@@ -1,0 +1,63 @@
+"""Every architecture of text and images that the newest engines of the tables serve: planned, or why not."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from llm_operator.models import known_architectures
+from llm_operator.planning.capability import LMDEPLOY_PYTORCH, TURBOMIND
+from tests.engines.environments import TESTED, interpreter, sources
+
+# Not planned: `Unknown` with what its files hold, and exit 0.
+TABLE = json.loads((Path(__file__).parent / "not_planned.json").read_text())
+NOT_PLANNED: dict[str, str] = {name: reason for reason, names in TABLE.items() for name in names}
+
+REGISTRY = """
+import json
+from vllm.model_executor.models import registry as r
+print(json.dumps(sorted({*r._TEXT_GENERATION_MODELS, *r._MULTIMODAL_MODELS, *r._TRANSFORMERS_SUPPORTED_MODELS})))
+"""
+
+
+def vllm_architectures() -> list[str]:
+    """What vLLM's registry of text and images names."""
+    done = subprocess.run(
+        [interpreter("vllm"), "-W", "ignore", "-c", REGISTRY], capture_output=True, text=True, timeout=300, check=True
+    )
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def lmdeploy_architectures() -> tuple[set[str], set[str]]:
+    """What the pytorch backend's module map and TurboMind's list name."""
+    folder = sources("lmdeploy", TESTED["lmdeploy"][-1])
+    assert folder is not None
+    module_map = (folder / "lmdeploy" / "pytorch" / "models" / "module_map.py").read_text()
+    turbomind = (folder / "lmdeploy" / "turbomind" / "supported_models.py").read_text()
+    speculative = module_map.index("Eagle")
+    pytorch = set(re.findall(r"^\s+'(\w+)':", module_map[:speculative], re.MULTILINE))
+    return pytorch, set(re.findall(r"^\s+(\w+)='", turbomind, re.MULTILINE))
+
+
+@pytest.mark.parametrize("engine", ["vllm", "lmdeploy"])
+def test_every_architecture_is_planned_or_has_a_reason(engine: str) -> None:
+    names = vllm_architectures() if engine == "vllm" else sorted(set.union(*lmdeploy_architectures()))
+    assert len(names) > 60
+    missing = [name for name in names if name not in known_architectures() and name not in NOT_PLANNED]
+    assert not missing
+
+
+def test_no_reason_stands_beside_a_plan() -> None:
+    assert not set(NOT_PLANNED) & set(known_architectures())
+
+
+def test_lmdeploy_is_refused_nothing_that_it_serves_and_takes_nothing_else() -> None:
+    pytorch, turbomind = lmdeploy_architectures()
+    known = set(known_architectures())
+    assert (pytorch & known) ^ LMDEPLOY_PYTORCH <= {"BaichuanForCausalLM", "ChatGLMModel"}
+    assert (turbomind & known) == TURBOMIND
