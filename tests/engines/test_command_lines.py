@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import EngineRun, KVAllocation, RefusedError, RenderRequest, render
 from llm_operator.engines.common import CHAT_TEMPLATE_FOLDER
+from llm_operator.engines.failures import diagnose
 from llm_operator.engines.lmdeploy import CONVERTS_UNTIL, QUANT_POLICY
 from llm_operator.engines.table import release
 from llm_operator.engines.vllm import KV_CACHE_DTYPE
@@ -228,8 +229,10 @@ def test_a_chat_template_is_read_by_the_engine_in_its_own_format(worker: Worker,
     reply = worker.ask("chat_template", [str(file)])
     assert reply.error is None, reply.error
     assert reply.result["text"] == ours
-    missing = worker.ask("chat_template", ["/chat-template/template.json"])
+    missing = worker.ask("chat_template", [f"/chat-template/{names[0]}"])
     assert missing.error is not None
+    engine = "LMDeploy" if worker.engine == "lmdeploy" else "VLLM"
+    assert diagnose(engine, 1, None, missing.error, worker.version).reason == "ChatTemplateMissing", missing.error
     if worker.engine == "lmdeploy":
         file.write_text(other)
         assert "JSONDecodeError" in str(worker.ask("chat_template", [str(file)]).error)

@@ -14,7 +14,9 @@ _EARLIER = "the cause stands earlier in the log: kubectl logs --previous, first 
 
 MODEL: tuple[Signature, ...] = (
     sign(
-        r"chat template (?:string \(|')/chat-template/template\.(?:jinja|json)",
+        # LMDeploy 0.12 to 0.14 look a name up that is no file in a list that lmdeploy/model.py does not have any more.
+        r"chat template (?:string \(|')/chat-template/template\.(?:jinja|json)"
+        r"|cannot import name '(?:DEPRECATED|REMOVED)_CHAT_TEMPLATE_NAMES' from 'lmdeploy\.model'",
         "ChatTemplateMissing",
         "the ConfigMap of model.chatTemplate, or its key, does not exist in this namespace",
         "create the ConfigMap with that key, or name another one",
