@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from llm_operator.api import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import KVAllocation, RenderRequest, lmdeploy, vllm
+from llm_operator.engines import KVAllocation, RenderRequest
 from llm_operator.engines.arguments import Rules
+from llm_operator.engines.lmdeploy import command as lmdeploy
 from llm_operator.engines.table import Capabilities, Option, capabilities
+from llm_operator.engines.vllm import command as vllm
 from tests.cluster.strategies import resource, valid_specs
 
 TYPES = {"lmdeploy": "LMDeploy", "vllm": "VLLM"}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from llm_operator.engines.lmdeploy.capability import LMDEPLOY_PYTORCH, TURBOMIND
 from llm_operator.models import known_architectures
-from llm_operator.planning.capability import LMDEPLOY_PYTORCH, TURBOMIND
 from tests.engines.environments import TESTED, interpreter, sources
 
 # Not planned: `Unknown` with what its files hold, and exit 0.

@@ -18,9 +18,9 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import EngineRun, KVAllocation, RefusedError, RenderRequest, render
 from llm_operator.engines.common import CHAT_TEMPLATE_FOLDER
 from llm_operator.engines.failures import diagnose
-from llm_operator.engines.lmdeploy import CONVERTS_UNTIL, QUANT_POLICY
+from llm_operator.engines.lmdeploy.command import CONVERTS_UNTIL, QUANT_POLICY
 from llm_operator.engines.table import release
-from llm_operator.engines.vllm import KV_CACHE_DTYPE
+from llm_operator.engines.vllm.command import KV_CACHE_DTYPE
 from tests.engines.specs import request_of, requests, serves, spec_of
 from tests.engines.test_refusals import POD_OR_STRUCTURE
 from tests.engines.worker import Reply, Worker

@@ -115,7 +115,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _quantize_image(chosen: argparse.Namespace) -> str:
-    from llm_operator.engines.lmdeploy import default_image  # noqa: PLC0415
+    from llm_operator.engines.lmdeploy.command import default_image  # noqa: PLC0415
     from llm_operator.manifests.artifacts import QUANTIZE_VERSION  # noqa: PLC0415
 
     return chosen.quantize_image or default_image(QUANTIZE_VERSION)

@@ -6,9 +6,10 @@ Use: `check(spec)` says what the operator refuses, `render(request)` gives the E
 
 from llm_operator.api.model import Backend
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import lmdeploy, vllm
+from llm_operator.engines.lmdeploy import command as lmdeploy_command
 from llm_operator.engines.table import Capabilities, capabilities, known_versions, nearest_versions, newest_version
 from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RefusedError, RenderRequest
+from llm_operator.engines.vllm import command as vllm_command
 
 __all__ = [
     "EngineRun",
@@ -33,8 +34,8 @@ def check(spec: LLMDeploymentSpec) -> tuple[Refusal, ...]:
     if table is None:
         return (_unknown_version(spec),)
     if spec.engine.type == "VLLM":
-        return vllm.check(spec, table)
-    return lmdeploy.check(spec, table, spec.engine.backend)
+        return vllm_command.check(spec, table)
+    return lmdeploy_command.check(spec, table, spec.engine.backend)
 
 
 def render(request: RenderRequest) -> EngineRun:
@@ -44,7 +45,11 @@ def render(request: RenderRequest) -> EngineRun:
         RefusedError: the engine would refuse or misread it; says why.
     """
     table = _table(request.spec)
-    return vllm.render(request, table) if request.spec.engine.type == "VLLM" else lmdeploy.render(request, table)
+    return (
+        vllm_command.render(request, table)
+        if request.spec.engine.type == "VLLM"
+        else lmdeploy_command.render(request, table)
+    )
 
 
 def resolve(spec: LLMDeploymentSpec, architecture: str | None) -> tuple[str, Backend | None]:
@@ -54,7 +59,7 @@ def resolve(spec: LLMDeploymentSpec, architecture: str | None) -> tuple[str, Bac
         RefusedError: the version is not known, or the backend does not support the architecture.
     """
     table = _table(spec)
-    backend = None if spec.engine.type == "VLLM" else lmdeploy.resolve_backend(spec, table, architecture)
+    backend = None if spec.engine.type == "VLLM" else lmdeploy_command.resolve_backend(spec, table, architecture)
     return table.version, backend
 
 
@@ -67,7 +72,9 @@ def _table(spec: LLMDeploymentSpec) -> Capabilities:
 
 def _unknown_version(spec: LLMDeploymentSpec) -> Refusal:
     engine, version = spec.engine.type, str(spec.engine.version)
-    serving = [known for known in known_versions(engine) if engine != lmdeploy.NAME or lmdeploy.serves(known)]
+    serving = [
+        known for known in known_versions(engine) if engine != lmdeploy_command.NAME or lmdeploy_command.serves(known)
+    ]
     nearest = " or ".join(known for known in nearest_versions(engine, version) if known in serving) or serving[0]
     text = f"this operator does not know {engine} {version}: nearest known {nearest}; all known: {', '.join(serving)}"
     return Refusal("UnknownEngineVersion", "spec.engine.version", text)

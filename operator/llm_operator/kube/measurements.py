@@ -6,8 +6,9 @@ import logging
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import MeasuredStatus
-from llm_operator.engines import lmdeploy, vllm
 from llm_operator.engines.common import METRICS_PATH
+from llm_operator.engines.lmdeploy import command as lmdeploy
+from llm_operator.engines.vllm import command as vllm
 from llm_operator.kube import tasks
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.engine_api import ask

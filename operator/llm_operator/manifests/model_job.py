@@ -10,7 +10,7 @@ from typing import Any
 from llm_operator import __version__
 from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.engines.lmdeploy import default_image
+from llm_operator.engines.lmdeploy.command import default_image
 from llm_operator.manifests.artifacts import (
     ANNOTATION_INCOMPLETE,
     ANNOTATION_SOURCE,

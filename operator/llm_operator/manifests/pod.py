@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import EngineRun, guard, lmdeploy, vllm
+from llm_operator.engines import EngineRun, guard
 from llm_operator.engines.common import CHAT_TEMPLATE_FOLDER
+from llm_operator.engines.lmdeploy import command as lmdeploy
+from llm_operator.engines.vllm import command as vllm
 from llm_operator.manifests.common import ANNOTATION_GUARD, JSON, selector_labels
 from llm_operator.manifests.model_volume import FETCHER, SCRATCH, Prepared, fetcher, mount, same_node, volume
 from llm_operator.manifests.tools import SECCOMP, ToolSettings, user_ids

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.service import ServiceSettings
-from llm_operator.engines import lmdeploy, vllm
+from llm_operator.engines.lmdeploy import command as lmdeploy
+from llm_operator.engines.vllm import command as vllm
 from llm_operator.manifests.common import JSON, compact_json, metadata, selector_labels
 
 PORT = 80

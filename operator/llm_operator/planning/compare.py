@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from llm_operator.memory.types import KVQuantization, PlanRequest, WeightQuantization
 from llm_operator.planning.capability import awq_recipe
 from llm_operator.planning.decide import check, decide
 from llm_operator.planning.parallel import accepted
-from llm_operator.planning.types import KVQuantization, PlanRequest, PlanResult, Verdict, WeightQuantization
+from llm_operator.planning.types import PlanResult, Verdict
 
 MOST_CELLS = 10_000
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from llm_operator.planning.capability import refusals, unknowns, version_tuple
-from llm_operator.planning.estimate import Estimate, estimate
+from llm_operator.memory.budget import Estimate
+from llm_operator.memory.capability import version_tuple
+from llm_operator.memory.types import PlanInputError, PlanRequest
+from llm_operator.planning.capability import refusals, unknowns
+from llm_operator.planning.engine import memory_of
+from llm_operator.planning.estimate import estimate
 from llm_operator.planning.explain import as_plan
 from llm_operator.planning.parallel import accepted, objections
-from llm_operator.planning.types import Engine, PlanInputError, PlanRequest, PlanResult, Verdict
+from llm_operator.planning.types import PlanResult, Verdict
 
 LARGEST_GPU = 1 << 50
 
@@ -60,8 +64,10 @@ def _nonsense(request: PlanRequest) -> Iterator[str]:
     given = [request.memory_percent, request.kv_memory_bytes, share]
     if sum(value is not None for value in given) > 1:
         yield "memoryPercent, kvCache.memory and GPU memory utilization exclude each other"
-    if request.engine is Engine.LMDEPLOY and (request.kv_memory_bytes is not None or share is not None):
-        yield "a KV cache in bytes or a utilization is vLLM's; LMDeploy takes memoryPercent"
+    try:
+        yield from memory_of(request).nonsense(request)
+    except PlanInputError as error:
+        yield str(error)
     wanted = request.weight_quantization
     if wanted is not None and not (1 <= wanted.bits <= 16 and 1 <= wanted.group_size <= 1 << 16):
         yield f"weightQuantization has {wanted.bits} bits in groups of {wanted.group_size}"

@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cache
 from importlib import resources
 
-from llm_operator.planning.types import MIB, GpuFacts, PlanInputError, gib
+from llm_operator.memory.types import MIB, GpuFacts, PlanInputError, gib
 
 DEFAULT_RESOURCE = "nvidia.com/gpu"
 MIG_RESOURCE = "nvidia.com/mig-"

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
+from llm_operator.engines.registry import ENGINES
+from llm_operator.memory.engine import Change
+from llm_operator.memory.types import GIB, KVQuantization, PlanRequest
 from llm_operator.planning.capability import awq_recipe, refusals
 from llm_operator.planning.decide import decide
+from llm_operator.planning.engine import memory_of
 from llm_operator.planning.estimate import LEAST_CONTEXT, estimate, largest_percent
 from llm_operator.planning.parallel import accepted, objections
-from llm_operator.planning.types import (
-    GIB,
-    Backend,
-    CounterOffer,
-    Engine,
-    KVQuantization,
-    Plan,
-    PlanRequest,
-    Verdict,
-)
+from llm_operator.planning.types import CounterOffer, Plan, Verdict
 
 MOST_OFFERS = 8
 NODE_GPUS = 8
 LARGEST_OFFERED_GPU = 512
 MOST_PERCENT = 95
-NEWEST_LMDEPLOY = "0.18.0"
-NEWEST_VLLM = "0.33.0"
-Change = Mapping[str, object]
 
 
 def counter_offers(request: PlanRequest) -> tuple[CounterOffer, ...]:
@@ -61,8 +53,8 @@ def _single(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
     yield from _awq(request)
     if request.weight_quantization is not None:
         yield {"weightQuantization": None}, replace(request, weight_quantization=None)
-    for sequences in (256, 64, 16):
-        if (request.max_concurrent_sequences or 1 << 20) > sequences and request.engine is Engine.VLLM:
+    for sequences in (256, 64, 16) if memory_of(request).fewer_sequences_help else ():
+        if (request.max_concurrent_sequences or 1 << 20) > sequences:
             yield {"maxConcurrentSequences": sequences}, replace(request, max_concurrent_sequences=sequences)
 
 
@@ -84,17 +76,13 @@ def _awq(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
 
 
 def _engines(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
+    """Yield the other backends of this engine, then the other engines, where this one cannot do it at all."""
     if not refusals(request):
         return
-    if request.engine is Engine.LMDEPLOY and request.backend is Backend.TURBOMIND:
-        yield {"engine.backend": "PyTorch"}, replace(request, backend=Backend.PYTORCH)
-    if request.engine is Engine.LMDEPLOY:
-        change = {"engine.type": "VLLM", "engine.version": NEWEST_VLLM}
-        yield change, replace(request, engine=Engine.VLLM, version=NEWEST_VLLM)
-    if request.engine is Engine.VLLM and not request.kv_memory_bytes and request.gpu_memory_utilization is None:
-        for backend in (Backend.TURBOMIND, Backend.PYTORCH):
-            change = {"engine.type": "LMDeploy", "engine.backend": backend.value, "engine.version": NEWEST_LMDEPLOY}
-            yield change, replace(request, engine=Engine.LMDEPLOY, backend=backend, version=NEWEST_LMDEPLOY)
+    yield from memory_of(request).other_backends(request)
+    for engine in ENGINES.values():
+        if engine.name != request.engine:
+            yield from engine.taking_over(request)
 
 
 def _tensors(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:

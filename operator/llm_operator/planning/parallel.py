@@ -1,13 +1,13 @@
 """Which tensor parallelism an engine accepts for a model, and why not the others.
 
-Sources: LMDeploy 0.18.0 pytorch/config.py and turbomind.cc; vLLM 0.33.0 config/parallel.py, layers/linear.py. Counted
-are the text model's heads, never a vision tower's.
+Counted are the text model's heads, never a vision tower's. What one engine alone refuses is in its folder.
 """
 
 from __future__ import annotations
 
-from llm_operator.planning.types import Backend, Engine, PlanRequest
-from llm_operator.planning.weights import ROW_PARALLEL, VOCABULARY_PADDING, padded, quantization_in_force
+from llm_operator.memory.types import PlanRequest
+from llm_operator.memory.weights import ROW_PARALLEL, quantization_in_force
+from llm_operator.planning.engine import memory_of
 
 MOST_RANKS = 64
 
@@ -30,24 +30,19 @@ def objections(request: PlanRequest, tensor: int) -> tuple[str, ...]:
             found.append(
                 f"tensor parallelism {tensor} does not divide the {heads} heads of the layers that keep a state"
             )
-    if _pads_widths(request):
+    engine = memory_of(request)
+    if engine.pads_widths:
         if shape.hidden_size % tensor:
             found.append(f"tensor parallelism {tensor} does not divide hidden_size {shape.hidden_size}")
     else:
         found += _width_objections(request, tensor)
-    vocabulary = padded(shape.vocabulary_size, VOCABULARY_PADDING)
-    if request.engine is Engine.VLLM and vocabulary % tensor:
-        found.append(f"tensor parallelism {tensor} does not divide the padded vocabulary {vocabulary}")
+    found += engine.objections(request, tensor)
     return tuple(found)
 
 
 def accepted(request: PlanRequest, most: int) -> tuple[int, ...]:
     """Return the numbers of ranks from 1 to `most` that the engine accepts, ascending."""
     return tuple(tensor for tensor in range(1, min(most, MOST_RANKS) + 1) if not objections(request, tensor))
-
-
-def _pads_widths(request: PlanRequest) -> bool:
-    return request.engine is Engine.LMDEPLOY and request.backend is Backend.TURBOMIND
 
 
 def _width_objections(request: PlanRequest, tensor: int) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from llm_operator.memory.types import PlanRequest
 from llm_operator.planning.decide import check, decide
 from llm_operator.planning.offers import counter_offers
-from llm_operator.planning.types import PlanRequest, PlanResult, Verdict
+from llm_operator.planning.types import PlanResult, Verdict
 
 
 def plan(request: PlanRequest, *, offers: bool = True) -> PlanResult:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from llm_operator.memory.types import GIB, MIB, WeightQuantization, gib
+from llm_operator.memory.weights import SERVED_BYTES, quantized_bytes
 from llm_operator.models import CheckpointQuantization, ModelShape, Role, Tensor
-from llm_operator.planning.types import GIB, MIB, WeightQuantization, gib
-from llm_operator.planning.weights import SERVED_BYTES, quantized_bytes
 
 QUANTIZABLE = frozenset(
     {

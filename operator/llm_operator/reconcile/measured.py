@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from llm_operator.api.status import MeasuredStatus, PlanStatus
+from llm_operator.engines.lmdeploy.blocks import turbomind_slabs
 from llm_operator.foreign import UnreadableError, read_json, read_object, sample_labels
-from llm_operator.planning.cache import turbomind_slabs
 from llm_operator.reconcile.observed import Pod
 
 LOG_BYTES = 1 << 20

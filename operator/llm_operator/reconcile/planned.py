@@ -7,8 +7,9 @@ from dataclasses import replace
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import GpuSpec, LLMDeploymentSpec
 from llm_operator.api.status import ModelStatus, PlanStatus
-from llm_operator.engines import KVAllocation, RefusedError, common, resolve, vllm_batch
+from llm_operator.engines import KVAllocation, RefusedError, common, resolve
 from llm_operator.engines.arguments import whole_number
+from llm_operator.engines.vllm import batch as vllm_batch
 from llm_operator.models import ModelShape, expected_bytes
 from llm_operator.planning import (
     Backend,
@@ -242,11 +243,11 @@ def outcome_of(
         tensor=plan.tensor,
         context_length=spec.context_length or settings.context_length,
         kv=KVAllocation(
-            ratio_percent=settings.lmdeploy_ratio_percent,
-            kv_cache_memory_bytes=None if spec.kv_cache.memory else settings.vllm_kv_cache_memory_bytes,
-            utilization_percent=_percent(settings.vllm_gpu_memory_utilization),
-            max_sequences=settings.vllm_max_sequences,
-            max_batched_tokens=settings.vllm_max_batched_tokens,
+            ratio_percent=settings.ratio_percent,
+            kv_cache_memory_bytes=None if spec.kv_cache.memory else settings.kv_cache_memory_bytes,
+            utilization_percent=_percent(settings.gpu_memory_utilization),
+            max_sequences=settings.max_sequences,
+            max_batched_tokens=settings.max_batched_tokens,
         ),
         architecture=shape.architecture,
         status=PlanStatus.model_validate(plan_document(plan), strict=False),

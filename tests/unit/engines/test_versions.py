@@ -54,7 +54,7 @@ def test_no_refusal_proposes_a_release_that_is_refused(version: str, nearest: st
 def test_an_engine_of_such_a_release_that_runs_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     of = resource(engine={"type": "LMDeploy", "version": "0.10.1"}, model=MODEL)
     with monkeypatch.context() as older:
-        older.setattr("llm_operator.engines.lmdeploy.serves", lambda version: True)
+        older.setattr("llm_operator.engines.lmdeploy.command.serves", lambda version: True)
         before = serving(of)
     kept = decide(of, before, plan(of))
     assert (kept.refusals, kept.applies, kept.deletes) == ((), (), ())

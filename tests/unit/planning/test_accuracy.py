@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llm_operator.engines.lmdeploy.blocks import slab_bytes
 from llm_operator.models import parse_config
 from llm_operator.planning import (
     Backend,
@@ -20,7 +21,7 @@ from llm_operator.planning import (
     gpu_by_name,
     plan,
 )
-from llm_operator.planning.cache import allocate, bytes_per_token, slab_bytes
+from llm_operator.planning.cache import allocate, bytes_per_token
 from llm_operator.planning.runtime import default_batch, runtime
 from llm_operator.planning.weights import weight_bytes
 from tests.unit.planning import accuracy

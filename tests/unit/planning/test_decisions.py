@@ -159,10 +159,10 @@ def test_one_percentage_means_the_same_for_both_engines() -> None:
     vllm = plan(request(engine=Engine.VLLM, gpu=card(48), memory_percent=40)).plan
     assert lmdeploy is not None
     assert vllm is not None
-    assert lmdeploy.settings.lmdeploy_ratio_percent == 40
-    assert lmdeploy.settings.vllm_kv_cache_memory_bytes is None
-    assert vllm.settings.lmdeploy_ratio_percent is None
-    assert vllm.settings.vllm_kv_cache_memory_bytes == vllm.kv_bytes_per_gpu
+    assert lmdeploy.settings.ratio_percent == 40
+    assert lmdeploy.settings.kv_cache_memory_bytes is None
+    assert vllm.settings.ratio_percent is None
+    assert vllm.settings.kv_cache_memory_bytes == vllm.kv_bytes_per_gpu
     assert vllm.kv_bytes_per_gpu == pytest.approx(lmdeploy.kv_bytes_per_gpu, rel=0.02)
     assert vllm.kv_tokens == pytest.approx(lmdeploy.kv_tokens, rel=0.02)
 
@@ -171,7 +171,7 @@ def test_kv_memory_in_bytes_is_taken_as_it_is() -> None:
     got = plan(request(engine=Engine.VLLM, gpu=card(48), kv_memory_bytes=20 * GIB)).plan
     assert got is not None
     assert (got.kv_tokens, got.kv_tokens_low, got.memory_percent) == (163_840, 163_840, None)
-    assert got.settings.vllm_kv_cache_memory_bytes == 20 * GIB
+    assert got.settings.kv_cache_memory_bytes == 20 * GIB
     assert plan(request(engine=Engine.VLLM, gpu=card(48), kv_memory_bytes=40 * GIB)).verdict is Verdict.DOES_NOT_FIT
 
 
@@ -248,15 +248,15 @@ def test_comparison_covers_the_grid_and_marks_one() -> None:
 def test_vllm_is_told_the_batch_a_plan_counts_on_where_it_is_not_the_default() -> None:
     roomy = plan(request(engine=Engine.VLLM, gpu=gpu_by_name("NVIDIA-H200"))).plan
     assert roomy is not None
-    assert (roomy.settings.vllm_max_sequences, roomy.settings.vllm_max_batched_tokens) == (None, None)
+    assert (roomy.settings.max_sequences, roomy.settings.max_batched_tokens) == (None, None)
     tight = plan(request("qwq-32b", Engine.VLLM, gpu=gpu_by_name("NVIDIA-H100-80GB-HBM3"))).plan
     assert tight is not None
-    assert (tight.settings.vllm_max_sequences, tight.settings.vllm_max_batched_tokens) == (256, 2048)
+    assert (tight.settings.max_sequences, tight.settings.max_batched_tokens) == (256, 2048)
     own = plan(
         request("qwq-32b", Engine.VLLM, gpu=gpu_by_name("NVIDIA-H100-80GB-HBM3"), max_concurrent_sequences=64)
     ).plan
     assert own is not None
-    assert own.settings.vllm_max_sequences is None
+    assert own.settings.max_sequences is None
 
 
 @pytest.mark.parametrize("model", ["gemma-3-27b-it", "qwq-32b", "internlm2_5-7b-chat"])
@@ -278,7 +278,7 @@ def test_what_does_not_fit_still_tells_its_weights_and_sets_no_impossible_flag(
     assert got.weight_bytes_per_gpu > 60 * GIB
     assert (got.kv_tokens, got.max_concurrent_requests) == (0, 0)
     settings = got.settings
-    assert (settings.context_length, settings.lmdeploy_ratio_percent, settings.vllm_kv_cache_memory_bytes) == (
+    assert (settings.context_length, settings.ratio_percent, settings.kv_cache_memory_bytes) == (
         None,
         None,
         None,

@@ -153,9 +153,9 @@ def test_bits_of_a_weight_by_format(method: dict[str, Any], bits: float) -> None
 def test_small_cards_get_a_utilization_that_the_first_check_passes(product: str, count: int, rendered: bool) -> None:
     found = plan(request("qwen3-8b", Engine.VLLM, gpu=gpu_by_name(product, count), tensor=count)).plan
     assert found is not None
-    share = found.settings.vllm_gpu_memory_utilization
+    share = found.settings.gpu_memory_utilization
     assert (share is not None) is rendered
     if share is not None:
         taken = sum(part.high for part in found.overheads if part.name in ("context", "libraries", "NCCL"))
         assert share * found.gpu_memory_bytes <= found.gpu_memory_bytes - taken
-        assert found.settings.vllm_kv_cache_memory_bytes == found.kv_bytes_per_gpu
+        assert found.settings.kv_cache_memory_bytes == found.kv_bytes_per_gpu

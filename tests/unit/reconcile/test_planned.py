@@ -73,7 +73,7 @@ def test_a_plan_counts_on_no_more_sequences_than_tokens() -> None:
     settings = plan(request("VLLM", "--max-num-batched-tokens", "100")).plan
     assert settings is not None
     assert settings.max_concurrent_requests <= 100
-    assert settings.settings.vllm_max_sequences is None, "vLLM lowers its default to the tokens by itself"
+    assert settings.settings.max_sequences is None, "vLLM lowers its default to the tokens by itself"
     short = plan(request("VLLM", "--max-num-batched-tokens", "100", contextLength=16)).plan
     assert short is not None
     assert short.max_concurrent_requests == 100

@@ -10,8 +10,6 @@ from llm_operator.api.overlay import without_nulls_inside
 from llm_operator.api.overlay_owned import INIT_CONTAINERS, OverlayChild, container_fields, instead
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import Refusal, guard
-from llm_operator.engines import lmdeploy as lmdeploy_engine
-from llm_operator.engines import vllm as vllm_engine
 from llm_operator.engines.common import (
     CA_VARIABLES,
     CACHE_PATH,
@@ -22,6 +20,8 @@ from llm_operator.engines.common import (
     PORT_NAME,
     token_name,
 )
+from llm_operator.engines.lmdeploy import command as lmdeploy_engine
+from llm_operator.engines.vllm import command as vllm_engine
 from llm_operator.manifests.common import JSON, PAGE_PORT
 from llm_operator.manifests.overlay.table import DIRECTIVE, Problem, problems
 

@@ -14,7 +14,7 @@ from llm_operator.engines import common, guard
 from llm_operator.engines.arguments import Rules, check_arguments, is_adapter
 from llm_operator.engines.table import Capabilities, release
 from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderRequest
-from llm_operator.engines.vllm_batch import TOKENS, Batch, batched_tokens, check_batch
+from llm_operator.engines.vllm.batch import TOKENS, Batch, batched_tokens, check_batch
 
 NAME = "VLLM"
 PORT = 8000

@@ -1,0 +1,143 @@
+"""What LMDeploy's backends can run on a card at all, before any byte is counted.
+
+Sources: LMDeploy 0.18.0 turbomind/supported_models.py, messages.py and its quantization pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llm_operator.memory.capability import below, card, fp8_cache, version_tuple
+from llm_operator.memory.types import KVQuantization, PlanRequest
+from llm_operator.models import CheckpointQuantization, Role
+
+TURBOMIND = frozenset(
+    {
+        "Qwen2ForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen3ForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "LlamaForCausalLM",
+        "InternLM2ForCausalLM",
+        "InternLM3ForCausalLM",
+        "Glm4MoeLiteForCausalLM",
+        "GptOssForCausalLM",
+        "MixtralForCausalLM",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3_5ForConditionalGeneration",
+        "Qwen3_5MoeForConditionalGeneration",
+        "InternVLChatModel",
+        "InternVLForConditionalGeneration",
+        "InternS1ForConditionalGeneration",
+    }
+)
+TURBOMIND_BEFORE_0_14 = TURBOMIND | {
+    "MistralForCausalLM",
+    "DeepseekV2ForCausalLM",
+    "ChatGLMModel",
+    "ChatGLMForConditionalGeneration",
+}
+# LMDeploy 0.18.0, pytorch/models/module_map.py, as far as this project knows the architecture.
+LMDEPLOY_PYTORCH = frozenset(
+    {
+        "BaiChuanForCausalLM",
+        "BaichuanForCausalLM",
+        "ChatGLMForConditionalGeneration",
+        "ChatGLMModel",
+        "DeepseekForCausalLM",
+        "DeepseekV2ForCausalLM",
+        "DeepseekV32ForCausalLM",
+        "DeepseekV3ForCausalLM",
+        "DeepseekV4ForCausalLM",
+        "Gemma2ForCausalLM",
+        "Gemma3ForCausalLM",
+        "Gemma3ForConditionalGeneration",
+        "GemmaForCausalLM",
+        "Glm4ForCausalLM",
+        "Glm4MoeForCausalLM",
+        "Glm4MoeLiteForCausalLM",
+        "Glm4vForConditionalGeneration",
+        "GlmMoeDsaForCausalLM",
+        "GptOssForCausalLM",
+        "HYV3ForCausalLM",
+        "InternLM2ForCausalLM",
+        "InternLM3ForCausalLM",
+        "InternLMForCausalLM",
+        "InternS1ForConditionalGeneration",
+        "InternVLChatModel",
+        "InternVLForConditionalGeneration",
+        "KimiK25ForConditionalGeneration",
+        "Llama4ForConditionalGeneration",
+        "LlamaForCausalLM",
+        "LlavaForConditionalGeneration",
+        "MiniCPM3ForCausalLM",
+        "MistralForCausalLM",
+        "MixtralForCausalLM",
+        "Phi3ForCausalLM",
+        "PhiMoEForCausalLM",
+        "QWenLMHeadModel",
+        "Qwen2ForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3ForCausalLM",
+        "Qwen3MoeForCausalLM",
+        "Qwen3NextForCausalLM",
+        "Qwen3OmniMoeForConditionalGeneration",
+        "Qwen3VLForConditionalGeneration",
+        "Qwen3VLMoeForConditionalGeneration",
+        "Qwen3_5ForConditionalGeneration",
+        "Qwen3_5MoeForConditionalGeneration",
+        "SDARForCausalLM",
+        "SDARMoeForCausalLM",
+        "Starcoder2ForCausalLM",
+    }
+)
+TURBOMIND_GROUPS = {"awq": (128,), "gptq": (128,), "compressed-tensors": (32, 128), "mxfp4": (32,)}
+
+
+def turbomind_refusals(request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
+    """Yield what TurboMind of this version cannot serve."""
+    shape, kv = request.shape, request.kv_quantization
+    known = TURBOMIND if version_tuple(request.version) >= (0, 14) else TURBOMIND_BEFORE_0_14
+    if shape.architecture not in known:
+        yield f"TurboMind {request.version} does not support {shape.architecture}: use engine.backend PyTorch"
+    elif shape.has_window and shape.architecture != "GptOssForCausalLM":
+        yield f"TurboMind has no sliding window, which {shape.architecture} uses here: use engine.backend PyTorch"
+    if kv is KVQuantization.FP8:
+        yield "TurboMind takes no FP8 KV cache: use Int8 or Int4, or engine.backend PyTorch"
+    elif kv is not KVQuantization.NONE and shape.is_latent:
+        yield f"TurboMind quantizes no KV cache of {shape.architecture}"
+    elif kv is not KVQuantization.NONE and shape.head_dim != 128:
+        yield f"TurboMind's {kv.value} KV cache needs head_dim 128; this model has {shape.head_dim}"
+    if quantization is None:
+        return
+    yield from _turbomind_weights(request, quantization)
+
+
+def _turbomind_weights(request: PlanRequest, quantization: CheckpointQuantization) -> Iterator[str]:
+    method, group = quantization.method, quantization.group_size
+    floating = method == "fp8" or quantization.version == "float"
+    groups = TURBOMIND_GROUPS.get(method)
+    if groups is not None and group not in groups and not floating:
+        yield f"TurboMind serves {method} with group size {' or '.join(map(str, groups))}; this one has {group}"
+    if method == "awq" and quantization.version != "gemm":
+        yield f"TurboMind serves AWQ of version gemm; this one is {quantization.version}"
+    if method == "gptq" and (quantization.desc_act or not quantization.symmetric):
+        yield "TurboMind serves GPTQ with desc_act false and sym true only"
+    if floating and below(request, 8, 9):
+        yield f"FP8 weights need compute capability 8.9 in TurboMind; this is {card(request)}"
+
+
+def pytorch_refusals(request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
+    """Yield what the PyTorch backend cannot serve."""
+    if request.shape.architecture not in LMDEPLOY_PYTORCH:
+        yield f"LMDeploy's pytorch backend does not support {request.shape.architecture}: use engine.type VLLM"
+    if request.kv_quantization is not KVQuantization.NONE and request.shape.is_latent:
+        yield f"LMDeploy's pytorch backend quantizes no KV cache of {request.shape.architecture}"
+    yield from fp8_cache(request)
+    if quantization is not None and quantization.method == "fp8" and below(request, 9, 0):
+        yield f"FP8 weights need compute capability 9.0 in LMDeploy's pytorch backend; this is {card(request)}"
+    if quantization is not None and Role.QUERY not in quantization.skipped and quantization.method == "mxfp4":
+        yield "LMDeploy's pytorch backend serves MXFP4 experts only"

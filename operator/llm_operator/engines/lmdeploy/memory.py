@@ -1,0 +1,188 @@
+"""LMDeploy's answers to planning: how each backend spends the memory of a GPU, what it refuses, what its flags say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from llm_operator.engines.lmdeploy import blocks, capability, overheads
+from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
+from llm_operator.memory.cache import Allocation, bytes_per_token, state_size, states_of_sequence
+from llm_operator.memory.capability import below, card
+from llm_operator.memory.engine import Change, EngineMemory
+from llm_operator.memory.overheads import Batch, Runtime
+from llm_operator.memory.types import EngineSettings, PlanRequest, Term, gib
+from llm_operator.memory.weights import even_share, padded, quantization_in_force, weight_bytes
+from llm_operator.models import CheckpointQuantization, Role, StateLayers, Tensor
+
+PYTORCH_STATES = 2
+"""States that the PyTorch backend keeps beside those of a full batch (0.18.0, pytorch/engine/executor/base.py)."""
+
+
+class LMDeployMemory(EngineMemory):
+    """What both backends have in common. Facts are of 0.18.0 unless a version is named."""
+
+    block_tokens = blocks.BLOCK
+
+    def nonsense(self, request: PlanRequest) -> Iterator[str]:
+        """Yield what LMDeploy has no option for."""
+        if request.kv_memory_bytes is not None or request.gpu_memory_utilization is not None:
+            yield "a KV cache in bytes or a utilization is vLLM's; LMDeploy takes memoryPercent"
+
+    def too_old(self, request: PlanRequest) -> str | None:
+        """Return why the card is too old."""
+        if below(request, 7, 0):
+            return f"LMDeploy {request.version} has no code for {card(request)}; it needs 7.0 or newer"
+        return None
+
+    def state_bytes(self, layers: StateLayers, request: PlanRequest, tensor: int) -> int:
+        """Return the bytes of one sequence's state in one layer (pytorch/configurations/qwen3_5.py).
+
+        LMDeploy keeps as many tokens of the convolution as that is long, and recurrent states in 16 bit.
+        """
+        return state_size(layers, tensor, kept=layers.kernel, recurrent_bytes=2)
+
+    def blocks_per_request(self, request: PlanRequest, tensor: int, context: int, batched_tokens: int) -> int:
+        """Return the blocks that a request holds at its longest; every layer keeps every token."""
+        return -(-context // blocks.BLOCK)
+
+    def default_batch(self, request: PlanRequest) -> Batch:
+        """Return the request's limits, else the defaults for this card."""
+        return overheads.default_batch(request)
+
+    def settings(self, found: Estimate) -> EngineSettings:
+        """Return what its flags must say: the share of the memory that is free after loading."""
+        return EngineSettings(
+            tensor=found.tensor, context_length=found.context or None, ratio_percent=found.percent or None
+        )
+
+    def held(self, request: PlanRequest, tensor: int) -> int:
+        """Return the bytes of quantized weights on one rank, beside which kernels take memory; 0 where none are."""
+        return 0 if quantization_in_force(request) is None else weight_bytes(self, request, tensor).tensors
+
+
+class TurboMindMemory(LMDeployMemory):
+    """How TurboMind spends the memory of a GPU."""
+
+    pads_widths = True
+
+    def refusals(self, request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
+        """Yield what this version cannot serve."""
+        return capability.turbomind_refusals(request, quantization)
+
+    def unknowns(self, request: PlanRequest) -> tuple[str, ...]:
+        """Return why there are no numbers."""
+        if not request.shape.states:
+            return ()
+        return (
+            f"how TurboMind keeps the states of {request.shape.architecture}'s linear attention was not measured: no"
+            " plan is made for it, and nothing is held back",
+        )
+
+    def other_backends(self, request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
+        """Yield the request with the PyTorch backend, which runs more models."""
+        yield {"engine.backend": "PyTorch"}, replace(request, backend="PyTorch")
+
+    def holds_wide_zeros(self, request: PlanRequest) -> bool:
+        """Return True: 4-bit weights take 4.25 bits at group 128 (measured)."""
+        return True
+
+    def local_size(self, piece: Tensor, request: PlanRequest, tensor: int) -> tuple[int, int]:
+        """Return rows and columns of a tensor on one rank."""
+        if piece.role is Role.EMBEDDING:
+            return piece.rows, -(-piece.columns // tensor)
+        if piece.role is Role.HEAD:
+            return padded(piece.rows, 8 * tensor) // tensor, piece.columns
+        return even_share(piece, request, tensor)
+
+    def allocate(self, request: PlanRequest, tensor: int, budget: int, context: int, batched_tokens: int) -> Allocation:
+        """Return the blocks of whole slabs in the budget."""
+        return blocks.turbomind_slabs(bytes_per_token(self, request, tensor), budget)
+
+    def runtime(self, request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
+        """Return the overheads of one rank."""
+        return overheads.turbomind(request, tensor, batch, self.held(request, tensor))
+
+    def budget(self, rank: Rank) -> Budget:
+        """Return a share of what weights and overheads leave."""
+        return share_of(rank, rank.free, rank.free_low)
+
+    def cache_term(self, found: Estimate) -> Term:
+        """Return how the bytes of the KV cache come about."""
+        return share_term(found, "LMDeploy turbomind.cc")
+
+    def tokens_term(self, found: Estimate) -> Term:
+        """Return how these bytes become tokens."""
+        inputs: dict[str, int | float | str] = {
+            **block_inputs(found),
+            "blockTokens": blocks.BLOCK,
+            "slabBytes": blocks.slab_bytes(found.likely.block_bytes),
+        }
+        formula = "whole slabs in kvBytes * whole blocks in a slab * blockTokens"
+        return Term("kvTokens", found.likely.tokens, "tokens", formula, inputs, "LMDeploy src/turbomind/memory")
+
+
+class PyTorchMemory(LMDeployMemory):
+    """How LMDeploy's PyTorch backend spends the memory of a GPU."""
+
+    def refusals(self, request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
+        """Yield what this version cannot serve."""
+        return capability.pytorch_refusals(request, quantization)
+
+    def holds_wide_zeros(self, request: PlanRequest) -> bool:
+        """Return False: zero points stay packed."""
+        return False
+
+    def local_size(self, piece: Tensor, request: PlanRequest, tensor: int) -> tuple[int, int]:
+        """Return rows and columns of a tensor on one rank; embedding and head are whole on each."""
+        return even_share(piece, request, tensor)
+
+    def allocate(self, request: PlanRequest, tensor: int, budget: int, context: int, batched_tokens: int) -> Allocation:
+        """Return the whole blocks in the budget."""
+        block = blocks.pytorch_block_bytes(self, request, tensor)
+        count = max(budget, 0) // block
+        return Allocation(count, block, count * blocks.BLOCK)
+
+    def runtime(self, request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
+        """Return the overheads of one rank."""
+        return overheads.pytorch(request, tensor, self.held(request, tensor))
+
+    def budget(self, rank: Rank) -> Budget:
+        """Return a share of what is free after logits and states are set aside."""
+        block = blocks.pytorch_block_bytes(self, rank.request, rank.tensor)
+        states = states_of_sequence(self, rank.request, rank.tensor) * (rank.batch.sequences + PYTORCH_STATES)
+        set_aside = overheads.pytorch_reserve(rank.request, rank.batch) + states
+        usable = rank.free - set_aside
+        if usable < 16 * block:
+            full = f"of {gib(rank.free)} free LMDeploy's pytorch backend sets {gib(set_aside)} aside for logits"
+            if states:
+                full += (
+                    f" and the states of {rank.batch.sequences} sequences; a lower maxConcurrentSequences needs less"
+                )
+            return Budget(0, 0, set_aside, problem=full)
+        # What is set aside holds the logits only; everything else that grows must find room beside the share.
+        budget = share_of(rank, usable, rank.free_low - set_aside)
+        problem = budget.problem
+        if problem is None and budget.likely // block <= 2:
+            problem = f"LMDeploy's pytorch backend needs more than 2 KV blocks of {gib(block)}"
+        return replace(budget, set_aside=set_aside, problem=problem)
+
+    def cache_term(self, found: Estimate) -> Term:
+        """Return how the bytes of the KV cache come about."""
+        source = "LMDeploy pytorch/engine/executor"
+        if not found.set_aside:
+            return share_term(found, "LMDeploy turbomind.cc")
+        inputs = {
+            "memoryPercent": found.percent or 0,
+            "free": found.free,
+            "mustStayFree": found.reserve,
+            "setAside": found.set_aside,
+        }
+        formula = "memoryPercent / 100 * (free - setAside)"
+        return Term("kvBytesPerGpu", found.budget, "bytes", formula, inputs, source)
+
+    def tokens_term(self, found: Estimate) -> Term:
+        """Return how these bytes become tokens."""
+        inputs: dict[str, int | float | str] = {**block_inputs(found), "blockTokens": blocks.BLOCK}
+        formula = "whole blocks in kvBytes * blockTokens"
+        return Term("kvTokens", found.likely.tokens, "tokens", formula, inputs, "LMDeploy pytorch/engine/executor")

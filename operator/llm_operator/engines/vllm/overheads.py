@@ -1,0 +1,200 @@
+"""What vLLM takes beside weights and KV cache, and its batch limits, on which that depends.
+
+Formulas marked "measured" hold for vLLM 0.26.0.
+"""
+
+from __future__ import annotations
+
+from llm_operator.engines.vllm.weights import holds_wide_zeros
+from llm_operator.memory.overheads import Batch, Runtime, dense_width, nccl, over_pcie
+from llm_operator.memory.types import GIB, MIB, Overhead, PlanRequest
+from llm_operator.memory.weights import quantization_in_force
+from llm_operator.models import Role
+
+LARGE_CARD = 70 * GIB
+LARGEST_CARD = 160 * GIB
+
+MEASURED = "measured, vLLM 0.26.0 on an H200"
+MEASURED_PAIR = "measured, vLLM 0.26.0 on two H200"
+REPORTED = "reported starts of vLLM 0.8 to 0.11, docs/planner-accuracy.md"
+
+
+def default_batch(request: PlanRequest) -> Batch:
+    """Return the batch limits: the request's, else vLLM's defaults for this card's memory (engine/arg_utils.py)."""
+    memory, product = request.gpu.memory_bytes, request.gpu.product.upper()
+    if memory < LARGE_CARD or "A100" in product:
+        sequences, tokens = 256, 2048
+    else:
+        sequences, tokens = 1024, 16384 if memory >= LARGEST_CARD else 8192
+    return Batch(request.max_concurrent_sequences or _at_most(sequences, request), request.max_batched_tokens or tokens)
+
+
+def small_batch(request: PlanRequest) -> Batch:
+    """Return vLLM's limits for cards below 70 GiB, or the request's own."""
+    sequences = request.max_concurrent_sequences or _at_most(256, request)
+    return Batch(sequences, request.max_batched_tokens or max(2048, sequences))
+
+
+def _at_most(sequences: int, request: PlanRequest) -> int:
+    """Return a default number of sequences: vLLM lowers it to the batched tokens (engine/arg_utils.py)."""
+    return sequences if request.max_batched_tokens is None else min(sequences, request.max_batched_tokens)
+
+
+def runtime(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
+    """Return the overheads of one rank."""
+    shape = request.shape
+    before = (
+        Overhead("context", 522 * MIB, 640 * MIB, MEASURED),
+        _libraries(tensor),
+        *_links(request, tensor),
+        *_kernels(request, tensor),
+    )
+    older = uses_older_runner(request)
+    peak = _activation(request, tensor, batch, older=older)
+    # The sampler's warm-up sorts all logits: about 24 bytes per sequence and vocabulary entry, kept by the allocator
+    # and used again by activations.
+    sampler = 24 * batch.sequences * shape.vocabulary_size
+    images = _tower(request, tensor, batch)
+    most = max(peak, sampler, images)
+    after = (
+        Overhead("activations or sampler", most, most + 512 * MIB + images // 2, MEASURED),
+        Overhead("CUDA graphs", 0 if request.enforce_eager else _graphs(batch), _graphs(batch) + 256 * MIB, MEASURED),
+    )
+    return Runtime(before, after)
+
+
+def profile(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
+    """Return what vLLM subtracts from its share of the total beside the weights, for a server sized by utilization."""
+    batch = default_batch(request)
+    older = uses_older_runner(request)
+    peak = _activation(request, tensor, batch, older=older)
+    # Compiling from scratch, as in a fresh pod, raises the profiled peak by 60 to 78 MiB over a warm start.
+    parts = [
+        Overhead("activation peak", peak, _activation(request, tensor, batch, older=True) + 640 * MIB, MEASURED),
+        _libraries(tensor),
+        # What two ranks take is there before vLLM begins to count; what more ranks and repacking take is not.
+        *(part for part in _links(request, tensor) if part.name != "NCCL"),
+        *_kernels(request, tensor),
+    ]
+    images = _tower(request, tensor, batch)
+    if images > peak:
+        parts.append(Overhead("images", images - peak, (images - peak) * 3 // 2, "vLLM v1/worker/gpu_model_runner.py"))
+    if older and not request.enforce_eager:
+        parts.append(Overhead("CUDA graph estimate", 650 * MIB, 1024 * MIB, MEASURED))
+    return tuple(parts)
+
+
+def uses_older_runner(request: PlanRequest) -> bool:
+    """Return whether vLLM's older model runner is likely used: before 0.26, and since for experts without latents."""
+    if request.older_runner is not None:
+        return request.older_runner
+    shape = request.shape
+    return _numbers(request.version) < (0, 26) or (shape.experts is not None and not shape.is_latent)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+def _links(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
+    """Return what vLLM's ranks take to talk to each other.
+
+    Two were measured over NVLink. Beyond two, and over PCIe, there are reports only: 70B at TP 4 and 8 took 1.7 GiB
+    more a GPU than two ranks would, mixtures of experts (235B at TP 4, 671B at TP 8) 4.6 to 4.9 GiB more, PCIe cards
+    about 1 GiB less. The bounds cover them.
+    """
+    if tensor == 1:
+        return ()
+    found = [nccl(tensor, 970, 1536, MEASURED_PAIR)]
+    if over_pcie(request.gpu.product):
+        found = [nccl(tensor, 250, 1536, REPORTED)]
+    elif tensor > 2:
+        doublings = (tensor - 1).bit_length() - 1
+        found.append(Overhead("links between more ranks", 700 * MIB * doublings, 1100 * MIB * doublings, REPORTED))
+        if request.shape.experts is not None:
+            # A start of 2026 (MiniMax-M2.5 at TP 4) took far less than those of 2025.
+            likely = 3200 * MIB if _numbers(request.version) < (0, 12) else 1600 * MIB
+            found.append(Overhead("experts over ranks", likely, 4300 * MIB, REPORTED))
+    return tuple(found)
+
+
+def _kernels(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
+    """Return what MXFP4 experts take beyond their bytes on Hopper, whose kernels lay them out anew.
+
+    gpt-oss-120b on one H100: three public starts had 4 to 6 GiB less than their weights leave.
+    """
+    quantization = quantization_in_force(request)
+    if quantization is None or quantization.method != "mxfp4" or not _compute_capability(request, 9):
+        return ()
+    experts = sum(
+        piece.parameters for piece in request.shape.tensors if piece.role in (Role.EXPERT_GATE_UP, Role.EXPERT_DOWN)
+    )
+    held = experts * 17 // 32 // tensor
+    return (Overhead("MXFP4 layout", held * 14 // 100, held * 18 // 100, REPORTED),)
+
+
+def _compute_capability(request: PlanRequest, major: int) -> bool:
+    found = request.gpu.compute_capability
+    return found is not None and found[0] == major
+
+
+def _libraries(tensor: int) -> Overhead:
+    """Return what vLLM counts as taken by libraries: with several ranks most of it is there before it begins to count.
+
+    v1/worker/gpu_worker.py, init_device: the snapshot comes after the ranks have met.
+    """
+    if tensor > 1:
+        return Overhead("libraries", 68 * MIB, 312 * MIB, MEASURED_PAIR)
+    return Overhead("libraries", 230 * MIB, 312 * MIB, MEASURED)
+
+
+def _tower(request: PlanRequest, tensor: int, batch: Batch) -> int:
+    """Return the peak of the image encoder in vLLM's profile run, which fills a step with the largest images.
+
+    v1/worker/gpu_model_runner.py, profile_run: as many items as the batched tokens hold, at least one; attention works
+    in place of a matrix of scores. Queries, keys, values, input and both halves of a gated network live at once.
+    """
+    tower = request.shape.tower
+    if tower is None:
+        return 0
+    items = max(batch.tokens // max(tower.tokens, 1), 1)
+    patches = items * tower.patches
+    width = 4 * tower.hidden + -(-(3 * tower.intermediate) // tensor)
+    return patches * width * 2 + items * tower.tokens * request.shape.hidden_size * 2
+
+
+def _graphs(batch: Batch) -> int:
+    """Return bytes of captured graphs: about 12 MiB for each size, sizes in steps of 8 and, above 256, of 16."""
+    largest = min(2 * batch.sequences, 1024)
+    sizes = 3 + min(largest, 256) // 8 + max(largest - 256, 0) // 16
+    return (12 * sizes + 70) * MIB
+
+
+def _activation(request: PlanRequest, tensor: int, batch: Batch, *, older: bool) -> int:
+    """Return the torch peak of vLLM's profile run.
+
+    The feed-forward network of a full prefill holds its input and gate, up and product at once: tokens * 3 *
+    (intermediate + hidden) * 2 bytes. A copy of the embedding is the floor at small batches. Several ranks hold their
+    part of the logits, all parts as they were gathered, and these in the right order (distributed/device_communicators/
+    base_device_communicator.py, all_gather), 16 bit. MLA also makes room for keys and values of 65,536 tokens of
+    context; the older runner for sorting all logits, 14 bytes each.
+    """
+    shape = request.shape
+    width = -(-dense_width(shape) // tensor)
+    feed_forward = batch.tokens * 6 * (width + shape.hidden_size)
+    embedding = shape.vocabulary_size * shape.hidden_size * 2 // tensor
+    peaks = [feed_forward, embedding]
+    if shape.experts is not None:
+        routed = batch.tokens * shape.experts.per_token * 2
+        inner = -(-shape.experts.intermediate_size // tensor)
+        peaks.append(routed * (max(2 * inner, shape.hidden_size) + inner) + batch.tokens * 4 * shape.hidden_size)
+    if tensor > 1:
+        logits = batch.sequences * shape.vocabulary_size * 2
+        peaks.append(2 * logits + logits // tensor)
+    if shape.is_latent:
+        value = sum(piece.rows for piece in shape.tensors if piece.role is Role.LATENT_KEY_VALUE)
+        peaks.append(2 * 2 * 65_536 * value // tensor)
+    if older:
+        peaks.append(14 * batch.sequences * shape.vocabulary_size)
+    quantized = holds_wide_zeros(request) and quantization_in_force(request) is not None
+    return max(peaks) + (0 if quantized else 32 * MIB)
