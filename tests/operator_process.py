@@ -51,6 +51,8 @@ class OperatorUnderTest:
         where = [part for name in namespaces for part in ("--namespace", name)] or ["--all-namespaces"]
         self._command = [
             sys.executable, "-m", "llm_operator", *where,
+            # A look of half a minute later would write the condition Healthy into the middle of another test.
+            "--engine-look-seconds", "1",
             "--health-port", str(self._health), "--metrics-port", str(self._metrics), "--bind-address", "127.0.0.1",
             *(arguments or ("--no-leader-elect", "--no-gpu-inventory")),
             # Without a kubelet no Job of the model tools would ever end.

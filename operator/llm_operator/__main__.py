@@ -64,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--lease-namespace", default=os.environ.get("POD_NAMESPACE", "default"), help="its namespace")
     line.add_argument("--relist-seconds", type=_positive, default=300, help="seconds between relists (default 300)")
     line.add_argument(
+        "--engine-look-seconds",
+        type=_positive,
+        default=30,
+        help="seconds between two looks at the metrics of an engine that serves (default 30)",
+    )
+    line.add_argument(
         "--plan-wait-seconds",
         type=_positive,
         default=60,
@@ -272,6 +278,7 @@ def tool_settings(chosen: argparse.Namespace) -> ToolSettings:
         quantize_image=chosen.quantize_image,
         pull_policy=chosen.tools_pull_policy,
         environment=handed_on(os.environ),
+        engine_look_seconds=float(chosen.engine_look_seconds),
         ca_bundle=chosen.tools_ca_bundle,
         proxy_secret=chosen.proxy_secret,
         stall_seconds=chosen.stall_seconds,

@@ -3,9 +3,12 @@
 from typing import Any
 
 from devcluster.control_plane import ControlPlane
-from llm_operator.api import API_VERSION, KIND
+from llm_operator.api import API_VERSION, KIND, PLURAL
 from llm_operator.kube.client import PATHS
+from tests.operator_process import OperatorUnderTest
+from tests.waiting import eventually
 
+EVERYWHERE = f"/apis/{API_VERSION}/{PLURAL}"
 JSON = dict[str, Any]
 
 
@@ -72,6 +75,20 @@ class Space:
     def condition(self, name: str, kind: str) -> tuple[str, str, str]:
         """Status, reason and message of a condition; empty where it is not there."""
         return condition_of(self.get(KIND, name), kind)
+
+    def wait_quiet(self, operator: OperatorUnderTest) -> None:
+        """Until nothing is left to write on this control plane: the metrics of each engine that serves were looked at.
+
+        The condition Healthy follows the first looks, seconds after Ready, for the objects of earlier tests as well.
+        """
+
+        def waiting() -> list[str]:
+            bodies = self.plane.request("GET", EVERYWHERE)["items"]
+            live = [body for body in bodies if "deletionTimestamp" not in body["metadata"]]
+            return [str(body) for body in live if condition_of(body, "Healthy")[1] == "NotSeenYet"]
+
+        eventually(lambda: not waiting(), 90, lambda: f"each engine that serves was looked at, but {waiting()}")
+        operator.wait_idle()
 
     def is_ready(self, name: str) -> bool:
         """Whether Ready is True for the current generation."""

@@ -242,6 +242,8 @@ def test_the_rights_suffice_for_the_operators_whole_work(
         space.delete("Service", "whole")
         eventually(lambda: space.get("Service", "whole"), why="a deleted child is made again")
         eventually(lambda: space.names("NetworkPolicy") == {"whole", "whole-chat"}, why="policies are written")
+        # Other tests' objects, which this operator does not watch, stay as they are.
+        eventually(lambda: space.condition("whole", "Healthy")[1] not in ("", "NotSeenYet"), why="engines looked at")
         operator.wait_idle()
         before = operator.writes()
         space.patch("whole", {"metadata": {"annotations": {"someone": "else"}}})

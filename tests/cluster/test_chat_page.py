@@ -90,7 +90,7 @@ def test_the_page_is_scaled_to_zero(operator: OperatorUnderTest, space: Space) -
 def test_quiet_with_a_page(operator: OperatorUnderTest, space: Space) -> None:
     space.create(llm("quiet", webUI={}))
     eventually(lambda: serves(space, "quiet") and space.is_ready("quiet"))
-    operator.wait_idle()
+    space.wait_quiet(operator)
     before = operator.writes()
     space.patch("quiet", {"metadata": {"annotations": {"someone": "else"}}})
     operator.wait_idle()

@@ -74,7 +74,7 @@ def patched(
 
 def quiet(operator: OperatorUnderTest, space: Space) -> None:
     """Nothing is written any more, whatever happens to the object."""
-    operator.wait_idle()
+    space.wait_quiet(operator)
     before = operator.writes()
     for number in range(3):
         space.patch("demo", {"metadata": {"annotations": {"someone": f"else-{number}"}}})

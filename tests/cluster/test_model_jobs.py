@@ -194,7 +194,7 @@ def test_objects_with_one_model_wait_for_one_job(operator: OperatorUnderTest, sp
     assert (mount["subPath"], mount["readOnly"]) == (DIRECTORY, True)
     status = (space.get(KIND, "llm-7") or {})["status"]
     assert status["cache"] == {"claimName": "models", "directory": DIRECTORY, "bytes": 1 << 30}
-    operator.wait_idle()
+    space.wait_quiet(operator)
     before = operator.writes()
     time.sleep(3)
     assert operator.writes() == before, "nothing changed, so nothing is written"

@@ -73,7 +73,7 @@ def forge(space: Space, name: str, labels: JSON, owners: list[JSON], message: st
 def test_a_foreign_pod_with_our_labels_changes_nothing(operator: OperatorUnderTest, space: Space) -> None:
     space.create(llm("mine"))
     eventually(lambda: space.is_ready("mine"), why=lambda: str(space.condition("mine", "Ready")))
-    operator.wait_idle()
+    space.wait_quiet(operator)
     (real,) = space.plane.request("GET", space.path("Pod"))["items"]
     meta, before = real["metadata"], (space.get(KIND, "mine"), operator.writes())
     foreign = somebody(space)

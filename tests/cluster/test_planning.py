@@ -481,7 +481,7 @@ def test_a_log_that_cannot_be_read_leaves_the_capacity_unknown(
 def test_nothing_is_written_while_nothing_changes(operator: OperatorUnderTest, space: Space) -> None:
     serve(space, "quiet", gpu={"product": A6000})
     planned(space, "quiet", "Fits")
-    operator.wait_idle()
+    space.wait_quiet(operator)
     before = operator.writes()
     space.patch("quiet", {"metadata": {"annotations": {"someone": "else"}}})
     time.sleep(2)

@@ -102,7 +102,7 @@ def test_kubectl_wait_and_the_printed_columns(operator: OperatorUnderTest, space
 
 def test_nothing_is_written_while_nothing_changes(operator: OperatorUnderTest, space: Space) -> None:
     ready(space, "quiet", replicas=2)
-    operator.wait_idle()
+    space.wait_quiet(operator)
     before = operator.writes()
     space.patch("quiet", {"metadata": {"annotations": {"someone": "else"}}})
     time.sleep(3)

@@ -96,7 +96,7 @@ def test_a_request_that_is_taken_away_replaces_nothing(operator: OperatorUnderTe
         {**body, "metadata": {"name": "gitops", "annotations": {ANNOTATION_RESTARTED: "2026-01-01T00:00:00Z"}}}
     )
     eventually(lambda: serves(space, "gitops"))
-    operator.wait_idle()
+    space.wait_quiet(operator)
     old, writes = pods(space), operator.writes()
     annotate(space, "gitops", None)
     operator.wait_idle()

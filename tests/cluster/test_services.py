@@ -58,7 +58,7 @@ def test_settings_come_and_go_and_the_engine_stays(operator: OperatorUnderTest, 
     assert (service["spec"]["type"], service["spec"]["ports"][0]["port"]) == ("NodePort", 9000)
     assert service["spec"]["trafficDistribution"] == "PreferSameZone"
     assert found(space, "LLMDeployment", "demo")["status"]["endpoint"].endswith(":9000/v1")
-    operator.wait_idle()
+    space.wait_quiet(operator)
     before = operator.writes()
     space.patch("demo", {"metadata": {"annotations": {"someone": "else"}}})
     operator.wait_idle()
@@ -111,7 +111,7 @@ def test_labels_of_the_object_reach_what_is_made_for_it(operator: OperatorUnderT
             assert meta["labels"][QUEUE] == "gpus"
             assert meta["annotations"][COST] == "7"
             assert "other" not in {**meta["labels"], **meta["annotations"]}
-    operator.wait_idle()
+    space.wait_quiet(operator)
     before = operator.writes()
     space.patch("demo", {"metadata": {"labels": {"other": "y"}}})
     operator.wait_idle()

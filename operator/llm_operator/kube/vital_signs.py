@@ -1,6 +1,7 @@
 """Looks at the metrics of engines that serve, now and then, and tells when one stops working or starts again.
 
-One small request per pod and half minute, straight to the pod; where metrics are closed, one in five minutes.
+One small request per pod and half minute (`--engine-look-seconds`), straight to the pod; one in five minutes if its
+metrics are closed.
 """
 
 from __future__ import annotations
@@ -55,8 +56,11 @@ class _Watched:
 class VitalSigns:
     """What is known of the engines that serve, by object."""
 
-    def __init__(self, changed: Callable[[Key], None], now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, changed: Callable[[Key], None], now: Callable[[], float] = time.time, pace: float = PACE_SECONDS
+    ) -> None:
         self._changed = changed
+        self._pace = pace
         self._now = now
         self._watched: dict[Key, dict[tuple[str, str | None], _Watched]] = {}
         self._told: dict[Key, Finding] = {}
@@ -105,7 +109,7 @@ class VitalSigns:
             slots = asyncio.Semaphore(AT_ONCE)
             await asyncio.gather(*(self._ask(slots, key, one) for key, one in due))
             next_due = min((one.due for watched in self._watched.values() for one in watched.values()), default=None)
-            await self._pause(PACE_SECONDS if next_due is None else max(0.1, next_due - self._now()))
+            await self._pause(self._pace if next_due is None else max(0.1, next_due - self._now()))
 
     async def _pause(self, seconds: float) -> None:
         """Until the next look is due, or a pod serves that was not asked yet."""
@@ -121,7 +125,7 @@ class VitalSigns:
             one.failures += 1
         else:
             one.failures, one.vitals = 0, followed(one.vitals, sample)
-        one.due = now + PACE_SECONDS * (CLOSED_PACES if one.failures >= PATIENCE else 1)
+        one.due = now + self._pace * (CLOSED_PACES if one.failures >= PATIENCE else 1)
         told = self._told.get(key)
         still = any(one is other for other in self._watched.get(key, {}).values())
         if told is not None and still and self._judged(key, told) != told:
