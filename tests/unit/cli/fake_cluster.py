@@ -43,6 +43,10 @@ class FakeHandler(BaseHTTPRequestHandler):
     engine: FakeCluster
     protocol_version = "HTTP/1.1"
 
+    def setup(self) -> None:
+        self.engine.connections += 1
+        super().setup()
+
     def log_message(self, format: str, *arguments: object) -> None:
         """Quiet."""
 
@@ -91,6 +95,7 @@ class FakeHandler(BaseHTTPRequestHandler):
         assert self.path.removeprefix(PROXY) == "/v1/chat/completions"
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.engine.asked.append(body)
+        self.engine.expected.append(self.headers.get("Expect"))
         question = body["messages"][-1]["content"]
         number = len(self.engine.asked)
         if question == "refuse" or number >= self.engine.refuse_from:
@@ -198,6 +203,10 @@ class FakeCluster:
     """The API key that the engine wants, on its own port; the proxy drops it."""
     away: bool = False
     """The API server answers 503."""
+    connections: int = 0
+    """How many were opened."""
+    expected: list[str | None] = field(default_factory=list)
+    """The Expect headers of the questions."""
     keys: list[str | None] = field(default_factory=list)
     """The Authorization headers that reached the engine."""
     usage: JSON | None = None

@@ -82,6 +82,13 @@ def test_a_table_of_every_concurrency_at_80_columns(space: FakeCluster) -> None:
     assert len({body["messages"][0]["content"] for body in space.asked}) == 9
 
 
+def test_questions_keep_the_connection_and_survive_an_answer_that_begins_early(space: FakeCluster) -> None:
+    assert ran(space, "bench", "qwen", "-c", "1", "--requests", "5", "--output-tokens", "5")[0] == 0
+    assert space.expected == ["100-continue"] * 6, "the API server's proxy drops answers that begin early"
+    # One for the object and the model, one for the first question and the load's thread at most.
+    assert space.connections <= 3
+
+
 def test_json_counts_what_the_engine_counted(space: FakeCluster) -> None:
     body = json.loads(ran(space, "bench", "qwen", "-c", "3", "--requests", "6", "-o", "json")[1])
     (level,) = body["levels"]

@@ -143,7 +143,7 @@ def test_a_port_forward_without_a_key(keyed: FakeCluster) -> None:
     keyed.objects["qwen"] = llm("qwen")
     keyed.key = None
     assert ran(keyed, "chat", "qwen", "-m", "hi", "--port-forward")[0] == 0
-    assert keyed.keys == [None]
+    assert keyed.keys == keyed.expected == [None]
 
 
 def test_a_conversation_on_a_terminal(space: FakeCluster, tmp_path: Path) -> None:
