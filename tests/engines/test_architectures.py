@@ -6,10 +6,13 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llm_operator.engines.lmdeploy.capability import LMDEPLOY_PYTORCH, TURBOMIND
+from llm_operator.engines.vllm.capability import VLLM_LAST
+from llm_operator.memory.capability import version_tuple
 from llm_operator.models import known_architectures
 from tests.engines.environments import TESTED, interpreter, sources
 
@@ -17,6 +20,11 @@ from tests.engines.environments import TESTED, interpreter, sources
 TABLE = json.loads((Path(__file__).parent / "not_planned.json").read_text())
 NOT_PLANNED: dict[str, str] = {name: reason for reason, names in TABLE.items() for name in names}
 
+REMOVED = """
+import json
+from vllm.model_executor.models import registry as r
+print(json.dumps(r._PREVIOUSLY_SUPPORTED_MODELS))
+"""
 REGISTRY = """
 import json
 from vllm.model_executor.models import registry as r
@@ -24,12 +32,17 @@ print(json.dumps(sorted({*r._TEXT_GENERATION_MODELS, *r._MULTIMODAL_MODELS, *r._
 """
 
 
+def printed(script: str) -> Any:
+    """What a script prints in vLLM's environment, as JSON."""
+    done = subprocess.run(
+        [interpreter("vllm"), "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=300, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def vllm_architectures() -> list[str]:
     """What vLLM's registry of text and images names."""
-    done = subprocess.run(
-        [interpreter("vllm"), "-W", "ignore", "-c", REGISTRY], capture_output=True, text=True, timeout=300, check=True
-    )
-    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    found: list[str] = printed(REGISTRY)
     return found
 
 
@@ -61,3 +74,9 @@ def test_lmdeploy_is_refused_nothing_that_it_serves_and_takes_nothing_else() -> 
     known = set(known_architectures())
     assert (pytorch & known) ^ LMDEPLOY_PYTORCH <= {"BaichuanForCausalLM", "ChatGLMModel"}
     assert (turbomind & known) == TURBOMIND
+
+
+def test_what_vllm_removed_is_planned_for_its_last_version_alone() -> None:
+    removed: dict[str, str] = printed(REMOVED)
+    known = set(known_architectures())
+    assert {name: version_tuple(last)[:2] for name, last in removed.items() if name in known} == VLLM_LAST

@@ -31,7 +31,10 @@ def contradiction(shape: ModelShape, stored_bytes: int) -> str | None:
     else:
         accepted = [expected, expected + STORED_BYTES[shape.dtype] * head]
         tolerance = QUANTIZED_TOLERANCE_PERCENT
-    if any(abs(stored_bytes - size) * 100 <= tolerance * size for size in accepted):
+    more = shape.unserved * (4 if shape.quantization is None else STORED_BYTES[shape.dtype])
+    if any(
+        (100 - tolerance) * size <= 100 * stored_bytes <= (100 + tolerance) * size + 100 * more for size in accepted
+    ):
         return None
     how = "unquantized" if shape.quantization is None else f"quantized by {shape.quantization.method}"
     return (

@@ -164,6 +164,7 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
         states=decoder.states,
         tower=decoder.tower,
         unplanned=decoder.unplanned,
+        unserved=decoder.unserved,
     )
 
 

@@ -21,3 +21,4 @@ class Decoder:
     states: tuple[StateLayers, ...] = ()
     tower: Tower | None = None
     unplanned: str = ""
+    unserved: int = 0

@@ -163,7 +163,8 @@ class ModelShape:
     float32). context_length: max_position_embeddings, in tokens. rotary_dim: elements of a head that are rotated;
     rotary_tables: distinct cos/sin tables (2 where sliding layers use another base). states: layers with a state per
     sequence. tower: the encoder of images, None for a model of text. unplanned: why its cache cannot be computed
-    although its tensors are known; empty: it can.
+    although its tensors are known; empty: it can. unserved: most parameters of the files that no engine loads, such as
+    what speaks, adapters.
     """
 
     architecture: str
@@ -187,6 +188,7 @@ class ModelShape:
     states: tuple[StateLayers, ...] = ()
     tower: Tower | None = None
     unplanned: str = ""
+    unserved: int = 0
 
     @property
     def parameters(self) -> int:

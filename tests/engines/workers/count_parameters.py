@@ -160,6 +160,7 @@ def special_arguments(model_type: str, layers: int, rng: random.Random) -> dict[
             "ffn_hidden_size": 96,
         },
         "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1},
+        "mpt": {"no_bias": True},  # transformers takes no notice of it
     }
     return made.get(model_type, {})
 

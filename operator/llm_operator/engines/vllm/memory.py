@@ -48,6 +48,10 @@ class VLLMMemory(EngineMemory):
         """Yield what this version cannot serve."""
         return capability.refusals(request)
 
+    def unknowns(self, request: PlanRequest) -> tuple[str, ...]:
+        """Return why nothing can be computed, although the model is known; empty where it can."""
+        return capability.unknowns(request)
+
     def objections(self, request: PlanRequest, tensor: int) -> Iterator[str]:
         """Yield why this many ranks cannot share the vocabulary."""
         vocabulary = padded(request.shape.vocabulary_size, weights.VOCABULARY_PADDING)

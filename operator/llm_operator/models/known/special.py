@@ -233,3 +233,33 @@ def _deci_width(network: Fields, hidden: int) -> int:
         return given
     width = int(2 * network.number("ffn_mult", 1.0) * hidden / 3)
     return 256 * -(-width // 256)
+
+
+def ernie_vl(fields: Fields) -> Decoder:
+    """ERNIE 4.5 VL (text): experts for text and, narrower, for images, and shared ones for both.
+
+    vLLM 0.33.0, models/ernie45_vl_moe.py. Numbers stand as pairs, text first.
+    """
+    core = core_of(fields, Traits(tied=True))
+    counts, sizes = fields.integers("moe_num_experts"), fields.integers("moe_intermediate_size")
+    if len(counts) != 2 or len(sizes) != 2:
+        fields.require("moe_num_experts", "moe_intermediate_size")
+        raise InvalidModelConfigError("config.json: moe_num_experts and moe_intermediate_size are no pairs")
+    starts = fields.integers("moe_layer_start_index") or (1, 1)
+    ends = fields.integers("moe_layer_end_index") or (core.layers - 1, core.layers - 1)
+    bias = fields.boolean("use_bias", False)
+    of = replace(heads_of(core, everywhere(core.layers)), qkv_bias=bias, output_bias=bias)
+    tensors = [*embeddings(core), *attention_at(core.hidden, of), vector(core.hidden, 2 * core.layers + 1)]
+    everyone: set[int] = set()
+    first: Experts | None = None
+    for count, size, start, end in zip(counts, sizes, starts, ends, strict=False):
+        places = tuple(layer for layer in range(core.layers) if start <= layer <= end)
+        experts = checked_experts(count, fields.integer("moe_k", 6), size, len(places))
+        tensors += [*mixture_at(core.hidden, places, experts), vector(count, len(places))]
+        everyone |= set(places)
+        first = first or experts
+    sparse = tuple(sorted(everyone))
+    shared = sizes[0] * fields.integer("moe_num_shared_experts", 0, least=0)
+    tensors += network_at(core.hidden, sparse, shared, shared=True)
+    tensors += network_at(core.hidden, without(core.layers, sparse), core.intermediate)
+    return Decoder(core, tuple(tensors), (of.cache(),), first)

@@ -324,7 +324,21 @@ def qwen_audio(audio: Fields) -> Built:
     return tensors, Tower(width, inner, layers, 3000, 750)
 
 
-def moonvit(vision: Fields, text: int) -> Built:
+def qwen25_audio(audio: Fields) -> tuple[Tensor, ...]:
+    """Qwen2.5-Omni's ears: Whisper's encoder without positions, two tokens that begin and end, one matrix."""
+    width, inner = audio.integer("d_model", 1280), audio.integer("encoder_ffn_dim", 5120)
+    layers, target = audio.integer("encoder_layers", 32), audio.integer("output_dim", 3584)
+    return (
+        *whole(width, 3 * audio.integer("num_mel_bins", 128), bias=True),
+        *whole(width, 3 * width, bias=True),
+        *blocks(Blocks(width, inner, layers, key_bias=False)),
+        vector(width, 2),
+        *whole(2, target),
+        *whole(target, width, bias=True),
+    )
+
+
+def moonvit(vision: Fields, parent: Fields, text: int) -> Built:
     """Kimi-VL and Kimi K2.5: MoonViT, positions of a square, a norm and two matrices (vLLM models/kimi_k25_vit.py)."""
     width = vision.integer("hidden_size", vision.integer("vt_hidden_size", 1152))
     inner = vision.integer("intermediate_size", vision.integer("vt_intermediate_size", 4304))
@@ -340,7 +354,7 @@ def moonvit(vision: Fields, text: int) -> Built:
         *whole(positions, width),
         *blocks(Blocks(width, inner, layers)),
         vector(width, 2),
-        vector(width, 2),
+        vector(parent.integer("projection_hidden_size", width), 2),
         *whole(merged, merged, bias=True),
         *whole(text, merged, bias=True),
     )
