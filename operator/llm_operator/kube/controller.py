@@ -320,15 +320,10 @@ class Controller:
 
     async def _keeps_image_volumes(self, apply: Apply) -> bool:
         """Whether the API server keeps the image volumes of a pod template: an older one drops them without a word."""
-        asked = image_volumes(apply.body)
-        try:
-            if apply.seen:
-                return asked == image_volumes(await self._client.apply(apply.body, force=True, dry_run=True))
-            return asked == image_volumes(await self._client.create(apply.body, dry_run=True))
-        except ApiError as error:
-            if error.status == 409:
-                return True  # the write itself says whose it is
-            raise
+        trial = await ownership.to_be_tried(self._client, apply.body)
+        if trial is None:
+            return True
+        return image_volumes(trial) == image_volumes(await self._client.apply(trial, force=True, dry_run=True))
 
     async def _write_status(self, key: Key, body: JSON, status: LLMDeploymentStatus) -> None:
         """Write a status if it differs from the one that is there, and tell what changed."""

@@ -56,11 +56,42 @@ async def update(client: ApiClient, body: JSON) -> JSON:
     return await _apply_to(client, body, live)
 
 
+async def to_be_tried(client: ApiClient, body: JSON) -> JSON | None:
+    """What a dry run of an apply must be sent to tell what create() or update() would store; None: they store nothing.
+
+    What the creation of a live object set counts as applied from then on. Otherwise the trial would keep fields that
+    the write itself gives up, and be refused for a mixture of both.
+
+    Raises:
+        ForeignError: somebody else's.
+        ApiError: the API server failed; 409 if the object has changed in the meantime.
+    """
+    try:
+        live = await _live(client, body)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return body
+    check_ours(body, live)
+    if body["kind"] in MADE_ONCE:
+        return None
+    await _take_over(client, body["kind"], live)
+    return _of_live(body, live)
+
+
 async def _apply_to(client: ApiClient, body: JSON, live: JSON) -> JSON:
+    await _take_over(client, body["kind"], live)
+    return await client.apply(_of_live(body, live), force=True)
+
+
+def _of_live(body: JSON, live: JSON) -> JSON:
+    return {**body, "metadata": {**body["metadata"], "uid": live["metadata"]["uid"]}}
+
+
+async def _take_over(client: ApiClient, kind: str, live: JSON) -> None:
     meta = live["metadata"]
     if any(entry for entry in meta.get("managedFields") or () if _is_ours_by_update(entry)):
-        await client.patch(body["kind"], meta["namespace"], meta["name"], applied_fields(live))
-    return await client.apply({**body, "metadata": {**body["metadata"], "uid": meta["uid"]}}, force=True)
+        await client.patch(kind, meta["namespace"], meta["name"], applied_fields(live))
 
 
 async def patch(client: ApiClient, live: JSON, operations: list[JSON]) -> JSON:

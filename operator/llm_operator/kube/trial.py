@@ -10,7 +10,9 @@ from typing import Any
 from llm_operator.api.overlay import without_nulls_inside
 from llm_operator.api.overlay_owned import OverlayChild
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.kube import ownership
 from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.common import LABEL_CHAT, compact_json
 from llm_operator.manifests.overlay import FIELDS, in_words_of_overlay, overlay_of
@@ -52,7 +54,13 @@ class Trials:
     async def _tried(self, body: JSON, child: OverlayChild, overlay: JSON) -> str | None:
         field, template = FIELDS[child], body["spec"]["template"]
         try:
-            await self._client.apply(body, force=True, dry_run=True)
+            trial = await ownership.to_be_tried(self._client, body)
+        except ForeignError:
+            return None  # the write itself says whose it is
+        if trial is None:
+            return None
+        try:
+            await self._client.apply(trial, force=True, dry_run=True)
         except ApiError as error:
             if _of_template(error):
                 return _told(field, in_words_of_overlay(error.message, field, overlay, template))
