@@ -398,15 +398,19 @@ def _engine_status(template: JSON | None) -> EngineStatus | None:
 
 
 def transitions(before: Iterable[Condition], after: Iterable[Condition]) -> list[Condition]:
-    """The conditions worth an event: Ready and Stalled whose status or reason changed, and engines that do not work."""
-    """The conditions worth an event: Ready, Stalled and Drifted whose status or reason changed."""
+    """The conditions worth an event: Ready, Stalled and Drifted that changed, and engines that stop to work."""
     known = {condition.type: (condition.status, condition.reason) for condition in before}
     return [
         condition
         for condition in after
-        if (condition.type in ("Ready", "Stalled") or (condition.type == "Healthy" and condition.status == "False"))
-        if condition.type in ("Ready", "Stalled", "Drifted")
-        and known.get(condition.type) != (condition.status, condition.reason)
-        and not (condition.type == "Stalled" and condition.status == "False")
-        and not (condition.type == "Ready" and condition.reason == "Progressing" and condition.type not in known)
+        if known.get(condition.type) != (condition.status, condition.reason)
+        and _is_news(condition, first=condition.type not in known)
     ]
+
+
+def _is_news(condition: Condition, *, first: bool) -> bool:
+    if condition.type == "Ready":
+        return not (first and condition.reason == "Progressing")
+    # That the trouble has ended, Ready says.
+    worst = {"Stalled": "True", "Drifted": "True", "Healthy": "False"}
+    return worst.get(condition.type) == condition.status

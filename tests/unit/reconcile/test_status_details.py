@@ -261,3 +261,7 @@ def test_what_is_no_news_is_no_event() -> None:
     assert transitions((stalled,), (over,)) == []
     assert transitions((ready,), (begins,)) == [begins]
     assert transitions((), (entry("Available", "True", "Serving"),)) == []
+    drifted, sick = entry("Drifted", "True", "ForeignFields"), entry("Healthy", "False", "MakesNoTokens")
+    assert transitions((ready,), (ready, drifted, sick)) == [drifted, sick]
+    assert transitions((drifted, sick), (drifted, sick)) == []
+    assert transitions((sick,), (entry("Healthy", "True", "Serving"),)) == []
