@@ -1,4 +1,4 @@
-"""A Deployment that was only created takes another spec: real API server, real operator; the test plays the kubelet."""
+"""What is made again, and what is not: real API server, real operator; the test plays the kubelet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
 from tests.cluster.helpers import JSON, Space
-from tests.cluster.test_model_jobs import FETCHED, TOOLS, cached, claim, end_pod, job_name
+from tests.cluster.test_model_jobs import FETCHED, TOOLS, becomes, cached, claim, end_pod, job_name, uid
 from tests.operator_process import OperatorUnderTest
 from tests.waiting import eventually
 
@@ -76,3 +76,24 @@ def test_a_model_moves_from_the_cache(
     body = space.get(KIND, "demo")
     assert body is not None
     assert space.condition("demo", "Stalled")[0] == "False", space.condition("demo", "Stalled")
+
+
+@pytest.mark.parametrize(("words", "reason"), [("", "ResultMissing"), ("\ufffd{", "ToolFailed")])
+def test_a_complete_job_without_a_result_is_told_and_not_made_again_at_once(
+    operator: OperatorUnderTest, space: Space, words: str, reason: str
+) -> None:
+    claim(space)
+    body = space.create(cached("demo"))
+    job = job_name(body, space, "fetch")
+    end_pod(space, job, words)
+    first = uid(space, job)
+    becomes(space, "demo", "Stalled", "True", reason)
+    becomes(space, "demo", "ModelCached", "False", reason)
+    assert f"kubectl delete job {job}" in space.condition("demo", "ModelCached")[2]
+    operator.wait_idle()
+    assert uid(space, job) == first
+    # By hand, as the message says.
+    space.delete("Job", job)
+    eventually(lambda: uid(space, job) not in ("", first), why="a new Job")
+    end_pod(space, job, FETCHED)
+    becomes(space, "demo", "ModelCached", "True", "Cached")

@@ -12,6 +12,7 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import ownership
 from llm_operator.kube.cache import JOB_PREFIX, Cache, job_key
 from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.remaking import Remaking
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.artifacts import (
     ANNOTATION_INCOMPLETE,
@@ -22,13 +23,13 @@ from llm_operator.manifests.artifacts import (
 )
 from llm_operator.manifests.model_job import ClaimFacts, remove_job
 from llm_operator.manifests.tools import ToolSettings
-from llm_operator.reconcile.jobs import JobView, last_words
+from llm_operator.reconcile.jobs import JobView, last_words, lost_result
 from llm_operator.reconcile.retention import Fate, fate_of
 
 log = logging.getLogger("llm_operator.model_jobs")
 
 UNKNOWN_INTEREST_SECONDS = 5.0
-HARMLESS = ("Record", "Note")
+HARMLESS = ("Record", "RecordLoss", "Note")
 """What is done also with a Job that may be an unreadable object's."""
 END_NOW: dict[str, Any] = {"activeDeadlineSeconds": 1}
 """In a Job's spec: its pods end within their grace period, and it stays, failed."""
@@ -54,6 +55,7 @@ class ModelJobs:
         """By namespace: Jobs that may be such an object's."""
         self._incomplete: dict[Key, str] = {}
         """By Job: what it left half-done, for the next one of its name."""
+        self._remaking = Remaking()
 
     def want(self, key: Key, resource: LLMDeployment) -> None:
         """An object asks for what its spec says; Jobs that it no longer asks for are looked at again."""
@@ -181,6 +183,9 @@ class ModelJobs:
         if fate.action == "Record":
             await self._annotate(namespace, job, {ANNOTATION_RESULT: last_words(job.pods)})
             self._look_at_unfinished(namespace, job.directory())
+        elif fate.action == "RecordLoss":
+            log.warning("Job %s is complete and left no result", job.name)
+            await self._annotate(namespace, job, {ANNOTATION_RESULT: lost_result(job)})
         elif fate.action == "Note" and leftover is not None:
             await self._annotate(namespace, job, {ANNOTATION_INCOMPLETE: leftover.to_text()})
         elif fate.action == "End":
@@ -191,10 +196,20 @@ class ModelJobs:
         elif fate.action == "MarkUsed":
             await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: None, ANNOTATION_REMOVE: None})
         elif fate.action == "Delete":
-            log.info("Job %s is deleted: %s", job.name, fate.why)
-            await self._client.delete("Job", namespace, job.name, job.uid)
+            await self._delete(key, job, fate.why)
         elif fate.action == "Remove":
             await self._remove(namespace, job, fate.directory)
+
+    async def _delete(self, key: Key, job: JobView, why: str) -> None:
+        """Delete a Job; one that will be made again not too often, whatever the reason."""
+        if self._waiting.get(key):
+            wait = self._remaking.wait(key)
+            if wait > 0:
+                self._queue.add_after(key, wait)
+                return
+            self._remaking.count(key)
+        log.info("Job %s is deleted: %s", job.name, why)
+        await self._client.delete("Job", key[0], job.name, job.uid)
 
     async def _annotate(
         self, namespace: str, job: JobView, annotations: dict[str, str | None], spec: dict[str, Any] | None = None

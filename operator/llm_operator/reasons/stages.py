@@ -375,6 +375,22 @@ JOB: tuple[Reason, ...] = (
         again="5",
     ),
     Reason(
+        "ResultMissing",
+        "Job",
+        "the Job is complete, and its pod left no result: it was deleted before the operator read it, or the "
+        "image, or `spec.tools.podTemplate`, is not what the model tools need",
+        "compare `kubectl describe job/<name>` with the chart's `modelTools.image`",
+        fields=("spec.tools.podTemplate",),
+        conditions=(
+            "Ready",
+            "Stalled",
+            "ModelCached",
+            "WeightsQuantized",
+        ),
+        stages="all",
+        again="5",
+    ),
+    Reason(
         "JobFailed",
         "Job",
         "the Job ended without a word; the message is the Job controller's",

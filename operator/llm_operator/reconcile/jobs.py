@@ -152,10 +152,12 @@ class JobView:
 
     def leftover(self) -> Leftover | None:
         """What it, or an earlier Job of its name, left half-done; None: nothing that is known of, or it is complete."""
-        result = self.result() if self.phase != "Complete" else None
+        result = self.result()
+        if self.phase == "Complete" and (result is None or result.ok):
+            return None
         if result is not None and not result.ok and result.directory:
             return Leftover(result.directory, result.bytes)
-        return self.noted if self.phase != "Complete" else None
+        return self.noted
 
     def directory(self) -> str:
         """Directory on the claim that it made, or began to make; empty while that is not known."""
@@ -238,6 +240,19 @@ def last_words(pods: tuple[Pod, ...]) -> str | None:
     good: list[ContainerEnd] = [end for end in ends if end.exit_code == 0]
     chosen = sorted(good or ends, key=lambda end: end.finished_at)
     return chosen[-1].message if chosen else None
+
+
+def lost_result(job: JobView) -> str:
+    """What is recorded of a Job that is complete and whose pod left no words."""
+    told = {
+        "ok": False,
+        "reason": "ResultMissing",
+        "message": f"Job {job.name} is complete, but its pod left no result: either the pod was deleted before the "
+        "operator read it, or its image is not the model tools'. Compare `kubectl describe job` with the chart's "
+        "modelTools.image, and with spec.tools.podTemplate",
+        "retry": True,
+    }
+    return compact_json(told)
 
 
 @functools.lru_cache(maxsize=512)

@@ -8,8 +8,11 @@ from typing import Literal
 
 from llm_operator.reconcile.jobs import JobView, last_words
 
-Action = Literal["Keep", "Note", "Record", "MarkUnused", "MarkUsed", "End", "Delete", "Remove"]
-"""Note: write down what its pods left so far. End: stop it, and keep it as the record of what it leaves."""
+Action = Literal["Keep", "Note", "Record", "RecordLoss", "MarkUnused", "MarkUsed", "End", "Delete", "Remove"]
+"""Note: write down what its pods left so far. End: stop it, and keep it as the record of what it leaves.
+
+RecordLoss: write down that it is complete and has said nothing.
+"""
 
 RETRY_SECONDS = 300
 """After this a failure that may go better later is tried again."""
@@ -17,6 +20,8 @@ FINAL_RETRY_SECONDS = 1800
 """After this any other failure: a licence may have been accepted, a Secret corrected, a volume enlarged."""
 IN_USE_SECONDS = 10
 """At this pace it is asked whether the pods have gone that mount what no object asks for any more."""
+LOST_SECONDS = 10
+"""For so long the last words of a complete Job may be on their way: nothing orders its events and those of its pods."""
 REMOVED_SECONDS = 2
 """At this pace a removal that has done its work asks whether the records of what it removed are gone."""
 KEPT = ("fetch", "quantize", "convert")
@@ -104,13 +109,24 @@ def _being_removed(removal: JobView) -> Fate:
 def _complete(job: JobView, usage: _Usage, now: datetime) -> Fate:
     result = job.result()
     if result is None:
-        return Fate("Delete", "its result was lost; the next one finds what is there")
+        return _without_result(job, usage, now)
+    if not result.ok:
+        # Its exit code says that all went well, and its words do not: the words decide.
+        return _failed(job, usage, now)
     if usage.wanted:
         return Fate("MarkUsed") if job.unused_since is not None or job.to_be_removed else Fate()
     if usage.in_use:
         # Nothing tells of the last pod's end.
         return Fate(look_again_seconds=IN_USE_SECONDS)
     return _unused(job, result.directory, now=now, retention_seconds=usage.retention_seconds)
+
+
+def _without_result(job: JobView, usage: _Usage, now: datetime) -> Fate:
+    """A Job that is complete, and that nothing is known of: to make it again at once could go on for ever."""
+    left = LOST_SECONDS - _seconds_since(job.finished_at, now) if job.finished_at is not None else 0
+    if left > 0:
+        return Fate(look_again_seconds=left)
+    return Fate("RecordLoss") if usage.wanted else Fate("Delete", "no object asks for it, and its result was lost")
 
 
 def _failed(job: JobView, usage: _Usage, now: datetime) -> Fate:

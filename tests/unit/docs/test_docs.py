@@ -102,7 +102,7 @@ def test_every_reason_of_the_code_is_in_the_table() -> None:
     assert len(found) > 20, "the search finds the reasons of the code"
     assert sorted(entry for entry in found if entry[0] not in NAMES | PARTS) == []
     composed = {f"{kind}{part}" for kind in ("Secret", "ConfigMap") for part in PARTS}
-    stages = set(get_args(report.Reason)) | set(prepare._DONE.values()) | {"JobFailed"}
+    stages = set(get_args(report.Reason)) | set(prepare._DONE.values()) | {"JobFailed", "ResultMissing"}
     assert (composed | stages) - NAMES == set()
 
 
@@ -134,7 +134,7 @@ def test_a_remedy_names_fields_that_exist(reason: Reason) -> None:
 def test_the_reasons_of_the_stages_before_serving_are_told_where_these_are() -> None:
     """Some of their words are an engine's too, where they mean something else."""
     of_jobs = {reason.name for reason in REASONS if reason.area == "Job"}
-    assert set(get_args(report.Reason)) | {"JobFailed", "ClaimMissing", "ClaimNotLabelled"} == of_jobs
+    assert set(get_args(report.Reason)) | {"JobFailed", "ResultMissing", "ClaimMissing", "ClaimNotLabelled"} == of_jobs
 
 
 def test_a_word_is_explained() -> None:

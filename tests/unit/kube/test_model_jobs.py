@@ -11,7 +11,9 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube.cache import Cache, job_key
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.model_jobs import ModelJobs
+from llm_operator.kube.remaking import FREE
 from llm_operator.kube.workqueue import WorkQueue
+from llm_operator.manifests.artifacts import ANNOTATION_UNUSED_SINCE, artifacts_of
 from llm_operator.manifests.tools import ToolSettings
 from tests.cluster.helpers import llm
 
@@ -49,12 +51,12 @@ class FakeQueue:
         self.later.append(key)
 
 
-def job(name: str, version: str = "1") -> JSON:
+def job(name: str, version: str = "1", **meta_fields: Any) -> JSON:
     stage, digest = name.split("-")[1:]
     labels = {"llm-operator.dev/stage": stage, "llm-operator.dev/artifact": digest}
     owner = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "models", "uid": "claim"}
     meta: JSON = {"name": name, "namespace": SPACE, "uid": name, "resourceVersion": version, "labels": labels}
-    meta |= {"ownerReferences": [owner]}
+    meta |= {"ownerReferences": [owner], **meta_fields}
     return {"kind": "Job", "metadata": meta, "spec": {}, "status": {}}
 
 
@@ -108,3 +110,20 @@ async def test_an_object_that_is_long_in_going_away_stops_nobody(
     await jobs.reconcile(KEY)
     assert queue.later == []
     assert len(api.written) == 1
+
+
+async def test_whatever_the_reason_a_job_is_not_deleted_all_the_time(
+    setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue],
+) -> None:
+    jobs, cache, api, queue = setting
+    cache.update(body("a"))
+    resource = LLMDeployment.parse(body("a"))
+    jobs.want(OBJECT, resource)
+    name = artifacts_of(resource)[0].job_name
+    for version in range(2, 22):
+        # Somebody marks each new one as unused: it is deleted to be made again.
+        marked = {"annotations": {ANNOTATION_UNUSED_SINCE: NOW}, "uid": f"uid-{version}"}
+        cache.update(job(name, version=str(version), **marked))
+        await jobs.reconcile(job_key(SPACE, name))
+    assert api.written == [f"delete {name}"] * FREE
+    assert queue.later == [job_key(SPACE, name)] * (20 - FREE)

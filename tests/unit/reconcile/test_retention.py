@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from llm_operator.manifests.artifacts import removal_name
-from llm_operator.reconcile.jobs import JobView, Leftover
+from llm_operator.reconcile.jobs import JobView, Leftover, lost_result
 from llm_operator.reconcile.retention import (
     FINAL_RETRY_SECONDS,
     IN_USE_SECONDS,
+    LOST_SECONDS,
     REMOVED_SECONDS,
     RETRY_SECONDS,
     Fate,
@@ -57,8 +58,27 @@ def test_a_look_that_nobody_wants_leaves_nothing() -> None:
     assert fate(job(stages(claim)["inspect"]), wanted=False).action == "Delete"
 
 
-def test_a_lost_result_is_made_anew() -> None:
-    assert fate(job(FETCH, condition="Complete")).action == "Delete"
+def test_a_result_that_does_not_come_is_a_failure() -> None:
+    silent = job(FETCH, tool_pod(OF, ""), condition="Complete")
+    for lost in (silent, job(FETCH, condition="Complete")):
+        assert fate(lost, after=1) == Fate(look_again_seconds=LOST_SECONDS - 1), "the pod may tell it yet"
+        assert fate(lost, after=LOST_SECONDS).action == "RecordLoss"
+        assert fate(lost, after=LOST_SECONDS, wanted=False).action == "Delete"
+    recorded = job(FETCH, condition="Complete", result=lost_result(silent))
+    assert fate(recorded, after=RETRY_SECONDS - 10) == Fate(look_again_seconds=10)
+    assert fate(recorded, after=RETRY_SECONDS).action == "Delete"
+    assert fate(recorded, wanted=False).action == "Delete"
+
+
+@pytest.mark.parametrize("words", ["", "\x00", "done", "{}", '{"ok": "yes"}', '{"ok": false}', "[" * 4096])
+@pytest.mark.parametrize("noted", [{}, {"incomplete": json.dumps(LEFT)}], ids=["nothing left", "left half-done"])
+def test_nothing_that_a_complete_job_says_has_it_made_again_at_once(words: str, noted: dict[str, str]) -> None:
+    ended = job(FETCH, tool_pod(OF, words), condition="Complete", **noted)
+    assert fate(ended).action != "Delete"
+    recorded = job(FETCH, condition="Complete", result=words or lost_result(ended), **noted)
+    assert fate(recorded).action == "Keep"
+    assert fate(recorded).look_again_seconds is not None, "it is tried again, as its message says"
+    assert recorded.leftover() == (Leftover(DIRECTORY, 7) if noted else None)
 
 
 @pytest.mark.parametrize(("retry", "seconds"), [(True, RETRY_SECONDS), (False, FINAL_RETRY_SECONDS)])
