@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,18 @@ import pytest
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
 from tests.cluster.helpers import JSON, Space
-from tests.cluster.test_model_jobs import FETCHED, TOOLS, becomes, cached, claim, end_pod, job_name, uid
+from tests.cluster.test_model_jobs import (
+    FETCHED,
+    TOOLS,
+    becomes,
+    cached,
+    claim,
+    end_pod,
+    job_name,
+    pods_of,
+    run_on_stub,
+    uid,
+)
 from tests.operator_process import OperatorUnderTest
 from tests.waiting import eventually
 
@@ -29,7 +41,7 @@ def plane(cluster_control_plane: ControlPlane) -> ControlPlane:
 @pytest.fixture(scope="module")
 def operator(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorUnderTest]:
     log = tmp_path_factory.mktemp("operator") / "log"
-    spaces = [f"served-{number}" for number in range(10)]
+    spaces = [f"served-{number}" for number in range(20)]
     with OperatorUnderTest(plane.kubeconfig, *spaces, arguments=TOOLS, log=log) as process:
         process.wait_ready()
         yield process
@@ -97,3 +109,91 @@ def test_a_complete_job_without_a_result_is_told_and_not_made_again_at_once(
     eventually(lambda: uid(space, job) not in ("", first), why="a new Job")
     end_pod(space, job, FETCHED)
     becomes(space, "demo", "ModelCached", "True", "Cached")
+
+
+CORRECTIONS: dict[str, JSON] = {
+    "nodeSelector": {"nodeSelector": {"zone": "b"}},
+    "tolerations": {"tolerations": [{"key": "mine", "operator": "Exists"}]},
+    "imagePullSecrets": {"imagePullSecrets": [{"name": "registry"}]},
+    "tools.podTemplate": {"tools": {"podTemplate": {"spec": {"serviceAccountName": "fetcher"}}}},
+}
+
+
+def pod_of(space: Space, job: str) -> JSON:
+    """The pod of a Job's template."""
+    found: JSON = (space.get("Job", job) or {"spec": {"template": {"spec": {}}}})["spec"]["template"]["spec"]
+    return found
+
+
+@pytest.mark.parametrize("change", CORRECTIONS.values(), ids=CORRECTIONS)
+def test_a_correction_reaches_a_job_that_has_not_begun(operator: OperatorUnderTest, space: Space, change: JSON) -> None:
+    claim(space)
+    if "tools" in change:
+        path = f"/api/v1/namespaces/{space.name}/serviceaccounts"
+        space.plane.request("POST", path, {"metadata": {"name": "fetcher"}})
+    body = space.create(cached("demo", nodeSelector={"zone": "nowhere"}))
+    job = job_name(body, space, "fetch")
+    eventually(lambda: pods_of(space, job), why="a pod that no node takes")
+    first = uid(space, job)
+    space.patch("demo", {"spec": change})
+    eventually(lambda: uid(space, job) not in ("", first), why="a new Job")
+    # The API server adds its own words to some.
+    (field, value), *_ = (change.get("tools") or {"podTemplate": {"spec": change}})["podTemplate"]["spec"].items()
+    assert value == pod_of(space, job)[field] or value[0] in pod_of(space, job)[field]
+    operator.wait_idle()
+    second = uid(space, job)
+    end_pod(space, job, FETCHED)
+    becomes(space, "demo", "ModelCached", "True", "Cached")
+    assert uid(space, job) == second, "made again once"
+
+
+def test_a_job_that_works_is_not_stopped_by_a_correction(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    job = job_name(space.create(cached("demo")), space, "fetch")
+    run_on_stub(space, eventually(lambda: pods_of(space, job), why="a pod")[0]["metadata"]["name"])
+    first = uid(space, job)
+    operator.wait_idle()
+    space.patch("demo", {"spec": {"nodeSelector": {"zone": "b"}}})
+    eventually(
+        lambda: (space.get(KIND, "demo") or {})["status"]["observedGeneration"] == 2, why="the correction is looked at"
+    )
+    operator.wait_idle()
+    assert uid(space, job) == first
+
+
+def test_two_objects_with_one_job_do_not_fight_over_its_placement(operator: OperatorUnderTest, space: Space) -> None:
+    claim(space)
+    job = job_name(space.create(cached("one", nodeSelector={"zone": "a"})), space, "fetch")
+    eventually(lambda: uid(space, job), why="a Job")
+    first = uid(space, job)
+    space.create(cached("two", nodeSelector={"zone": "b"}))
+    becomes(space, "two", "Ready", "False", "Unschedulable")
+    assert "LLMDeployment 'one'" in space.condition("two", "Ready")[2]
+    assert "LLMDeployment" not in space.condition("one", "Ready")[2]
+    operator.wait_idle()
+    assert uid(space, job) == first
+    # Its own object corrects it; or goes, and then the other one's placement counts.
+    space.patch("one", {"spec": {"nodeSelector": {"zone": "c"}}})
+    eventually(lambda: pod_of(space, job).get("nodeSelector") == {"zone": "c"}, why="the correction")
+    space.delete(KIND, "one")
+    eventually(lambda: pod_of(space, job).get("nodeSelector") == {"zone": "b"}, why="the placement of the other one")
+
+
+def test_a_corrected_image_of_the_operator_reaches_a_job_that_has_not_begun(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    space = Space(plane, f"served-image-{next(numbers)}")
+    claim(space)
+    job = job_name(cached("demo"), space, "fetch")
+    for image in ("tools:nope", "tools:1"):
+        arguments = tuple(image if word == "tools:1" else word for word in TOOLS)
+        with OperatorUnderTest(plane.kubeconfig, space.name, arguments=arguments, log=tmp_path / "log") as process:
+            process.wait_ready()
+            if image == "tools:nope":
+                space.create(cached("demo"))
+
+            def made() -> bool:
+                containers = pod_of(space, job).get("containers") or [{}]
+                return bool(containers[0].get("image") == image)  # noqa: B023 - called before it changes
+
+            eventually(made, why=f"a Job with {image}")

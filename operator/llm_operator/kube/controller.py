@@ -279,6 +279,8 @@ class Controller:
             if trouble is not None:
                 blocked.setdefault(apply.role, trouble)
                 left.append(apply)
+        for job in decision.outdated:
+            await self._model_jobs.make_again(key, job)
         for delete in decision.deletes:
             await self._client.delete(delete.kind, key[0], delete.name, delete.uid)
             self._cache.forget(delete.kind, key, delete.name)

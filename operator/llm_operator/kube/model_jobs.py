@@ -93,9 +93,26 @@ class ModelJobs:
     def jobs_of(self, key: Key, resource: LLMDeployment) -> dict[str, JobView]:
         """The Jobs that make, or remove, what an object asks for, by name, as far as they exist."""
         names = [artifact.job_name for artifact in artifacts_of(resource)]
-        made = {name: job for name in names if (job := self._cache.job(job_key(key[0], name))) is not None}
+        found = {name: job for name in names if (job := self._cache.job(job_key(key[0], name))) is not None}
+        made = {name: dataclasses.replace(job, shared_with=self._sharer(key, job)) for name, job in found.items()}
         removals = [name for job in made.values() if (name := job.removal()) is not None]
         return made | {name: job for name in removals if (job := self._cache.job(job_key(key[0], name))) is not None}
+
+    def _sharer(self, key: Key, job: JobView) -> str:
+        """Name of another object that a Job was made for and that waits for it, or may; empty if there is none."""
+        waiting = self._waiting.get(job_key(key[0], job.name), set())
+        if not job.made_for:
+            return min((other[1] for other in waiting if other != key), default="")
+        maker = (key[0], job.made_for)
+        unread = maker in self._cache.objects and maker not in self._wanted
+        return job.made_for if maker != key and (maker in waiting or unread) else ""
+
+    async def make_again(self, key: Key, name: str) -> None:
+        """Delete a Job that waits to begin; whoever waits for it makes it again."""
+        of_job = job_key(key[0], name)
+        job = self._cache.job(of_job)
+        if job is not None and not job.deleting and not job.begun:
+            await self._delete(of_job, job, "what it was made with has changed, and it has not begun")
 
     def incomplete(self, key: Key, resource: LLMDeployment) -> dict[str, str]:
         """What earlier Jobs left half-done of what an object asks for, by name, as the annotation of the next ones."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_operator import __version__
@@ -13,11 +13,14 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.lmdeploy.command import default_image
 from llm_operator.manifests.artifacts import (
     ANNOTATION_INCOMPLETE,
+    ANNOTATION_JOB_TEMPLATE,
+    ANNOTATION_MADE_FOR,
     ANNOTATION_SOURCE,
     LABEL_ARTIFACT,
     LABEL_STAGE,
     QUANTIZE_VERSION,
     Artifact,
+    digest_of,
     removal_name,
 )
 from llm_operator.manifests.common import (
@@ -130,42 +133,18 @@ class _Parts:
 
 def model_job(request: JobRequest) -> JSON:
     """The Job for one artifact."""
-    builders = {"inspect": _inspect, "fetch": _fetch, "quantize": _quantize, "convert": _convert}
-    return _job(request, builders[request.artifact.stage](request))
-
-
-def _job(request: JobRequest, parts: _Parts) -> JSON:
     resource, artifact = request.resource, request.artifact
-    labels = {
-        **resource.carried.labels,
-        LABEL_MANAGED_BY: MANAGER,
-        LABEL_STAGE: artifact.stage,
-        LABEL_ARTIFACT: artifact.digest,
-        **RECOMMENDED,
-    }
-    claims = [claim for claim in (request.claim, request.source_claim) if claim is not None]
-    labels |= claim_labels(*(claim.name for claim in claims))
     carried = carried_annotations(resource)
-    annotations = {**carried, ANNOTATION_SOURCE: compact_json(artifact.about)}
+    annotations = {
+        **carried,
+        ANNOTATION_SOURCE: compact_json(artifact.about),
+        ANNOTATION_MADE_FOR: resource.metadata.name,
+        ANNOTATION_JOB_TEMPLATE: template_digest(request),
+    }
     if request.incomplete:
         annotations[ANNOTATION_INCOMPLETE] = request.incomplete
     # The claim owns what fills it: many objects share the Job, and it ends with the volume.
     owner = claim_owner(request.claim) if request.claim and request.claim.uid else owner_reference(resource)
-    spec: JSON = {
-        **_pod(parts.containers, parts.volumes, pod_security(request.tools, writes=_may_give(request))),
-        # Where the engine will run: a volume may be bound to the zone or node of its first pod.
-        "tolerations": tolerations(resource.spec),
-        "nodeSelector": node_selector(resource.spec),
-    }
-    if parts.init:
-        spec["initContainers"] = parts.init
-    if resource.spec.image_pull_secrets:
-        spec["imagePullSecrets"] = [secret.to_json() for secret in resource.spec.image_pull_secrets]
-    if claims and claims[0].single_node:
-        spec["affinity"] = same_node(claims[0].name)
-    bundles = bundles_of(resource.spec, request.tools)
-    spec = with_trust(spec, bundles, (CONTAINER,), request.tools.image, request.tools.pull_policy)
-    pods = {"labels": labels, **({"annotations": carried} if carried else {})}
     job: JSON = {
         "backoffLimit": BACKOFF_LIMIT,
         "podFailurePolicy": {
@@ -182,7 +161,7 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             ]
         },
-        "template": merged({"metadata": pods, "spec": spec}, resource.spec.tools.pod_template),
+        "template": job_template(request),
     }
     if artifact.stage == "inspect":
         # What cannot be inspected is served without a plan rather than not at all.
@@ -193,12 +172,62 @@ def _job(request: JobRequest, parts: _Parts) -> JSON:
         "metadata": {
             "name": artifact.job_name,
             "namespace": resource.metadata.namespace,
-            "labels": labels,
+            "labels": _labels(request),
             "annotations": annotations,
             "ownerReferences": [owner],
         },
         "spec": job,
     }
+
+
+def job_template(request: JobRequest) -> JSON:
+    """The pod template of the Job for one artifact."""
+    builders = {"inspect": _inspect, "fetch": _fetch, "quantize": _quantize, "convert": _convert}
+    resource, parts = request.resource, builders[request.artifact.stage](request)
+    claims = _claims(request)
+    spec: JSON = {
+        **_pod(parts.containers, parts.volumes, pod_security(request.tools, writes=_may_give(request))),
+        # Where the engine will run: a volume may be bound to the zone or node of its first pod.
+        "tolerations": tolerations(resource.spec),
+        "nodeSelector": node_selector(resource.spec),
+    }
+    if parts.init:
+        spec["initContainers"] = parts.init
+    if resource.spec.image_pull_secrets:
+        spec["imagePullSecrets"] = [secret.to_json() for secret in resource.spec.image_pull_secrets]
+    if claims and claims[0].single_node:
+        spec["affinity"] = same_node(claims[0].name)
+    bundles = bundles_of(resource.spec, request.tools)
+    spec = with_trust(spec, bundles, (CONTAINER,), request.tools.image, request.tools.pull_policy)
+    carried = carried_annotations(resource)
+    pods = {"labels": _labels(request), **({"annotations": carried} if carried else {})}
+    template: JSON = merged({"metadata": pods, "spec": spec}, resource.spec.tools.pod_template)
+    return template
+
+
+def template_digest(request: JobRequest) -> str:
+    """Changes with everything that a Job's pods are made with: placement, images, pull secrets, overlay, settings.
+
+    Not with the operator's version alone, nor with the memory that a plan asks for, which comes and goes with facts.
+    """
+    template = job_template(replace(request, memory_bytes=None))
+    labels = {name: value for name, value in template["metadata"]["labels"].items() if name != LABEL_VERSION}
+    return digest_of({**template, "metadata": {**template["metadata"], "labels": labels}})
+
+
+def _labels(request: JobRequest) -> JSON:
+    labels = {
+        **request.resource.carried.labels,
+        LABEL_MANAGED_BY: MANAGER,
+        LABEL_STAGE: request.artifact.stage,
+        LABEL_ARTIFACT: request.artifact.digest,
+        **RECOMMENDED,
+    }
+    return labels | claim_labels(*(claim.name for claim in _claims(request)))
+
+
+def _claims(request: JobRequest) -> list[ClaimFacts]:
+    return [claim for claim in (request.claim, request.source_claim) if claim is not None]
 
 
 def _may_give(request: JobRequest) -> bool:

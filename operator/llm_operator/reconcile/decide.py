@@ -87,6 +87,8 @@ class Decision:
     """The stages before serving, where they were looked at."""
     template: JSON | None = None
     """The pod template that should run."""
+    outdated: tuple[str, ...] = ()
+    """Names of Jobs that wait to begin and are to be made again, because another one would be made now."""
     trial: JSON | None = None
     """A Deployment as it will be once the model is there: what of it would be refused is said before the Jobs run."""
 
@@ -167,7 +169,7 @@ def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tool
     if not _beside(look, plan, resource.spec):
         return _preparing(look)
     decision = _anew(resource, observed, plan, tools)
-    return replace(decision, applies=(*decision.applies, *_preparing(look).applies))
+    return replace(decision, applies=(*decision.applies, *_preparing(look).applies), outdated=look.outdated)
 
 
 def _anew(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings) -> Decision:
@@ -218,7 +220,7 @@ def _check_home(resource: LLMDeployment, tools: ToolSettings) -> tuple[Refusal, 
 def _preparing(preparation: Preparation) -> Decision:
     """Claims and Jobs first; the children follow when the model is there."""
     applies = tuple(Apply(body, seen=False) for body in preparation.writes)
-    return Decision(applies=applies, held=True, preparation=preparation)
+    return Decision(applies=applies, held=True, preparation=preparation, outdated=preparation.outdated)
 
 
 def _children(resource: LLMDeployment, observed: Observed, kept: JSON, plan: str | None) -> Decision:

@@ -16,6 +16,8 @@ from llm_operator.api import API_VERSION, KIND
 from llm_operator.foreign import read_object
 from llm_operator.manifests.artifacts import (
     ANNOTATION_INCOMPLETE,
+    ANNOTATION_JOB_TEMPLATE,
+    ANNOTATION_MADE_FOR,
     ANNOTATION_REMOVE,
     ANNOTATION_RESULT,
     ANNOTATION_SOURCE,
@@ -34,6 +36,8 @@ MOST = 2**53 - 1
 """Largest number that a status may hold."""
 TEXT_LIMIT = 4096
 """Characters of one text of a tool's report."""
+NAME_LIMIT = 253
+"""Characters of an object's name."""
 _REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 _DIRECTORY = re.compile(r"[^\x00-\x1f\x7f\\]{1,512}")
 
@@ -133,6 +137,22 @@ class JobView:
     placement: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Of its pod template: what decides on which nodes, and with which pull secrets, it can run."""
     pods: tuple[Pod, ...] = ()
+    template_digest: str = ""
+    """Of the pod template that it was made with; empty: an older operator made it."""
+    made_for: str = ""
+    """Name of the object whose placement it has; empty: not known."""
+    shared_with: str = ""
+    """Name of another object that it was made for and that still waits for it; empty: it may be made anew for this one.
+    """
+
+    @property
+    def begun(self) -> bool:
+        """Whether a pod of it works now, or may: it is not stopped then. What ended ones have left is not lost."""
+        return any(
+            pod.running or (pod.end is None and pod.phase not in ("Pending", *ENDED))
+            for pod in self.pods
+            if not pod.deleting
+        )
 
     def result(self) -> Result | None:
         """What it told, from its record or from its pods; None while nothing is known."""
@@ -226,6 +246,8 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         suspended="Suspended" in true,
         noted=_leftover(read_object(annotations.get(ANNOTATION_INCOMPLETE))),
         placement={name: pod[name] for name in PLACEMENT if name in pod},
+        template_digest=str(annotations.get(ANNOTATION_JOB_TEMPLATE) or ""),
+        made_for=str(annotations.get(ANNOTATION_MADE_FOR) or "")[:NAME_LIMIT],
     )
 
 

@@ -29,6 +29,7 @@ from llm_operator.reconcile.diagnose import TOOLS_FIELD, Trouble, waiting_troubl
 from llm_operator.reconcile.jobs import JobView, Result
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.renewal import is_outdated, waits_to_begin
 
 State = Literal["Done", "Running", "Blocked"]
 Looked = tuple[State, Result | None]
@@ -66,6 +67,7 @@ class Preparation:
 
     Attributes:
         writes: claims and Jobs that must exist now and do not.
+        outdated: names of Jobs that wait to begin and are to be made again.
         prepared: what the engine's pod mounts; None while that is not there.
         reports: the stages that were looked at, in order.
         trouble: what stands in the way.
@@ -75,6 +77,7 @@ class Preparation:
     prepared: Prepared | None = None
     reports: tuple[StageReport, ...] = ()
     trouble: Trouble | None = None
+    outdated: tuple[str, ...] = ()
 
     @property
     def claim_missing(self) -> bool:
@@ -97,10 +100,13 @@ class _Course:
     tools: ToolSettings
     reports: list[StageReport] = field(default_factory=list)
     writes: list[JSON] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
     trouble: Trouble | None = None
 
     def stop(self, prepared: Prepared | None = None) -> Preparation:
-        return Preparation(tuple(self.writes), prepared, tuple(self.reports), self.trouble)
+        return Preparation(
+            tuple(self.writes), prepared, tuple(self.reports), self.trouble, outdated=tuple(self.outdated)
+        )
 
     def claim(self, name: str | None) -> ClaimFacts | None:
         return self.observed.claims.get(name) if name is not None else None
@@ -161,14 +167,15 @@ def inspecting(resource: LLMDeployment, observed: Observed, tools: ToolSettings)
     course = _Course(resource, observed, PlanOutcome("Unknown", "", "", 1), tools)
     if not _claims_there(course):
         return course.stop()
+    claim = course.claim(source_claim(resource))
+    request = JobRequest(resource, artifact, tools, claim)
     state, result = inspection(resource, observed, tools)
-    if state == "Done":
+    if state == "Done" and not _to_be_made_again(observed.jobs.get(artifact.job_name), request):
         if result is None or result.ok or result.reason not in UNUSABLE:
             return None
         course.trouble = Trouble(result.reason, f"spec.model: {result.message}", stalled=True)
         return course.stop()
-    claim = course.claim(source_claim(resource))
-    _stage(course, artifact, lambda: JobRequest(resource, artifact, tools, claim), "Inspecting")
+    _stage(course, artifact, lambda: request, "Inspecting")
     course.trouble = None
     return course.stop()
 
@@ -309,9 +316,36 @@ def _stage(course: _Course, artifact: Artifact, request: Callable[[], JobRequest
             return None
         incomplete = course.observed.incomplete.get(artifact.job_name, "")
         course.writes.append(model_job(replace(asked, incomplete=incomplete)))
+    if job is not None and report.state == "Running" and report.reason != "Removing":
+        _renew(course, job, request, doing)
     if report.state != "Done" or job is None:
         return None
     return job.result()
+
+
+def _renew(course: _Course, job: JobView, request: Callable[[], JobRequest], doing: str) -> None:
+    """Have a Job made again that waits to begin, where the spec or the operator's settings now ask for another one."""
+    if not waits_to_begin(job):
+        return
+    asked = request()
+    if _to_be_made_again(job, asked):
+        text = f"Job {job.name} is being made again: the spec, or the operator's settings, changed before it began"
+        course.trouble = None
+        course.outdated.append(job.name)
+        course.reports[-1] = replace(course.reports[-1], reason=doing, message=text)
+    elif course.trouble is not None and job.shared_with and is_outdated(job, asked):
+        text = (
+            f"{course.trouble.message}; Job {job.name} has the placement, images and pull secrets of LLMDeployment "
+            f"{job.shared_with!r}, which waits for the same model: correct that one"
+        )
+        course.trouble = replace(course.trouble, message=text)
+        course.reports[-1] = replace(course.reports[-1], message=text)
+
+
+def _to_be_made_again(job: JobView | None, request: JobRequest) -> bool:
+    if job is None or not waits_to_begin(job) or job.shared_with:
+        return False
+    return _not_labelled(request) is None and is_outdated(job, request)
 
 
 def _not_labelled(request: JobRequest) -> Trouble | None:

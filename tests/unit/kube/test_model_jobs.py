@@ -13,7 +13,7 @@ from llm_operator.kube.client import ApiClient
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.remaking import FREE
 from llm_operator.kube.workqueue import WorkQueue
-from llm_operator.manifests.artifacts import ANNOTATION_UNUSED_SINCE, artifacts_of
+from llm_operator.manifests.artifacts import ANNOTATION_MADE_FOR, ANNOTATION_UNUSED_SINCE, artifacts_of
 from llm_operator.manifests.tools import ToolSettings
 from tests.cluster.helpers import llm
 
@@ -127,3 +127,43 @@ async def test_whatever_the_reason_a_job_is_not_deleted_all_the_time(
         await jobs.reconcile(job_key(SPACE, name))
     assert api.written == [f"delete {name}"] * FREE
     assert queue.later == [job_key(SPACE, name)] * (20 - FREE)
+
+
+@pytest.mark.parametrize(
+    ("made_for", "others", "sharer"),
+    [
+        ("a", ("b",), ""),
+        ("b", ("b",), "b"),
+        ("b", (), ""),
+        ("gone", ("b",), ""),
+        ("", ("b",), "b"),
+        ("", (), ""),
+    ],
+)
+async def test_for_whom_a_job_was_made_decides_who_may_have_it_made_again(
+    setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue], made_for: str, others: tuple[str, ...], sharer: str
+) -> None:
+    jobs, cache, _, _ = setting
+    resource = LLMDeployment.parse(body("a"))
+    name = artifacts_of(resource)[0].job_name
+    cache.update(job(name, annotations={ANNOTATION_MADE_FOR: made_for}))
+    for one in ("a", *others):
+        cache.update(body(one))
+        jobs.want((SPACE, one), LLMDeployment.parse(body(one)))
+    assert jobs.jobs_of(OBJECT, resource)[name].shared_with == sharer
+
+
+async def test_an_object_that_was_not_looked_at_yet_may_wait_for_its_job(
+    setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue],
+) -> None:
+    jobs, cache, api, _ = setting
+    resource = LLMDeployment.parse(body("a"))
+    name = artifacts_of(resource)[0].job_name
+    cache.update(job(name, annotations={ANNOTATION_MADE_FOR: "b"}))
+    for one in ("a", "b"):
+        cache.update(body(one))
+    jobs.want(OBJECT, resource)
+    assert jobs.jobs_of(OBJECT, resource)[name].shared_with == "b"
+    await jobs.make_again(OBJECT, name)
+    await jobs.make_again(OBJECT, "llm-fetch-none")
+    assert api.written == [f"delete {name}"]

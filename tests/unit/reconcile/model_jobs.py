@@ -11,6 +11,8 @@ from typing import Any
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.manifests.artifacts import Artifact, artifacts_of
 from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.manifests.model_volume import same_node
+from llm_operator.manifests.pod import node_selector, tolerations
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.jobs import JobView, job_from
 from llm_operator.reconcile.observed import ContainerEnd, Observed, Pod
@@ -22,6 +24,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIRECTORY = f"models/hf--org--model/{COMMIT}"
 CLAIM = ClaimFacts("models", "claim-uid", single_node=True, labelled=True)
 CONFIG = {"architectures": ["LlamaForCausalLM"]}
+
+
+PLACEMENT = {
+    "affinity": same_node("models"),
+    "nodeSelector": node_selector(resource().spec),
+    "tolerations": tolerations(resource().spec),
+}
 
 
 def cached(**spec: Any) -> LLMDeployment:
@@ -64,6 +73,7 @@ def job(artifact: Artifact, *pods: Pod, condition: str | None = None, **annotati
                 {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "models", "uid": "claim-uid"}
             ],
         },
+        "spec": {"template": {"spec": PLACEMENT}},
         "status": {"conditions": conditions if condition else []},
     }
     return replace(job_from(raw), pods=pods)
