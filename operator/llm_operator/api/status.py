@@ -96,6 +96,7 @@ class MeasuredStatus(ApiModel):
 
     kv_tokens: Amount | None = Field(default=None, description="Tokens the KV cache holds.")
     seconds_to_ready: Count | None = Field(default=None, description="Seconds from the container's start to Ready.")
+    pod_uid: Text | None = Field(default=None, alias="podUID", description="The pod that said so.")
 
 
 class CacheStatus(ApiModel):

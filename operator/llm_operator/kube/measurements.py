@@ -61,12 +61,12 @@ class Measurements:
         identity = (pod.uid, pod.started_at)
         if self._asked.get(key) == identity:
             return self._read.get(key, before)
-        if before is not None and key not in self._asked and before.seconds_to_ready == seconds_to_ready(pod):
+        if before is not None and key not in self._asked and _is_of(before, pod):
             # Told by an earlier process of this operator, of this very pod.
             self._asked[key], self._read[key] = identity, before
             return before
         self._asked[key] = identity
-        tasks.once(self._ask(key, resource, pod, bytes_per_token), "measure", f"measure-{key[1]}")
+        tasks.once(self._ask(key, identity, resource, pod, bytes_per_token), "measure", f"measure-{key[1]}")
         return before
 
     def forget(self, key: Key) -> None:
@@ -74,12 +74,23 @@ class Measurements:
         self._asked.pop(key, None)
         self._read.pop(key, None)
 
-    async def _ask(self, key: Key, resource: LLMDeployment, pod: Pod, bytes_per_token: int | None) -> None:
+    async def _ask(
+        self,
+        key: Key,
+        identity: tuple[str, str | None],
+        resource: LLMDeployment,
+        pod: Pod,
+        bytes_per_token: int | None,
+    ) -> None:
         if resource.spec.engine.type == "VLLM":
             tokens = await self._vllm(key[0], pod, bytes_per_token)
         else:
             tokens = await self._lmdeploy(key[0], pod, _backend(resource), bytes_per_token)
-        self._read[key] = MeasuredStatus(kv_tokens=tokens, seconds_to_ready=seconds_to_ready(pod))
+        if self._asked.get(key) != identity:
+            return  # another pod serves by now, or the object is gone
+        self._read[key] = MeasuredStatus.model_validate(
+            {"kv_tokens": tokens, "seconds_to_ready": seconds_to_ready(pod), "pod_uid": pod.uid}, by_name=True
+        )
         self._queue.add(key)
 
     async def _vllm(self, namespace: str, pod: Pod, bytes_per_token: int | None) -> int | None:
@@ -103,6 +114,11 @@ class Measurements:
             level = logging.DEBUG if isinstance(error, ApiError) and error.status == 404 else logging.INFO
             log.log(level, "the log of %s could not be read: %s", pod.name, error)
             return None
+
+
+def _is_of(measured: MeasuredStatus, pod: Pod) -> bool:
+    """Whether this container of this pod was measured: a container that was restarted takes another time."""
+    return measured.pod_uid == pod.uid and measured.seconds_to_ready == seconds_to_ready(pod)
 
 
 def _backend(resource: LLMDeployment) -> str | None:

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import LLMDeploymentStatus
 from llm_operator.engines import lmdeploy, vllm
 from llm_operator.engines.lmdeploy import command as lmdeploy_command
@@ -203,3 +204,63 @@ def test_a_pods_address_comes_from_its_status() -> None:
     raw = {"metadata": {"name": "demo-1", "uid": "1", "resourceVersion": "1"}, "status": {"podIP": "10.0.0.7"}}
     assert pod_from(raw).pod_ip == "10.0.0.7"
     assert pod_from({**raw, "status": {}}).pod_ip is None
+
+
+def served(uid: str, measured: dict[str, Any] | None) -> tuple[LLMDeployment, Observed]:
+    """An object whose status tells of a measurement, and its pod."""
+    of = resource()
+    if measured is not None:
+        status = {"observedGeneration": 1, "conditions": [], "measured": measured}
+        of = of.model_copy(update={"status": LLMDeploymentStatus.model_validate(status, strict=False)})
+    one = pod(of, uid=uid, ready=True, started_at=NOW, ready_at=NOW, pod_ip="127.0.0.1")
+    return of, Observed(pods=(one,))
+
+
+@pytest.mark.parametrize(
+    ("measured", "asked"),
+    [
+        ({"kvTokens": 7, "secondsToReady": 0, "podUID": "this"}, False),
+        ({"kvTokens": 7, "secondsToReady": 0, "podUID": "another"}, True),
+        ({"kvTokens": 7, "secondsToReady": 0}, True),
+        ({"kvTokens": 7, "secondsToReady": 5, "podUID": "this"}, True),
+    ],
+    ids=["this pod", "another as fast", "not known which", "this pod, restarted"],
+)
+async def test_a_measurement_is_of_one_pod(engine: StubEngine, measured: dict[str, Any], asked: bool) -> None:
+    engine.answers["/metrics"] = text(metrics(kv_cache_size_tokens=2048))
+    queue = FakeQueue()
+    measurements = Measurements(FakeClient(None), queue)  # type: ignore[arg-type]
+    of, seen = served("this", measured)
+    known = measurements.of(KEY, of, seen, PER_TOKEN)
+    assert known is not None
+    assert known.kv_tokens == 7, "until the pod has answered"
+    if asked:
+        await asyncio.wait_for(queue.added.wait(), 20)
+        known = measurements.of(KEY, of, seen, PER_TOKEN)
+        assert known is not None
+    assert (known.kv_tokens, known.pod_uid) == ((2048, "this") if asked else (7, "this"))
+    assert bool(engine.asked) == asked
+
+
+async def test_a_late_answer_of_an_earlier_pod_counts_no_more(engine: StubEngine) -> None:
+    answered, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        answered.set()
+        await go.wait()
+        return web.Response(text=metrics(kv_cache_size_tokens=1))
+
+    engine.answers["/metrics"] = slow
+    queue = FakeQueue()
+    measurements = Measurements(FakeClient(None), queue)  # type: ignore[arg-type]
+    measurements.of(KEY, *served("first", None), PER_TOKEN)
+    await asyncio.wait_for(answered.wait(), 20)
+    engine.answers["/metrics"] = text(metrics(kv_cache_size_tokens=2048))
+    of, seen = served("second", None)
+    measurements.of(KEY, of, seen, PER_TOKEN)
+    await asyncio.wait_for(queue.added.wait(), 20)
+    go.set()
+    await asyncio.sleep(0.2)
+    found = measurements.of(KEY, of, seen, PER_TOKEN)
+    assert found is not None
+    assert (found.kv_tokens, found.pod_uid) == (2048, "second")
