@@ -68,6 +68,11 @@ A name that the project does not own is never a default: without a registry the 
 - apiGroups: [llm-operator.dev]
   resources: [llmdeployments/status]
   verbs: [patch]
+- apiGroups: [llm-operator.dev]
+  resources: [llmdeployments/finalizers]
+  # Nothing is written: the admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) asks for this right
+  # before what belongs to an object may hold up its foreground deletion.
+  verbs: [update]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]

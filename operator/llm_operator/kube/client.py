@@ -52,6 +52,8 @@ LOG_TIMEOUT_SECONDS = 5
 ERROR_BYTES = 1 << 20
 MESSAGE_CHARACTERS = 4096
 """Of an error's message: some quote the whole object."""
+MOST_CAUSES = 16
+"""Of an error's causes, those that are looked at."""
 REQUEST_TIMEOUT_SECONDS = 30
 OF_EVERY_OBJECT = ("name", "namespace", "uid")
 """Texts in the metadata of every object of the kinds here."""
@@ -65,8 +67,17 @@ _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 class ApiError(Exception):
     """The API server refused a request."""
 
-    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        retry_after: float | None = None,
+        causes: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(f"{status} {reason}: {message}")
+        self.causes = causes
+        """Reasons in the details, such as NamespaceTerminating."""
         self.status = status
         self.reason = reason
         self.message = message
@@ -377,4 +388,8 @@ def _error(status: int, text: bytes, retry_after: str | None) -> ApiError:
     if not answer:
         message = text[:500].decode(errors="replace")
     wait = float(retry_after) if retry_after and retry_after.isdigit() else None
-    return ApiError(status, reason, message, wait)
+    details = answer.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    known = causes[:MOST_CAUSES] if isinstance(causes, list) else []
+    reasons = frozenset(str(one.get("reason"))[:64] for one in known if isinstance(one, dict))
+    return ApiError(status, reason, message, wait, reasons)

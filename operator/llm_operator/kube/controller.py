@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -36,8 +36,15 @@ from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.tools import CONTAINER, ToolSettings
-from llm_operator.reconcile.decide import Apply, Decision, decide, kept_template
-from llm_operator.reconcile.diagnose import Trouble, image_volumes, without_image_volumes, write_refused
+from llm_operator.reconcile.decide import Apply, Decision, Delete, decide, kept_template
+from llm_operator.reconcile.diagnose import (
+    Trouble,
+    deletion_refused,
+    image_volumes,
+    namespace_goes,
+    without_image_volumes,
+    write_refused,
+)
 from llm_operator.reconcile.drift import Drift
 from llm_operator.reconcile.invalid import invalid_status
 from llm_operator.reconcile.observed import CHILD_KINDS, Observed, Pod, Role
@@ -90,6 +97,22 @@ class _Outcome:
     decision: Decision
     drift: tuple[Drift, ...] = ()
     restored: tuple[str, ...] = ()
+
+
+async def _deleted(kind: str, name: str, deletion: Awaitable[None]) -> Trouble | None:
+    """Why a deletion was refused; None if it was not.
+
+    Raises:
+        ApiError: the API server failed; the key is to be tried again.
+    """
+    try:
+        await deletion
+    except ApiError as error:
+        if error.status in (409, 429) or error.status >= 500:
+            raise
+        log.warning("the deletion of %s %s was refused: %s", kind, name, error)
+        return deletion_refused(kind, name, error.message)
+    return None
 
 
 class Controller:
@@ -279,14 +302,26 @@ class Controller:
             if trouble is not None:
                 blocked.setdefault(apply.role, trouble)
                 left.append(apply)
+        kept = await self._delete_all(key, decision, blocked)
+        left_over = dataclasses.replace(decision, applies=tuple(left), deletes=tuple(kept))
+        return _Outcome(blocked, left_over, tuple(drift), tuple(restored))
+
+    async def _delete_all(self, key: Key, decision: Decision, blocked: dict[Role, Trouble]) -> list[Delete]:
+        """Delete what is to go; what was refused comes back, and why is added to `blocked`."""
         for job in decision.outdated:
-            await self._model_jobs.make_again(key, job)
+            trouble = await _deleted("Job", job, self._model_jobs.make_again(key, job))
+            if trouble is not None:
+                blocked.setdefault("engine", trouble)
+        kept: list[Delete] = []
         for delete in decision.deletes:
-            await self._client.delete(delete.kind, key[0], delete.name, delete.uid)
-            self._cache.forget(delete.kind, key, delete.name)
-        return _Outcome(
-            blocked, dataclasses.replace(decision, applies=tuple(left), deletes=()), tuple(drift), tuple(restored)
-        )
+            deletion = self._client.delete(delete.kind, key[0], delete.name, delete.uid)
+            trouble = await _deleted(delete.kind, delete.name, deletion)
+            if trouble is None:
+                self._cache.forget(delete.kind, key, delete.name)
+            else:
+                blocked.setdefault(delete.role, trouble)
+                kept.append(delete)
+        return kept
 
     async def _apply(self, key: Key, apply: Apply, restored: list[str], drift: list[Drift]) -> Trouble | None:
         """Write one child; why it was refused. What others had changed is added to the lists."""
@@ -304,10 +339,11 @@ class Controller:
         except ForeignError as foreign:
             return Trouble("NameConflict", str(foreign), stalled=True)
         except ApiError as error:
-            if error.status in (409, 429) or error.status >= 500:
+            # 404: its namespace, or what was looked at, is gone by now.
+            if error.status in (404, 409, 429) or error.status >= 500:
                 raise
-            if error.status == 404 or "being terminated" in error.message:
-                return None
+            if "NamespaceTerminating" in error.causes:
+                return namespace_goes(key[0])
             log.warning("%s %s was refused: %s", kind, name, error)
             return write_refused(kind, name, error.message)
         if kind == "PersistentVolumeClaim":

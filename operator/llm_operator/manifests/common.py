@@ -106,13 +106,18 @@ def metadata(resource: LLMDeployment) -> JSON:
 
 
 def owner_reference(resource: LLMDeployment) -> JSON:
-    """The reference by which the garbage collector finds what belongs to an object."""
+    """The reference by which the garbage collector finds what belongs to an object.
+
+    It blocks: a foreground deletion, as Argo CD's pruning asks for, ends when the pods have ended and their GPUs are
+    free. Admission may want the right to update the finalizers of LLMDeployments for that.
+    """
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "name": resource.metadata.name,
         "uid": resource.metadata.uid,
         "controller": True,
+        "blockOwnerDeletion": True,
     }
 
 

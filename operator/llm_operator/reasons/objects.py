@@ -136,9 +136,16 @@ OBJECT: tuple[Reason, ...] = (
     Reason(
         "WriteRefused",
         "Object",
-        "the API server, a quota or a policy refused a child; the message is theirs",
+        "the API server, a quota or a policy refused a child, or its deletion; the message is theirs",
         "as it says",
         severity="Warning",
+    ),
+    Reason(
+        "NamespaceTerminating",
+        "Object",
+        "the namespace is being deleted, and nothing is created in it any more",
+        "nothing: the object goes with its namespace",
+        severity="Info",
     ),
     Reason(
         "QuotaExceeded",

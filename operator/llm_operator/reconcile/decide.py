@@ -67,6 +67,7 @@ class Delete:
     kind: str
     name: str
     uid: str
+    role: Role = "engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,9 @@ class Decision:
 
     @property
     def unwritten(self) -> bool:
-        """Whether something of the engine's own is left to write; its page doesn't count."""
-        return any(apply.role == "engine" for apply in self.applies)
+        """Whether something of the engine's own is left to write or to delete; its page doesn't count."""
+        roles = (*(apply.role for apply in self.applies), *(delete.role for delete in self.deletes))
+        return "engine" in roles
 
 
 def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings = NO_TOOLS) -> Decision:
@@ -250,7 +252,7 @@ def _writes(
             if body["kind"] in kinds and _needs_write(body, seen.get(body["kind"]))
         ),
         tuple(
-            Delete(kind, child.name, child.uid)
+            Delete(kind, child.name, child.uid, "chat" if role == "chat" else "engine")
             for kind, child in seen.items()
             if kind not in kinds and _owns(resource, child) and not child.deleting
         ),

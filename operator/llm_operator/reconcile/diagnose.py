@@ -158,6 +158,17 @@ def write_refused(kind: str, name: str, message: str) -> Trouble:
     return Trouble("WriteRefused", f"{kind} {name!r} was refused: {message}", stalled=False)
 
 
+def deletion_refused(kind: str, name: str, message: str) -> Trouble:
+    """A deletion that the API server or a policy refused: what is there is not what the object asks for."""
+    return Trouble("WriteRefused", f"the deletion of {kind} {name!r} was refused: {message}", stalled=False)
+
+
+def namespace_goes(namespace: str) -> Trouble:
+    """The API server creates nothing in a namespace that is being deleted."""
+    text = f"namespace {namespace!r} is being deleted: nothing is created in it any more"
+    return Trouble("NamespaceTerminating", text, stalled=False)
+
+
 def image_volumes(body: Mapping[str, Any]) -> frozenset[str]:
     """Names of a pod template's volumes that are images; empty for objects without a pod template."""
     spec = ((body.get("spec") or {}).get("template") or {}).get("spec") or {}

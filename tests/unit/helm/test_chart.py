@@ -36,6 +36,7 @@ WRITE = [*READ, "create", "patch", "delete"]
 WORKLOAD_RULES = [
     {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments"], "verbs": ["list", "watch"]},
     {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments/status"], "verbs": ["patch"]},
+    {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments/finalizers"], "verbs": ["update"]},
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": WRITE},
     {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["services"], "verbs": WRITE},
@@ -149,6 +150,7 @@ def test_every_right_is_used(helm: Helm) -> None:
     uses(PATHS["Pod"], "create")  # kube/trial.py: dry runs
     uses(f"{PATHS['Pod']}%2Flog", "get")
     uses(f"{PATHS[KIND]}%2Fstatus", "patch")
+    uses(f"{PATHS[KIND]}%2Ffinalizers", "update")  # manifests/common.py: blockOwnerDeletion, for an admission plugin
     uses(PATHS["Event"], "create")
     uses(CLUSTER_PATHS["Node"], "list")
     granted = {

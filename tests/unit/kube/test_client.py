@@ -89,6 +89,22 @@ async def test_a_refusal_carries_the_server_s_words(server: TestServer) -> None:
 
 
 @pytest.mark.parametrize(
+    ("details", "causes"),
+    [
+        ({"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]}, {"NamespaceTerminating"}),
+        ({"causes": None}, set()),
+        ({"causes": {"reason": "NamespaceTerminating"}}, set()),
+        ({"causes": ["NamespaceTerminating", None, {}]}, {"None"}),
+        ({"causes": [{"reason": str(number)} for number in range(1000)]}, {str(number) for number in range(16)}),
+        ("NamespaceTerminating", set()),
+    ],
+)
+def test_a_refusal_carries_its_causes_whatever_they_are(details: object, causes: set[str]) -> None:
+    text = json.dumps({"reason": "Forbidden", "message": "it is being terminated", "details": details}).encode()
+    assert client_module._error(403, text, None).causes == causes
+
+
+@pytest.mark.parametrize(
     "text", ["<html>busy</html>", "", '{"items": [', "[]", "null", "{}", '{"items": null, "metadata": {}}']
 )
 async def test_an_answer_that_is_no_list_is_a_refusal_and_not_an_empty_list(text: str) -> None:
