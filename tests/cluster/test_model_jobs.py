@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 from devcluster.control_plane import ControlPlane
-from llm_operator.__main__ import HANDED_ON
 from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.child_options import HANDED_ON
 from llm_operator.cli.cached_models import CachedModel, inventory
 from llm_operator.manifests.artifacts import LABEL_CACHE, artifacts_of, removal_name
 from llm_operator.reconcile.covers import covers

@@ -36,9 +36,9 @@ def read_manifests(names: Sequence[str], namespace: str | None = None) -> list[L
     problems: list[str] = []
     found: list[LLMDeployment] = []
     for name in _files(names, problems):
-        documents, problem = _documents(name)
+        read, problem = documents(name)
         problems += [problem] if problem else []
-        for number, document in enumerate(documents, start=1):
+        for number, document in enumerate(read, start=1):
             if document is not None:
                 _take(document, f"{name}[{number}]", found, problems)
     if namespace is not None:
@@ -77,8 +77,8 @@ def _files(names: Sequence[str], problems: list[str]) -> list[str]:
     return found
 
 
-def _documents(name: str) -> tuple[list[Any], str | None]:
-    """The documents of a file; else none, and why."""
+def documents(name: str) -> tuple[list[Any], str | None]:
+    """The documents of a file, `-` for standard input; else none, and why."""
     try:
         return list(yaml.load_all(_text(name), StrictLoader)), None
     except OSError as error:

@@ -10,14 +10,12 @@ from typing import Any
 
 import yaml
 
-from llm_operator import __version__
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, read_shape
 from llm_operator.cli.manifests import read_manifests
+from llm_operator.cli.operator_settings import add_settings, operator_settings
 from llm_operator.engines import RefusedError
-from llm_operator.image_names import reference
-from llm_operator.manifests.tools import ToolSettings
 from llm_operator.planning import GpuFacts, PlanInputError, plan
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import outcome_of, request_from_spec, unknown_outcome, with_quantization
@@ -28,8 +26,9 @@ JSON = dict[str, Any]
 EXIT_DOES_NOT_FIT = 1
 _DESCRIPTION = """Print every object that the operator would create for some manifests, as if all its stages went well.
 Nothing is read from a cluster, and from a hub only what --config names. What could not be checked is said on standard
-error. Owner references are left out, because they hold the uid that the API server gives. Exit code: 0 rendered; 1 the
-plan says that something does not fit; 2 bad input."""
+error. Owner references are left out, because they hold the uid that the API server gives. What the operator makes
+depends on its own settings: those of its Deployment with --operator, else the chart's defaults; single options replace
+them. Exit code: 0 rendered; 1 the plan says that something does not fit; 2 bad input."""
 
 
 def add_to(commands: Any) -> None:
@@ -50,18 +49,7 @@ def add_to(commands: Any) -> None:
     line.add_argument("-n", "--namespace", metavar="NAMESPACE", help="of manifests that name none (default: default)")
     line.add_argument("--config", metavar="PATH|REPOSITORY", help="config.json, its folder, or a repository of the hub")
     add_gpu(line)
-    tools = line.add_argument_group("the operator's settings, as the chart's values set them")
-    tools.add_argument("--model-tools-image", default=reference("model-tools", __version__), metavar="IMAGE")
-    tools.add_argument("--quantize-image", default="", metavar="IMAGE", help="default: the operator's own")
-    tools.add_argument("--web-image", default=reference("web", __version__), metavar="IMAGE")
-    tools.add_argument(
-        "--tools-env",
-        action="append",
-        default=[],
-        type=_variable,
-        metavar="NAME=VALUE",
-        help="a variable of the operator that its tools get, such as HF_ENDPOINT or HTTPS_PROXY; repeatable",
-    )
+    add_settings(line)
     line.add_argument("-o", "--output", choices=["yaml", "json"], default="yaml", help="default yaml")
 
 
@@ -73,12 +61,7 @@ def run(chosen: argparse.Namespace) -> int:
     """
     gpu = given_gpu(GpuArguments(chosen.gpu, chosen.gpu_memory, chosen.compute_capability))
     resources = read_manifests(chosen.filename, chosen.namespace)
-    tools = ToolSettings(
-        image=chosen.model_tools_image,
-        quantize_image=_quantize_image(chosen),
-        web_image=chosen.web_image,
-        environment=dict(chosen.tools_env),
-    )
+    settings = operator_settings(chosen)
     problems: list[str] = []
     objects: list[JSON] = []
     notes: dict[str, None] = {}
@@ -90,7 +73,7 @@ def run(chosen: argparse.Namespace) -> int:
         except BadInputError as error:
             problems += [f"{name}: {problem}" for problem in error.problems]
             continue
-        found = rehearse(resource, outcome, tools)
+        found = rehearse(resource, outcome, settings.tools)
         problems += [f"{name}: {refusal.field}: {refusal.message}" for refusal in found.refusals]
         if found.refusals and outcome.verdict == "Unknown":
             problems.append(f"{name}: {outcome.message}")
@@ -102,23 +85,9 @@ def run(chosen: argparse.Namespace) -> int:
     if problems:
         raise BadInputError(problems)
     _print(objects, chosen.output)
-    for note in notes:
+    for note in (*notes, *settings.notes):
         print(f"kubectl llm render: {one_line(note)}", file=sys.stderr)
     return EXIT_DOES_NOT_FIT if refused else 0
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text[:60]!r}: expected NAME=VALUE, such as HF_ENDPOINT=https://hub.example")
-    return name, value
-
-
-def _quantize_image(chosen: argparse.Namespace) -> str:
-    from llm_operator.engines.lmdeploy.command import default_image  # noqa: PLC0415
-    from llm_operator.manifests.artifacts import QUANTIZE_VERSION  # noqa: PLC0415
-
-    return chosen.quantize_image or default_image(QUANTIZE_VERSION)
 
 
 def _outcome(resource: LLMDeployment, config: str | None, given: GpuFacts | None) -> PlanOutcome:
@@ -160,10 +129,7 @@ def _notes(resource: LLMDeployment, outcome: PlanOutcome, found: Rehearsal) -> I
     images = sorted({image for body in found.objects for image in _images(body)})
     if images:
         yield f"not checked: that the images exist: {', '.join(images)}"
-    yield (
-        "not checked: free GPUs, quotas, Pod Security and admission policies, and whether these names are taken; the "
-        "images and variables of the model tools and of the page are the chart's defaults, unless options say otherwise"
-    )
+    yield "not checked: free GPUs, quotas, Pod Security and admission policies, and whether these names are taken"
 
 
 def _pods(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

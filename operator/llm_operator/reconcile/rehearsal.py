@@ -16,11 +16,12 @@ from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.claim import cache_volume_claim
 from llm_operator.manifests.common import JSON
 from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.manifests.network_policy import JOBS_SUFFIX
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.decide import Apply, decide
 from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.jobs import JobView
-from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.observed import Observed, Role, child_from
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import needed_claims
 
@@ -35,8 +36,9 @@ class Rehearsal:
     """What would be created, in order.
 
     Attributes:
-        objects: claims and Jobs, then the engine's objects, then the chat page's; without owner references.
-        refusals: why the spec cannot be served.
+        objects: claims and Jobs, then the engine's objects, then the chat page's, each after its NetworkPolicy; without
+            owner references.
+        refusals: why the spec cannot be served, or its chat page cannot be made.
         trouble: what stops the stages before serving, such as a recipe that the quantizer refuses.
         held: the plan says that it does not fit, and planPolicy is Enforce.
         assumed: sentences about what was taken for granted.
@@ -52,11 +54,12 @@ class Rehearsal:
 def rehearse(resource: LLMDeployment, plan: PlanOutcome, tools: ToolSettings) -> Rehearsal:
     """Go through all stages as if every claim were bound and every Job had done its work."""
     rehearsal = Rehearsal()
+    resource = resource.handing_on(tools.propagation)
     observed = Observed(claims={name: _claim(resource, name, rehearsal) for name in needed_claims(resource)})
     for _ in range(MOST_STEPS):
         decision = decide(resource, observed, plan, tools)
-        if decision.refusals:
-            rehearsal.refusals = decision.refusals
+        rehearsal.refusals = (*decision.refusals, *decision.page_refusals)
+        if rehearsal.refusals:
             return rehearsal
         trouble = decision.preparation.trouble if decision.preparation is not None else None
         if trouble is not None and trouble.stalled:
@@ -83,14 +86,18 @@ def _claim(resource: LLMDeployment, name: str, rehearsal: Rehearsal) -> ClaimFac
 
 
 def _done(resource: LLMDeployment, observed: Observed, apply: Apply, rehearsal: Rehearsal) -> Observed:
-    """The world once a claim is bound or a Job has ended."""
+    """The world once something is written: a claim is bound, a Job has ended."""
     body = apply.body
     name = body["metadata"]["name"]
     if body["kind"] == "PersistentVolumeClaim":
         single = body["spec"]["accessModes"] == ["ReadWriteOnce"]
         found = ClaimFacts(name, "assumed", single, managed=True, owner_uid=resource.metadata.uid)
         return replace(observed, claims={**observed.claims, name: found})
-    return replace(observed, jobs={**observed.jobs, name: _job(resource, body, rehearsal)})
+    if body["kind"] == "Job":
+        return replace(observed, jobs={**observed.jobs, name: _job(resource, body, rehearsal)})
+    role: Role = "jobs" if name.endswith(JOBS_SUFFIX) else apply.role
+    child = child_from({**body, "metadata": {**body["metadata"], "uid": "assumed", "resourceVersion": "1"}})
+    return replace(observed, children={**observed.children, (body["kind"], role): child})
 
 
 def _job(resource: LLMDeployment, body: JSON, rehearsal: Rehearsal) -> JobView:

@@ -49,12 +49,13 @@ def test_every_stage_in_order(capsys: pytest.CaptureFixture[str], file: Path) ->
     code, objects, errors = ran(capsys, "-f", file, "--config", LLAMA, "--gpu", "NVIDIA-L40S")
     assert code == 0
     assert [(body["kind"], body["metadata"]["name"].partition("-")[0]) for body in objects] == [
-        *(("PersistentVolumeClaim", "qwen"), ("Job", "llm"), ("Job", "llm")),
+        *(("NetworkPolicy", "qwen"), ("NetworkPolicy", "qwen.jobs")),
+        *(("PersistentVolumeClaim", "qwen"), ("Job", "llm"), ("Job", "llm"), ("NetworkPolicy", "qwen")),
         *(("Deployment", "qwen"), ("Service", "qwen"), ("Deployment", "qwen"), ("Service", "qwen")),
     ]
     assert all(body["metadata"]["namespace"] == "team" for body in objects)
     assert not any("ownerReferences" in body["metadata"] for body in objects)
-    arguments = objects[3]["spec"]["template"]["spec"]["containers"][0]["args"]
+    arguments = objects[6]["spec"]["template"]["spec"]["containers"][0]["args"]
     assert "--kv-cache-memory-bytes" in " ".join(arguments)
     said = "\n".join(errors)
     for part in ("Secret keys with the key qwen", "PriorityClass gold", COMMIT, "localhost/llm-operator/web:"):
@@ -64,7 +65,7 @@ def test_every_stage_in_order(capsys: pytest.CaptureFixture[str], file: Path) ->
 
 def test_without_a_plan_it_says_what_is_missing(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     code, objects, errors = ran(capsys, "-f", file)
-    assert (code, len(objects)) == (0, 7)
+    assert (code, len(objects)) == (0, 10)
     assert any("no plan: without config.json" in line for line in errors)
     file.write_text(TEXT + "  kvCache: {memoryPercent: 50}\n")
     code, objects, errors = ran(capsys, "-f", file)
@@ -75,11 +76,11 @@ def test_without_a_plan_it_says_what_is_missing(capsys: pytest.CaptureFixture[st
 def test_what_does_not_fit(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     file.write_text(TEXT.replace("  weightQuantization: {method: AWQ}\n", ""))
     code, objects, errors = ran(capsys, "-f", file, "--config", LARGE, "--gpu", "NVIDIA-L4")
-    assert (code, [body["kind"] for body in objects]) == (1, [])
+    assert (code, {body["kind"] for body in objects}) == (1, {"NetworkPolicy"})
     assert any("planPolicy is Enforce" in line for line in errors)
     file.write_text(file.read_text() + "  planPolicy: Warn\n")
     code, objects, errors = ran(capsys, "-f", file, "--config", LARGE, "--gpu", "NVIDIA-L4")
-    assert (code, len(objects)) == (0, 6)
+    assert (code, len(objects)) == (0, 9)
     assert any("does not fit: " in line for line in errors)
 
 
@@ -95,11 +96,122 @@ def test_a_misspelt_field_and_a_wrong_namespace_are_refused(capsys: pytest.Captu
 def test_a_recipe_that_is_refused(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     config = Path(LLAMA).with_name("qwen2.5-7b-instruct-awq.json")
     arguments = ("-f", file, "--config", config, "--gpu", "NVIDIA-H200")
-    assert ran(capsys, *arguments)[:2] == (1, [])
+    code, objects, errors = ran(capsys, *arguments)
+    assert (code, {body["kind"] for body in objects}) == (1, {"NetworkPolicy"})
     file.write_text(TEXT + "  planPolicy: Warn\n")
     code, objects, errors = ran(capsys, *arguments)
     assert (code, objects) == (2, [])
     assert any("RecipeRefused: spec.weightQuantization: " in line for line in errors), errors
+
+
+def test_a_page_that_is_refused(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    page = "webUI: {podTemplate: {spec: {volumes: [{name: tmp, emptyDir: {}}]}}}"
+    file.write_text(TEXT.replace("webUI: {}", page))
+    code, objects, errors = ran(capsys, "-f", file)
+    assert (code, objects) == (2, [])
+    assert any("qwen: spec.webUI.podTemplate.spec.volumes" in line for line in errors), errors
+
+
+OPERATOR = """apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Service, metadata: {name: other}}
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: llm-operator, namespace: llm-system}
+  spec:
+    template:
+      spec:
+        containers:
+        - {name: sidecar, image: x}
+        - name: operator
+          args: [--all-namespaces, --workers=3, --no-network-policies, --tools-ca-bundle=corporate-ca/ca.crt,
+            --proxy-secret=hub-proxy, --model-tools-image=registry.example/tools:1, --propagate-label=example.com/*]
+          env:
+          - {name: HF_ENDPOINT, value: "https://hub.example"}
+          - {name: MODELSCOPE_ENDPOINT, value: "https://user:word@scope.example"}
+          - {name: HTTPS_PROXY, valueFrom: {secretKeyRef: {name: hub-proxy, key: HTTPS_PROXY}}}
+"""
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Path:
+    path = tmp_path / "operator.yaml"
+    path.write_text(OPERATOR)
+    return path
+
+
+def kinds(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [body for body in objects if body["kind"] == kind]
+
+
+def test_the_operators_own_settings(capsys: pytest.CaptureFixture[str], file: Path, operator: Path) -> None:
+    file.write_text(TEXT.replace("namespace: team}", "namespace: team, labels: {example.com/team: a, other: b}}"))
+    code, objects, errors = ran(capsys, "-f", file, "--operator", operator)
+    assert (code, kinds(objects, "NetworkPolicy")) == (0, [])
+    assert not any("chart's defaults" in line for line in errors)
+    pod = kinds(objects, "Job")[0]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {one["name"]: one for one in container["env"]}
+    assert container["image"] == "registry.example/tools:1"
+    assert variables["HF_ENDPOINT"]["value"] == "https://hub.example"
+    assert "MODELSCOPE_ENDPOINT" not in variables  # it has a password
+    assert variables["HTTPS_PROXY"]["valueFrom"]["secretKeyRef"]["name"] == "hub-proxy"
+    assert variables["SSL_CERT_FILE"]["value"]
+    assert "corporate-ca" in str(pod["volumes"])
+    for body in objects:
+        if body["kind"] in ("Job", "Deployment", "Service"):
+            assert body["metadata"]["labels"]["example.com/team"] == "a", body["metadata"]
+            assert "other" not in body["metadata"]["labels"]
+
+
+def test_an_option_replaces_one_setting(capsys: pytest.CaptureFixture[str], file: Path, operator: Path) -> None:
+    given = ("-f", file, "--operator", operator, "--network-policies", "--model-tools-image", "mine:1")
+    code, objects, _ = ran(capsys, *given, "--tools-env", "HF_ENDPOINT=http://mine")
+    assert (code, len(kinds(objects, "NetworkPolicy"))) == (0, 3)
+    (container,) = kinds(objects, "Job")[0]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "mine:1"
+    variables = {one["name"]: one for one in container["env"]}
+    assert variables["HF_ENDPOINT"]["value"] == "http://mine"
+    assert "SSL_CERT_FILE" in variables
+
+
+def test_objects_beside_the_operator_are_refused(
+    capsys: pytest.CaptureFixture[str], file: Path, operator: Path
+) -> None:
+    file.write_text(TEXT.replace("namespace: team", "namespace: llm-system"))
+    code, _, errors = ran(capsys, "-f", file, "--operator", operator)
+    assert code == 2
+    assert any("the operator runs in namespace llm-system" in line for line in errors)
+    operator.write_text(OPERATOR.replace("--all-namespaces", "--namespace=llm-system"))
+    assert ran(capsys, "-f", file, "--operator", operator)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: List\n", "holds no Deployment with a container named operator: expected what `helm template` prints"),
+        ("kind: Deployment\nspec: [1]\n", "holds no Deployment"),
+        (OPERATOR.replace("corporate-ca/ca.crt", "corporate-ca"), "expected CONFIGMAP/KEY"),
+        (OPERATOR + "---\n" + OPERATOR, "holds 2 Deployments"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_what_is_no_operator(
+    capsys: pytest.CaptureFixture[str], file: Path, operator: Path, text: str, said: str
+) -> None:
+    operator.write_text(text)
+    code, objects, errors = ran(capsys, "-f", file, "--operator", operator)
+    assert (code, objects, len(errors)) == (2, [], 1)
+    assert said in errors[0]
+    assert "operator.yaml" in errors[0]
+
+
+def test_a_variable_that_is_not_handed_on(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        ran(capsys, "-f", file, "--tools-env", "HF_ENDPOIN=x")
+    assert "expected one of HF_ENDPOINT" in capsys.readouterr().err
+    assert ran(capsys, "-f", "-", "--operator", "-")[0] == 2
 
 
 @pytest.mark.parametrize("name", manifests())

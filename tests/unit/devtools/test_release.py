@@ -14,7 +14,8 @@ from devcluster.cache import ROOT
 from devcluster.toolchain import ensure
 from devtools.release_chart import with_images
 from llm_operator import image_names
-from llm_operator.__main__ import parser, tool_settings
+from llm_operator.__main__ import parser
+from llm_operator.child_options import tool_settings
 from tests.unit.helm.rendering import CHART, Helm, only
 
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())

@@ -47,8 +47,20 @@ def commands(text: str) -> Iterator[list[str]]:
             except ValueError:
                 # A here-document, or a quotation over several lines: the first word tells the program.
                 words = line.split()[:1]
-            if words:
-                yield words
+            yield from pieces(words)
+
+
+def pieces(words: list[str]) -> Iterator[list[str]]:
+    """The commands of a pipe or a list, each without where its output goes."""
+    for ends, group in itertools.groupby(words, lambda word: word in ("|", "&&")):
+        piece = before_a_redirection(list(group))
+        if piece and not ends:
+            yield piece
+
+
+def before_a_redirection(words: list[str]) -> list[str]:
+    ends = [index for index, word in enumerate(words) if word in (">", "2>&1", "--")]
+    return words[: min(ends, default=len(words))]
 
 
 COMMANDS_OF_PAGES = [
@@ -66,14 +78,8 @@ def helm() -> Helm:
     return Helm(ensure(["helm"]) / "helm")
 
 
-def before_a_pipe(words: list[str]) -> list[str]:
-    ends = [index for index, word in enumerate(words) if word in ("|", ">", "&&", "2>&1", "--")]
-    return words[: min(ends, default=len(words))]
-
-
 @pytest.mark.parametrize("words", COMMANDS_OF_PAGES)
 def test_the_program_takes_the_command(helm: Helm, words: list[str]) -> None:
-    words = before_a_pipe(words)
     match words:
         case ["make", *_]:
             pass  # tests/unit/docs/test_docs.py
@@ -88,7 +94,7 @@ def test_the_program_takes_the_command(helm: Helm, words: list[str]) -> None:
             for path in (after for word, after in itertools.pairwise(arguments) if word in ("-f", "-k")):
                 known = path == "-" or path.startswith(("examples", "crds", "gitops"))
                 assert not known or path == "-" or (ROOT / path).exists(), path
-        case ["helm", "install" | "upgrade" as verb, name, _chart, *options]:
+        case ["helm", "install" | "upgrade" | "template" as verb, name, _chart, *options]:
             settings = [word for word in options if word not in NOT_OF_TEMPLATE]
             if verb == "upgrade":
                 settings += ["--set", "imageRegistry=registry.example.com/llm"]

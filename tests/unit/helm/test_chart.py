@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from llm_operator import image_names
-from llm_operator.__main__ import parser, tool_settings
+from llm_operator.__main__ import parser
 from llm_operator.api import KIND, LLMDeployment
 from llm_operator.api.crd import FILE_NAME, crd_yaml
+from llm_operator.child_options import tool_settings
 from llm_operator.engines import newest_version
 from llm_operator.kube.answers import RESOURCES
 from llm_operator.kube.client import CLUSTER_PATHS, PATHS

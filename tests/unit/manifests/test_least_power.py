@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from llm_operator.__main__ import parser, tool_settings
+from llm_operator.__main__ import parser
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.child_options import tool_settings
 from llm_operator.engines.common import CACHE_PATH
 from llm_operator.manifests.artifacts import artifacts_of
 from llm_operator.manifests.model_job import ClaimFacts, JobRequest, model_job, remove_job

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from llm_operator.__main__ import parser, tool_settings
+from llm_operator.__main__ import parser
 from llm_operator.api import API_VERSION, KIND, InvalidResource
 from llm_operator.api.propagation import Propagation
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.child_options import tool_settings
 from llm_operator.manifests.common import (
     ANNOTATION_PROPAGATED,
     LABEL_ENGINE_TYPE,

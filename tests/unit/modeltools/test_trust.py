@@ -15,10 +15,11 @@ import certifi
 import pytest
 
 from devcluster.pki import make_pki
-from llm_operator.__main__ import handed_on, has_password, parser, tool_settings
+from llm_operator.__main__ import parser
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.base import ConfigMapKeyReference
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.child_options import handed_on, has_password, tool_settings
 from llm_operator.engines import RefusedError
 from llm_operator.engines.common import CA_VARIABLES
 from llm_operator.manifests.tools import PROXY_VARIABLES, ToolSettings

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from llm_operator.__main__ import parser, tool_settings
+from llm_operator.__main__ import parser
+from llm_operator.child_options import tool_settings
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
