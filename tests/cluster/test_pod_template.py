@@ -201,6 +201,12 @@ def examples() -> list[dict[str, Any]]:
     return [body for block in blocks for body in yaml.safe_load_all(block) if body and body.get("kind") == KIND]
 
 
+def test_every_feature_of_the_page_has_an_example() -> None:
+    sections = DOCS.read_text().split("\n## ")
+    without = [text.splitlines()[0] for text in sections if "```yaml\n" not in text and "```console\n" not in text]
+    assert without == ["What is refused", "What restarts what"]
+
+
 @pytest.mark.parametrize("document", examples(), ids=lambda body: str(body["metadata"]["name"]))
 def test_an_example_of_the_docs_is_served(operator: OperatorUnderTest, space: Space, document: dict[str, Any]) -> None:
     name = document["metadata"]["name"]
@@ -209,6 +215,21 @@ def test_an_example_of_the_docs_is_served(operator: OperatorUnderTest, space: Sp
     live = space.get("Deployment", name)
     assert live is not None
     template = live["spec"]["template"]
+    pod, engine = template["spec"], template["spec"]["containers"][0]
+    if name == "with-names":
+        assert {"qwen2.5-0.5b", "default"} <= set(engine["args"])
+    if name == "with-template":
+        assert "templates" in [volume.get("configMap", {}).get("name") for volume in pod["volumes"]]
+        assert any(word.endswith("/template.jinja") for word in engine["args"]), engine["args"]
+    if name == "with-ca":
+        assert "trust" in [container["name"] for container in pod["initContainers"]]
+        assert "SSL_CERT_FILE" in [variable["name"] for variable in engine["env"]]
+    if name == "with-page-template":
+        eventually(lambda: space.condition(name, "WebUIReady")[0] == "True")
+        page = space.get("Deployment", f"{name}-chat")
+        assert page is not None
+        assert page["spec"]["template"]["metadata"]["labels"]["cost-center"] == "support"
+        assert page["spec"]["template"]["spec"]["tolerations"] == [{"key": "web", "operator": "Exists"}]
     if name == "with-pod-template":
         assert template["metadata"]["labels"]["cost-center"] == "research"
         assert [container["name"] for container in template["spec"]["containers"]] == ["engine", "log-shipper"]
