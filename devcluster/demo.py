@@ -81,7 +81,7 @@ def _serve(session: Session, steps: Steps) -> None:
         words = ("-m", QUESTION, "--temperature", "0", "--max-tokens", "32")
         print(f"    {session.kubectl('llm', 'chat', ENGINES[0], *words).strip()!r}")
     with steps.step(f"a chat page beside {ENGINES[0]}"):
-        page = json.dumps({"spec": {"webUI": {}}})
+        page = json.dumps({"spec": {"webUI": session.web_ui(ENGINES[0])}})
         session.kubectl("patch", f"llmdep/{ENGINES[0]}", "--type=merge", f"--patch={page}")
         session.kubectl("wait", "--for=condition=WebUIReady", f"--timeout={READY_SECONDS}s", f"llmdep/{ENGINES[0]}")
 

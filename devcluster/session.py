@@ -57,6 +57,8 @@ class Session:
     """Where the development cluster keeps volumes; None on a cluster that provides its own."""
     load: Callable[[Sequence[Path]], None] | None = None
     """Brings image archives into the development cluster; None on a cluster that pulls from a registry."""
+    inside: Callable[..., str] | None = None
+    """Runs a command on the development cluster's node; None on a cluster whose nodes are out of reach."""
 
     def run(self, program: str, *arguments: str, stdin: str | None = None, seconds: float = 600) -> str:
         """Run kubectl or helm against the cluster; its output.
@@ -140,6 +142,14 @@ class Session:
         volume["spec"]["hostPath"]["path"] = str(folder)
         self.apply([volume])
         return {"storageClassName": "", "volumeName": name}
+
+    def web_ui(self, name: str, namespace: str = "default") -> dict[str, Any]:
+        """`spec.webUI` of an object with a Service. The development cluster has no DNS: a line in /etc/hosts stands in."""
+        if self.volumes is None:
+            return {}
+        address = self.request("GET", f"/api/v1/namespaces/{namespace}/services/{name}")["spec"]["clusterIP"]
+        alias = {"ip": address, "hostnames": [f"{name}.{namespace}.svc"]}
+        return {"podTemplate": {"spec": {"hostAliases": [alias]}}}
 
     def provide_tiny_model(self, namespace: str = "default") -> None:
         """A claim with the tiny model on it; the Job that makes it runs once."""

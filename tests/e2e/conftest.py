@@ -31,7 +31,7 @@ def session() -> Iterator[Session]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
         images.bring(list(IMAGES), node)
-        yield Session(node.kubeconfig, binaries, volumes=node.volumes, load=node.load)
+        yield Session(node.kubeconfig, binaries, volumes=node.volumes, load=node.load, inside=node.inside)
     finally:
         node.down()
 

@@ -13,17 +13,14 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from tests.engines.environments import REPOSITORY, ensure_browser, web_interpreter
+from tests.browser import chromium
+from tests.engines.environments import REPOSITORY, web_interpreter
 from tests.waiting import eventually
 from tests.web.fake_openai import FakeOpenAI
 
 KEY = "sk-only-the-server-knows-4711"
-BROWSER_FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 WATCHED = """
 import atexit, json, os, sys
 seen = open(os.environ["CONNECTIONS"], "a", buffering=1)
@@ -141,10 +138,8 @@ def server(serve: Serve, fake_engine: FakeOpenAI) -> Server:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium without a screen."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(ensure_browser()), args=list(BROWSER_FLAGS))
-        yield browser
-        browser.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
