@@ -144,7 +144,7 @@ class Session:
         return {"storageClassName": "", "volumeName": name}
 
     def web_ui(self, name: str, namespace: str = "default") -> dict[str, Any]:
-        """`spec.webUI` of an object with a Service. The development cluster has no DNS: a line in /etc/hosts stands in."""
+        """`spec.webUI` of an object with a Service; without DNS, on the development cluster, with a hosts entry."""
         if self.volumes is None:
             return {}
         address = self.request("GET", f"/api/v1/namespaces/{namespace}/services/{name}")["spec"]["clusterIP"]

@@ -70,12 +70,7 @@ class ModelFactsCache:
         """The facts known now; a first question starts the fetch."""
         model = model_of(spec)
         if model is None:
-            kind = next((name for field, name in NOT_ON_A_HUB.items() if getattr(spec.model, field)), "model")
-            text = (
-                f"no plan: config.json of a model from {kind} was not read, so the engine's own defaults stand; "
-                "set spec.parallelism, spec.contextLength and spec.kvCache yourself where they matter"
-            )
-            return Unknowable("ModelNotInspected", text)
+            return not_inspected(spec)
         entry = self._entries.get(model)
         if entry is None:
             entry = self._entries[model] = _Entry(Pending("ReadingModel", f"reading config.json of {model[0]}"))
@@ -130,3 +125,13 @@ def model_of(spec: LLMDeploymentSpec) -> Model | None:
 
 def _value(fact: Fact[ModelFacts]) -> object:
     return fact.value if isinstance(fact, Known) else fact
+
+
+def not_inspected(spec: LLMDeploymentSpec) -> Unknowable:
+    """Of a model that no hub has, and that nothing reads before its engine does."""
+    kind = next((name for field, name in NOT_ON_A_HUB.items() if getattr(spec.model, field)), "model")
+    text = (
+        f"no plan: config.json of a model from {kind} was not read, so the engine's own defaults stand; "
+        "set spec.parallelism, spec.contextLength and spec.kvCache yourself where they matter"
+    )
+    return Unknowable("ModelNotInspected", text)
