@@ -136,7 +136,7 @@ class Fetch:
     def _begun(self, root: Path) -> list[Path]:
         """Directories that were begun for the same revision; it may have stood for another commit then."""
         asked = self.options.revision or ""
-        folder = self._directory(root, "*").parent
+        folder = layout.repository_directory(root, KINDS[self.options.source], self.options.repository)
         begun = [path for path in folder.glob(f"*{layout.PARTIAL}") if transfer.revision_of(path) == asked]
         return sorted(path.with_name(path.name.removesuffix(layout.PARTIAL)) for path in begun)
 
@@ -173,13 +173,14 @@ class Fetch:
         self.fetched_bytes = job.bytes - before
         self.progress.show("Verifying", total_bytes=job.bytes, detail="writing to the disk")
         for file in files:
-            size = (written / file.name).stat().st_size
+            size = file.within(written).stat().st_size
             if file.name not in hashes or size != file.bytes:
                 raise ToolError("ToolFailed", f"{file.name} changed while it was fetched", retry=True)
         shutil.rmtree(job.work)
-        shutil.rmtree(written / watchdog.HUB_CACHE.parts[0], ignore_errors=True)
-        for name in layout.files_of(written).keys() - hashes.keys():
-            (written / name).unlink()
+        shutil.rmtree(written / watchdog.HUB_CACHE_TOP, ignore_errors=True)
+        for name, path in layout.files_of(written).items():
+            if name not in hashes:
+                path.unlink()
         # Cut or no safetensors at all: an engine would only find out with a GPU.
         for path in inspection.weight_files(written):
             inspection.tensor_bytes(path)
@@ -232,7 +233,7 @@ def _take_back(directory: Path, written: Path, files: list[RemoteFile]) -> None:
     written.mkdir(parents=True, exist_ok=True)
     (directory / layout.MARKER).unlink(missing_ok=True)
     for file in files:
-        moved, back = directory / file.name, written / file.name
+        moved, back = file.within(directory), file.within(written)
         if moved.is_file() and not back.exists():
             back.parent.mkdir(parents=True, exist_ok=True)
             os.replace(moved, back)

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from llm_operator.modeltools import calibration, child, layout, lmdeploy_tool
+from llm_operator.modeltools import calibration, child, layout, lmdeploy_tool, paths
 from llm_operator.modeltools.layout import Marker
 from llm_operator.modeltools.report import ToolError
 from llm_operator.modeltools.text import read_json
@@ -95,7 +95,7 @@ def annotate(directory: Path, marker: Marker, quality: Quality) -> Marker:
     path = directory / layout.MARKER
     content = read_json(path.read_bytes())
     content["quality"] = quality
-    written = path.with_name(f"{path.name}.new")
+    written = paths.beside(path, ".new")
     with written.open("w") as file:
         json.dump(content, file, indent=1)
         file.flush()

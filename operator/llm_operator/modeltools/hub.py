@@ -7,9 +7,10 @@ import errno
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
+from llm_operator.modeltools import paths
 from llm_operator.modeltools.layout import SourceKind
 from llm_operator.modeltools.report import Reason, ToolError
 
@@ -17,6 +18,8 @@ CONFIG = "config.json"
 SAFETENSORS = "*.safetensors"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+MOST_BYTES = 1 << 50
+"""Of one file."""
 REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 # Weights in other formats, which are of no use beside safetensors, and what only the hub itself reads.
@@ -44,7 +47,14 @@ class RemoteFile:
     """Whether Hugging Face offers it by its Xet protocol."""
 
     def __post_init__(self) -> None:
-        """Refuse hashes of another shape: they become names of files."""
+        """Refuse names that lead elsewhere, and hashes of another shape: they become names of files.
+
+        Raises:
+            ToolError: WeightsCorrupt, HubUnreachable.
+        """
+        paths.parts_of(self.name, "WeightsCorrupt")
+        if not isinstance(self.bytes, int) or not 0 <= self.bytes < MOST_BYTES:
+            raise ToolError("WeightsCorrupt", f"the hub lists {self.name!r} with {str(self.bytes)[:40]} bytes")
         for value, shape in ((self.sha256, SHA256), (self.blob, COMMIT)):
             if value is not None and not shape.fullmatch(value):
                 text = f"the hub gives {self.name[:200]!r} the hash {str(value)[:80]!r}; expected hexadecimal digits"
@@ -54,6 +64,14 @@ class RemoteFile:
     def identity(self) -> str:
         """Names the content, as far as the hub tells."""
         return self.sha256 or self.blob or f"unknown-{re.sub(r'[^A-Za-z0-9.-]', '_', self.name)}"
+
+    def within(self, folder: Path) -> Path:
+        """Where it goes below a folder.
+
+        Raises:
+            ToolError: WeightsCorrupt: a symbolic link on the way leads elsewhere.
+        """
+        return paths.below(folder, self.name, "WeightsCorrupt")
 
     @staticmethod
     def of(fields: Mapping[str, Any]) -> RemoteFile:
@@ -120,10 +138,6 @@ def select(files: Sequence[RemoteFile], repository: str) -> list[RemoteFile]:
     Raises:
         ToolError: ModelConfigMissing, WeightsMissing: an engine could not load what is there.
     """
-    for file in files:
-        path = PurePosixPath(file.name)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise ToolError("WeightsCorrupt", f"{repository} lists a file named {file.name!r}, which leads elsewhere")
     names = [file.name for file in files]
     weights = fnmatch.filter(names, SAFETENSORS)
     if not weights:

@@ -124,15 +124,16 @@ def _by_http(file: RemoteFile, target: Transfer) -> str:
                 raise content.CorruptError(f"{file.name}: {first_line(error)}") from error
             raise
         sha256 = written.verified()
-    path = target.folder / file.name
+    path = file.within(target.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     beginning.replace(path)
     return sha256
 
 
 def _by_xet(file: RemoteFile, target: Transfer) -> str:
+    path = file.within(target.folder)
     huggingface_hub.hf_hub_download(target.repository, file.name, revision=target.commit, local_dir=target.folder)
-    return content.verify(target.folder / file.name, file, target.alive)
+    return content.verify(path, file, target.alive)
 
 
 def _client() -> httpx2.Client:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_operator.modeltools import layout, report
+from llm_operator.modeltools import layout, paths, report
 from llm_operator.modeltools.report import Progress, ToolError
 from llm_operator.modeltools.text import read_json
 
@@ -87,14 +87,15 @@ def weight_files(directory: Path) -> list[Path]:
     index = directory / INDEX
     if index.is_file():
         names = _names_of(index)
-        missing = [name for name in names if not (directory / name).is_file()]
+        shards = {name: paths.below(directory, name, "WeightsCorrupt") for name in names}
+        missing = [name for name, path in shards.items() if not path.is_file()]
         if missing:
             raise ToolError(
                 "WeightsMissing",
                 f"{INDEX} lists {len(names)} files, {len(missing)} are not in {directory}, for example {missing[0]}: "
                 "copy the whole model",
             )
-        return [directory / name for name in names]
+        return list(shards.values())
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         raise ToolError(

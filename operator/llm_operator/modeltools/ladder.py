@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from llm_operator.modeltools import layout
+from llm_operator.modeltools import layout, paths
 from llm_operator.modeltools.recipe import Recipe
 from llm_operator.modeltools.text import read_json
 
@@ -64,7 +64,7 @@ class Attempts:
         """Keep what is being done now."""
         self.state = state
         body = {name: value for name, value in vars(self).items() if name != "path"}
-        written = self.path.with_name(f"{self.path.name}.new")
+        written = paths.beside(self.path, ".new")
         with written.open("w") as file:
             json.dump(body, file)
             file.flush()
@@ -88,7 +88,7 @@ class Attempts:
 def attempts_file(directory: Path) -> Path:
     """Where the attempts at a directory are kept."""
     written = layout.partial(directory)
-    return written.with_name(f"{written.name}.ladder.json")
+    return paths.beside(written, ".ladder.json")
 
 
 def load(directory: Path, recipe: dict[str, object]) -> Attempts:

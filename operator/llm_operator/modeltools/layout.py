@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from llm_operator.modeltools import paths
 from llm_operator.modeltools.report import ToolError
 from llm_operator.modeltools.text import read_json
 
@@ -33,6 +34,7 @@ PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 MARKER = ".llm-operator.json"
 MARKER_VERSION = 1
 PARTIAL = ".partial"
+LOCK = ".lock"
 LOCK_POLL_SECONDS = 0.5
 READ_BYTES = 4 << 20
 
@@ -72,17 +74,27 @@ def model_directory(root: Path, kind: SourceKind, repository: str, revision: str
     Raises:
         ToolError: ModelPathMissing: repository or revision would lead to another directory.
     """
+    folder = repository_directory(root, kind, repository)
+    if not PART.fullmatch(revision):
+        raise ToolError("ModelPathMissing", f"{revision[:200]!r} is not the name of one directory")
+    return paths.below(folder, revision)
+
+
+def repository_directory(root: Path, kind: SourceKind, repository: str) -> Path:
+    """Where all revisions of a model of a hub belong.
+
+    Raises:
+        ToolError: ModelPathMissing: the repository would lead to another directory.
+    """
     name = f"{kind}--{repository.replace('/', '--')}"
-    for part in (name, revision):
-        # A listing of all revisions says "*" itself.
-        if part != "*" and not PART.fullmatch(part):
-            raise ToolError("ModelPathMissing", f"{part[:200]!r} is not the name of one directory")
-    return root / MODELS / name / revision
+    if not PART.fullmatch(name):
+        raise ToolError("ModelPathMissing", f"{name[:200]!r} is not the name of one directory")
+    return paths.below(root, f"{MODELS}/{name}")
 
 
 def partial(directory: Path) -> Path:
     """Where a directory is written before it is complete."""
-    return directory.with_name(f"{directory.name}{PARTIAL}")
+    return paths.beside(directory, PARTIAL)
 
 
 def inside(root: Path, relative: str) -> Path:
@@ -91,14 +103,7 @@ def inside(root: Path, relative: str) -> Path:
     Raises:
         ToolError: ModelPathMissing: it is not there, no directory, or leads out of the root.
     """
-    top = root.resolve()
-    path = (top / relative.lstrip("/")).resolve()
-    if path != top and top not in path.parents:
-        raise ToolError(
-            "ModelPathMissing",
-            f"the path {relative!r} leads out of the volume, to {path}: give a path of a directory below its top, "
-            "and no symbolic link that leaves it",
-        )
+    path = _within(root, relative) if paths.normal(relative) else root.resolve()
     if not path.is_dir():
         found = sorted(entry.name for entry in path.parent.iterdir())[:10] if path.parent.is_dir() else []
         beside = f"; beside it there is: {', '.join(found)}" if found else ""
@@ -115,11 +120,19 @@ def below(root: Path, relative: str) -> Path:
     Raises:
         ToolError: ModelPathMissing: it leads out of the root.
     """
-    top = root.resolve()
-    path = (top / relative.lstrip("/")).resolve()
-    if top not in path.parents:
-        raise ToolError("ModelPathMissing", f"the path {relative!r} leads out of the volume: give one below its top")
-    return path
+    return _within(root, relative)
+
+
+def _within(root: Path, relative: str) -> Path:
+    """The path below the root, symbolic links followed; what follows ".." is none."""
+    try:
+        return paths.below(root, paths.normal(relative)).resolve()
+    except ToolError as error:
+        raise ToolError(
+            "ModelPathMissing",
+            f"the path {relative[:200]!r} leads out of the volume: give a path of a directory below its top, without "
+            f"'..' and symbolic links that leave it ({error})",
+        ) from None
 
 
 def read_marker(directory: Path) -> Marker | None:
@@ -147,13 +160,13 @@ def complete(directory: Path, *, verify_hashes: bool = False) -> Marker | None:
     if marker is None:
         return None
     for name, facts in marker.files.items():
-        path = directory / name
         try:
+            path = paths.below(directory, name)
             if not path.is_file() or path.stat().st_size != facts.bytes:
                 return None
             if verify_hashes and sha256(path) != facts.sha256:
                 return None
-        except OSError:
+        except (OSError, ToolError):
             return None
     return marker
 
@@ -211,7 +224,7 @@ def lock(directory: Path, waiting: Callable[[], None] | None = None) -> Iterator
     Raises:
         ToolError: ToolFailed: the volume's file system keeps no locks.
     """
-    path = directory.with_name(f"{directory.name}.lock")
+    path = paths.beside(directory, LOCK)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -272,7 +285,7 @@ def publish_into(
     """Like `publish`, for a directory that cannot be renamed because it is a mount: the marker comes last."""
     marker = publish(written, written, source=source, revision=revision, hashes=hashes)
     for entry in sorted(written.iterdir(), key=lambda entry: entry.name == MARKER):
-        target = directory / entry.name
+        target = paths.below(directory, entry.name)
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(entry, target)
@@ -290,7 +303,7 @@ def remove(directory: Path) -> int:
         removed = f"{directory.name}.removed-"
         taken = {path.name for path in directory.parent.glob(f"{removed}*")}
         number = next(number for number in range(1, len(taken) + 2) if f"{removed}{number}" not in taken)
-        os.rename(directory, directory.with_name(f"{removed}{number}"))
+        os.rename(directory, paths.beside(directory, f".removed-{number}"))
     return _delete(_removed(directory))
 
 
@@ -314,7 +327,7 @@ def _delete(paths: Iterable[Path]) -> int:
 
 def forget_lock(directory: Path) -> None:
     """Remove the lock file of a directory that is gone. The lock is held; who waits for it notices."""
-    directory.with_name(f"{directory.name}.lock").unlink(missing_ok=True)
+    paths.beside(directory, LOCK).unlink(missing_ok=True)
 
 
 def _locked(number: int, path: Path) -> bool:

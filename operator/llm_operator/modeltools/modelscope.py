@@ -48,11 +48,19 @@ class ModelScope:
 
     def files(self, repository: str, commit: str) -> list[RemoteFile]:
         """See Hub."""
-        found = [entry for entry in self._entries(repository, commit) if entry.get("Type") != "tree"]
-        return [RemoteFile(entry["Path"], int(entry["Size"]), entry.get("Sha256") or None) for entry in found]
+        entries = self._entries(repository, commit)
+
+        def read() -> list[RemoteFile]:
+            found = [entry for entry in entries if entry.get("Type") != "tree"]
+            return [RemoteFile(entry["Path"], int(entry["Size"]), entry.get("Sha256") or None) for entry in found]
+
+        files: list[RemoteFile] = self._told(read, repository, commit)
+        return files
 
     def fetch(self, file: RemoteFile, target: Transfer) -> str:
         """See Hub. The client keeps the beginning beside the file, continues it, and hashes while it receives."""
+
+        file.within(target.folder)
 
         def ask() -> str:
             path = self._api.download_file(

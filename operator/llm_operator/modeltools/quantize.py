@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_operator.modeltools import awq, calibration, gate, inspection, ladder, layout, lmdeploy_tool, report
+from llm_operator.modeltools import awq, calibration, gate, inspection, ladder, layout, lmdeploy_tool, paths, report
 from llm_operator.modeltools.hub import OTHER_WEIGHTS, unwritable
 from llm_operator.modeltools.layout import Marker
 from llm_operator.modeltools.recipe import CALIBRATIONS, DATASETS, Recipe, check, check_machine, recipe_of
@@ -297,7 +297,7 @@ def _finish(original: Path, written: Path) -> None:
     for path in original.iterdir():
         weights = path.name.endswith((".safetensors", ".safetensors.index.json")) or path.match(layout.MARKER)
         other = any(path.match(pattern) for pattern in OTHER_WEIGHTS)
-        target = written / path.name
+        target = paths.below(written, path.name)
         if path.is_file() and not (weights or other or target.exists()) and path.stat().st_size <= COPIED_BYTES:
             shutil.copyfile(path, target)
     lmdeploy_tool.open_to_readers(written)

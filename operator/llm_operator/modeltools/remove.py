@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _remove(root: Path, relative: str) -> Mapping[str, object]:
     given = layout.below(root, relative)
-    directory = given.with_name(given.name.removesuffix(layout.PARTIAL) or given.name)
+    directory = given.with_suffix("") if given.suffix == layout.PARTIAL else given
     parts = directory.relative_to(root.resolve()).parts
     if len(parts) != DEPTH or parts[0] != layout.MODELS or "." in parts[2]:
         raise ToolError(

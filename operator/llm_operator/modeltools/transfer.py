@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_operator.modeltools import content, writeback
+from llm_operator.modeltools import content, paths, writeback
 from llm_operator.modeltools.hub import Hub, RateLimitedError, RemoteFile, unwritable
 from llm_operator.modeltools.report import ToolError
 from llm_operator.modeltools.text import read_json
@@ -64,11 +64,11 @@ class Job:
 
     def incomplete(self, file: RemoteFile) -> Path:
         """Named by the content: another version of a file does not continue this one."""
-        return self.work / f"{file.identity}.incomplete"
+        return paths.below(self.work, f"{file.identity}.incomplete", "WeightsCorrupt")
 
     def beginnings(self, file: RemoteFile) -> tuple[Path, Path]:
         """Where a file may be as long as it is not complete: ours, and modelscope_hub's."""
-        return self.incomplete(file), self.folder / f"{file.name}.incomplete"
+        return self.incomplete(file), paths.beside(file.within(self.folder), ".incomplete")
 
     def write(self) -> Path:
         """Write it down for the process that does it."""
@@ -117,13 +117,13 @@ class Journal:
             entry = read_json(line)
             name, sha256, boot = entry.pop("name"), entry.pop("sha256"), entry.pop("boot")
             valid = boot == self._boot and entry == self._state(name)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ToolError):
             # A line that a killed process left half, or a file that is gone.
             return None
         return (name, sha256) if valid else None
 
     def _state(self, name: str) -> dict[str, int]:
-        status = (self._job.folder / name).stat()
+        status = paths.below(self._job.folder, name).stat()
         return {"bytes": status.st_size, "changed": status.st_mtime_ns}
 
 
@@ -174,7 +174,7 @@ class Downloads:
         self.alive(1)
         known = self._journal.hashes()
         missing = sorted((file for file in self._job.files if file.name not in known), key=lambda file: -file.bytes)
-        with writeback.early([(self._job.folder / file.name, *self._job.beginnings(file)) for file in missing]):
+        with writeback.early([(file.within(self._job.folder), *self._job.beginnings(file)) for file in missing]):
             self._all(missing)
 
     def _all(self, missing: Sequence[RemoteFile]) -> None:
@@ -203,7 +203,7 @@ class Downloads:
                 return
             except content.CorruptError as found:
                 error = found
-                for path in (*self._job.beginnings(file), self.folder / file.name):
+                for path in (*self._job.beginnings(file), file.within(self.folder)):
                     path.unlink(missing_ok=True)
         raise ToolError(
             "WeightsCorrupt",
@@ -213,7 +213,7 @@ class Downloads:
 
     def _present(self, file: RemoteFile) -> str | None:
         """The hash of a file that an earlier attempt completed, and that is in no journal that holds."""
-        path = self.folder / file.name
+        path = file.within(self.folder)
         return content.verify(path, file, self.alive) if path.is_file() else None
 
 

@@ -23,7 +23,8 @@ START_SECONDS = 30.0
 """For the process to come up, before it counts as stalled."""
 RATE_SECONDS = 10.0
 """The rate is the mean of so much time."""
-HUB_CACHE = Path(".cache/huggingface")
+HUB_CACHE_TOP = ".cache"
+HUB_CACHE = Path(HUB_CACHE_TOP, "huggingface")
 """What hf_hub_download keeps below its local_dir."""
 
 
@@ -91,7 +92,7 @@ class Meter:
         )
 
     def _size(self, file: RemoteFile) -> int:
-        for path in (self._job.folder / file.name, *self._job.beginnings(file)):
+        for path in (file.within(self._job.folder), *self._job.beginnings(file)):
             with contextlib.suppress(FileNotFoundError):
                 return path.stat().st_size
         return 0
