@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json  # noqa: TID251 - the one reader
 
 SMALL = 64 << 10
 """Bytes of a value that a human or a small tool wrote: an annotation, a termination message, one line of a log."""
@@ -76,6 +77,25 @@ def read_answer(text: bytes) -> tuple[Any, bytes]:
         return from_json(text), text
     except ValueError as error:
         raise UnreadableError(str(error)[:200]) from None
+
+
+def read_again(text: str | bytes) -> Any:
+    """The value of a JSON text that this process itself wrote, of what it had read."""
+    return from_json(text)
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UnreadableError: it has more bytes.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UnreadableError(f"{path}: more than {limit:,} bytes")
+    return content
 
 
 def shallow(text: bytes, depth: int = DEPTH) -> bytes:

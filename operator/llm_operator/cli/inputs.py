@@ -10,8 +10,9 @@ from typing import Any
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.errors import BadInputError
 from llm_operator.facts import Known
+from llm_operator.foreign import UnreadableError, read_file
 from llm_operator.kube.hub import CONFIG, INDEX, SINGLE
-from llm_operator.kube.hub_files import fetch_facts
+from llm_operator.kube.hub_files import CONFIG_BYTES, INDEX_BYTES, fetch_facts
 from llm_operator.models import (
     ModelConfigError,
     ModelShape,
@@ -27,8 +28,6 @@ from llm_operator.planning import GpuFacts, PlanInputError, UnknownGpuError, gpu
 from llm_operator.reconcile.planned import GPUS_PER_NODE, gpu_given
 
 MOST_DIGITS = 30
-# A configuration is a few kilobytes; more is some other file.
-CONFIG_LIMIT_BYTES = 4 << 20
 # What was read and is no mistake of the caller; what is one, also where a manifest and no flag named the model.
 UNKNOWN_MODEL = ("ModelUnknown", "WeightsContradictConfig")
 NO_ANSWER = ("HubUnreachable", "HubError")
@@ -107,14 +106,13 @@ def _is_path(config: str) -> bool:
 def _shape_of_file(path: Path) -> ModelShape | str:
     path = path / CONFIG if path.is_dir() else path
     try:
-        with path.open("rb") as file:
-            content = file.read(CONFIG_LIMIT_BYTES + 1)
-        if len(content) > CONFIG_LIMIT_BYTES:
-            raise BadInputError([f"{path}: is larger than {CONFIG_LIMIT_BYTES} bytes, a config.json has some thousand"])
-        shape = parse_config_text(content)
+        shape = parse_config_text(read_file(path, CONFIG_BYTES))
         stored = _weights_beside(path)
     except OSError as error:
         raise BadInputError([f"{path}: cannot be read: {error.strerror or error}"]) from error
+    except UnreadableError as error:
+        text = f"{path}: is larger than {CONFIG_BYTES} bytes, a config.json has some thousand"
+        raise BadInputError([text]) from error
     except UnknownModelError as error:
         return f"{path}: {unknown_with_files(str(error), _weights_beside(path))}"
     except ModelConfigError as error:
@@ -129,7 +127,10 @@ def _weights_beside(config: Path) -> int | None:
     if config.name != CONFIG:
         return None
     if index.exists():
-        return read_index(index.read_bytes()).total_bytes
+        try:
+            return read_index(read_file(index, INDEX_BYTES)).total_bytes
+        except UnreadableError as error:
+            raise BadInputError([str(error)]) from error
     if not single.exists():
         return None
     with single.open("rb") as file:

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from llm_operator.cli.errors import BadInputError
-from llm_operator.foreign import UnreadableError, read_json
+from llm_operator.foreign import UnreadableError, read_file, read_json
 
 JSON = dict[str, Any]
 
@@ -124,7 +124,7 @@ def _document(path: Path) -> JSON:
     if len(content) > FILE_BYTES:
         raise ValueError(f"{path} is larger than {FILE_BYTES} bytes")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    document = yaml.load(content, loader) or {}  # noqa: S506 - the safe loader, in C if there is one
+    document = yaml.load(content, loader) or {}  # noqa: S506, TID251 - the safe loader, in C if there is one
     if not isinstance(document, dict):
         raise ValueError(f"{path} is not a kubeconfig")
     return document
@@ -194,7 +194,7 @@ class _Credentials:
         ]
         self._token: str | None = user.get("token")
         if user.get("tokenFile"):
-            self._token = (folder / user["tokenFile"]).read_text().strip()
+            self._token = read_file(folder / user["tokenFile"], FILE_BYTES).decode().strip()
 
     def take(self, status: JSON) -> None:
         """What an exec plugin answered."""
@@ -284,8 +284,8 @@ def _own() -> Access:
     try:
         if not host:
             raise OSError("KUBERNETES_SERVICE_HOST is not set")
-        token = (_ACCOUNT / "token").read_text().strip()
-        namespace = (_ACCOUNT / "namespace").read_text().strip()
+        token = read_file(_ACCOUNT / "token", FILE_BYTES).decode().strip()
+        namespace = read_file(_ACCOUNT / "namespace", FILE_BYTES).decode().strip()
         tls = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
     except OSError as error:
         text = f"no cluster to talk to: there is no {DEFAULT_KUBECONFIG}, and this is no pod ({error})"

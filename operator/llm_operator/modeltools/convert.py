@@ -23,7 +23,7 @@ from llm_operator.modeltools.machine import free_disk_bytes, readable
 from llm_operator.modeltools.recipe import architecture_of, check_remote_code, nested, release
 from llm_operator.modeltools.report import Progress, ToolError
 from llm_operator.modeltools.tensors import read_tensors
-from llm_operator.modeltools.text import read_json
+from llm_operator.modeltools.text import read_file, read_json
 
 LAST_VERSION = "0.9.2.post1"
 """0.10.0 removed the command and the loading of workspaces."""
@@ -214,6 +214,6 @@ def weight_bytes(workspace: Path) -> int:
 
 def weight_type(workspace: Path) -> str:
     """float16, bfloat16 or int4; on cards before Ampere, LMDeploy turns bfloat16 into float16 and only warns."""
-    text = (workspace / WEIGHTS / "config.yaml").read_text()
+    text = read_file(workspace / WEIGHTS / "config.yaml").decode(errors="replace")
     found = re.search(r"^\s*weight_type:\s*(\w+)", text, re.MULTILINE)
     return found[1] if found else "unknown"

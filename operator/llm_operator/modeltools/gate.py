@@ -11,7 +11,7 @@ from pathlib import Path
 from llm_operator.modeltools import calibration, child, layout, lmdeploy_tool, paths
 from llm_operator.modeltools.layout import Marker
 from llm_operator.modeltools.report import ToolError
-from llm_operator.modeltools.text import read_json
+from llm_operator.modeltools.text import read_file, read_json
 
 Quality = dict[str, object]
 _KILLED = (-9, 137)
@@ -51,7 +51,7 @@ def evaluate(options: argparse.Namespace, original: Path, quantized: Path, work:
     with child.running(command, cwd=work, env=env) as process:
         code = process.wait()
     try:
-        body = read_json(answer.read_bytes())
+        body = read_json(read_file(answer))
     except (OSError, ValueError):
         why = "killed, probably for using too much memory" if code in _KILLED else f"exit code {code}"
         return {"error": f"the evaluation ended early: {why}"}
@@ -93,7 +93,7 @@ def judge(options: argparse.Namespace, quality: Quality | None) -> Quality | Non
 def annotate(directory: Path, marker: Marker, quality: Quality) -> Marker:
     """Add the quality to the marker of a directory that is published already. The lock is held."""
     path = directory / layout.MARKER
-    content = read_json(path.read_bytes())
+    content = read_json(read_file(path))
     content["quality"] = quality
     written = paths.beside(path, ".new")
     with written.open("w") as file:

@@ -18,7 +18,7 @@ CONFIG = "config.json"
 SAFETENSORS = "*.safetensors"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-MOST_BYTES = 1 << 50
+MOST_BYTES = 1 << 62
 """Of one file."""
 REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 

@@ -9,11 +9,13 @@ from typing import Any
 
 from llm_operator.modeltools import layout, paths, report
 from llm_operator.modeltools.report import Progress, ToolError
-from llm_operator.modeltools.text import read_json
+from llm_operator.modeltools.text import read_file, read_json
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 HEADER_LIMIT = 100_000_000
+CONFIG_BYTES = 4 << 20
+"""Of config.json, which has some kilobytes."""
 """Largest header that the format's own readers take, in bytes (safetensors, src/tensor.rs: MAX_HEADER_SIZE)."""
 
 
@@ -62,7 +64,7 @@ def read_config(directory: Path) -> bytes:
     """
     path = directory / CONFIG
     try:
-        content = path.read_bytes()
+        content = read_file(path, CONFIG_BYTES)
         valid = isinstance(read_json(content), dict)
     except FileNotFoundError:
         found = sorted(entry.name for entry in directory.iterdir())[:10]
@@ -122,7 +124,7 @@ def tensor_bytes(path: Path) -> int:
             header: dict[str, Any] = read_json(file.read(length))
         header.pop("__metadata__", None)
         end = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise ToolError("WeightsCorrupt", f"{path} is no safetensors file: {error}; copy or fetch it again") from error
     if 8 + length + end != size:
         raise ToolError(
@@ -134,7 +136,7 @@ def tensor_bytes(path: Path) -> int:
 
 def _names_of(index: Path) -> list[str]:
     try:
-        places = read_json(index.read_bytes())["weight_map"]
+        places = read_json(read_file(index))["weight_map"]
         names = sorted(set(places.values()))
         if not names or any("/" in name for name in names):
             raise ValueError("no files, or files elsewhere")

@@ -15,7 +15,7 @@ from typing import Literal
 
 from llm_operator.modeltools import layout, paths
 from llm_operator.modeltools.recipe import Recipe
-from llm_operator.modeltools.text import read_json
+from llm_operator.modeltools.text import read_file, read_json
 
 MIN_SAMPLES, MIN_LENGTH = 16, 512
 State = Literal["running", "stopped", "written", "evaluating"]
@@ -95,7 +95,7 @@ def load(directory: Path, recipe: dict[str, object]) -> Attempts:
     """What earlier pods tried for the same recipe; a new beginning where there was none."""
     path = attempts_file(directory)
     try:
-        body = read_json(path.read_bytes())
+        body = read_json(read_file(path))
         kept = Attempts(path, **body)
     except (OSError, ValueError, KeyError, TypeError):
         return Attempts(path, recipe)

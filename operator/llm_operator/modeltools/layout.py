@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from llm_operator.modeltools import paths
 from llm_operator.modeltools.report import ToolError
-from llm_operator.modeltools.text import read_json
+from llm_operator.modeltools.text import read_file, read_json
 
 MODELS = "models"
 PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -138,7 +138,7 @@ def _within(root: Path, relative: str) -> Path:
 def read_marker(directory: Path) -> Marker | None:
     """The marker, or None where there is none that this version understands."""
     try:
-        content = read_json((directory / MARKER).read_bytes())
+        content = read_json(read_file(directory / MARKER))
         if content.pop("version") != MARKER_VERSION:
             return None
         files = {name: FileFacts(int(file["bytes"]), str(file["sha256"])) for name, file in content["files"].items()}

@@ -11,7 +11,10 @@ import math
 from pathlib import Path
 
 from llm_operator.modeltools import inspection
+from llm_operator.modeltools.report import ToolError
 from llm_operator.modeltools.text import read_json
+
+DIMENSIONS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,4 +47,16 @@ def _of_file(file: Path) -> list[Tensor]:
         length = int.from_bytes(content.read(8), "little")
         header = read_json(content.read(length))
     header.pop("__metadata__", None)
-    return [Tensor(name, str(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()]
+    try:
+        return [Tensor(name, str(entry["dtype"]), _shape(entry["shape"])) for name, entry in header.items()]
+    except (ValueError, TypeError, KeyError) as error:
+        text = f"{file} has a tensor without dtype and shape: {error}; copy or fetch it again"
+        raise ToolError("WeightsCorrupt", text) from error
+
+
+def _shape(shape: object) -> tuple[int, ...]:
+    if not isinstance(shape, list) or len(shape) > DIMENSIONS:
+        raise ValueError(f"a shape is a list of at most {DIMENSIONS} numbers")
+    if not all(isinstance(size, int) and 0 <= size < 1 << 50 for size in shape):
+        raise ValueError("a shape is of whole numbers that are not negative")
+    return tuple(shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 64 << 20
@@ -21,3 +22,17 @@ def read_json(text: str | bytes, limit: int = MOST_BYTES) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("JSON that is nested too deeply") from None
+
+
+def read_file(path: Path, limit: int = MOST_BYTES) -> bytes:
+    """The content of a file that another program wrote.
+
+    Raises:
+        ValueError: it has more bytes.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{path.name} has more than {limit:,} bytes")
+    return content

@@ -24,7 +24,7 @@ from typing import Any
 from llm_operator.modeltools import content, paths, writeback
 from llm_operator.modeltools.hub import Hub, RateLimitedError, RemoteFile, unwritable
 from llm_operator.modeltools.report import ToolError
-from llm_operator.modeltools.text import read_json
+from llm_operator.modeltools.text import read_file, read_json
 
 WORK = ".llm-operator-transfer"
 """Folder below the one that is written to, for everything that does not belong to the model."""
@@ -80,7 +80,7 @@ class Job:
     @staticmethod
     def read(path: Path) -> Job:
         """What `write` wrote."""
-        fields = read_json(path.read_text())
+        fields = read_json(read_file(path))
         files = tuple(RemoteFile.of(file) for file in fields.pop("files"))
         return Job(**fields | {"folder": Path(fields["folder"]), "files": files})
 
@@ -101,8 +101,8 @@ class Journal:
     def hashes(self) -> dict[str, str]:
         """sha256 by name of the files that are complete and unchanged."""
         try:
-            lines = self._path.read_text().splitlines()
-        except FileNotFoundError:
+            lines = read_file(self._path).decode(errors="replace").splitlines()
+        except (FileNotFoundError, ValueError):
             return {}
         return dict(known for line in lines if (known := self._known(line)) is not None)
 
@@ -220,7 +220,7 @@ class Downloads:
 def revision_of(folder: Path) -> str | None:
     """The revision that was asked for when a download into this folder began; None where nobody noted it."""
     try:
-        revision = read_json((folder / WORK / NOTE).read_text())["revision"]
+        revision = read_json(read_file(folder / WORK / NOTE))["revision"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return revision if isinstance(revision, str) else None

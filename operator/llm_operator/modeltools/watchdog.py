@@ -20,6 +20,7 @@ POLL_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 900.0
 """Between two attempts; who is asked to wait longer fails, and the next pod comes later."""
 START_SECONDS = 30.0
+OUTCOME_BYTES = 64 << 10
 """For the process to come up, before it counts as stalled."""
 RATE_SECONDS = 10.0
 """The rate is the mean of so much time."""
@@ -152,7 +153,7 @@ def _attempt(job: transfer.Job, patience: Patience, meter: Meter, progress: Prog
             moving = _watched(process, activity, patience, meter, progress)
             if moving and process.returncode == 0:
                 return None
-            said = process.stdout.read() if moving and process.stdout is not None else b""
+            said = process.stdout.read(OUTCOME_BYTES) if moving and process.stdout is not None else b""
         if not moving:
             return ToolError(
                 "DownloadStalled",

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic_core import from_json
-
 from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import Refusal, RefusedError, RenderRequest, check, render
-from llm_operator.foreign import read_json, read_object
+from llm_operator.foreign import read_again, read_json, read_object
 from llm_operator.manifests.chat_page import chat_page
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
@@ -305,7 +303,7 @@ def applied_template(child: Child) -> JSON | None:
 def _applied_in(text: str) -> JSON | None:
     """Remembered, because one look at an object asks several times; the result is read, never changed."""
     try:
-        annotations: Any = from_json(text)["metadata"]["annotations"]
+        annotations: Any = read_again(text)["metadata"]["annotations"]
         template: Any = read_json(annotations.get(ANNOTATION_TEMPLATE, ""), TEMPLATE_BYTES)
         complete = bool(template["spec"]["containers"][0]["image"] and template["metadata"]["labels"][LABEL_INPUTS])
     except (ValueError, KeyError, TypeError, IndexError):

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from llm_operator.api.names import ANNOTATION_RESTARTED
-from llm_operator.foreign import read_object
+from llm_operator.foreign import read_again, read_object
 from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
 from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
@@ -77,7 +77,7 @@ class Child:
 
     def body(self) -> JSON:
         """The child's metadata and spec."""
-        body: JSON = from_json(self.text)
+        body: JSON = read_again(self.text)
         return body
 
 
