@@ -9,7 +9,14 @@ from urllib.parse import urlsplit
 from huggingface_hub import constants
 
 from llm_operator.facts import Known, Pending, Unknowable
-from llm_operator.models import ModelConfigError, ModelShape, UnknownModelError, contradiction
+from llm_operator.models import (
+    ModelConfigError,
+    ModelShape,
+    UnknownModelError,
+    contradiction,
+    parse_config_text,
+    unknown_with_files,
+)
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -40,24 +47,38 @@ def unreachable(said: str) -> Pending:
     return Pending("HubUnreachable", text, failed=True)
 
 
+def described(config: str | bytes) -> ModelShape | UnknownModelError:
+    """What config.json describes, or why that is unknown: what its weights take may be known all the same.
+
+    Raises:
+        ModelConfigError: it describes nothing that an engine serves.
+    """
+    try:
+        return parse_config_text(config)
+    except UnknownModelError as error:
+        return error
+
+
 def facts_of(
-    read: Callable[[], tuple[ModelShape, int | None]], repository: str = "", revision: str | None = None
+    read: Callable[[], tuple[ModelShape | UnknownModelError, int | None]],
+    repository: str = "",
+    revision: str | None = None,
 ) -> Known[ModelFacts] | Unknowable:
     """The facts in config.json, or why there are none.
 
     Args:
-        read: gives the shape that config.json tells and the bytes of all tensors, None where these are not known; may
-            raise ModelConfigError.
+        read: gives what config.json describes and the bytes of all tensors, None where these are not known; may raise
+            ModelConfigError.
         repository: for the message; empty for files of a volume.
         revision: the commit that is read.
     """
     of, begin = (f" of {repository}", f"{repository}: ") if repository else ("", "")
     try:
         shape, stored = read()
-    except UnknownModelError as error:
-        return Unknowable("ModelUnknown", f"config.json{of}: {error}")
     except ModelConfigError as error:
         return Unknowable("ModelUnsupported", f"{begin}{error}")
+    if isinstance(shape, UnknownModelError):
+        return Unknowable("ModelUnknown", f"config.json{of}: {unknown_with_files(str(shape), stored)}")
     told = contradiction(shape, stored) if stored is not None else None
     if told is not None:
         return Unknowable("WeightsContradictConfig", f"{begin}{told}")

@@ -29,8 +29,8 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from llm_operator.facts import Fact, Pending, Unknowable
 from llm_operator.foreign import UnreadableError, read_json
-from llm_operator.kube.hub import CONFIG, INDEX, SINGLE, ModelFacts, facts_of, host, unreachable
-from llm_operator.models import InvalidModelConfigError, ModelShape, header_length, parse_config_text, read_index
+from llm_operator.kube.hub import CONFIG, INDEX, SINGLE, ModelFacts, described, facts_of, host, unreachable
+from llm_operator.models import InvalidModelConfigError, ModelShape, UnknownModelError, header_length, read_index
 
 log = logging.getLogger("llm_operator.models")
 
@@ -109,8 +109,8 @@ def _read(repository: str, revision: str | None) -> Fact[ModelFacts]:
     validate_repo_id(repository)
     commit, files = _listing(repository, revision)
 
-    def read() -> tuple[ModelShape, int | None]:
-        shape = parse_config_text(bytes(_file(repository, CONFIG, commit or revision, CONFIG_BYTES)))
+    def read() -> tuple[ModelShape | UnknownModelError, int | None]:
+        shape = described(bytes(_file(repository, CONFIG, commit or revision, CONFIG_BYTES)))
         if INDEX in files:
             return shape, _total_of_index(_file(repository, INDEX, commit or revision, INDEX_BYTES))
         return shape, _total_of_header(repository, commit or revision) if SINGLE in files else None

@@ -6,8 +6,7 @@ import functools
 
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.facts import Fact, Known, Pending, Unknowable
-from llm_operator.kube.hub import ModelFacts, facts_of
-from llm_operator.models import parse_config_text
+from llm_operator.kube.hub import ModelFacts, described, facts_of
 from llm_operator.reconcile.jobs import unpacked_config
 from llm_operator.reconcile.prepare import Looked
 
@@ -36,4 +35,4 @@ def _facts(packed: str, weight_bytes: int | None, revision: str | None) -> Known
     config = unpacked_config(packed)
     if config is None:
         return Unknowable("ModelUnsupported", "config.json as the Job reported it cannot be read")
-    return facts_of(lambda: (parse_config_text(config), weight_bytes), revision=revision)
+    return facts_of(lambda: (described(config), weight_bytes), revision=revision)

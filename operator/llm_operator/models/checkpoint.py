@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llm_operator.models.shape import CheckpointQuantization, ModelShape, Tensor
 
+GIB = 1 << 30
 STORED_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Layers for speculative decoding, which no config.json counts: 4 % of GLM-4.7-Flash, 2.6 % of DeepSeek-V3.
 TOLERANCE_PERCENT = 10
@@ -36,12 +37,24 @@ def contradiction(shape: ModelShape, stored_bytes: int) -> str | None:
         (100 - tolerance) * size <= 100 * stored_bytes <= (100 + tolerance) * size + 100 * more for size in accepted
     ):
         return None
-    how = "unquantized" if shape.quantization is None else f"quantized by {shape.quantization.method}"
+    held = f"the weight files hold {_size(stored_bytes)}, but config.json describes {shape.parameters:,} parameters"
+    if shape.quantization is None:
+        return (
+            f"{held}, unquantized, about {_size(expected)}: one of them belongs to another model or leaves out its"
+            " quantization, so no plan is made"
+        )
+    how = f"quantized by {shape.quantization.method} to {shape.quantization.bits} bits, about {_size(expected)}"
+    whole = 2 * shape.parameters
+    if abs(stored_bytes - whole) * 100 <= TOLERANCE_PERCENT * whole:
+        return f"{held}, {how}: the files are as large as unquantized ones, so no plan is made"
     return (
-        f"the weight files hold {stored_bytes} bytes, but config.json describes {shape.parameters} parameters, {how},"
-        f" about {expected} bytes: one of them belongs to another model or leaves out its quantization, so no plan is"
-        " made"
+        f"{held}, as this version reads them {how}: the files decide, and what they quantize is not known here, so no"
+        " plan is made, and nothing is held back"
     )
+
+
+def _size(count: int) -> str:
+    return f"{count / GIB:,.2f} GiB" if count >= GIB // 10 else f"{count:,} bytes"
 
 
 def _bytes_of(piece: Tensor, quantization: CheckpointQuantization | None, wide: int) -> float:
@@ -60,4 +73,4 @@ def unknown_with_files(reason: str, stored_bytes: int | None) -> str:
     """Return what to say of a model whose shape is unknown, with what its weight files tell: the least it takes."""
     if stored_bytes is None:
         return reason
-    return f"{reason}; its weight files hold {stored_bytes / (1 << 30):,.1f} GiB, which all its GPUs together must hold"
+    return f"{reason}; its weight files hold {_size(stored_bytes)}, which all its GPUs together must hold"

@@ -271,7 +271,7 @@ def test_weights_that_are_another_models_are_no_plan(capsys: pytest.CaptureFixtu
     index.write_text(json.dumps({"metadata": {"total_size": 5700000000}, "weight_map": {"a": "b"}}))
     (item,) = items(capsys, "--config", str(tmp_path), "--gpu", "NVIDIA-L4")
     assert item["verdict"] == "Unknown"
-    assert "5700000000" in item["reasons"][0]
+    assert "5.31 GiB" in item["reasons"][0]
 
 
 def test_an_unknown_architecture_is_unknown_not_guessed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube import model_facts
-from llm_operator.kube.hub import ModelFacts, facts_of, unreachable
+from llm_operator.kube.hub import ModelFacts, described, facts_of, unreachable
 from llm_operator.kube.inspected_facts import known_facts
 from llm_operator.kube.model_facts import Ask, ModelFactsCache
 from llm_operator.models import parse_config_text
@@ -129,6 +129,13 @@ def test_what_is_on_a_volume_is_not_asked_for() -> None:
     [
         ("{", None, "ModelUnsupported", "org/model: "),
         ('{"architectures": ["MambaForCausalLM"]}', None, "ModelUnknown", "config.json of org/model: "),
+        (
+            '{"architectures": ["MambaForCausalLM"]}',
+            5_700_000_000,
+            "ModelUnknown",
+            "config.json of org/model: architecture MambaForCausalLM is unknown: its KV cache cannot be computed, so no"
+            " plan is made, and nothing is held back; its weight files hold 5.31 GiB",
+        ),
         (CONFIG.read_text(), 5_700_000_000, "WeightsContradictConfig", "org/model: "),
         (CONFIG.read_text(), 16_060_522_496, "", ""),
         (CONFIG.read_text(), None, "", ""),
@@ -137,7 +144,7 @@ def test_what_is_on_a_volume_is_not_asked_for() -> None:
 def test_a_hub_and_the_files_of_a_volume_are_judged_alike(
     config: str, stored: int | None, reason: str, said: str
 ) -> None:
-    hub = facts_of(lambda: (parse_config_text(config), stored), "org/model")
+    hub = facts_of(lambda: (described(config), stored), "org/model")
     assert isinstance(hub, Known) != bool(reason)
     if isinstance(hub, Unknowable):
         assert hub.reason == reason

@@ -25,7 +25,8 @@ def test_files_of_the_size_that_is_expected_contradict_nothing(path: Path) -> No
     assert contradiction(shape, expected_bytes(shape) * 104 // 100) is None, "layers that config.json does not count"
     told = contradiction(shape, expected_bytes(shape) * 17 // 10)
     assert told is not None
-    assert str(shape.parameters) in told
+    assert f"{shape.parameters:,}" in told
+    assert ("another model" in told) == (shape.quantization is None), "our reading of a quantization may be wrong"
 
 
 def test_weights_quantized_without_saying_so_are_told() -> None:
@@ -42,3 +43,12 @@ def test_wider_storage_and_a_second_copy_of_the_head_are_no_contradiction() -> N
     head = shape.vocabulary_size * shape.hidden_size
     for stored in (4 * shape.parameters, 2 * (shape.parameters + head), 4 * (shape.parameters + head)):
         assert contradiction(shape, stored) is None
+
+
+def test_what_engines_do_not_load_is_no_contradiction() -> None:
+    whole = parse_config(json.loads((CONFIGS / "qwen2.5-7b-instruct.json").read_text()))
+    shape = replace(whole, unserved=1_000_000_000)
+    stored = 2 * (shape.parameters + 950_000_000)
+    assert contradiction(whole, stored) is not None
+    assert contradiction(shape, stored) is None
+    assert contradiction(shape, 2 * (shape.parameters + 3_200_000_000)) is not None
