@@ -19,7 +19,7 @@ import yaml
 from devcluster.cache import ROOT
 from devtools import chart_readme
 from llm_operator.api.crd import crd_yaml
-from llm_operator.engines.table import known_versions
+from llm_operator.engines import known_versions
 
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)#\s:]+)(#[^)\s]*)?\)")
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}

@@ -31,7 +31,7 @@ from devcluster.debian import ensure_packages, missing_packages
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-TABLES = REPOSITORY / "operator" / "llm_operator" / "engines" / "data"
+FOLDERS = REPOSITORY / "operator" / "llm_operator" / "engines"
 TORCH = torch_wheel.VERSION
 VLLM_INSTALLED = "0.33.0"
 TESTED = {
@@ -62,7 +62,7 @@ def cache_root() -> Path:
 
 def known_versions(engine: str) -> tuple[str, ...]:
     """Every version in the engine's flag table, oldest first."""
-    return tuple(json.loads((TABLES / f"{engine}.json").read_text())["versions"])
+    return tuple(json.loads((FOLDERS / engine / "options.json").read_text())["versions"])
 
 
 def tested_versions(engine: str) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from llm_operator.api import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import KVAllocation, RenderRequest
+from llm_operator.engines import KVAllocation, RenderRequest, engine_of
 from llm_operator.engines.arguments import Rules
 from llm_operator.engines.lmdeploy import command as lmdeploy
-from llm_operator.engines.table import Capabilities, Option, capabilities
+from llm_operator.engines.table import Capabilities, Option
 from llm_operator.engines.vllm import command as vllm
 from tests.cluster.strategies import resource, valid_specs
 
@@ -28,7 +28,7 @@ _WORDS: dict[str, st.SearchStrategy[str]] = {
 
 def table_of(engine: str, version: str) -> Capabilities:
     """The table of a version that is known to be there."""
-    table = capabilities(TYPES[engine], version)
+    table = engine_of(TYPES[engine]).options.capabilities(version)
     assert table is not None
     return table
 

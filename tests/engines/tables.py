@@ -1,4 +1,4 @@
-"""Write or check the flag tables of operator/llm_operator/engines/data from the engines' own parsers.
+"""Write or check the flag tables of operator/llm_operator/engines/*/options.json from the engines' own parsers.
 
 python -m tests.engines.tables --write     # every known version: downloads about 6 GB once, keeps 1 GB
 python -m tests.engines.tables --check
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tests.engines.environments import TABLES, known_versions
+from tests.engines.environments import FOLDERS, known_versions
 from tests.engines.worker import Worker
 
 VERSIONS = {
@@ -73,7 +73,7 @@ def main() -> None:
     for engine in arguments.engine or VERSIONS:
         versions = VERSIONS[engine].split() if arguments.write else known_versions(engine)
         text = text_of(table({version: observe(engine, version) for version in versions}))
-        path = TABLES / f"{engine}.json"
+        path = FOLDERS / engine / "options.json"
         if arguments.write:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)

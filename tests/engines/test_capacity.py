@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_operator.reconcile.measured import vllm_tokens, vllm_tokens_of_blocks
+from llm_operator.engines.vllm.capacity import vllm_tokens, vllm_tokens_of_blocks
 from tests.engines import environments
 from tests.engines.worker import Worker
 

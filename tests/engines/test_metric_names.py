@@ -1,4 +1,4 @@
-"""The names in engines/data/metrics.json against the sources of each engine version that the tests have."""
+"""The names in engines/*/metrics.json against the sources of each engine version that the tests have."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ast
 
 import pytest
 
+from llm_operator.engines import known_versions
 from llm_operator.engines.metric_names import engines, metric_names, quantities
-from llm_operator.engines.table import known_versions
 from tests.engines.environments import TESTED, interpreter, sources
 
 LOGGERS = {"VLLM": "vllm/v1/metrics/loggers.py", "LMDeploy": "lmdeploy/metrics/loggers.py"}

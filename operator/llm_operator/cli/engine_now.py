@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from llm_operator.cli.errors import BadInputError
 from llm_operator.cli.serving import Serving
+from llm_operator.engines.metric_names import metric_names
+from llm_operator.engines.registry import ENGINES
 
 JSON = dict[str, Any]
 
@@ -22,7 +21,6 @@ WINDOW_SECONDS = 2.0
 FULL = 0.9
 """Share of the KV cache from which requests wait for room in it."""
 _TTFT = "time_to_first_token_seconds"
-_SEQUENCES = {"VLLM": "--max-num-seqs", "LMDeploy": "--max-batch-size"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +59,11 @@ def read_metrics(text: str) -> Sums:
     return Sums(values, buckets)
 
 
-@cache
-def _names() -> Mapping[str, Mapping[str, list[JSON]]]:
-    text = (resources.files("llm_operator.engines.data") / "metrics.json").read_text()
-    names: dict[str, dict[str, list[JSON]]] = json.loads(text)  # noqa: TID251 - the package's own data
-    return names
-
-
 def quantities(sums: Sums, engine: str) -> JSON:
     """Requests running and waiting, and the share of the KV cache in use; None where the engine does not say."""
     found: JSON = {}
     for quantity in ("requests_running", "requests_waiting", "kv_cache_usage_ratio"):
-        names = [entry["name"] for entry in _names().get(engine, {}).get(quantity, ())]
+        names = [metric.name for metric in metric_names(engine, quantity)]
         values = [sums.values[name] for name in names if name in sums.values]
         found[quantity] = sum(values) if values else None
     return found
@@ -83,12 +74,12 @@ def first_token(sums: Sums, engine: str, before: Sums | None = None) -> JSON | N
 
     Args:
         sums: an answer.
-        engine: VLLM or LMDeploy.
+        engine: name of the engine.
         before: an earlier answer; what it had counted is left out.
     """
-    for entry in _names().get(engine, {}).get(_TTFT, ()):
-        counted = dict(sums.buckets.get(entry["name"], {}))
-        earlier = before.buckets.get(entry["name"], {}) if before is not None else {}
+    for metric in metric_names(engine, _TTFT):
+        counted = dict(sums.buckets.get(metric.name, {}))
+        earlier = before.buckets.get(metric.name, {}) if before is not None else {}
         rest = {bound: counted[bound] - earlier.get(bound, 0.0) for bound in sorted(counted)}
         total = max(rest.values(), default=0.0)
         if total >= 1:
@@ -133,7 +124,8 @@ def engine_now(serving: Serving, body: JSON, sleep: Callable[[float], None] = ti
 def most_sequences(body: JSON) -> int | None:
     """Requests that one pod runs at a time, as its command line says."""
     engine = (body.get("status") or {}).get("engine") or {}
-    option = _SEQUENCES.get(str(engine.get("type")), "")
+    row = ENGINES.get(str(engine.get("type")))
+    option = row.max_sequences_option if row else ""
     arguments = engine.get("args") or []
     for index, word in enumerate(arguments):
         name, _, value = str(word).partition("=")

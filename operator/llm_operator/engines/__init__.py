@@ -1,15 +1,16 @@
-"""One module per engine: from the spec and the plan to command line, environment, ports and failure signatures. Pure.
+"""One folder per engine: from spec and plan to command line, environment, memory, capacity and failures. Pure.
 
 Use: `check(spec)` says what the operator refuses, `render(request)` gives the EngineRun that a pod is built from,
-`failures.diagnose(...)` names the reason of a crash. Flags follow a capability table per engine version.
+`failures.diagnose(...)` names the reason of a crash. registry.py is the table of engines, interface.py what each one
+answers. Flags follow a capability table per engine version.
 """
 
 from llm_operator.api.model import Backend
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines.lmdeploy import command as lmdeploy_command
-from llm_operator.engines.table import Capabilities, capabilities, known_versions, nearest_versions, newest_version
+from llm_operator.engines.interface import Engine
+from llm_operator.engines.registry import UnknownEngineError, engine_of, known_versions, newest_version
+from llm_operator.engines.table import Capabilities
 from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RefusedError, RenderRequest
-from llm_operator.engines.vllm import command as vllm_command
 
 __all__ = [
     "EngineRun",
@@ -18,6 +19,7 @@ __all__ = [
     "RefusedError",
     "RenderRequest",
     "check",
+    "engine_of",
     "known_versions",
     "newest_version",
     "render",
@@ -30,12 +32,11 @@ def check(spec: LLMDeploymentSpec) -> tuple[Refusal, ...]:
 
     What depends on the model's architecture is judged by render().
     """
-    table = capabilities(spec.engine.type, spec.engine.version)
-    if table is None:
-        return (_unknown_version(spec),)
-    if spec.engine.type == "VLLM":
-        return vllm_command.check(spec, table)
-    return lmdeploy_command.check(spec, table, spec.engine.backend)
+    try:
+        engine, table = _row(spec)
+    except RefusedError as refused:
+        return refused.refusals
+    return engine.check(spec, table)
 
 
 def render(request: RenderRequest) -> EngineRun:
@@ -44,37 +45,36 @@ def render(request: RenderRequest) -> EngineRun:
     Raises:
         RefusedError: the engine would refuse or misread it; says why.
     """
-    table = _table(request.spec)
-    return (
-        vllm_command.render(request, table)
-        if request.spec.engine.type == "VLLM"
-        else lmdeploy_command.render(request, table)
-    )
+    engine, table = _row(request.spec)
+    return engine.render(request, table)
 
 
 def resolve(spec: LLMDeploymentSpec, architecture: str | None) -> tuple[str, Backend | None]:
-    """The engine version and LMDeploy's backend that a spec comes to; the backend is None for vLLM.
+    """The engine version and the backend that a spec comes to; the backend is None for an engine with one.
 
     Raises:
         RefusedError: the version is not known, or the backend does not support the architecture.
     """
-    table = _table(spec)
-    backend = None if spec.engine.type == "VLLM" else lmdeploy_command.resolve_backend(spec, table, architecture)
-    return table.version, backend
+    engine, table = _row(spec)
+    return table.version, engine.backend(spec, table, architecture)
 
 
-def _table(spec: LLMDeploymentSpec) -> Capabilities:
-    table = capabilities(spec.engine.type, spec.engine.version)
+def _row(spec: LLMDeploymentSpec) -> tuple[Engine, Capabilities]:
+    try:
+        engine = engine_of(spec.engine.type)
+    except UnknownEngineError as error:
+        text = f"{error}: choose one of them, or an operator that knows {spec.engine.type}"
+        raise RefusedError((Refusal("UnknownEngine", "spec.engine.type", text),)) from error
+    table = engine.options.capabilities(spec.engine.version)
     if table is None:
-        raise RefusedError((_unknown_version(spec),))
-    return table
+        raise RefusedError((_unknown_version(engine, str(spec.engine.version)),))
+    return engine, table
 
 
-def _unknown_version(spec: LLMDeploymentSpec) -> Refusal:
-    engine, version = spec.engine.type, str(spec.engine.version)
-    serving = [
-        known for known in known_versions(engine) if engine != lmdeploy_command.NAME or lmdeploy_command.serves(known)
-    ]
-    nearest = " or ".join(known for known in nearest_versions(engine, version) if known in serving) or serving[0]
-    text = f"this operator does not know {engine} {version}: nearest known {nearest}; all known: {', '.join(serving)}"
+def _unknown_version(engine: Engine, version: str) -> Refusal:
+    serving = [known for known in engine.options.versions if engine.serves(known)]
+    nearest = " or ".join(known for known in engine.options.nearest(version) if known in serving) or serving[0]
+    text = (
+        f"this operator does not know {engine.name} {version}: nearest known {nearest}; all known: {', '.join(serving)}"
+    )
     return Refusal("UnknownEngineVersion", "spec.engine.version", text)

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
+from importlib.resources.abc import Traversable
 from types import MappingProxyType
 from typing import Any
 
@@ -66,65 +66,67 @@ def release(version: str) -> tuple[int, int, int, int]:
     return major, minor, patch, post
 
 
-@functools.cache
-def _data(engine: str) -> dict[str, Any]:
-    text = resources.files("llm_operator.engines").joinpath("data", f"{engine.lower()}.json").read_text()
-    data: dict[str, Any] = json.loads(text)  # noqa: TID251 - the package's own data
-    return data
+class OptionTable:
+    """The options of every measured version of one engine, read from a file on first use."""
 
+    def __init__(self, source: Traversable) -> None:
+        self._source = source
 
-def known_versions(engine: str) -> tuple[str, ...]:
-    """Versions whose parser was measured, oldest first."""
-    return tuple(_data(engine)["versions"])
+    @functools.cached_property
+    def _data(self) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads(self._source.read_text())  # noqa: TID251 - the package's own data
+        return data
 
+    @functools.cached_property
+    def versions(self) -> tuple[str, ...]:
+        """Versions whose parser was measured, oldest first."""
+        return tuple(self._data["versions"])
 
-def newest_version(engine: str) -> str:
-    """The version that a spec without one gets."""
-    return known_versions(engine)[-1]
+    @property
+    def newest(self) -> str:
+        """The version that a spec without one gets."""
+        return self.versions[-1]
 
+    def nearest(self, version: str) -> tuple[str, ...]:
+        """The known versions next below and next above a version, oldest first."""
+        asked = release(version)
+        below = [known for known in self.versions if release(known) < asked]
+        above = [known for known in self.versions if release(known) > asked]
+        return (*below[-1:], *above[:1])
 
-def nearest_versions(engine: str, version: str) -> tuple[str, ...]:
-    """The known versions next below and next above a version, oldest first."""
-    asked = release(version)
-    below = [known for known in known_versions(engine) if release(known) < asked]
-    above = [known for known in known_versions(engine) if release(known) > asked]
-    return (*below[-1:], *above[:1])
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - a table is one of a few, and lives as long as the process
+    def capabilities(self, version: str | None) -> Capabilities | None:
+        """What a version can do; None where the operator does not know it.
 
+        `0.18` means the newest known 0.18. A patch release that was never measured has the options of the newest known
+        one of its minor release, unless it is older than all of them.
+        """
+        versions = self.versions
+        if version is None:
+            version = versions[-1]
+        if version in versions:
+            return self._of(version, version)
+        asked = release(version)
+        same_minor = [known for known in versions if release(known)[:2] == asked[:2]]
+        if not same_minor:
+            return None
+        if version.count(".") == 1:
+            return self._of(same_minor[-1], same_minor[-1])
+        if asked < release(same_minor[0]):
+            return None
+        return self._of(version, same_minor[-1])
 
-@functools.cache
-def capabilities(engine: str, version: str | None) -> Capabilities | None:
-    """What a version can do; None where the operator does not know it.
+    def _of(self, version: str, measured: str) -> Capabilities:
+        data = self._data
+        place = self.versions.index(measured)
 
-    `0.18` means the newest known 0.18. A patch release that was never measured has the options of the newest known one
-    of its minor release, unless it is older than all of them.
-    """
-    versions = known_versions(engine)
-    if version is None:
-        version = versions[-1]
-    if version in versions:
-        return _of(engine, version, version)
-    asked = release(version)
-    same_minor = [known for known in versions if release(known)[:2] == asked[:2]]
-    if not same_minor:
-        return None
-    if version.count(".") == 1:
-        return _of(engine, same_minor[-1], same_minor[-1])
-    if asked < release(same_minor[0]):
-        return None
-    return _of(engine, version, same_minor[-1])
+        def entries(key: str) -> list[Any]:
+            index = self.versions.index
+            return [span["entry"] for span in data[key] if index(span["first"]) <= place <= index(span["last"])]
 
-
-def _of(engine: str, version: str, measured: str) -> Capabilities:
-    data = _data(engine)
-    order = data["versions"]
-    place = order.index(measured)
-
-    def entries(key: str) -> list[Any]:
-        return [span["entry"] for span in data[key] if order.index(span["first"]) <= place <= order.index(span["last"])]
-
-    options: dict[str, Option] = {}
-    for entry in entries("options"):
-        option = Option(tuple(entry["names"]), entry["takes"], entry["type"], tuple(entry["choices"] or ()))
-        options.update(dict.fromkeys(option.names, option))
-    names = {key: frozenset(entries(key)) for key in data if key not in ("versions", "options")}
-    return Capabilities(version, measured, MappingProxyType(options), MappingProxyType(names))
+        options: dict[str, Option] = {}
+        for entry in entries("options"):
+            option = Option(tuple(entry["names"]), entry["takes"], entry["type"], tuple(entry["choices"] or ()))
+            options.update(dict.fromkeys(option.names, option))
+        names = {key: frozenset(entries(key)) for key in data if key not in ("versions", "options")}
+        return Capabilities(version, measured, MappingProxyType(options), MappingProxyType(names))

@@ -6,9 +6,7 @@ import logging
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import MeasuredStatus
-from llm_operator.engines.common import METRICS_PATH
-from llm_operator.engines.lmdeploy import command as lmdeploy
-from llm_operator.engines.vllm import command as vllm
+from llm_operator.engines import engine_of
 from llm_operator.kube import tasks
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.engine_api import ask
@@ -18,15 +16,9 @@ from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.decide import expected_inputs
 from llm_operator.reconcile.measured import (
     ANSWER_BYTES,
-    ENGINE_INFO_PATH,
     LOG_BYTES,
     pod_to_measure,
-    pytorch_tokens,
     seconds_to_ready,
-    turbomind_tokens,
-    vllm_tokens,
-    vllm_tokens_in_log,
-    vllm_tokens_of_blocks,
 )
 from llm_operator.reconcile.observed import Observed, Pod
 
@@ -82,10 +74,7 @@ class Measurements:
         pod: Pod,
         bytes_per_token: int | None,
     ) -> None:
-        if resource.spec.engine.type == "VLLM":
-            tokens = await self._vllm(key[0], pod, bytes_per_token)
-        else:
-            tokens = await self._lmdeploy(key[0], pod, _backend(resource), bytes_per_token)
+        tokens = await self._tokens(key[0], resource, pod, bytes_per_token)
         if self._asked.get(key) != identity:
             return  # another pod serves by now, or the object is gone
         self._read[key] = MeasuredStatus.model_validate(
@@ -93,18 +82,23 @@ class Measurements:
         )
         self._queue.add(key)
 
-    async def _vllm(self, namespace: str, pod: Pod, bytes_per_token: int | None) -> int | None:
-        metrics = await ask(pod.pod_ip, vllm.PORT, METRICS_PATH, ANSWER_BYTES)
-        tokens = vllm_tokens(metrics)
-        if tokens is None:
-            tokens = vllm_tokens_in_log(await self._log(namespace, pod) or "")
-        return vllm_tokens_of_blocks(metrics, bytes_per_token) if tokens is None else tokens
-
-    async def _lmdeploy(self, namespace: str, pod: Pod, backend: str | None, bytes_per_token: int | None) -> int | None:
-        text = await self._log(namespace, pod)
-        if backend != "PyTorch":
-            return turbomind_tokens(text or "", bytes_per_token)
-        return pytorch_tokens(await ask(pod.pod_ip, lmdeploy.PORT, ENGINE_INFO_PATH, ANSWER_BYTES), text)
+    async def _tokens(
+        self, namespace: str, resource: LLMDeployment, pod: Pod, bytes_per_token: int | None
+    ) -> int | None:
+        engine = engine_of(resource.spec.engine.type)
+        asking = engine.capacity(_backend(resource), bytes_per_token)
+        text: str | None = None
+        try:
+            wanted = next(asking)
+            while True:
+                if wanted.path is None:
+                    text = await self._log(namespace, pod)
+                else:
+                    text = await ask(pod.pod_ip, engine.port, wanted.path, ANSWER_BYTES)
+                wanted = asking.send(text)
+        except StopIteration as told:
+            tokens: int | None = told.value
+            return tokens
 
     async def _log(self, namespace: str, pod: Pod) -> str | None:
         """The log's beginning; None where it cannot be read."""
@@ -122,6 +116,6 @@ def _is_of(measured: MeasuredStatus, pod: Pod) -> bool:
 
 
 def _backend(resource: LLMDeployment) -> str | None:
-    """LMDeploy's backend as it was rendered."""
+    """The engine's backend as it was rendered."""
     running = resource.status.engine if resource.status else None
     return resource.spec.engine.backend if running is None else running.backend

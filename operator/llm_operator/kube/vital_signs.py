@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.engines import lmdeploy, vllm
+from llm_operator.engines import engine_of
 from llm_operator.engines.common import METRICS_PATH
 from llm_operator.kube import tasks
 from llm_operator.kube.engine_api import ask
@@ -32,8 +32,6 @@ CLOSED_PACES = 10
 PATIENCE = 2
 """So many looks in a row without an answer close the metrics: one alone may meet a busy moment."""
 AT_ONCE = 8
-ENGINES = {"VLLM": vllm, "LMDeploy": lmdeploy}
-GUARDED = "an API key guards LMDeploy's metrics, and the operator reads no Secrets"
 SILENT = "the metrics do not answer, or do not tell what runs"
 
 
@@ -72,9 +70,11 @@ class VitalSigns:
         before = _told_before(resource)
         engine = resource.spec.engine
         serving = {(pod.uid, pod.started_at): pod for pod in observed.pods if pod.ready and not pod.deleting}
-        if engine.type == "LMDeploy" and engine.api_key is not None:
+        row = engine_of(engine.type)
+        if row.metrics_need_key and engine.api_key is not None:
             self._watched.pop(key, None)
-            return health((Seen(pod.name, closed=GUARDED) for pod in serving.values()), before)
+            guarded = f"an API key guards {row.title}'s metrics, and the operator reads no Secrets"
+            return health((Seen(pod.name, closed=guarded) for pod in serving.values()), before)
         known = self._watched.get(key, {})
         self._watched[key] = {
             identity: known.get(identity) or _Watched(engine.type, pod, self._now())
@@ -118,7 +118,7 @@ class VitalSigns:
 
     async def _ask(self, slots: asyncio.Semaphore, key: Key, one: _Watched) -> None:
         async with slots:
-            text = await ask(one.pod.pod_ip, ENGINES[one.engine].PORT, METRICS_PATH, ANSWER_BYTES)
+            text = await ask(one.pod.pod_ip, engine_of(one.engine).port, METRICS_PATH, ANSWER_BYTES)
         now = self._now()
         sample = sample_of(one.engine, text, now)
         if sample is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.engines import newest_version
+from llm_operator.engines.registry import QUANTIZER
 from llm_operator.manifests.common import JSON, compact_json
 
 Stage = Literal["inspect", "fetch", "quantize", "convert", "remove"]
@@ -36,7 +36,7 @@ ANNOTATION_UNUSED_SINCE = "llm-operator.dev/unused-since"
 ANNOTATION_REMOVE = "llm-operator.dev/remove"
 """On a finished Job: "true" asks the operator to remove what it made or left, as soon as nothing uses it."""
 
-QUANTIZE_VERSION = newest_version("LMDeploy")
+QUANTIZE_VERSION = QUANTIZER.options.newest
 """LMDeploy whose `lite auto_awq` quantizes, whichever engine serves the result."""
 
 

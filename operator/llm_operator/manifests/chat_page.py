@@ -9,6 +9,7 @@ from llm_operator import __version__
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.web import WebUI
+from llm_operator.engines.registry import ENGINES
 from llm_operator.manifests.common import (
     JSON,
     LABEL_CHAT,
@@ -167,11 +168,11 @@ def _container(
 def _arguments(resource: LLMDeployment, page: WebUI, template: JSON, engine: Mapping[str, Any]) -> list[str]:
     spec = resource.spec
     backend = f", {engine['backend']}" if engine.get("backend") else ""
-    names = {"LMDeploy": "LMDeploy", "VLLM": "vLLM"}
+    row = ENGINES.get(engine["type"])
     said = {
         "--api": endpoint(resource),
         "--model": spec.model.names(resource.metadata.name)[0],
-        "--engine": f"{names.get(engine['type'], engine['type'])} {engine['version']}{backend}",
+        "--engine": f"{row.title if row else engine['type']} {engine['version']}{backend}",
         "--kv-cache": "16-bit" if spec.kv_cache.quantization == "None" else spec.kv_cache.quantization,
         "--context": _context(template["spec"]["containers"][0].get("args") or []),
         "--user-name": page.user_name if page.password is not None else None,

@@ -10,7 +10,7 @@ from typing import Any
 from llm_operator import __version__
 from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.engines.lmdeploy.command import default_image
+from llm_operator.engines.registry import QUANTIZER
 from llm_operator.manifests.artifacts import (
     ANNOTATION_INCOMPLETE,
     ANNOTATION_JOB_TEMPLATE,
@@ -410,7 +410,7 @@ def _convert(request: JobRequest) -> _Parts:
     words += ["--group-size", str(quantized.group_size if quantized else 128)]
     words += ["--trust-remote-code"] if spec.model.trust_remote_code else []
     gpu = {spec.gpu.resource_name: "1"}
-    image = spec.engine.image or default_image(version)
+    image = spec.engine.image or QUANTIZER.default_image(version)
     return _foreign(request, image, words, _Parts([], []), {"requests": dict(gpu), "limits": dict(gpu)})
 
 

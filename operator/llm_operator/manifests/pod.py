@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import EngineRun, guard
+from llm_operator.engines import EngineRun, engine_of, guard
 from llm_operator.engines.common import CHAT_TEMPLATE_FOLDER
-from llm_operator.engines.lmdeploy import command as lmdeploy
-from llm_operator.engines.vllm import command as vllm
 from llm_operator.manifests.common import ANNOTATION_GUARD, JSON, selector_labels
 from llm_operator.manifests.model_volume import FETCHER, SCRATCH, Prepared, fetcher, mount, same_node, volume
 from llm_operator.manifests.tools import SECCOMP, ToolSettings, user_ids
@@ -78,14 +76,14 @@ def _container(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tool
         "image": run.image,
         "args": list(run.args),
         "env": [dict(variable) for variable in run.env],
-        "ports": [{"name": "http", "containerPort": run.port, "protocol": "TCP"}],
+        "ports": [{"name": run.port_name, "containerPort": run.port, "protocol": "TCP"}],
         "resources": _resources(spec, run.gpus),
         "startupProbe": {
-            **_probe(run.startup_period_seconds, run.startup_failure_threshold),
+            **_probe(run, run.startup_period_seconds, run.startup_failure_threshold),
             "timeoutSeconds": 5,
         },
-        "readinessProbe": {**_probe(READINESS_PERIOD_SECONDS, 3), "timeoutSeconds": 5},
-        "livenessProbe": {**_probe(LIVENESS_PERIOD_SECONDS, 6), "timeoutSeconds": 10},
+        "readinessProbe": {**_probe(run, READINESS_PERIOD_SECONDS, 3), "timeoutSeconds": 5},
+        "livenessProbe": {**_probe(run, LIVENESS_PERIOD_SECONDS, 6), "timeoutSeconds": 10},
         "lifecycle": {"preStop": {"sleep": {"seconds": run.pre_stop_sleep_seconds}}},
         # The log's last lines become the termination message: that is where an engine says why it died.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -101,9 +99,9 @@ def _container(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tool
     return container
 
 
-def _probe(period_seconds: int, failure_threshold: int) -> JSON:
+def _probe(run: EngineRun, period_seconds: int, failure_threshold: int) -> JSON:
     return {
-        "httpGet": {"path": "/health", "port": "http"},
+        "httpGet": {"path": run.health_path, "port": run.port_name},
         "periodSeconds": period_seconds,
         "failureThreshold": failure_threshold,
     }
@@ -156,7 +154,7 @@ def _mounts(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: 
 
 
 def _template_file(spec: LLMDeploymentSpec) -> str:
-    return vllm.CHAT_TEMPLATE if spec.engine.type == "VLLM" else lmdeploy.CHAT_TEMPLATE
+    return engine_of(spec.engine.type).chat_template_file
 
 
 def node_selector(spec: LLMDeploymentSpec) -> dict[str, str]:

@@ -6,20 +6,18 @@ from collections.abc import Mapping
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.service import ServiceSettings
-from llm_operator.engines.lmdeploy import command as lmdeploy
-from llm_operator.engines.vllm import command as vllm
+from llm_operator.engines import engine_of
 from llm_operator.manifests.common import JSON, compact_json, metadata, selector_labels
 
 PORT = 80
 """Of a Service whose settings name none: clients need not know which port an engine listens on."""
 ANNOTATION_SERVICE = "llm-operator.dev/service-settings"
 """On a Service: what its settings have given it, so that what they no longer give is taken away."""
-ENGINE_PORTS: Mapping[str, int] = {lmdeploy.NAME: lmdeploy.PORT, vllm.NAME: vllm.PORT}
 
 
 def service(resource: LLMDeployment) -> JSON:
     """The engine's Service."""
-    port = ENGINE_PORTS[resource.spec.engine.type]
+    port = engine_of(resource.spec.engine.type).port
     return service_of(metadata(resource), selector_labels(resource), resource.spec.service, port)
 
 
@@ -56,5 +54,5 @@ def service_port(settings: ServiceSettings, pod_port: int) -> int:
 
 def endpoint(resource: LLMDeployment) -> str:
     """Base URL of the OpenAI-compatible API inside the cluster."""
-    port = service_port(resource.spec.service, ENGINE_PORTS[resource.spec.engine.type])
+    port = service_port(resource.spec.service, engine_of(resource.spec.engine.type).port)
     return f"http://{resource.metadata.name}.{resource.metadata.namespace}.svc:{port}/v1"

@@ -38,10 +38,14 @@ def samples(quantity: str, suffix: str = "", window: str = "") -> str:
 
 
 def _waiting() -> str:
-    """LMDeploy counts requests that its API server holds back apart, and may fall below 0 there (0.18.0, measured)."""
-    engine, api = (metric.name for metric in metric_names("LMDeploy", "requests_waiting"))
-    (other,) = (metric.name for metric in metric_names("VLLM", "requests_waiting"))
-    return f"{other} or ({engine} + clamp_min({api}, 0)) or {engine}"
+    """An engine may count apart what its API server holds back, and fall below 0 there (LMDeploy 0.18.0, measured)."""
+    parts = []
+    for engine in engines():
+        first, *more = (metric.name for metric in metric_names(engine, "requests_waiting"))
+        if more:
+            parts.append(f"({' + '.join([first, *(f'clamp_min({name}, 0)' for name in more)])})")
+        parts.append(first)
+    return " or ".join(parts)
 
 
 def recording_rules() -> list[JSON]:

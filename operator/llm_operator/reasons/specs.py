@@ -6,6 +6,18 @@ from llm_operator.reasons.types import Reason
 
 SPEC: tuple[Reason, ...] = (
     Reason(
+        "UnknownEngine",
+        "Spec",
+        "this operator has no engine of that name, such as after a downgrade",
+        "set `engine.type` to one of those in the message, or upgrade the operator",
+        fields=("spec.engine.type",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
         "UnknownEngineVersion",
         "Spec",
         "the operator does not know the flags of this `engine.version`; the message lists those it does",

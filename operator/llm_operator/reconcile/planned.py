@@ -7,13 +7,9 @@ from dataclasses import replace
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import GpuSpec, LLMDeploymentSpec
 from llm_operator.api.status import ModelStatus, PlanStatus
-from llm_operator.engines import KVAllocation, RefusedError, common, resolve
-from llm_operator.engines.arguments import whole_number
-from llm_operator.engines.vllm import batch as vllm_batch
+from llm_operator.engines import KVAllocation, RefusedError, engine_of, resolve
 from llm_operator.models import ModelShape, expected_bytes
 from llm_operator.planning import (
-    Backend,
-    Engine,
     GpuFacts,
     KVQuantization,
     Plan,
@@ -71,17 +67,17 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
     version, backend = resolve(spec, shape.architecture)
     return PlanRequest(
         shape=shape,
-        engine=Engine(spec.engine.type),
+        engine=spec.engine.type,
         version=version,
         gpu=gpu,
-        backend=Backend(backend) if backend else Backend.TURBOMIND,
+        backend=backend,
         tensor=_tensor(spec),
         kv_quantization=KVQuantization(spec.kv_cache.quantization),
         memory_percent=spec.kv_cache.memory_percent,
         kv_memory_bytes=bytes_of(spec.kv_cache.memory) if spec.kv_cache.memory else None,
         context_length=spec.context_length,
         max_concurrent_sequences=spec.max_concurrent_sequences,
-        max_batched_tokens=_batched_tokens(spec, shape),
+        max_batched_tokens=engine_of(spec.engine.type).batched_tokens(spec, shape.context_length),
         weight_quantization=_recipe(spec),
         prefix_caching=spec.kv_cache.prefix_caching,
         enforce_eager="--enforce-eager" in spec.engine.extra_args,
@@ -113,15 +109,6 @@ def _recipe(spec: LLMDeploymentSpec) -> WeightQuantization | None:
     )
 
 
-def _batched_tokens(spec: LLMDeploymentSpec, shape: ModelShape) -> int | None:
-    """Prefill tokens of one step where extraArgs settle them; the buffers of a plan grow with them."""
-    if spec.engine.type == "LMDeploy":
-        return whole_number(common.value_given(spec, "--max-prefill-token-num") or "") or None
-    if not common.given(spec, vllm_batch.TOKENS) and vllm_batch.chunked_prefill_is_off(spec):
-        return max(spec.context_length or shape.context_length, vllm_batch.LEAST_DEFAULT_TOKENS)
-    return vllm_batch.batched_tokens_given(spec) or None
-
-
 def model_without_plan(shape: ModelShape, revision: str | None) -> ModelStatus:
     """What the files tell of a model for which there is no plan; the weights as they are stored."""
     return ModelStatus(
@@ -151,14 +138,13 @@ def unknown_outcome(
         pending: the facts are on their way: nothing is rendered yet.
         for_now: they may come later.
     """
-    percent = spec.kv_cache.memory_percent
     return PlanOutcome(
         verdict="Pending" if pending else "Unknown",
         reason=reason,
         message=message,
         tensor=spec.parallelism.tensor or 1,
         context_length=spec.context_length,
-        kv=KVAllocation(ratio_percent=percent if spec.engine.type == "LMDeploy" else None),
+        kv=engine_of(spec.engine.type).without_plan(spec),
         architecture=architecture,
         for_now=for_now,
     )
@@ -184,9 +170,9 @@ def impossible(spec: LLMDeploymentSpec, shape: ModelShape) -> str | None:
 def look_decides(spec: LLMDeploymentSpec) -> bool:
     """Whether anything that is rendered depends on the model's files where the GPU's memory is not known.
 
-    Without it there is no plan. What is left is LMDeploy's choice of a backend, and what Jobs make of the files.
+    Without it there is no plan. What is left is the choice of a backend, and what Jobs make of the files.
     """
-    chosen = spec.engine.type == "VLLM" or spec.engine.backend == "PyTorch"
+    chosen = not engine_of(spec.engine.type).needs_architecture(spec)
     return not chosen or spec.weight_quantization is not None or spec.engine.conversion != "None"
 
 

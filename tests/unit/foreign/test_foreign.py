@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from llm_operator.engines.lmdeploy.capacity import pytorch_tokens, turbomind_tokens
+from llm_operator.engines.vllm.capacity import vllm_tokens, vllm_tokens_in_log
 from llm_operator.foreign import (
     LABELS,
     LINE,
@@ -30,7 +32,6 @@ from llm_operator.manifests.artifacts import (
 )
 from llm_operator.manifests.common import ANNOTATION_MODEL
 from llm_operator.reconcile.jobs import JobView, job_from, parse_result
-from llm_operator.reconcile.measured import pytorch_tokens, turbomind_tokens, vllm_tokens, vllm_tokens_in_log
 from llm_operator.reconcile.observed import pod_from
 
 JSON = dict[str, Any]

@@ -14,9 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import LLMDeploymentStatus
-from llm_operator.engines import lmdeploy, vllm
-from llm_operator.engines.lmdeploy import command as lmdeploy_command
-from llm_operator.engines.vllm import command as vllm_command
+from llm_operator.engines.registry import ENGINES
 from llm_operator.kube import engine_api
 from llm_operator.kube.client import ApiError
 from llm_operator.kube.engine_api import ask
@@ -51,8 +49,8 @@ async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StubEngine]:
     app.router.add_get("/{path:.*}", stub.answer)
     async with TestServer(app, host="127.0.0.1") as server:
         stub.port = server.port or 0
-        for module in (vllm, lmdeploy, vllm_command, lmdeploy_command):
-            monkeypatch.setattr(module, "PORT", stub.port)
+        for row in ENGINES.values():
+            monkeypatch.setattr(type(row), "port", stub.port)
         yield stub
 
 

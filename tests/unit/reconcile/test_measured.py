@@ -5,16 +5,13 @@ import json
 import pytest
 
 from llm_operator.api.status import MeasuredStatus, PlanStatus
+from llm_operator.engines.lmdeploy.capacity import pytorch_tokens, turbomind_tokens
+from llm_operator.engines.vllm.capacity import vllm_tokens, vllm_tokens_in_log, vllm_tokens_of_blocks
 from llm_operator.manifests.common import inputs_hash
 from llm_operator.reconcile.measured import (
     deviation,
     pod_to_measure,
-    pytorch_tokens,
     seconds_to_ready,
-    turbomind_tokens,
-    vllm_tokens,
-    vllm_tokens_in_log,
-    vllm_tokens_of_blocks,
 )
 from tests.unit.reconcile.build import pod, resource
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from llm_operator.api.overlay import without_nulls_inside
 from llm_operator.api.overlay_owned import INIT_CONTAINERS, OverlayChild, container_fields, instead
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import Refusal, guard
+from llm_operator.engines import Refusal, engine_of, guard
 from llm_operator.engines.common import (
     CA_VARIABLES,
     CACHE_PATH,
@@ -20,8 +20,7 @@ from llm_operator.engines.common import (
     PORT_NAME,
     token_name,
 )
-from llm_operator.engines.lmdeploy import command as lmdeploy_engine
-from llm_operator.engines.vllm import command as vllm_engine
+from llm_operator.engines.registry import ENGINES
 from llm_operator.manifests.common import JSON, PAGE_PORT
 from llm_operator.manifests.overlay.table import DIRECTIVE, Problem, problems
 
@@ -104,10 +103,12 @@ _ENGINE_PATHS = ("/trust", MODEL_MOUNT, SHARED_MEMORY, guard.FOLDER, CHAT_TEMPLA
 
 
 def _engine(spec: LLMDeploymentSpec) -> Owned:
-    engine = vllm_engine if spec.engine.type == "VLLM" else lmdeploy_engine
+    engine = engine_of(spec.engine.type)
     variables = dict.fromkeys(CACHE_VARIABLES, "the operator sets it: the engine writes there")
-    variables |= dict(DEVICE_VARIABLES) | dict(engine.OWNED_VARIABLES)
-    variables |= dict.fromkeys(("HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "USER"), "use spec.engine.env")
+    variables |= dict(DEVICE_VARIABLES) | dict(engine.owned_variables)
+    variables |= dict.fromkeys(("HF_HUB_OFFLINE", "USER"), "use spec.engine.env")
+    for one in ENGINES.values():
+        variables |= dict.fromkeys(one.set_variables, "use spec.engine.env")
     variables |= _ca_variables(spec)
     variables |= {variable.name: "spec.engine.env has a variable of that name" for variable in spec.engine.env}
     variables[token_name(spec.model)] = "use spec.model.credentials"
@@ -117,7 +118,7 @@ def _engine(spec: LLMDeploymentSpec) -> Owned:
         variables=variables,
         # A volume below the cache is how one of its directories is kept between pods.
         paths={**dict.fromkeys(_ENGINE_PATHS, True), CACHE_PATH: False, "/tmp": False},  # noqa: S108
-        port=engine.PORT,
+        port=engine.port,
         gpu=spec.gpu.resource_name,
         resources="spec.resources",
     )

@@ -1,0 +1,25 @@
+"""How an engine's own word about its KV cache is read: the engine asks for texts, the caller reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A text that is wanted: the answer of a path of the engine's port, or the beginning of its log if path is None."""
+
+    path: str | None
+
+
+LOG = Read(None)
+Capacity = Generator[Read, str | None, int | None]
+"""Yields what is wanted, is sent the text (an answer, empty if there was none; a log, None if it could not be read) and
+returns the tokens that the cache of one replica holds, None if nothing tells."""
+
+
+def number(fields: Mapping[str, object], name: str) -> int | None:
+    """Return a count of at most 15 digits; None where the field has none."""
+    text = str(fields.get(name, ""))
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
