@@ -31,7 +31,7 @@ TRAPS = [
     ("lmdeploy", ["--eager-mode"], "IgnoredArgument"),
     ("lmdeploy", ["--dp", "2"], "UnsupportedArgument"),
     ("vllm", ["--tensor-parallel-s", "2"], "ConflictingArgument"),
-    ("vllm", ["--gpu-memory-utilization", "1.5"], "ConflictingArgument"),
+    ("vllm", ["--gpu-memory-utilization", "1.5"], "InvalidArgument"),
     ("vllm", ["--tensor-parallel-size", "0"], "ConflictingArgument"),
     ("vllm", ["--quantization", "nosuch"], "ConflictingArgument"),
     ("vllm", ["--max-model-len", "99999999"], "ConflictingArgument"),

@@ -36,7 +36,16 @@ EXIT_FITS = 0
 EXIT_DOES_NOT_FIT = 1
 
 # Flags for what is otherwise in a manifest.
-SPEC_FLAGS = ("engine", "backend", "engine_version", "tensor", "kv", "memory_percent", "context_length")
+SPEC_FLAGS = (
+    "engine",
+    "backend",
+    "engine_version",
+    "tensor",
+    "kv",
+    "memory_percent",
+    "gpu_memory_utilization",
+    "context_length",
+)
 
 _DESCRIPTION = """Say in numbers what will fit. Exit code: 0 all fit, or nothing is known against them; 1 something does
 not fit; 2 bad input."""
@@ -56,6 +65,9 @@ def add_to(commands: Any) -> None:
     line.add_argument("--tensor", type=whole, metavar="N", help="without -f: tensor parallelism")
     line.add_argument("--kv", choices=["None", "Int8", "Int4", "FP8"], help="without -f: KV cache format")
     line.add_argument("--memory-percent", type=whole, metavar="P", help="without -f: KV cache share of the free memory")
+    line.add_argument(
+        "--gpu-memory-utilization", metavar="SHARE", help="without -f: plan vLLM's own share of the total, such as 0.9"
+    )
     line.add_argument("--context-length", type=whole, metavar="TOKENS", help="without -f: longest prompt plus answer")
     line.add_argument("--compare", action="store_true", help="a grid of TP x KV cache x weight format, the best marked")
     line.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
@@ -148,7 +160,15 @@ def _from_files(chosen: argparse.Namespace) -> list[LLMDeployment]:
 def _from_flags(chosen: argparse.Namespace) -> LLMDeployment:
     if chosen.config is None:
         raise BadInputError(["nothing to plan: give manifests with -f, or a model with --config"])
-    engine = {"type": chosen.engine or "LMDeploy", "backend": chosen.backend, "version": chosen.engine_version}
+    share = chosen.gpu_memory_utilization
+    if share is not None and (chosen.engine or "LMDeploy") != "VLLM":
+        raise BadInputError(["--gpu-memory-utilization is vLLM's: give --engine VLLM, or --memory-percent"])
+    engine = {
+        "type": chosen.engine or "LMDeploy",
+        "backend": chosen.backend,
+        "version": chosen.engine_version,
+        "extraArgs": [f"--gpu-memory-utilization={share}"] if share is not None else None,
+    }
     spec = {
         "model": {"huggingFace": {"repository": "given/by-flag"}},
         "engine": {key: value for key, value in engine.items() if value is not None},

@@ -109,6 +109,10 @@ class Engine(Protocol):
         """
         ...
 
+    def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:
+        """Return the share of the GPU's memory that extraArgs give the engine, weights and cache together."""
+        ...
+
     def without_plan(self, spec: LLMDeploymentSpec) -> KVAllocation:
         """Return the size of the KV cache as far as the spec alone settles it."""
         ...

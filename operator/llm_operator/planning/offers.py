@@ -23,6 +23,8 @@ MOST_PERCENT = 95
 
 def counter_offers(request: PlanRequest) -> tuple[CounterOffer, ...]:
     """Return changes that fit, the least ones first: one change where that is enough, two where it is not."""
+    if request.shape.unplanned:  # no change makes its cache known
+        return ()
     found = list(_fitting(_single(request)))
     if not found:
         found += _fitting(_pairs(request))

@@ -81,6 +81,7 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         weight_quantization=_recipe(spec),
         prefix_caching=spec.kv_cache.prefix_caching,
         enforce_eager="--enforce-eager" in spec.engine.extra_args,
+        gpu_memory_utilization=engine_of(spec.engine.type).share_of_total(spec),
         hybrid_cache="--disable-hybrid-kv-cache-manager" not in spec.engine.extra_args,
     )
 

@@ -192,6 +192,17 @@ def test_the_manifest_says_what_is_planned(capsys: pytest.CaptureFixture[str], w
     assert (item["plan"]["tensor"], item["plan"]["contextLength"]) == (2, 4096)
 
 
+def test_vllms_own_share_of_the_total(capsys: pytest.CaptureFixture[str], written: Callable[..., str]) -> None:
+    engine = {"type": "VLLM", "extraArgs": ["--gpu-memory-utilization", "0.9"]}
+    gpu = ("--gpu", "NVIDIA-H100-80GB-HBM3")
+    (item,) = items(capsys, "-f", written(manifest("a", engine=engine)), "--config", LLAMA, *gpu)
+    (flag,) = items(capsys, "--config", LLAMA, *gpu, "--engine", "VLLM", "--gpu-memory-utilization", "0.9")
+    assert item["plan"] == flag["plan"]
+    assert "ceil(utilization * total)" in item["plan"]["explanation"]
+    (more,) = items(capsys, "--config", LLAMA, *gpu, "--engine", "VLLM", "--gpu-memory-utilization", "0.8")
+    assert more["plan"]["kvTokens"] < item["plan"]["kvTokens"]
+
+
 def test_any_card_by_its_memory(capsys: pytest.CaptureFixture[str]) -> None:
     (two,) = items(capsys, "--config", LLAMA, "--gpu-memory", "12Gi:2")
     assert two["plan"]["tensor"] == 2

@@ -111,3 +111,27 @@ def test_more_active_sequences_than_sequences_are_refused() -> None:
 def test_an_unreadable_number_is_told_once() -> None:
     (refusal,) = check(spec_of("--max-num-batched-tokens", "4Gi", maxConcurrentSequences=101))
     assert refusal.reason == "InvalidArgument"
+
+
+def test_a_share_of_the_total_is_left_to_vllm() -> None:
+    run = rendered(spec_of("--gpu-memory-utilization=0.85"), utilization_percent=80)
+    assert [word for word in run.args if "utilization" in word or "kv-cache-memory" in word] == [
+        "--gpu-memory-utilization=0.85"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("share", "cache", "reason"),
+    [
+        ("0.85", {"memoryPercent": 40}, "ConflictingArgument"),
+        ("0.85", {"memory": "10Gi"}, "ConflictingArgument"),
+        ("0", {}, "InvalidArgument"),
+        ("1.01", {}, "InvalidArgument"),
+        ("nan", {}, "InvalidArgument"),
+        ("9" * 1000, {}, "InvalidArgument"),
+        ("most", {}, "InvalidArgument"),
+    ],
+)
+def test_a_share_that_cannot_be_is_refused(share: str, cache: dict[str, Any], reason: str) -> None:
+    refused = check(spec_of(f"--gpu-memory-utilization={share}", kvCache=cache))
+    assert {refusal.reason for refusal in refused} == {reason}

@@ -83,6 +83,10 @@ class LMDeploy:
         """Return --max-prefill-token-num of extraArgs."""
         return whole_number(common.value_given(spec, "--max-prefill-token-num") or "") or None
 
+    def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:
+        """Return None: LMDeploy takes a share of what the weights leave free."""
+        return None
+
     def without_plan(self, spec: LLMDeploymentSpec) -> KVAllocation:
         """Return the share of the spec, which LMDeploy takes as it is."""
         return KVAllocation(ratio_percent=spec.kv_cache.memory_percent)

@@ -77,6 +77,10 @@ class VLLM:
             return max(spec.context_length or model_context, batch.LEAST_DEFAULT_TOKENS)
         return batch.batched_tokens_given(spec) or None
 
+    def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:
+        """Return --gpu-memory-utilization of extraArgs."""
+        return command.utilization_given(spec)
+
     def without_plan(self, spec: LLMDeploymentSpec) -> KVAllocation:
         """Return nothing: a share becomes bytes by a plan only, and bytes are rendered as the spec gives them."""
         return KVAllocation()

@@ -11,7 +11,7 @@ from typing import Any
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import common, guard
-from llm_operator.engines.arguments import Rules, check_arguments, is_adapter
+from llm_operator.engines.arguments import LONGEST_NUMBER, Rules, check_arguments, is_adapter
 from llm_operator.engines.table import Capabilities, release
 from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderRequest
 from llm_operator.engines.vllm.batch import TOKENS, Batch, batched_tokens, check_batch
@@ -62,6 +62,7 @@ _TLS = (
     "--ssl-ciphers",
     "--enable-ssl-refresh",
 )
+UTILIZATION = "--gpu-memory-utilization"
 RULES = Rules(
     owned={
         "--model": "spec.model",
@@ -72,7 +73,6 @@ RULES = Rules(
         "--tensor-parallel-size": "spec.parallelism.tensor",
         "--max-model-len": "spec.contextLength",
         "--max-num-seqs": "spec.maxConcurrentSequences",
-        "--gpu-memory-utilization": "spec.kvCache.memoryPercent",
         "--kv-cache-memory-bytes": "spec.kvCache.memory",
         "--num-gpu-blocks-override": "spec.kvCache.memory",
         "--kv-cache-dtype": "spec.kvCache.quantization",
@@ -127,6 +127,7 @@ def _check(spec: LLMDeploymentSpec, table: Capabilities, batch: Batch) -> tuple[
     against_arguments = check_arguments(NAME, table, RULES, spec.engine.extra_args)
     return (
         *_check_kv_cache(spec, table),
+        *_check_utilization(spec),
         *common.check_chat_template(spec, f"vLLM {table.version}", "Jinja", (".json",)),
         *common.check_environment(spec, OWNED_VARIABLES),
         # What an option says beside others is of interest once it is one.
@@ -144,6 +145,31 @@ def _check_kv_cache(spec: LLMDeploymentSpec, table: Capabilities) -> list[Refusa
         "or a newer engine.version"
     )
     return [Refusal("UnsupportedKVQuantization", "spec.kvCache.quantization", text)]
+
+
+def utilization_given(spec: LLMDeploymentSpec) -> float | None:
+    """The share of the GPU's memory that extraArgs give vLLM; None without one, or where it is no share."""
+    text = common.value_given(spec, UTILIZATION)
+    try:
+        share = float(text) if text is not None and len(text) <= LONGEST_NUMBER else 0.0
+    except ValueError:
+        return None
+    return share if 0 < share <= 1 else None
+
+
+def _check_utilization(spec: LLMDeploymentSpec) -> list[Refusal]:
+    """A share of the total in extraArgs sizes the cache in vLLM's own way, beside which no field may size it."""
+    if not common.given(spec, UTILIZATION):
+        return []
+    cache, field = spec.kv_cache, "spec.engine.extraArgs"
+    set_too = "spec.kvCache.memoryPercent" if cache.memory_percent is not None else "spec.kvCache.memory"
+    if cache.memory_percent is not None or cache.memory is not None:
+        text = f"{UTILIZATION} and {set_too} both size the KV cache: remove one of them"
+        return [Refusal("ConflictingArgument", field, text)]
+    if utilization_given(spec) is None:
+        text = f"{UTILIZATION} is a share of the GPU's memory: expected more than 0 and at most 1, such as 0.9"
+        return [Refusal("InvalidArgument", field, text)]
+    return []
 
 
 def _check_share(request: RenderRequest) -> list[Refusal]:
@@ -215,7 +241,7 @@ def _options(request: RenderRequest, table: Capabilities, served_names: Sequence
     size = request.kv.kv_cache_memory_bytes
     if size is None and spec.kv_cache.memory is not None:
         size = bytes_of(spec.kv_cache.memory)
-    share = request.kv.utilization_percent
+    share = None if common.given(spec, UTILIZATION) else request.kv.utilization_percent
     wanted: dict[str, str | int | None] = {
         "--host": "0.0.0.0",  # noqa: S104 - the pod's own network
         "--port": PORT,
@@ -226,7 +252,7 @@ def _options(request: RenderRequest, table: Capabilities, served_names: Sequence
         TOKENS: batched_tokens(spec, batch),
         "--kv-cache-dtype": KV_CACHE_DTYPE[spec.kv_cache.quantization],
         "--kv-cache-memory-bytes": size,
-        "--gpu-memory-utilization": None if share is None else f"{share / 100:.2f}",
+        UTILIZATION: None if share is None else f"{share / 100:.2f}",
         "--quantization": _quantization(spec, table),
         "--revision": common.revision(request),
         "--chat-template": common.chat_template_path(spec, CHAT_TEMPLATE),
