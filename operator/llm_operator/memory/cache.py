@@ -32,8 +32,8 @@ class CacheRules(Protocol):
         """Return the format of the cache: the request's, or the one that the engine takes from the checkpoint."""
         return request.kv_quantization
 
-    def latent_bytes(self, group: AttentionLayers, request: PlanRequest) -> int:
-        """Return the bytes of one token's latent in one layer."""
+    def latent_bytes(self, group: AttentionLayers, request: PlanRequest, tensor: int) -> int:
+        """Return the bytes of one token's latent in one layer on one of `tensor` ranks."""
         return int(head_bytes(group.key_dim, KVQuantization.NONE))
 
     def state_bytes(self, layers: StateLayers, request: PlanRequest, tensor: int) -> int:
@@ -73,7 +73,7 @@ def layer_bytes_per_token(engine: CacheRules, group: AttentionLayers, request: P
     if group.kind is AttentionKind.INDEX:
         return group.key_dim
     if group.kind is AttentionKind.LATENT:
-        return engine.latent_bytes(group, request)
+        return engine.latent_bytes(group, request, tensor)
     how = engine.kv_format(request)
     heads = kv_heads_per_rank(group.kv_heads, tensor)
     return int(heads * (head_bytes(group.key_dim, how) + head_bytes(group.value_dim, how)))

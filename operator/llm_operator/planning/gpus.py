@@ -101,8 +101,17 @@ def _completed(name: str) -> str:
     words = set(simple.split("-"))
     if simple in entries or not any(any(letter.isdigit() for letter in word) for word in words):
         return simple if simple in entries else name
-    found = {entry.gpu.product for key, entry in entries.items() if words <= set(key.split("-"))}
-    return found.pop() if len(found) == 1 else name
+    found = {entry.gpu.product: set(key.split("-")) for key, entry in entries.items() if words <= set(key.split("-"))}
+    # 3090 is the one without Ti: its name says no more than every other one.
+    plain = [product for product, own in found.items() if all(own <= other for other in found.values())]
+    if len(plain) == 1:
+        return plain[0]
+    # Cards that differ in their cooling alone are planned alike.
+    facts = {
+        (entries[_simplified(product)].gpu.memory_bytes, entries[_simplified(product)].gpu.compute_capability)
+        for product in found
+    }
+    return min(found) if len(facts) == 1 else name
 
 
 def parse_gpu_memory(text: str, compute_capability: str | None = None) -> GpuFacts:

@@ -105,6 +105,31 @@ def test_a_v100_still_serves_with_lmdeploy() -> None:
     assert offers[0]["engine.type"] == "LMDeploy"
 
 
+@pytest.mark.parametrize(("ranks", "percent", "reported"), [(1, 80, 4_928), (4, 85, 42_880)])
+def test_glm_flash_on_v100_had_the_tokens_of_every_heads_keys_and_values(
+    ranks: int, percent: int, reported: int
+) -> None:
+    """InternLM/lmdeploy, issues 4366 and 4367: what the kernels of 4-bit weights take there is not known."""
+    kept = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}
+    body = config("glm-4.7-flash") | {"quantization_config": {**kept, "modules_to_not_convert": ["self_attn"]}}
+    gpu = gpu_by_name("Tesla-V100-SXM2-32GB", ranks)
+    asked = PlanRequest(
+        shape=parse_config(body),
+        engine=Engine.LMDEPLOY,
+        version="0.12.1",
+        gpu=gpu,
+        tensor=ranks,
+        memory_percent=percent,
+    )
+    then = plan(asked).plan
+    now = plan(replace(asked, version="0.18.0")).plan
+    assert then is not None
+    assert now is not None
+    assert 0.4 * reported < then.kv_tokens < 1.05 * reported
+    assert now.kv_bytes_per_token == 47 * 576 * 2
+    assert then.kv_bytes_per_token == 47 * 576 * 2 * 2 * 20 // ranks
+
+
 def test_an_unknown_compute_capability_refuses_nothing() -> None:
     given = request(engine=Engine.VLLM, gpu=card(80, 1, None), kv_quantization=KVQuantization.FP8)
     assert plan(given).verdict is Verdict.FITS

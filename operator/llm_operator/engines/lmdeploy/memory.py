@@ -7,16 +7,45 @@ from dataclasses import replace
 
 from llm_operator.engines.lmdeploy import blocks, capability, overheads
 from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
-from llm_operator.memory.cache import Allocation, bytes_per_token, state_size, states_of_sequence
-from llm_operator.memory.capability import below, card
+from llm_operator.memory.cache import Allocation, bytes_per_token, head_bytes, state_size, states_of_sequence
+from llm_operator.memory.capability import below, card, version_tuple
 from llm_operator.memory.engine import Change, EngineMemory
 from llm_operator.memory.overheads import Batch, Runtime
-from llm_operator.memory.types import EngineSettings, PlanRequest, Term, gib
-from llm_operator.memory.weights import even_share, padded, quantization_in_force, weight_bytes
-from llm_operator.models import CheckpointQuantization, Role, StateLayers, Tensor
+from llm_operator.memory.types import EngineSettings, KVQuantization, PlanRequest, Term, gib
+from llm_operator.memory.weights import even_share, kv_heads_per_rank, padded, quantization_in_force, weight_bytes
+from llm_operator.models import (
+    AttentionKind,
+    AttentionLayers,
+    CheckpointQuantization,
+    Role,
+    StateLayers,
+    Tensor,
+)
 
 PYTORCH_STATES = 2
 """States that the PyTorch backend keeps beside those of a full batch (0.18.0, pytorch/engine/executor/base.py)."""
+FOLDED = (Role.LATENT_QUERY, Role.LATENT_KEY_VALUE, Role.ATTENTION_OUTPUT)
+"""Projections of latent attention that TurboMind multiplies into each other (0.12.3, module.py; 0.14, mla.py)."""
+FOLDING = (0, 12)
+ONE_LATENT = (0, 12, 3)
+
+
+def folds_latents(request: PlanRequest) -> bool:
+    """Return whether this version multiplies kv_b into the projections of queries and of the output."""
+    return request.shape.is_latent and version_tuple(request.version) >= FOLDING
+
+
+def _folded(piece: Tensor, request: PlanRequest, tensor: int) -> tuple[int, int]:
+    """Return a projection's size after kv_b went into it: heads are as wide as the latent, and kv_b is gone."""
+    latent = next(group for group in request.shape.attention if group.kind is AttentionKind.LATENT)
+    wide = -(-request.shape.heads // tensor) * latent.key_dim
+    match piece.role:
+        case Role.LATENT_QUERY:
+            return wide, piece.columns
+        case Role.LATENT_KEY_VALUE:
+            return 0, piece.columns
+        case _:
+            return piece.rows, wide
 
 
 class LMDeployMemory(EngineMemory):
@@ -93,7 +122,21 @@ class TurboMindMemory(LMDeployMemory):
             return piece.rows, -(-piece.columns // tensor)
         if piece.role is Role.HEAD:
             return padded(piece.rows, 8 * tensor) // tensor, piece.columns
+        if piece.role in FOLDED and folds_latents(request):
+            return _folded(piece, request, tensor)
         return even_share(piece, request, tensor)
+
+    def latent_bytes(self, group: AttentionLayers, request: PlanRequest, tensor: int) -> int:
+        """Return the bytes of one token's latent in one layer.
+
+        Before 0.12.3 keys and values of every head were kept apart, as wide as the latent since 0.12.0. On V100 that
+        left GLM-4.7-Flash 4,928 tokens on one and 42,880 on four (InternLM/lmdeploy, issues 4366 and 4367), too few for
+        the warm-up.
+        """
+        if version_tuple(request.version) >= ONE_LATENT:
+            return super().latent_bytes(group, request, tensor)
+        width = group.key_dim if folds_latents(request) else request.shape.head_dim
+        return int(2 * kv_heads_per_rank(request.shape.heads, tensor) * head_bytes(width, KVQuantization.NONE))
 
     def allocate(self, request: PlanRequest, tensor: int, budget: int, context: int, batched_tokens: int) -> Allocation:
         """Return the blocks of whole slabs in the budget."""

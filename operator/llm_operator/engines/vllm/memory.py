@@ -80,8 +80,8 @@ class VLLMMemory(EngineMemory):
         """Return the format of the cache, the checkpoint's own if nothing was asked."""
         return pages.kv_format(request)
 
-    def latent_bytes(self, group: AttentionLayers, request: PlanRequest) -> int:
-        """Return the bytes of one token's latent in one layer."""
+    def latent_bytes(self, group: AttentionLayers, request: PlanRequest, tensor: int) -> int:
+        """Return the bytes of one token's latent in one layer, which each rank holds whole."""
         return pages.latent_bytes(group, request)
 
     def state_bytes(self, layers: StateLayers, request: PlanRequest, tensor: int) -> int:
