@@ -46,11 +46,12 @@ class OperatorUnderTest:
         arguments: tuple[str, ...] = (),
         log: Path | None = None,
         hub: str | None = None,
+        program: str = "llm_operator",
     ) -> None:
         self._health, self._metrics = free_port(), free_port()
         where = [part for name in namespaces for part in ("--namespace", name)] or ["--all-namespaces"]
         self._command = [
-            sys.executable, "-m", "llm_operator", *where,
+            sys.executable, "-m", program, *where,
             # A look of half a minute later would write the condition Healthy into the middle of another test.
             "--engine-look-seconds", "1",
             "--health-port", str(self._health), "--metrics-port", str(self._metrics), "--bind-address", "127.0.0.1",

@@ -14,7 +14,7 @@ from llm_operator.api.base import NAME_PATTERN, ConfigMapKeyReference
 from llm_operator.api.network import NetworkSpec
 from llm_operator.api.overlay_owned import PREFIX
 from llm_operator.api.propagation import Propagation
-from llm_operator.engines import newest_version
+from llm_operator.engines.registry import QUANTIZER
 from llm_operator.foreign import read_json
 from llm_operator.image_names import reference
 from llm_operator.manifests.tools import PROXY_VARIABLES, USER, NetworkSettings, ToolSettings
@@ -114,7 +114,7 @@ def _add_tools(add: Callable[..., None]) -> None:
     )
     add(
         "--quantize-image",
-        default=reference("lmdeploy", newest_version("LMDeploy")),
+        default=reference(QUANTIZER.image_name, QUANTIZER.options.newest),
         metavar="IMAGE",
         help="image with `lmdeploy lite` and the datasets package (images/lmdeploy)",
     )

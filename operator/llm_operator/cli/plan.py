@@ -6,17 +6,19 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from llm_operator.api import API_VERSION, KIND
+from llm_operator.api.model import Backend, EngineType
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, read_shape, whole
 from llm_operator.cli.manifests import read_manifests
 from llm_operator.cli.table import aligned
-from llm_operator.engines import RefusedError, check
+from llm_operator.engines import RefusedError, check, engine_of
+from llm_operator.engines.registry import ENGINES
 from llm_operator.manifests.overlay import check_overlays
 from llm_operator.planning import (
     ComparedPlan,
@@ -33,6 +35,7 @@ from llm_operator.planning import (
 from llm_operator.reconcile.planned import request_from_spec
 
 EXIT_FITS = 0
+ENGINE_TYPES: tuple[str, ...] = get_args(EngineType)
 EXIT_DOES_NOT_FIT = 1
 
 # Flags for what is otherwise in a manifest.
@@ -59,14 +62,16 @@ def add_to(commands: Any) -> None:
     )
     line.add_argument("--config", metavar="PATH|REPOSITORY", help="config.json, its folder, or a repository of the hub")
     add_gpu(line)
-    line.add_argument("--engine", choices=["LMDeploy", "VLLM"], help="without -f: the engine (default LMDeploy)")
-    line.add_argument("--backend", choices=["TurboMind", "PyTorch"], help="without -f: LMDeploy's backend")
+    line.add_argument("--engine", choices=ENGINE_TYPES, help=f"without -f: the engine (default {ENGINE_TYPES[0]})")
+    line.add_argument("--backend", choices=get_args(Backend), help="without -f: the engine's backend")
     line.add_argument("--engine-version", metavar="VERSION", help="without -f: engine version (default newest)")
     line.add_argument("--tensor", type=whole, metavar="N", help="without -f: tensor parallelism")
     line.add_argument("--kv", choices=["None", "Int8", "Int4", "FP8"], help="without -f: KV cache format")
     line.add_argument("--memory-percent", type=whole, metavar="P", help="without -f: KV cache share of the free memory")
     line.add_argument(
-        "--gpu-memory-utilization", metavar="SHARE", help="without -f: plan vLLM's own share of the total, such as 0.9"
+        "--gpu-memory-utilization",
+        metavar="SHARE",
+        help="without -f: share of the total, such as 0.9, if the engine has it",
     )
     line.add_argument("--context-length", type=whole, metavar="TOKENS", help="without -f: longest prompt plus answer")
     line.add_argument("--compare", action="store_true", help="a grid of TP x KV cache x weight format, the best marked")
@@ -161,13 +166,16 @@ def _from_flags(chosen: argparse.Namespace) -> LLMDeployment:
     if chosen.config is None:
         raise BadInputError(["nothing to plan: give manifests with -f, or a model with --config"])
     share = chosen.gpu_memory_utilization
-    if share is not None and (chosen.engine or "LMDeploy") != "VLLM":
-        raise BadInputError(["--gpu-memory-utilization is vLLM's: give --engine VLLM, or --memory-percent"])
+    kind = engine_of(chosen.engine or ENGINE_TYPES[0])
+    if share is not None and kind.total_share_option is None:
+        able = next(row for row in ENGINES.values() if row.total_share_option is not None)
+        text = f"--gpu-memory-utilization is {able.title}'s: give --engine {able.name}, or --memory-percent"
+        raise BadInputError([text])
     engine = {
-        "type": chosen.engine or "LMDeploy",
+        "type": kind.name,
         "backend": chosen.backend,
         "version": chosen.engine_version,
-        "extraArgs": [f"--gpu-memory-utilization={share}"] if share is not None else None,
+        "extraArgs": [f"{kind.total_share_option}={share}"] if share is not None else None,
     }
     spec = {
         "model": {"huggingFace": {"repository": "given/by-flag"}},

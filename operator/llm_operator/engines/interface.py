@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -60,6 +61,11 @@ class Engine(Protocol):
         """The option that limits how many requests run at a time."""
         ...
 
+    @property
+    def image_name(self) -> str:
+        """How the last part of its images' names begins, so that their tags tell the version."""
+        ...
+
     def default_image(self, version: str) -> str:
         """Return the image of a version for specs without one."""
         ...
@@ -109,6 +115,11 @@ class Engine(Protocol):
         """
         ...
 
+    @property
+    def total_share_option(self) -> str | None:
+        """The option for a share of the GPU's memory, weights and cache together; None: it has none."""
+        ...
+
     def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:
         """Return the share of the GPU's memory that extraArgs give the engine, weights and cache together."""
         ...
@@ -122,6 +133,11 @@ class Engine(Protocol):
         ...
 
     # What runs.
+
+    @property
+    def start_steps(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
+        """Steps of a start: name, and what the log says at it; a group is the percentage."""
+        ...
 
     @property
     def metrics(self) -> Mapping[str, tuple[MetricName, ...]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic_core import to_json
 
 from llm_operator.api.names import ANNOTATION_RESTARTED
+from llm_operator.engines.registry import ENGINES
 from llm_operator.foreign import read_again, read_object
 from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
 from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
@@ -36,9 +37,7 @@ CHILD_KINDS: tuple[Kind, ...] = ("Deployment", "Service", "PodDisruptionBudget",
 
 _VERSION = re.compile(r"([0-9]{1,4}\.[0-9]{1,4}(?:\.[0-9]{1,4}(?:\.post[0-9]{1,4})?)?)")
 # Of the projects' own tags, v0.26.0 and v0.18.0-cu12.8, and of mirrors that keep their names.
-_IMAGE_VERSION = re.compile(
-    r"(?:^|/)(?:vllm|lmdeploy)[\w.-]*:v?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(?:\.post[0-9]{1,4})?)(?![\w])"
-)
+_IMAGE_VERSION = r"(?:^|/)(?:%s)[\w.-]*:v?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(?:\.post[0-9]{1,4})?)(?![\w])"
 
 MESSAGE_CHARACTERS = 2048
 """Of one message that another controller wrote."""
@@ -266,7 +265,9 @@ def _engine_version(raw: Mapping[str, Any]) -> str | None:
     containers = (raw.get("spec") or {}).get("containers") or []
     image = next((one.get("image") or "" for one in containers if one.get("name") == ENGINE_CONTAINER), "")
     rendered = read_object((raw["metadata"].get("annotations") or {}).get(ANNOTATION_ENGINE)).get("version")
-    found = _IMAGE_VERSION.search(image) or (_VERSION.fullmatch(rendered) if isinstance(rendered, str) else None)
+    names = "|".join(re.escape(engine.image_name) for engine in ENGINES.values())
+    by_tag = re.search(_IMAGE_VERSION % names, image)
+    found = by_tag or (_VERSION.fullmatch(rendered) if isinstance(rendered, str) else None)
     return found[1] if found is not None else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from llm_operator.api.status import ProgressStatus
+from llm_operator.engines.registry import ENGINES
 from llm_operator.reconcile.stages import progress_status
 
 STUCK_SECONDS = 600.0
@@ -15,28 +16,6 @@ minutes from a slow volume."""
 MOST_CHARACTERS = 16 << 10
 FORBIDDEN = "its progress is not seen: the operator may not read pods/log"
 
-# vLLM 0.20 to 0.33: model_executor/model_loader/weight_utils.py, compilation/, v1/worker/gpu_model_runner.py and
-# v1/engine/core.py. LMDeploy 0.9 to 0.18: turbomind/deploy, turbomind/checkpoint.py and pytorch/weight_loader.
-# The last one in the log tells.
-_STEPS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("Starting", re.compile(r"vLLM API server version|Initializing a V1 LLM engine|input backend=")),
-    ("Reading weights", re.compile(r"Starting to load model")),
-    (
-        "Reading weights",
-        re.compile(
-            r"\b(?:checkpoint shards|loading shards|Model Streamer|InstantTensor loader|Convert to turbomind format"
-            r"|Loading weights from safetensors|Loading): {1,4}(\d{1,3})%"
-        ),
-    ),
-    ("Profiling memory", re.compile(r"Loading weights took|Model loading took")),
-    ("Compiling", re.compile(r"Dynamo bytecode transform time|Compiling a graph|torch\.compile (?:took|takes)")),
-    (
-        "Making the KV cache",
-        re.compile(r"Available KV cache memory:|GPU KV cache size:|Object cache budget|Building CacheEngine"),
-    ),
-    ("Capturing CUDA graphs", re.compile(r"Capturing CUDA graphs? ?[^%\n:]{0,60}: {1,4}(\d{1,3})%")),
-    ("Opening the server", re.compile(r"Graph capturing finished|init engine \(profile|Started server process")),
-)
 _WAITING = re.compile(r"No available shared memory broadcast block found")
 # What a start that hangs says again and again, and who looks at it from outside.
 _NOTHING_NEW = re.compile(rf"{_WAITING.pattern}|Waiting for \d+ (?:local|core)|\"GET /(?:health|metrics)")
@@ -92,7 +71,7 @@ def step(log: str, total_bytes: int | None) -> ProgressStatus | None:
     """The step that the log tells last; None where it tells none."""
     text = log[-MOST_CHARACTERS:]
     best: tuple[int, str, int | None] | None = None
-    for name, pattern in _STEPS:
+    for name, pattern in (known for engine in ENGINES.values() for known in engine.start_steps):
         match = None
         for match in pattern.finditer(text):  # noqa: B007 - the last one
             pass

@@ -14,7 +14,7 @@ from llm_operator.engines.capacity import Capacity
 from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RenderRequest
-from llm_operator.engines.vllm import batch, capacity, command
+from llm_operator.engines.vllm import batch, capacity, command, starting
 from llm_operator.engines.vllm.memory import VLLMMemory
 from llm_operator.memory.engine import Change, EngineMemory
 from llm_operator.memory.types import PlanRequest
@@ -34,6 +34,9 @@ class VLLM:
     owned_variables = command.OWNED_VARIABLES
     set_variables = frozenset({"VLLM_NO_USAGE_STATS"})
     max_sequences_option = "--max-num-seqs"
+    image_name = "vllm"
+    total_share_option = command.UTILIZATION
+    start_steps = starting.STEPS
     metrics_need_key = False
 
     @cached_property
