@@ -132,7 +132,6 @@ def test_a_question_streams_its_answer_with_egress_denied(space: Space, browser:
         page.get_by_text("Settings").click()
         page.get_by_label("number input for Temperature").fill("0")
         page.get_by_label("number input for Temperature").press("Tab")
-        page.get_by_label("Longest answer").fill("48")
         page.get_by_text("Settings").click()
         page.evaluate(LENGTHS)
         box = page.locator("#question textarea")

@@ -184,6 +184,33 @@ def test_settings_reach_the_engine(server: Server, fake_engine: FakeOpenAI, tab:
     expect(page.locator("#conversation")).to_contain_text("The answer ends here: 7 tokens is its limit")
 
 
+def test_a_model_of_a_small_context_is_not_asked_for_more(serve: Serve, fake_engine: FakeOpenAI, tab: Tab) -> None:
+    """vLLM refuses a limit that goes beyond its context; the page then ends the answer itself."""
+    small = serve("--api", fake_engine.url, "--model", "tiny", "--context", "512")
+    fake_engine.script = says(*words("short enough"), "stop")
+    page = tab(small.url)
+    ask(page, "Who are you?")
+    expect(answers(page)).to_contain_text("short enough")
+    settled(page)
+    assert "max_tokens" not in eventually(lambda: fake_engine.requests, 10)[0]
+    fake_engine.script = says(*words("it goes on"), "length")
+    ask(page, "And then?")
+    expect(page.locator("#conversation")).to_contain_text("the model's context is full")
+    settled(page)
+    page.get_by_text("Settings").click()
+    page.get_by_label("Longest answer").fill("300")
+    page.get_by_label("Longest answer").press("Tab")
+    pause = threading.Event()
+    fake_engine.left.clear()
+    fake_engine.script = lambda _request: [
+        step for _ in range(5000) for step in ({"content": "word "}, lambda: pause.wait(0.002))
+    ]
+    ask(page, "Speak")
+    expect(page.locator("#conversation")).to_contain_text("The answer ends here: 300 tokens is its limit")
+    assert fake_engine.left.wait(30), "the engine goes on for nobody"
+    settled(page)
+
+
 def test_an_error_is_one_sentence_and_the_page_goes_on(server: Server, fake_engine: FakeOpenAI, tab: Tab) -> None:
     page = tab(server.url)
     broken: list[tuple[list[Step], str, str]] = [

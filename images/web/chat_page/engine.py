@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -17,6 +17,8 @@ SILENCE_SECONDS = 1800.0
 """A long prompt on a busy engine waits long for its first token: that isn't an error."""
 LOOK_SECONDS = 5.0
 DETAIL_LIMIT = 300
+TEMPLATE_TOKENS, MESSAGE_TOKENS = 256, 32
+"""More than a chat template adds to a conversation, and to each message."""
 
 
 class EngineError(Exception):
@@ -38,7 +40,7 @@ class Piece:
     thought: str = ""
     text: str = ""
     finish: str = ""
-    """Why the answer ended; empty while it goes on."""
+    """Why the answer ended: `stop`, `length` (its own limit), `context` (that is full); empty while it goes on."""
 
 
 class Engine:
@@ -75,20 +77,35 @@ class Engine:
         return Served(name, context if isinstance(context, int) else None)
 
     async def answer(
-        self, messages: Sequence[dict[str, str]], model: str, temperature: float, tokens: int
+        self,
+        messages: Sequence[dict[str, str]],
+        model: str,
+        temperature: float,
+        tokens: int,
+        context: int | None = None,
     ) -> AsyncGenerator[Piece, None]:
         """Stream the answer to a conversation; to close the iterator stops the engine too.
+
+        Args:
+            messages: the conversation.
+            model: its name at the engine.
+            temperature: 0 to 2.
+            tokens: the longest answer.
+            context: tokens of conversation and answer together, at most; None: not known.
 
         Raises:
             EngineError: there is no answer, or it broke off.
         """
         begun = ended = False
+        # vLLM refuses a limit that may go beyond the context; without one, the answer may fill it.
+        limited = context is None or fits(messages, tokens, context)
+        came = 0
         try:
             stream = await self._client.chat.completions.create(
                 model=model,
                 messages=list(messages),
                 temperature=temperature,
-                max_tokens=tokens,
+                max_tokens=tokens if limited else openai.omit,
                 stream=True,
             )
             async with stream:
@@ -96,7 +113,13 @@ class Engine:
                     piece = _piece(chunk)
                     begun = begun or bool(piece.text or piece.thought)
                     ended = ended or bool(piece.finish)
+                    came += bool(piece.text or piece.thought)
+                    if not limited and piece.finish == "length":
+                        piece = replace(piece, finish="context")
                     yield piece
+                    if not limited and not ended and came >= tokens:
+                        yield Piece(finish="length")
+                        return
         except Exception as error:
             raise self._explained(error, begun=begun) from error
         if not ended:
@@ -117,6 +140,12 @@ class Engine:
         if isinstance(error, (openai.APIError, ValueError)):
             return EngineError(f"The engine reports an error: {_detail(error)}")
         return EngineError(f"The page has a fault: {type(error).__name__}. Its log says more.")
+
+
+def fits(messages: Sequence[dict[str, str]], tokens: int, context: int) -> bool:
+    """Whether an answer of so many tokens certainly fits behind a conversation: no token is less than a byte."""
+    prompt = sum(len(message["content"].encode()) + MESSAGE_TOKENS for message in messages)
+    return TEMPLATE_TOKENS + prompt + tokens <= context
 
 
 def _status_sentence(error: openai.APIStatusError, *, has_key: bool) -> str:

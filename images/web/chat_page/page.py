@@ -125,7 +125,7 @@ class Page:
         yield [*history, conversation.waiting(0)]
         try:
             model = self._settings.model or (self._served or await self._engine.look()).model
-            stream = self._engine.answer(messages, model, temperature, limit)
+            stream = self._engine.answer(messages, model, temperature, limit, self._context())
             async with aclosing(paced(stream)) as pieces:
                 async for piece in pieces:
                     now = time.monotonic()
@@ -152,11 +152,15 @@ class Page:
         banner = f'<div class="trouble" role="status">{escape(self._trouble)}</div>' if self._trouble else ""
         return self._header(), banner
 
+    def _context(self) -> int | None:
+        """Tokens of a conversation, at most; None: not known."""
+        return self._settings.context or (self._served.context if self._served else None)
+
     def _header(self) -> str:
         """The model's name, and how it is served; all of it text from outside."""
         settings, served = self._settings, self._served
         name = settings.model or (served.model if served else "Chat")
-        context = settings.context or (served.context if served else None)
+        context = self._context()
         facts = [
             settings.engine,
             f"KV cache {settings.kv_cache}" if settings.kv_cache else "",
@@ -205,6 +209,9 @@ def _ending(draft: conversation.Draft, limit: int) -> list[Message]:
     """What the page adds to an answer that ended."""
     if draft.finish == "length":
         return [conversation.notice(f"The answer ends here: {limit:,} tokens is its limit. See Settings.")]
+    if draft.finish == "context":
+        text = "The answer ends here: the model's context is full. Reload the page to begin a new conversation."
+        return [conversation.notice(text)]
     return [] if draft.shown(done=True) else [conversation.notice("The engine gave an empty answer.")]
 
 
