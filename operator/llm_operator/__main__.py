@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
         help="seconds between two looks at the metrics of an engine that serves (default 30)",
     )
     line.add_argument(
+        "--engine-silent-seconds",
+        type=positive,
+        default=300,
+        help="how long requests may run without a token, or a queue grow over a full KV cache (default 300)",
+    )
+    line.add_argument(
         "--plan-wait-seconds",
         type=positive,
         default=60,
@@ -113,7 +119,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         relist_seconds=float(chosen.relist_seconds),
         plan_wait_seconds=float(chosen.plan_wait_seconds),
         gpu_inventory=chosen.gpu_inventory,
-        tools=replace(tool_settings(chosen), engine_look_seconds=float(chosen.engine_look_seconds)),
+        tools=replace(
+            tool_settings(chosen),
+            engine_look_seconds=float(chosen.engine_look_seconds),
+            engine_silent_seconds=float(chosen.engine_silent_seconds),
+        ),
     )
 
     # Nothing that was imported will ever be garbage, and most of the rest goes without the collector: looking for

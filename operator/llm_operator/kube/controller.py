@@ -142,7 +142,7 @@ class Controller:
         self._restoring = Restoring(client)
         self._owners = PodOwners(client)
         self._last_logs = LastLogs(client, queue)
-        self._vital_signs = VitalSigns(queue.add, pace=tools.engine_look_seconds)
+        self._vital_signs = VitalSigns(queue.add, pace=tools.engine_look_seconds, silent=tools.engine_silent_seconds)
         self._starts = Starts(client, queue.add)
         self._results = {
             name: metrics.reconcile_total.labels(controller=CONTROLLER, result=name)

@@ -20,7 +20,7 @@ from llm_operator.kube import tasks
 from llm_operator.kube.engine_api import ask
 from llm_operator.kube.workqueue import Key
 from llm_operator.reconcile.finding import Finding
-from llm_operator.reconcile.health import Seen, Vitals, followed, health, sample_of
+from llm_operator.reconcile.health import SILENT_SECONDS, Seen, Vitals, followed, health, sample_of
 from llm_operator.reconcile.measured import ANSWER_BYTES
 from llm_operator.reconcile.observed import Observed, Pod
 
@@ -55,10 +55,15 @@ class VitalSigns:
     """What is known of the engines that serve, by object."""
 
     def __init__(
-        self, changed: Callable[[Key], None], now: Callable[[], float] = time.time, pace: float = PACE_SECONDS
+        self,
+        changed: Callable[[Key], None],
+        now: Callable[[], float] = time.time,
+        pace: float = PACE_SECONDS,
+        silent: float = SILENT_SECONDS,
     ) -> None:
         self._changed = changed
         self._pace = pace
+        self._silent = silent
         self._now = now
         self._watched: dict[Key, dict[tuple[str, str | None], _Watched]] = {}
         self._told: dict[Key, Finding] = {}
@@ -93,9 +98,8 @@ class VitalSigns:
         self._told.pop(key, None)
 
     def _judged(self, key: Key, before: Finding | None) -> Finding:
-        return health(
-            (Seen(one.pod.name, one.vitals, one.closed) for one in self._watched.get(key, {}).values()), before
-        )
+        seen = (Seen(one.pod.name, one.vitals, one.closed) for one in self._watched.get(key, {}).values())
+        return health(seen, before, self._silent)
 
     async def _watch(self) -> None:
         while True:

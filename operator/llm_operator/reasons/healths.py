@@ -12,15 +12,15 @@ HEALTH: tuple[Reason, ...] = (
     ),
     Reason(
         "EngineSilent", "Availability",
-        "requests run and no token, of a prompt or an answer, has come for 5 minutes; the engine still answers its "
-        "health check",
+        "requests run and no token, of a prompt or an answer, has come for 5 minutes (the chart's "
+        "`operator.engineSilentSeconds`); the engine still answers its health check",
         "look at the pod's log, then delete the pod to get a new engine; if it happens again, use another "
         "`engine.version`",
         fields=("spec.engine.version",), severity="Error", conditions=_CONDITIONS,
     ),
     Reason(
         "QueueGrowing", "Availability",
-        "the KV cache is full and the queue has grown for 5 minutes",
+        "the KV cache is full and the queue has grown for 5 minutes (`operator.engineSilentSeconds`)",
         "raise `replicas`, or give the KV cache more room: `kvCache.quantization`, `kvCache.memoryPercent`, "
         "`parallelism.tensor`",
         fields=("spec.replicas", "spec.kvCache.quantization", "spec.kvCache.memoryPercent", "spec.parallelism.tensor"),

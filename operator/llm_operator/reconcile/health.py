@@ -16,9 +16,8 @@ from llm_operator.foreign import sample_sum
 from llm_operator.reconcile.finding import Finding
 
 SILENT_SECONDS = 300.0
-"""Requests that run for so long without a token, of a prompt or an answer, do not run."""
-QUEUE_SECONDS = 300.0
-"""A queue that grows for so long while the KV cache is full does not end by itself."""
+"""Requests that run for so long without a token, of a prompt or an answer, do not run; a queue that grows for so long
+while the KV cache is full does not end by itself. Unless the operator is set to another time."""
 FULL_RATIO = 0.95
 """Of the KV cache: beyond it there is no room for one more request of usual size."""
 
@@ -106,17 +105,18 @@ class Seen:
     closed: str = ""
 
 
-def health(pods: Iterable[Seen], before: Finding | None = None) -> Finding:
+def health(pods: Iterable[Seen], before: Finding | None = None, silent_seconds: float = SILENT_SECONDS) -> Finding:
     """The condition Healthy of an object.
 
     Args:
         pods: those that are Ready.
         before: the condition as it was told last; it stands while a restarted operator has not looked yet.
+        silent_seconds: how long an engine may be silent, or its queue grow.
     """
     seen = sorted(pods, key=lambda one: one.pod)
     if not seen:
         return Finding("Healthy", "Unknown", "NoReadyReplica", "no replica answers")
-    wrong = [found for one in seen if one.vitals is not None and (found := _wrong(one.pod, one.vitals))]
+    wrong = [found for one in seen if one.vitals is not None and (found := _wrong(one.pod, one.vitals, silent_seconds))]
     if wrong:
         return min(wrong, key=lambda found: _WEIGHT[found.reason])
     # Only once every pod was looked at: which of them answers first would change the message, and the status with it.
@@ -134,16 +134,16 @@ def health(pods: Iterable[Seen], before: Finding | None = None) -> Finding:
 _WEIGHT: Mapping[str, int] = {"EngineSilent": 0, "QueueGrowing": 1}
 
 
-def _wrong(pod: str, vitals: Vitals) -> Finding | None:
+def _wrong(pod: str, vitals: Vitals, silent_seconds: float) -> Finding | None:
     """What is wrong with one engine. The words last as long as the trouble: a status is not written for numbers."""
-    if vitals.latest.at - vitals.moved_at >= SILENT_SECONDS:
+    if vitals.latest.at - vitals.moved_at >= silent_seconds:
         text = (
             f"pod {pod}: requests run and no token has come since {_time(vitals.moved_at)}; its health check does not "
             "see it: look at its log, then delete the pod to get a new engine"
         )
         return Finding("Healthy", "False", "EngineSilent", text)
     since = vitals.queue_since
-    if since is None or vitals.latest.at - since < QUEUE_SECONDS or vitals.latest.waiting <= vitals.queue_length:
+    if since is None or vitals.latest.at - since < silent_seconds or vitals.latest.waiting <= vitals.queue_length:
         return None
     text = (
         f"pod {pod}: its KV cache is full and its queue has grown since {_time(since)}: raise replicas, or give the KV "

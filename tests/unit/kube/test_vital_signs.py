@@ -59,6 +59,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
+async def test_how_long_it_may_be_silent_is_a_setting(engine: StubEngine, clock: Clock) -> None:
+    engine.answers["/metrics"] = metrics
+    changed: list[Any] = []
+    signs = VitalSigns(changed.append, clock, pace=2.0, silent=20.0)
+    signs.of(KEY, OF, serving())
+    await until(lambda: bool(changed))
+    assert signs.of(KEY, OF, serving()).reason == "EnginesWork"
+    begin, told = clock.now, len(changed)
+    await until(lambda: len(changed) > told)
+    assert signs.of(KEY, OF, serving()).reason == "EngineSilent"
+    assert clock.now - begin < SILENT_SECONDS
+
+
 async def test_a_silent_engine_is_told_and_asked_once_in_half_a_minute(engine: StubEngine, clock: Clock) -> None:
     engine.answers["/metrics"] = metrics
     changed: list[Any] = []

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from llm_operator.foreign import sample_sum
 from llm_operator.reconcile.finding import Finding
 from llm_operator.reconcile.health import (
-    QUEUE_SECONDS,
     SILENT_SECONDS,
     Sample,
     Seen,
@@ -99,15 +98,15 @@ def test_any_answer_is_read(text: str) -> None:
         (looks(SILENT_SECONDS * 3, tokens=1), ("True", "EnginesWork")),
         (looks(SILENT_SECONDS * 3, running=0), ("True", "EnginesWork")),
         (
-            looks(QUEUE_SECONDS, tokens=5, waiting=[float(step) for step in range(1, 12)], kv=1.0),
+            looks(SILENT_SECONDS, tokens=5, waiting=[float(step) for step in range(1, 12)], kv=1.0),
             ("False", "QueueGrowing"),
         ),
         (
-            looks(QUEUE_SECONDS, tokens=5, waiting=[float(step) for step in range(1, 12)], kv=0.8),
+            looks(SILENT_SECONDS, tokens=5, waiting=[float(step) for step in range(1, 12)], kv=0.8),
             ("True", "EnginesWork"),
         ),
-        (looks(QUEUE_SECONDS, tokens=5, waiting=[9, 8, 7, 6, 5, 4, 3, 2, 1, 2, 3], kv=1.0), ("True", "EnginesWork")),
-        (looks(QUEUE_SECONDS, tokens=5, waiting=5.0, kv=1.0), ("True", "EnginesWork")),
+        (looks(SILENT_SECONDS, tokens=5, waiting=[9, 8, 7, 6, 5, 4, 3, 2, 1, 2, 3], kv=1.0), ("True", "EnginesWork")),
+        (looks(SILENT_SECONDS, tokens=5, waiting=5.0, kv=1.0), ("True", "EnginesWork")),
     ],
 )
 def test_what_is_wrong_follows_from_how_the_numbers_change(samples: list[Sample], expected: tuple[str, str]) -> None:
