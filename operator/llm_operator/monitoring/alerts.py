@@ -1,7 +1,7 @@
 """Alerts: what wakes a person, each with a runbook page in docs/runbooks.
 
 An alert's labels name the object (`namespace`, `name`); its description gives the reason that the object's condition
-has at that moment.
+has at that moment, and the command that says what to do about it, from the table of reasons.
 """
 
 from __future__ import annotations
@@ -202,5 +202,5 @@ def _reason(condition: str) -> str:
     return (
         f'{{{{ with printf "{query}" $labels.namespace $labels.name | query }}}}'
         f' Condition {condition}: {{{{ . | first | label "status" }}}}, '
-        '{{ . | first | label "reason" }}.{{ end }}'
+        '{{ . | first | label "reason" }}. What to do: kubectl llm explain {{ . | first | label "reason" }}.{{ end }}'
     )

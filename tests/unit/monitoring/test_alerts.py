@@ -11,7 +11,7 @@ import yaml
 
 from llm_operator.monitoring.__main__ import files
 from llm_operator.monitoring.alerts import ALERTS, Alert
-from llm_operator.reasons import REASONS
+from llm_operator.reasons import REASONS, explain
 
 ROOT = Path(__file__).parents[3]
 JSON = dict[str, Any]
@@ -89,10 +89,10 @@ FIRES: dict[str, tuple[list[JSON], int, str]] = {
     "LLMPlanDeviation": (
         [
             gauge("llmdeployment_kv_tokens_deviation_ratio", "-0.2+0x60"),
-            condition("Planned", "True", "CapacityDiffers"),
+            condition("Planned", "True", "Fits"),
         ],
         16,
-        "CapacityDiffers",
+        "Fits",
     ),
     "LLMModelDownloadStalled": (
         [
@@ -204,6 +204,7 @@ def fired(alert: Alert, reason: str) -> JSON:
     text = alert.description.replace("{{ $value | humanizePercentage }}", "-20%")
     if alert.condition and reason:
         text += f" Condition {alert.condition}: {status.get(alert.condition, 'True')}, {reason}."
+        text += f" What to do: kubectl llm explain {reason}."
     return {"exp_labels": labels, "exp_annotations": {**annotations, "description": text}}
 
 
@@ -234,6 +235,20 @@ def test_each_alert_has_a_runbook(name: str) -> None:
     page = ROOT / "docs" / "runbooks" / f"{name}.md"
     assert page.is_file(), f"{page.relative_to(ROOT)} is missing"
     assert page.read_text().startswith(f"# {name}\n")
+
+
+@pytest.mark.parametrize("name", [name for name, given in FIRES.items() if given[2]])
+def test_an_alert_quotes_reasons_of_the_table(name: str) -> None:
+    """What its description tells one to type has an answer."""
+    condition, reason = BY_NAME[name].condition, FIRES[name][2]
+    assert any(condition in known.conditions for known in explain(reason)), (reason, condition)
+
+
+def test_the_runbook_of_unhealthy_engines_has_every_such_reason() -> None:
+    """Metrics that are closed leave the condition Unknown, which fires nothing."""
+    page = (ROOT / "docs" / "runbooks" / "LLMDeploymentUnhealthy.md").read_text()
+    unhealthy = {one.name for one in REASONS if one.conditions == ("Healthy",) and one.severity != "Info"}
+    assert {name for name in unhealthy if f"`{name}`" in page} == unhealthy - {"MetricsClosed"}
 
 
 def test_there_is_no_runbook_without_an_alert() -> None:
