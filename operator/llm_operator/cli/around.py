@@ -88,8 +88,15 @@ def wanted(body: Mapping[str, Any], resource: str) -> int:
     return replicas * tensor if isinstance(replicas, int) and isinstance(tensor, int) else 0
 
 
+def _loads(event: JSON) -> bool:
+    """Whether it says only that an engine does not answer before it has loaded, as every start does."""
+    return event.get("reason") == "Unhealthy" and str(event.get("message")).startswith("Startup probe failed")
+
+
 def warnings(cluster: Cluster, namespace: str, name: str, pods: Iterable[str]) -> list[JSON]:
     """The newest Warning events of an object and its pods, newest first; events are kept for an hour by default.
+
+    Failed startup probes are left out: Loading, and a condition when it takes too long, say that better.
 
     Raises:
         BadInputError: this user may not list events.
@@ -100,7 +107,7 @@ def warnings(cluster: Cluster, namespace: str, name: str, pods: Iterable[str]) -
     found = []
     for event in cluster.get(path, "list events").get("items") or ():
         involved = event.get("involvedObject") or {}
-        if (involved.get("kind"), involved.get("name")) not in about:
+        if (involved.get("kind"), involved.get("name")) not in about or _loads(event):
             continue
         series = event.get("series") or {}
         found.append(

@@ -99,12 +99,16 @@ def _now(now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "", f"requests wait for {_WAITS_FOR[now['limit']]}"
     first = now.get("timeToFirstToken") or {}
     parts = [
-        f"{words} p50 {_seconds(entry['p50'])}, p95 {_seconds(entry['p95'])} ({entry['requests']:,} requests)"
+        f"{words} p50 {_seconds(entry['p50'])}, p95 {_seconds(entry['p95'])} ({_requests(entry['requests'])})"
         for words, entry in (("now", first.get("now")), ("since the pod's start", first.get("sinceStart")))
         if entry
     ]
     if parts:
         yield "First token", "; ".join(parts)
+
+
+def _requests(count: float) -> str:
+    return f"{count:,} request{'s' * (count != 1)}"
 
 
 def _seconds(value: float | None) -> str:
@@ -155,6 +159,9 @@ def _next(body: JSON, found: JSON) -> Iterator[str]:
         yield "no operator runs, so this status is old: kubectl get pods -A -l app.kubernetes.io/name=llm-operator"
     reason = condition(body, "Ready").get("reason", "")
     yield from dict.fromkeys(entry.remedy for entry in explain(reason) if entry.remedy and "Ready" in entry.conditions)
+    healthy = condition(body, "Healthy")
+    if healthy.get("status") == "False":
+        yield from (entry.remedy for entry in explain(healthy.get("reason", "")) if "Healthy" in entry.conditions)
 
 
 def _number(value: Any) -> str:

@@ -290,7 +290,9 @@ def _model_status(model: ModelStatus | None, prepared: Prepared | None) -> Model
 
 def _available(progress: Progress) -> Finding:
     if progress.ready > 0:
-        return Finding("Available", "True", "Serving", f"{progress.ready} replicas answer")
+        several = progress.ready != 1
+        text = f"{progress.ready} replica{'s' * several} answer{'s' * (not several)}"
+        return Finding("Available", "True", "Serving", text)
     if progress.wanted == 0:
         return Finding("Available", "False", "Stopped", "replicas is 0")
     return Finding("Available", "False", "NoReadyReplica", "no replica answers")

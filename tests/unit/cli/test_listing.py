@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_operator.cli.around import warnings
+from llm_operator.cli.cluster import Cluster
 from llm_operator.cli.listing import kv_tokens, lines, progress
 from llm_operator.cli.pods import duration, load_left, pod_of
 from llm_operator.cli.status_screen import screen
@@ -158,3 +160,31 @@ def test_the_screen_answers_what_a_person_on_call_asks() -> None:
     narrow = screen(body(), FOUND, 60, NOW)
     assert all(len(line) < 60 for line in narrow.splitlines())
     assert "".join(narrow.split()) == "".join(text.split())
+
+
+def test_an_engine_that_hangs_has_a_next_step() -> None:
+    silent = {"type": "Healthy", "status": "False", "reason": "EngineSilent", "message": "pod qwen-0: no token"}
+    hung = body(conditions=[silent])
+    assert "Next: look at the pod's log, then delete the pod" in screen(hung, FOUND, None, NOW)
+
+
+def test_probes_that_fail_while_an_engine_loads_are_no_warning() -> None:
+    def event(reason: str, message: str) -> JSON:
+        involved = {"kind": "Pod", "name": "qwen-0"}
+        return {
+            "reason": reason,
+            "message": message,
+            "involvedObject": involved,
+            "lastTimestamp": "2026-11-30T11:00:00Z",
+        }
+
+    class Events:
+        def get(self, _path: str, _what: str) -> JSON:
+            probes = [event("Unhealthy", f"{kind} probe failed: refused") for kind in ("Startup", "Liveness")]
+            return {"items": [*probes, event("BackOff", "Back-off restarting failed container")]}
+
+    found = warnings(cast("Cluster", Events()), "team", "qwen", ["qwen-0"])
+    assert [(one["reason"], one["message"][:8]) for one in found] == [
+        ("Unhealthy", "Liveness"),
+        ("BackOff", "Back-off"),
+    ]
