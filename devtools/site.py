@@ -1,12 +1,16 @@
 """`python -m devtools.site SOURCE`: write the sources of the documentation's site, for `mkdocs build --strict`.
 
-They are docs/ as it is, the README as the first page, and pages made from the CRD, the chart's values and the engines'
-tables. Links that leave docs/ lead to copies of the files, as a site has no repository around it.
+They are docs/ as it is, the README as the first page, and pages made from the CRD, the chart's values, the engines'
+tables and the command line's own help. Links that leave docs/ lead to copies of the files, as a site has no repository
+around it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -19,6 +23,7 @@ import yaml
 from devcluster.cache import ROOT
 from devtools import chart_readme
 from llm_operator.api.crd import crd_yaml
+from llm_operator.cli.main import COMMANDS, parser
 from llm_operator.engines import known_versions
 
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)#\s:]+)(#[^)\s]*)?\)")
@@ -80,13 +85,38 @@ def values() -> str:
     return f"# Values of the chart\n\n{chart_readme.table(chart_readme.values(text))}"
 
 
+HELP_COLUMNS = "100"
+SUBCOMMANDS = {"cache": ("list", "prune")}
+
+
+def help_of(*command: str) -> str:
+    """What `kubectl llm COMMAND --help` prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.suppress(SystemExit):
+        before = os.environ.get("COLUMNS")
+        os.environ["COLUMNS"] = HELP_COLUMNS
+        try:
+            parser(command[0] if command else None).parse_args([*command, "--help"])
+        finally:
+            os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
+    return output.getvalue()
+
+
+def command_line() -> str:
+    """Every command with its options."""
+    lines = ["# kubectl llm: options", "", "Generated from `--help`. [cli.md](../cli.md) says what to use when.", ""]
+    for command in COMMANDS:
+        for words in ((command,), *((command, name) for name in SUBCOMMANDS.get(command, ()))):
+            lines += [f"## {' '.join(words)}", "", "```text", help_of(*words).rstrip(), "```", ""]
+    return "\n".join(lines)
+
+
 def write(target: Path) -> None:
     """Write the site's sources into a folder, which is made anew."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(ROOT / "docs", target, ignore=shutil.ignore_patterns("requirements*"))
     for name, moved in PAGES.items():
         shutil.copy(ROOT / name, target / moved)
-    generated = {"fields": fields(), "values": values(), "versions": versions()}
+    generated = {"fields": fields(), "values": values(), "versions": versions(), "cli": command_line()}
     (target / "reference").mkdir()
     for name, text in generated.items():
         (target / "reference" / f"{name}.md").write_text(text)

@@ -118,7 +118,7 @@ def _add_tools(add: Callable[..., None]) -> None:
         metavar="IMAGE",
         help="image with `lmdeploy lite` and the datasets package (images/lmdeploy)",
     )
-    add("--tools-pull-policy", choices=PULL_POLICIES, default="IfNotPresent")
+    add("--tools-pull-policy", choices=PULL_POLICIES, default="IfNotPresent", help="of both (default IfNotPresent)")
     add(
         "--inspect-models",
         action=argparse.BooleanOptionalAction,
@@ -137,7 +137,7 @@ def _add_tools(add: Callable[..., None]) -> None:
 def _add_page(add: Callable[..., None]) -> None:
     """The chat page that an object may ask for."""
     add("--web-image", default=reference("web", __version__), metavar="IMAGE", help="image of the chat page")
-    add("--web-pull-policy", choices=PULL_POLICIES, default="IfNotPresent")
+    add("--web-pull-policy", choices=PULL_POLICIES, default="IfNotPresent", help="of it (default IfNotPresent)")
 
 
 def _add_trust(add: Callable[..., None]) -> None:
