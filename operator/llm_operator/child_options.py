@@ -67,6 +67,7 @@ def tool_settings(chosen: argparse.Namespace, environment: Mapping[str, str] = o
         stall_seconds=chosen.stall_seconds,
         inspect=chosen.inspect_models,
         retention_seconds=chosen.cache_retention_seconds,
+        verify_seconds=chosen.cache_verify_seconds,
         web_image=chosen.web_image,
         web_pull_policy=chosen.web_pull_policy,
         home=_home(environment.get(NAMESPACE_VARIABLE, ""), chosen.namespace),
@@ -131,6 +132,12 @@ def _add_tools(add: Callable[..., None]) -> None:
         type=_not_negative,
         default=0,
         help="remove cached models that no object asks for after so long (default 0: keep them)",
+    )
+    add(
+        "--cache-verify-seconds",
+        type=_not_negative,
+        default=30 * 86_400,
+        help="compare cached models with their hashes after so long, again and again (default 30 days; 0: never)",
     )
 
 

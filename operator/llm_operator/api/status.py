@@ -19,6 +19,7 @@ ConditionType = Literal[
     "Healthy",
     "WebUIReady",
     "Exposed",
+    "ModelDamaged",
     "Drifted",
 ]
 ConditionStatus = Literal["True", "False", "Unknown"]

@@ -15,16 +15,18 @@ from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.remaking import Remaking
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.artifacts import (
+    ANNOTATION_DAMAGED,
     ANNOTATION_INCOMPLETE,
     ANNOTATION_REMOVE,
     ANNOTATION_RESULT,
     ANNOTATION_UNUSED_SINCE,
+    ANNOTATION_VERIFIED,
     artifacts_of,
 )
-from llm_operator.manifests.model_job import ClaimFacts, remove_job
+from llm_operator.manifests.model_job import ClaimFacts, Verification, remove_job, verify_job
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.jobs import JobView, last_words, lost_result
-from llm_operator.reconcile.retention import Fate, fate_of
+from llm_operator.reconcile.retention import Fate, VerifyFacts, fate_of, verification_fate, verify_fate
 
 log = logging.getLogger("llm_operator.model_jobs")
 
@@ -53,6 +55,8 @@ class ModelJobs:
         """By namespace: objects that this process could not read yet."""
         self._left_alone: dict[str, set[Key]] = {}
         """By namespace: Jobs that may be such an object's."""
+        self._verifying: set[Key] = set()
+        """Jobs that compare a model with its hashes."""
         self._incomplete: dict[Key, str] = {}
         """By Job: what it left half-done, for the next one of its name."""
         self._remaking = Remaking()
@@ -130,6 +134,10 @@ class ModelJobs:
         for concerned in makers or [key]:
             for waiting in self._waiting.get(concerned, ()):
                 self._queue.add(waiting)
+        if job is None or job.stage != "verify" or job.phase != "Active":
+            self._verifying.discard(key)
+        else:
+            self._verifying.add(key)
         if job is None or job.deleting:
             return
         if not self._interest_known(key[0]):
@@ -143,20 +151,29 @@ class ModelJobs:
         counterpart = self._cache.job(other) if other else None
         if await self._claim_goes(key, job):
             return
-        fate = fate_of(
-            self._with_time_of_all(key[0], job),
-            wanted=bool(self._waiting.get(key)),
-            in_use=self._in_use(key[0], job),
-            counterpart=counterpart,
-            now=datetime.fromisoformat(self._now()).astimezone(UTC),
-            retention_seconds=self._tools.retention_seconds,
-            finished_elsewhere=self._finished_elsewhere(key[0], job),
-        )
+        fate = self._fate(key, job, counterpart)
         if self._unread.get(key[0]) and not self._waiting.get(key) and fate.action not in HARMLESS:
             self._left_alone.setdefault(key[0], set()).add(key)
             return
         self._remember(key, job, fate, removed=counterpart is not None)
         await self._carry_out(key, job, fate)
+
+    def _fate(self, key: Key, job: JobView, counterpart: JobView | None) -> Fate:
+        now, wanted = datetime.fromisoformat(self._now()).astimezone(UTC), bool(self._waiting.get(key))
+        if job.stage == "verify":
+            return verification_fate(job, self._verify_facts(key, job), now)
+        fate = fate_of(
+            self._with_time_of_all(key[0], job),
+            wanted=wanted,
+            in_use=self._in_use(key[0], job),
+            counterpart=counterpart,
+            now=now,
+            retention_seconds=self._tools.retention_seconds,
+            finished_elsewhere=self._finished_elsewhere(key[0], job),
+        )
+        if fate == Fate() and wanted and counterpart is None:
+            return verify_fate(job, self._verify_facts(key, job), now)
+        return fate
 
     async def _claim_goes(self, key: Key, job: JobView) -> bool:
         """Delete a Job whose claim is being deleted.
@@ -208,14 +225,16 @@ class ModelJobs:
         elif fate.action == "End":
             log.info("Job %s is ended: %s", job.name, fate.why)
             await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: self._now()}, END_NOW)
-        elif fate.action == "MarkUnused":
-            await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: self._now()})
-        elif fate.action == "MarkUsed":
-            await self._annotate(namespace, job, {ANNOTATION_UNUSED_SINCE: None, ANNOTATION_REMOVE: None})
+        elif fate.action in ("MarkUnused", "MarkUsed"):
+            unused: dict[str, str | None] = {ANNOTATION_UNUSED_SINCE: self._now()}
+            used: dict[str, str | None] = {ANNOTATION_UNUSED_SINCE: None, ANNOTATION_REMOVE: None}
+            await self._annotate(namespace, job, unused if fate.action == "MarkUnused" else used)
         elif fate.action == "Delete":
             await self._delete(key, job, fate.why)
         elif fate.action == "Remove":
             await self._remove(namespace, job, fate.directory)
+        elif fate.action in ("Verify", "Verified"):
+            await (self._verify if fate.action == "Verify" else self._verified)(namespace, job)
 
     async def _delete(self, key: Key, job: JobView, why: str) -> None:
         """Delete a Job; one that will be made again not too often, whatever the reason."""
@@ -248,6 +267,51 @@ class ModelJobs:
         body = remove_job(namespace, claim, directory, self._tools, job.placement)
         answer = await ownership.create(self._client, body)
         self._cache.update({**answer, "kind": "Job"})
+
+    def _made(self, namespace: str, claim: str | None, directory: str) -> list[JobView]:
+        """The Jobs that completed a directory of a claim."""
+        jobs = self._cache.jobs_at(namespace, directory) if directory else []
+        return [job for job in jobs if job.claim == claim and job.verification() is not None]
+
+    def _verify_facts(self, key: Key, job: JobView) -> VerifyFacts:
+        """What decides when a directory is compared with its hashes."""
+        namespace, seconds = key[0], self._tools.verify_seconds if self._tools.enabled else 0
+        if job.stage == "verify":
+            makers = self._made(namespace, job.claim, job.to_verify())
+            wanted = any(self._waiting.get(job_key(namespace, maker.name)) for maker in makers)
+            return VerifyFacts(seconds, makers=wanted)
+        name = job.verification()
+        if name is None:
+            return VerifyFacts()
+        made = self._made(namespace, job.claim, job.directory())
+        times = [time for one in (job, *made) for time in (one.verified_at, one.finished_at) if time is not None]
+        own = job_key(namespace, name)
+        return VerifyFacts(
+            seconds,
+            at=max(times, default=None),
+            running=self._cache.job(own) is not None,
+            busy=bool(self._verifying - {own}),
+        )
+
+    async def _verify(self, namespace: str, job: JobView) -> None:
+        """Begin to compare what a Job made with its hashes."""
+        claim, result = ClaimFacts(job.claim or "", job.claim_uid or "", single_node=False), job.result()
+        work = Verification(claim, job.directory(), (result.bytes if result is not None else None) or 0)
+        log.info("%s on claim %s is compared with its hashes", work.directory, claim.name)
+        answer = await ownership.create(self._client, verify_job(namespace, work, self._tools, job.placement))
+        made = self._cache.update({**answer, "kind": "Job"})
+        if made is not None:
+            self._verifying.add(made)
+
+    async def _verified(self, namespace: str, job: JobView) -> None:
+        """Write down on the Jobs that made a directory what the comparison found."""
+        result = job.result()
+        damaged = result.message if result is not None and not result.ok else None
+        if damaged:
+            log.warning("%s on claim %s is damaged: %s", job.to_verify(), job.claim, damaged)
+        for maker in self._made(namespace, job.claim, job.to_verify()):
+            await self._annotate(namespace, maker, {ANNOTATION_VERIFIED: self._now(), ANNOTATION_DAMAGED: damaged})
+        await self._client.delete("Job", namespace, job.name, job.uid)
 
     def _change(self, key: Key, names: frozenset[str] | None) -> None:
         before = self._wanted.get(key, frozenset())

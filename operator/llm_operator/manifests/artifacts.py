@@ -7,6 +7,7 @@ same share the Job and the directory on the claim.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,9 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.registry import QUANTIZER
 from llm_operator.manifests.common import JSON, compact_json
 
-Stage = Literal["inspect", "fetch", "quantize", "convert", "remove"]
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+Stage = Literal["inspect", "fetch", "quantize", "convert", "remove", "verify"]
 
 LABEL_STAGE = "llm-operator.dev/stage"
 LABEL_ARTIFACT = "llm-operator.dev/artifact"
@@ -35,6 +38,11 @@ ANNOTATION_JOB_TEMPLATE = "llm-operator.dev/job-template"
 ANNOTATION_UNUSED_SINCE = "llm-operator.dev/unused-since"
 ANNOTATION_REMOVE = "llm-operator.dev/remove"
 """On a finished Job: "true" asks the operator to remove what it made or left, as soon as nothing uses it."""
+
+ANNOTATION_VERIFIED = "llm-operator.dev/verified-at"
+"""On a finished Job: when what it made was last read from the disk and compared with its hashes (RFC 3339)."""
+ANNOTATION_DAMAGED = "llm-operator.dev/damaged"
+"""On a finished Job: what differed then; absent if nothing did."""
 
 QUANTIZE_VERSION = QUANTIZER.options.newest
 """LMDeploy whose `lite auto_awq` quantizes, whichever engine serves the result."""
@@ -68,6 +76,11 @@ def digest_of(*parts: object) -> str:
 def removal_name(claim: str, directory: str) -> str:
     """Name of the Job that removes a directory from a claim, whoever made it and under however many names."""
     return f"llm-remove-{digest_of(claim, directory)}"
+
+
+def verification_name(claim: str, directory: str) -> str:
+    """Name of the Job that compares a directory of a claim with its hashes, whoever made it."""
+    return f"llm-verify-{digest_of(claim, directory)}"
 
 
 def claim_label(claim_name: str) -> str:
@@ -148,6 +161,29 @@ def artifacts_of(resource: LLMDeployment) -> tuple[Artifact, ...]:
     """Everything that an object needs made, in order."""
     found = (source_artifact(resource), quantized_artifact(resource), converted_artifact(resource))
     return tuple(artifact for artifact in found if artifact is not None)
+
+
+def fetched_directory(resource: LLMDeployment) -> re.Pattern[str]:
+    """The directories that a model of a hub may be fetched into: of this repository, and of a commit."""
+    about = source_words(resource)
+    kind = {"huggingFace": "hf", "modelScope": "ms"}.get(about["kind"], "none")
+    revision = str(about.get("revision") or "")
+    # Whatever length a hub's commits have: names of branches are none.
+    commit = revision if _COMMIT.fullmatch(revision) else "[0-9a-f]{1,64}"
+    return re.compile(f"models/{kind}--{re.escape(str(about.get('repository', '')).replace('/', '--'))}/{commit}")
+
+
+def made_directory(output: str) -> re.Pattern[str]:
+    """The directories that may be made of a model: in its own folder, of one of its commits, and of the same kind.
+
+    Args:
+        output: the directory that a Job made now would make. An earlier one may have made it of an earlier commit.
+    """
+    folder, _, name = output.rpartition("/")
+    original, _, recipe = name.partition("--")
+    kind = recipe.rpartition("--")[2].partition("-")[0]
+    commit = f"(?:{re.escape(original)}|{_COMMIT.pattern})"
+    return re.compile(f"{re.escape(folder)}/{commit}--(?:[A-Za-z0-9-]+--)?{re.escape(kind)}(?:-[A-Za-z0-9-]+)?")
 
 
 def recipe_suffix(resource: LLMDeployment) -> str:

@@ -22,6 +22,7 @@ from llm_operator.manifests.artifacts import (
     Artifact,
     digest_of,
     removal_name,
+    verification_name,
 )
 from llm_operator.manifests.common import (
     JSON,
@@ -54,6 +55,10 @@ CALIBRATION = "/calibration"
 FINAL_EXIT_CODES = (2, 3)
 """The model tools end with 3 where another try would change nothing, and argparse with 2."""
 BACKOFF_LIMIT = 4
+VERIFY_MIB_PER_SECOND = 100
+"""A verification may wait; an engine that loads its weights from the same disk may not."""
+LEAST_VERIFY_SECONDS = 3600
+"""Also for a small model: the pod waits for room on its node."""
 INSPECT_SECONDS = 120
 RECOMMENDED: Mapping[str, str] = {
     "app.kubernetes.io/name": "llm-model-tools",
@@ -123,6 +128,21 @@ class JobRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Verification:
+    """What a Job is to compare with its hashes.
+
+    Attributes:
+        claim: the claim.
+        directory: path on it.
+        bytes: of its files, as far as known.
+    """
+
+    claim: ClaimFacts
+    directory: str
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class _Parts:
     """What differs between the stages' pods."""
 
@@ -148,18 +168,7 @@ def model_job(request: JobRequest) -> JSON:
     job: JSON = {
         "backoffLimit": BACKOFF_LIMIT,
         "podFailurePolicy": {
-            "rules": [
-                {
-                    "action": "FailJob",
-                    "onExitCodes": {
-                        "containerName": CONTAINER,
-                        "operator": "In",
-                        "values": list(FINAL_EXIT_CODES),
-                    },
-                },
-                # A drained node or a preempted pod is no failure of the Job.
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-            ]
+            "rules": _failure_rules(),
         },
         "template": job_template(request),
     }
@@ -228,6 +237,16 @@ def _labels(request: JobRequest) -> JSON:
 
 def _claims(request: JobRequest) -> list[ClaimFacts]:
     return [claim for claim in (request.claim, request.source_claim) if claim is not None]
+
+
+def _failure_rules() -> list[JSON]:
+    """When a Job of the tools has failed."""
+    final = {"containerName": CONTAINER, "operator": "In", "values": list(FINAL_EXIT_CODES)}
+    return [
+        {"action": "FailJob", "onExitCodes": final},
+        # A drained node or a preempted pod is no failure of the Job.
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
 
 
 def _may_give(request: JobRequest) -> bool:
@@ -414,6 +433,36 @@ def _convert(request: JobRequest) -> _Parts:
     return _foreign(request, image, words, _Parts([], []), {"requests": dict(gpu), "limits": dict(gpu)})
 
 
+def verify_job(namespace: str, work: Verification, tools: ToolSettings, placement: Mapping[str, Any]) -> JSON:
+    """The Job that compares one model on a claim with its hashes.
+
+    It may write, to say on the claim that the directory is not what it was; it changes no file of the model.
+
+    Args:
+        namespace: the claim's.
+        work: the claim, the directory and its size.
+        tools: the operator's settings.
+        placement: node selector, tolerations, affinity and pull secrets of the Job that made it.
+    """
+    arguments = [
+        "verify",
+        "--root",
+        ROOT,
+        "--directory",
+        work.directory,
+        "--mib-per-second",
+        str(VERIFY_MIB_PER_SECOND),
+    ]
+    body = _volume_job(namespace, verification_name(work.claim.name, work.directory), work.claim, arguments, tools)
+    body["metadata"]["annotations"] = {
+        ANNOTATION_SOURCE: compact_json({"claimName": work.claim.name, "directory": work.directory})
+    }
+    body["spec"]["template"]["spec"] |= placement
+    body["spec"]["activeDeadlineSeconds"] = LEAST_VERIFY_SECONDS + 2 * work.bytes // (VERIFY_MIB_PER_SECOND << 20)
+    body["spec"]["podFailurePolicy"] = {"rules": _failure_rules()}
+    return body
+
+
 def remove_job(
     namespace: str, claim: ClaimFacts, directory: str, tools: ToolSettings, placement: Mapping[str, Any]
 ) -> JSON:
@@ -426,18 +475,25 @@ def remove_job(
         tools: the operator's settings.
         placement: node selector, tolerations, affinity and pull secrets of the Job that made it.
     """
-    name = removal_name(claim.name, directory)
-    digest = name.rsplit("-", 1)[-1]
-    labels = {LABEL_MANAGED_BY: MANAGER, LABEL_STAGE: "remove", LABEL_ARTIFACT: digest, **RECOMMENDED}
+    arguments = ["remove", "--root", ROOT, "--directory", directory]
+    body = _volume_job(namespace, removal_name(claim.name, directory), claim, arguments, tools)
+    body["spec"]["template"]["spec"] |= placement
+    return body
+
+
+def _volume_job(namespace: str, name: str, claim: ClaimFacts, arguments: list[str], tools: ToolSettings) -> JSON:
+    """A Job of the model tools that does something with what lies on a claim."""
+    _, stage, digest = name.split("-")
+    labels = {LABEL_MANAGED_BY: MANAGER, LABEL_STAGE: stage, LABEL_ARTIFACT: digest, **RECOMMENDED}
     labels |= claim_labels(claim.name)
     container = {
-        **restricted_container(tools, ["remove", "--root", ROOT, "--directory", directory]),
+        **restricted_container(tools, arguments),
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108
         "volumeMounts": [_mount("model", ROOT), _mount("tmp", "/tmp")],  # noqa: S108
     }
     # The files are the Job's that made them, and so need not be given to anybody.
     security = pod_security(tools, writes=False)
-    pod = {**_pod([container], [claim_volume("model", claim.name, read_only=False)], security), **placement}
+    pod = _pod([container], [claim_volume("model", claim.name, read_only=False)], security)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -42,6 +42,7 @@ class ToolSettings:
         stall_seconds: without a byte for so long, a download is begun again.
         inspect: read config.json of models on claims and in images by a Job, so that they can be planned.
         retention_seconds: a cached model that no object asks for is removed after so long; 0: it is kept.
+        verify_seconds: a cached model is read and compared with its hashes after so long, and again; 0: never.
         web_image: image of the chat page; empty: an object's page names its own.
         web_pull_policy: imagePullPolicy of the chat page.
         network: the NetworkPolicies of objects.
@@ -61,6 +62,7 @@ class ToolSettings:
     stall_seconds: int = 60
     inspect: bool = True
     retention_seconds: int = 0
+    verify_seconds: int = 0
     web_image: str = ""
     web_pull_policy: str = "IfNotPresent"
     network: NetworkSettings = field(default_factory=NetworkSettings)

@@ -14,6 +14,7 @@ COMMANDS = {
     "quantize": ("quantize", "quantize a model with the engine's own tool"),
     "convert": ("convert", "convert a model with the engine's own tool"),
     "remove": ("remove", "remove a model from a cache volume"),
+    "verify": ("verify", "compare a model of a cache volume with what was written"),
     "install": ("install", "copy these tools into a folder, for a container of another image"),
 }
 """Command -> module of this package, and what it does."""

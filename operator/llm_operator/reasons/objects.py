@@ -416,6 +416,16 @@ AVAILABILITY: tuple[Reason, ...] = (
         conditions=("Exposed",),
     ),
     Reason(
+        "HashMismatch",
+        "Availability",
+        "a cached model was read from its disk and is not what was written; what runs is left alone",
+        "check the volume, and who may write to it; then delete the Job that the message names: it is made again, "
+        "compares every file and replaces what differs",
+        fields=("spec.cache",),
+        severity="Warning",
+        conditions=("ModelDamaged",),
+    ),
+    Reason(
         "InvalidSpec",
         "Availability",
         "the spec cannot be read; the last good workload is left as it is",

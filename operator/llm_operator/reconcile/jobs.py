@@ -15,6 +15,7 @@ from typing import Any, Literal
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.foreign import read_object
 from llm_operator.manifests.artifacts import (
+    ANNOTATION_DAMAGED,
     ANNOTATION_INCOMPLETE,
     ANNOTATION_JOB_TEMPLATE,
     ANNOTATION_MADE_FOR,
@@ -22,9 +23,11 @@ from llm_operator.manifests.artifacts import (
     ANNOTATION_RESULT,
     ANNOTATION_SOURCE,
     ANNOTATION_UNUSED_SINCE,
+    ANNOTATION_VERIFIED,
     LABEL_ARTIFACT,
     LABEL_STAGE,
     removal_name,
+    verification_name,
 )
 from llm_operator.manifests.common import compact_json
 from llm_operator.reconcile.observed import ContainerEnd, Pod
@@ -137,6 +140,10 @@ class JobView:
     placement: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Of its pod template: what decides on which nodes, and with which pull secrets, it can run."""
     pods: tuple[Pod, ...] = ()
+    verified_at: str | None = None
+    """RFC 3339; when what it made was last compared with its hashes."""
+    damaged: str = ""
+    """What differed then; empty: nothing did."""
     template_digest: str = ""
     """Of the pod template that it was made with; empty: an older operator made it."""
     made_for: str = ""
@@ -207,6 +214,18 @@ class JobView:
             return None
         return removal_name(self.claim, path)
 
+    def verification(self) -> str | None:
+        """Name of the Job that compares what it made with its hashes; None: there is nothing, or it is not done."""
+        if self.phase != "Complete" or self.stage in ("remove", "verify") or self.claim is None or not self.directory():
+            return None
+        return verification_name(self.claim, self.directory())
+
+    def to_verify(self) -> str:
+        """The directory that a Job of the stage verify reads, if its name, which is a hash of that, says so, too."""
+        directory = _directory(self.about)
+        named = directory and self.claim is not None and verification_name(self.claim, directory) == self.name
+        return directory if named and self.stage == "verify" else ""
+
 
 CLAIM = ("v1", "PersistentVolumeClaim")
 OWNER = (API_VERSION, KIND)
@@ -245,6 +264,8 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         owners=frozenset(str(one["uid"]) for one in owners if (one.get("apiVersion"), one.get("kind")) == OWNER),
         suspended="Suspended" in true,
         noted=_leftover(read_object(annotations.get(ANNOTATION_INCOMPLETE))),
+        verified_at=_time(annotations.get(ANNOTATION_VERIFIED)),
+        damaged=str(annotations.get(ANNOTATION_DAMAGED, ""))[:TEXT_LIMIT],
         placement={name: pod[name] for name in PLACEMENT if name in pod},
         template_digest=str(annotations.get(ANNOTATION_JOB_TEMPLATE) or ""),
         made_for=str(annotations.get(ANNOTATION_MADE_FOR) or "")[:NAME_LIMIT],

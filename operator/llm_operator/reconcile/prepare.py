@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -14,7 +15,9 @@ from llm_operator.manifests.artifacts import (
     cache_claim,
     converted_artifact,
     digest_of,
+    fetched_directory,
     from_hub,
+    made_directory,
     quantized_artifact,
     recipe_suffix,
     source_artifact,
@@ -227,7 +230,7 @@ def _source(course: _Course) -> tuple[Prepared, str] | None:
         path = resource.spec.model.persistent_volume_claim or resource.spec.model.image
         return Prepared(), path.path if path is not None else ""
     result = _stage(course, artifact, lambda: JobRequest(resource, artifact, tools, claim), "Fetching")
-    if result is None:
+    if result is None or not _believed(course, artifact, result, fetched_directory(resource)):
         return None
     return _on_claim(Prepared(), claim, result), result.directory
 
@@ -243,7 +246,7 @@ def _quantized(course: _Course, prepared: Prepared, directory: str) -> tuple[Pre
         return None
     output = _output_directory(resource, directory) + recipe_suffix(resource)
     result = _stage(course, artifact, lambda: _request(course, artifact, directory, output), "Quantizing")
-    if result is None:
+    if result is None or not _believed(course, artifact, result, made_directory(output)):
         return None
     made = _on_claim(prepared, course.claim(cache_claim(resource)), result)
     revision = prepared.revision or result.revision
@@ -257,7 +260,7 @@ def _converted(course: _Course, prepared: Prepared, directory: str) -> tuple[Pre
         return prepared, directory
     output = f"{_output_directory(resource, directory)}--turbomind-{artifact.digest[:8]}"
     result = _stage(course, artifact, lambda: _request(course, artifact, directory, output), "Converting")
-    if result is None:
+    if result is None or not _believed(course, artifact, result, made_directory(output)):
         return None
     made = _on_claim(prepared, course.claim(cache_claim(resource)), result)
     return made, result.directory
@@ -321,6 +324,19 @@ def _stage(course: _Course, artifact: Artifact, request: Callable[[], JobRequest
     if report.state != "Done" or job is None:
         return None
     return job.result()
+
+
+def _believed(course: _Course, artifact: Artifact, result: Result, asked: re.Pattern[str]) -> bool:
+    """Whether a result is of the directory that the Job was to make: who may edit Jobs can have it tell another one."""
+    if asked.fullmatch(result.directory):
+        return True
+    text = (
+        f"Job {artifact.job_name} tells of the directory {result.directory!r}, which it was not to make, so its result "
+        f"is not used: kubectl delete job {artifact.job_name}"
+    )
+    course.trouble = Trouble("JobFailed", text, stalled=True)
+    course.reports[-1] = StageReport(artifact.stage, "Blocked", "JobFailed", text, artifact.job_name)
+    return False
 
 
 def _renew(course: _Course, job: JobView, request: Callable[[], JobRequest], doing: str) -> None:

@@ -8,10 +8,13 @@ from typing import Literal
 
 from llm_operator.reconcile.jobs import JobView, last_words
 
-Action = Literal["Keep", "Note", "Record", "RecordLoss", "MarkUnused", "MarkUsed", "End", "Delete", "Remove"]
+Action = Literal[
+    "Keep", "Note", "Record", "RecordLoss", "MarkUnused", "MarkUsed", "End", "Delete", "Remove", "Verify", "Verified"
+]
 """Note: write down what its pods left so far. End: stop it, and keep it as the record of what it leaves.
 
-RecordLoss: write down that it is complete and has said nothing.
+RecordLoss: write down that it is complete and has said nothing. Verify: compare what it made with its hashes.
+Verified: write down what that found, and delete the Job that did.
 """
 
 RETRY_SECONDS = 300
@@ -24,6 +27,8 @@ LOST_SECONDS = 10
 """For so long the last words of a complete Job may be on their way: nothing orders its events and those of its pods."""
 REMOVED_SECONDS = 2
 """At this pace a removal that has done its work asks whether the records of what it removed are gone."""
+VERIFY_TURN_SECONDS = 600
+"""At this pace it is asked whether another model is compared with its hashes just now: one at a time."""
 KEPT = ("fetch", "quantize", "convert")
 """Stages that leave something on a claim."""
 
@@ -78,6 +83,48 @@ def fate_of(
         return _being_removed(counterpart)
     usage = _Usage(wanted, in_use, retention_seconds, finished_elsewhere)
     return _complete(job, usage, now) if job.phase == "Complete" else _failed(job, usage, now)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyFacts:
+    """Of the comparison with hashes.
+
+    Attributes:
+        seconds: between two of a directory; 0: there is none.
+        at: when the directory was last written or compared, by whatever Job (RFC 3339).
+        running: its own Job is there.
+        busy: another one's is.
+        makers: of a Job that compares: Jobs that made what it reads are there, and wanted.
+    """
+
+    seconds: int = 0
+    at: str | None = None
+    running: bool = False
+    busy: bool = False
+    makers: bool = False
+
+
+def verify_fate(job: JobView, verify: VerifyFacts, now: datetime) -> Fate:
+    """When what a Job made, which is wanted and to which nothing else is to be done, is compared with its hashes."""
+    if job.phase != "Complete" or not verify.seconds or verify.running or verify.at is None:
+        return Fate()
+    left = verify.seconds - _seconds_since(verify.at, now)
+    if left > 0:
+        return Fate(look_again_seconds=left)
+    return Fate(look_again_seconds=VERIFY_TURN_SECONDS) if verify.busy else Fate("Verify", "its time has come")
+
+
+def verification_fate(job: JobView, verify: VerifyFacts, now: datetime) -> Fate:
+    """What a comparison found is written down and its Job deleted; one that found out nothing is made again later."""
+    if not verify.seconds or not verify.makers:
+        return Fate("Delete", "nobody uses any more what it reads")
+    result = job.result() if job.settled else None
+    if result is not None and (result.ok or result.reason == "WeightsCorrupt"):
+        return Fate("Verified")
+    if job.phase == "Active" or job.finished_at is None:
+        return Fate()
+    left = FINAL_RETRY_SECONDS - _seconds_since(job.finished_at, now)
+    return Fate("Delete", "it is tried again") if left <= 0 else Fate(look_again_seconds=left)
 
 
 @dataclass(frozen=True, slots=True)

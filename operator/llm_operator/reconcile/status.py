@@ -24,6 +24,7 @@ from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYM
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.manifests.restart import restart_of
 from llm_operator.manifests.service import endpoint
+from llm_operator.reconcile.damage import damage_findings
 from llm_operator.reconcile.decide import Decision, applied_template, prepared_of
 from llm_operator.reconcile.diagnose import Trouble, trouble_of
 from llm_operator.reconcile.drift import Drift, drift_findings
@@ -140,6 +141,7 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
         *((situation.health,) if situation.health is not None else ()),
         *page_findings(situation.resource, situation.observed, _page_trouble(situation)),
         *exposure_findings(situation.resource, policed=situation.policed),
+        *damage_findings(situation.resource, situation.observed.jobs),
         *drift_findings(situation.drift),
     )
 

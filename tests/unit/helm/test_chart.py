@@ -257,6 +257,8 @@ def test_the_model_tools_are_those_of_the_values(helm: Helm) -> None:
     assert not tools({"modelTools": {"enabled": False}}).enabled
     given = tools({"modelTools": {"quantizeImage": "a/b:1", "inspect": False, "cacheRetentionSeconds": 31536000}})
     assert (given.quantize_image, given.inspect, given.retention_seconds) == ("a/b:1", False, 31536000)
+    assert given.verify_seconds == 30 * 86_400
+    assert tools({"modelTools": {"cacheVerifySeconds": 0}}).verify_seconds == 0
 
 
 def test_the_chat_page_is_that_of_the_values(helm: Helm) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, cast
 
 import pytest
@@ -9,12 +10,18 @@ import pytest
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube.cache import Cache, job_key
-from llm_operator.kube.client import ApiClient
+from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.remaking import FREE
 from llm_operator.kube.workqueue import WorkQueue
-from llm_operator.manifests.artifacts import ANNOTATION_MADE_FOR, ANNOTATION_UNUSED_SINCE, artifacts_of
+from llm_operator.manifests.artifacts import (
+    ANNOTATION_MADE_FOR,
+    ANNOTATION_RESULT,
+    ANNOTATION_UNUSED_SINCE,
+    artifacts_of,
+)
 from llm_operator.manifests.tools import ToolSettings
+from llm_operator.reconcile.damage import damage_findings
 from tests.cluster.helpers import llm
 
 JSON = dict[str, Any]
@@ -167,3 +174,128 @@ async def test_an_object_that_was_not_looked_at_yet_may_wait_for_its_job(
     await jobs.make_again(OBJECT, name)
     await jobs.make_again(OBJECT, "llm-fetch-none")
     assert api.written == [f"delete {name}"]
+
+
+##### The comparison with hashes
+
+DIRECTORY = "models/hf--org--name/" + "c" * 40
+LATER = "2026-02-01T00:00:00Z"
+
+
+class VerifyingApi(FakeApi):
+    """Keeps what was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[JSON] = []
+        self.annotations: JSON = {}
+
+    async def get(self, kind: str, namespace: str, name: str) -> JSON:
+        raise ApiError(404, "NotFound", name)
+
+    async def create(self, body: JSON) -> JSON:
+        self.made.append(body)
+        return {**body, "metadata": {**body["metadata"], "uid": "v", "resourceVersion": "20"}}
+
+    async def annotate(self, kind: str, namespace: str, name: str, annotations: JSON, spec: JSON | None = None) -> JSON:
+        self.annotations = {name: text for name, text in (self.annotations | annotations).items() if text is not None}
+        self.written.append(f"annotate {name}")
+        return complete(name, version="30", **self.annotations)
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        self.written.append(f"delete {name}")
+
+
+def complete(name: str, version: str = "2", **annotations: str) -> JSON:
+    made = job(name, version)
+    told = json.dumps({"ok": True, "directory": DIRECTORY, "bytes": 7 << 30})
+    made["metadata"]["annotations"] = {ANNOTATION_RESULT: told, **annotations}
+    made["status"] = {"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": NOW}]}
+    return made
+
+
+def ended(made: JSON, condition: str, words: str, version: str = "21") -> tuple[JSON, JSON]:
+    """A Job that ended, and its pod."""
+    meta = {**made["metadata"], "uid": "v", "resourceVersion": version}
+    labels = {name: meta["labels"][name] for name in ("llm-operator.dev/stage", "llm-operator.dev/artifact")}
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": "v", "controller": True}
+    state = {"terminated": {"exitCode": 0 if condition == "Complete" else 3, "message": words, "finishedAt": LATER}}
+    pod = {
+        "kind": "Pod",
+        "metadata": {
+            "name": "p", "namespace": SPACE, "uid": "p", "resourceVersion": "1", "labels": labels,
+            "ownerReferences": [owner],
+        },
+        "status": {"phase": "Succeeded", "containerStatuses": [{"name": "tool", "state": state}]},
+    }  # fmt: skip
+    status = {"conditions": [{"type": condition, "status": "True", "lastTransitionTime": LATER}]}
+    return {**made, "metadata": meta, "status": status}, pod
+
+
+@pytest.mark.parametrize("ok", [True, False])
+async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok: bool) -> None:
+    api, cache, queue, time = VerifyingApi(), Cache(), FakeQueue(), [NOW]
+    tools = ToolSettings(image="tools:1", verify_seconds=86_400)
+    jobs = ModelJobs(cast("ApiClient", api), cache, cast("WorkQueue", queue), tools, lambda: time[0])
+    raw = body("a")
+    cache.update(raw)
+    resource = LLMDeployment.parse(raw)
+    (artifact,) = artifacts_of(resource)
+    key = job_key(SPACE, artifact.job_name)
+    cache.update(complete(artifact.job_name))
+    jobs.want(OBJECT, resource)
+    await jobs.reconcile(key)
+    assert (api.made, queue.later) == ([], [key])
+
+    time[0] = LATER
+    await jobs.reconcile(key)
+    await jobs.reconcile(key)
+    (made,) = api.made
+    words = made["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert words == ["verify", "--root", "/models", "--directory", DIRECTORY, "--mib-per-second", "100"]
+    assert made["metadata"]["ownerReferences"][0]["uid"] == "claim"
+    assert made["metadata"]["name"].startswith("llm-verify-")
+
+    text = "1 file differs from what was written, of 3: model.safetensors is missing"
+    told = {"ok": True, "bytes": 1} if ok else {"ok": False, "reason": "WeightsCorrupt", "message": text}
+    for one in ended(made, "Complete" if ok else "Failed", json.dumps(told)):
+        cache.update(one)
+    await jobs.reconcile(job_key(SPACE, made["metadata"]["name"]))
+    assert api.written == [f"annotate {artifact.job_name}", f"delete {made['metadata']['name']}"]
+    assert key in queue.added
+    cache.forget("Job", job_key(SPACE, made["metadata"]["name"]), made["metadata"]["name"])
+
+    found = damage_findings(resource, jobs.jobs_of(OBJECT, resource))
+    if ok:
+        assert found == ()
+    else:
+        (finding,) = found
+        assert (finding.type, finding.status, finding.reason) == ("ModelDamaged", "True", "HashMismatch")
+        assert text in finding.message
+        assert f"kubectl delete job {artifact.job_name}" in finding.message
+    # Not before its time has come again.
+    api.made.clear()
+    await jobs.reconcile(key)
+    assert api.made == []
+
+
+async def test_a_forged_comparison_says_nothing_of_another_directory() -> None:
+    api, cache, queue = VerifyingApi(), Cache(), FakeQueue()
+    tools = ToolSettings(image="tools:1", verify_seconds=86_400)
+    jobs = ModelJobs(cast("ApiClient", api), cache, cast("WorkQueue", queue), tools, lambda: LATER)
+    raw = body("a")
+    cache.update(raw)
+    resource = LLMDeployment.parse(raw)
+    (artifact,) = artifacts_of(resource)
+    cache.update(complete(artifact.job_name))
+    jobs.want(OBJECT, resource)
+    forged = job("llm-verify-0123456789", "3")
+    forged["metadata"]["annotations"] = {
+        ANNOTATION_RESULT: '{"ok": false, "reason": "WeightsCorrupt", "message": "believe me"}',
+        "llm-operator.dev/source": json.dumps({"directory": DIRECTORY, "claimName": "models"}),
+    }
+    forged["status"] = {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": LATER}]}
+    cache.update(forged)
+    await jobs.reconcile(job_key(SPACE, "llm-verify-0123456789"))
+    assert api.annotations == {}
+    assert api.written == ["delete llm-verify-0123456789"]

@@ -17,8 +17,12 @@ from llm_operator.reconcile.retention import (
     LOST_SECONDS,
     REMOVED_SECONDS,
     RETRY_SECONDS,
+    VERIFY_TURN_SECONDS,
     Fate,
+    VerifyFacts,
     fate_of,
+    verification_fate,
+    verify_fate,
 )
 from tests.unit.reconcile.build import pod, resource
 from tests.unit.reconcile.model_jobs import DIRECTORY, cached, done, failed, fetched, job, stages, tool_pod
@@ -236,3 +240,50 @@ def test_a_removal_that_failed_is_tried_again_after_a_while() -> None:
     assert fate(broken, after=FINAL_RETRY_SECONDS - 1) == Fate(look_again_seconds=1)
     assert fate(broken, after=FINAL_RETRY_SECONDS) == Fate("Delete", "it is tried again")
     assert fate(replace(broken, finished_at=None), after=1e6) == Fate()
+
+
+##### The comparison with hashes
+
+DAY = 86_400
+
+
+def due(one: JobView, *, after: float = 1, **facts: Any) -> Fate:
+    known = VerifyFacts(**{"seconds": 30 * DAY, "at": SINCE, **facts})
+    return verify_fate(one, known, ENDED + timedelta(seconds=after))
+
+
+def test_what_is_in_use_is_compared_with_its_hashes_when_its_time_has_come() -> None:
+    made = done(FETCH, fetched())
+    assert due(made) == Fate(look_again_seconds=30 * DAY - 1)
+    assert due(made, after=30 * DAY).action == "Verify"
+    # One at a time, and the same only once.
+    assert due(made, after=30 * DAY, busy=True) == Fate(look_again_seconds=VERIFY_TURN_SECONDS)
+    assert due(made, after=30 * DAY, running=True) == Fate()
+    assert due(made, after=90 * DAY, seconds=0) == Fate()
+    assert due(failed(FETCH, "DiskFull"), after=90 * DAY) == Fate()
+
+
+@pytest.mark.parametrize(
+    ("words", "condition", "action"),
+    [
+        ('{"ok": true, "bytes": 7}', "Complete", "Verified"),
+        ('{"ok": false, "reason": "WeightsCorrupt", "message": "1 file differs"}', "Failed", "Verified"),
+        # The volume was full, or the pod was killed: nothing is known.
+        ('{"ok": false, "reason": "ToolFailed", "message": "x"}', "Failed", "Keep"),
+        ("killed", "Failed", "Keep"),
+        ("", None, "Keep"),
+    ],
+)
+def test_what_a_comparison_found_is_written_down(words: str, condition: str | None, action: str) -> None:
+    ended = SINCE if condition else None
+    one = replace(job(FETCH, condition=condition), stage="verify", told=words or None, finished_at=ended)
+
+    def found(*, after: float = 1, **facts: Any) -> Fate:
+        known = VerifyFacts(**{"seconds": 30 * DAY, "makers": True, **facts})
+        return verification_fate(one, known, ENDED + timedelta(seconds=after))
+
+    assert found().action == action
+    assert found(makers=False).action == "Delete"
+    assert found(seconds=0).action == "Delete"
+    if action == "Keep" and condition:
+        assert found(after=FINAL_RETRY_SECONDS).action == "Delete"
