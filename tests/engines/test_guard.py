@@ -177,6 +177,46 @@ def test_spawned_servers_are_guarded_too(tmp_path: Path) -> None:
     assert run_guarded(tmp_path, program) == "guarded_load\n"
 
 
+def test_each_api_server_of_vllm_is_guarded(tmp_path: Path) -> None:
+    """vLLM's own launcher with --api-server-count 2: it spawns the servers, which share a port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / guard.FILE).write_text(guard.source())
+    worker = [str(environments.interpreter("vllm")), str(HERE / "workers" / "api_servers.py"), str(port), "2"]
+    command = [word.replace(guard.FOLDER, str(tmp_path)) for word in guard.guarded(())] + worker
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    connections: list[http.client.HTTPConnection] = []
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            assert process.stdout is not None
+            said = [json.loads(process.stdout.readline()) for _ in range(2)]
+            assert sorted(one["server"] for one in said) == [0, 1]
+            assert {one["load"] for one in said} == {"guarded_load"}
+            seen: set[int] = set()
+            end = time.monotonic() + START_SECONDS
+            # The least loaded accepts: connections stay open until both have some.
+            while seen != {0, 1}:
+                assert time.monotonic() < end, seen
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+                connections.append(connection)
+                try:
+                    connection.request("GET", "/v1/models")
+                except ConnectionRefusedError:
+                    time.sleep(0.2)
+                    continue
+                answer = connection.getresponse()
+                server = json.loads(answer.read())["server"]
+                for path in ("/version", "/load", "/collective_rpc"):
+                    connection.request("POST", path)
+                    refused = connection.getresponse()
+                    assert (refused.status, b"only the serving API" in refused.read()) == (404, True), (server, path)
+                seen.add(server)
+        finally:
+            for connection in connections:
+                connection.close()
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_what_an_image_has_on_its_path_stays(tmp_path: Path) -> None:
     own, image = tmp_path / "guard", tmp_path / "image"
     own.mkdir()
