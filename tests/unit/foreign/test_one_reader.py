@@ -18,6 +18,8 @@ READERS = ("read_bytes", "read_text", "read", "readlines", "readline", "readall"
 """Read without a bound if they are called without a number."""
 KNOWN = {
     # The package's own data.
+    "source.read_text()",
+    "self._source.read_text()",
     "resources.files('llm_operator.engines').joinpath('data', 'metrics.json').read_text()",
     "resources.files('llm_operator.engines').joinpath('data', f'{engine.lower()}.json').read_text()",
     "resources.files(__package__).joinpath(FILE).read_text()",

@@ -179,7 +179,7 @@ def _number(node: ast.BinOp) -> bool:
 
 
 DIVISORS = {
-    "_layers", "original", "count", "rate", "took", "group_size", "seconds", "planned", "block", "first",
+    "_layers", "_rate", "original", "count", "rate", "took", "group_size", "seconds", "planned", "block", "first",
 }  # fmt: skip
 """Names of numbers that something is divided by."""
 
