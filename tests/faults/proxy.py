@@ -330,7 +330,12 @@ class Proxy:
     def _headers(self, request: web.BaseRequest) -> dict[str, str]:
         """What is passed on; the audit log shows the proxy's name as the user agent."""
         kept = ("Authorization", "Content-Type", "Accept")
-        return {name: request.headers[name] for name in kept if name in request.headers} | {"User-Agent": self.name}
+        own = {
+            "User-Agent": self.name,
+            # The API server compresses answers of 128 KiB, and what is kept here is only a body.
+            "Accept-Encoding": "identity",
+        }
+        return {name: request.headers[name] for name in kept if name in request.headers} | own
 
     def _reset(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.transport is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_operator.api import KIND
-from llm_operator.manifests.artifacts import ANNOTATION_REMOVE, ANNOTATION_UNUSED_SINCE
+from llm_operator.manifests.artifacts import ANNOTATION_REMOVE, ANNOTATION_UNUSED_SINCE, LABEL_CACHE
 from tests.cluster.helpers import Space, llm
 from tests.faults.world import Case
 
@@ -54,9 +54,9 @@ def delete(name: str = "demo", kind: str = KIND) -> Callable[[Case], None]:
 
 
 def claim(name: str = "models") -> Callable[[Case], None]:
-    """Make a claim, as a user would."""
+    """Make a claim, as a user would, for the operator to fetch to."""
     spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    body = {"metadata": {"name": name}, "spec": spec}
+    body = {"metadata": {"name": name, "labels": {LABEL_CACHE: "true"}}, "spec": spec}
     return lambda case: _ignore(case.space.create(body, "PersistentVolumeClaim"))
 
 

@@ -62,6 +62,19 @@ def without_revisions(state: JSON) -> JSON:
     return plain
 
 
+def conditions(state: JSON) -> JSON:
+    """What Ready and Stalled say of each object of a snapshot, and its pods, for people."""
+    told: JSON = {"Pod": state.get("Pod")}
+    for name, body in state.get(KIND, {}).items():
+        entries = (body.get("status") or {}).get("conditions") or ()
+        told[name] = {
+            entry["type"]: (entry["status"], entry["reason"], entry["message"])
+            for entry in entries
+            if entry["type"] in ("Ready", "Stalled")
+        }
+    return told
+
+
 def kinds() -> tuple[str, ...]:
     """The kinds that are looked at, pods aside."""
     return (KIND, *CHILDREN)
@@ -93,6 +106,7 @@ def _pods(space: Space) -> Counter[str]:
 
 def _reduced(kind: str, item: JSON) -> JSON:
     meta, status = item["metadata"], item.get("status") or {}
+    # The annotations of a claim are those of the controllers that bind it; they come late, and never if it has a volume.
     owners = [(owner["kind"], owner["name"], owner.get("controller")) for owner in meta.get("ownerReferences") or ()]
     spec = {name: value for name, value in (item.get("spec") or {}).items() if name not in _OWN_OF_SERVER}
     told: Any = status
@@ -108,7 +122,7 @@ def _reduced(kind: str, item: JSON) -> JSON:
         told = None
     return {
         "labels": meta.get("labels"),
-        "annotations": meta.get("annotations"),
+        "annotations": None if kind == "PersistentVolumeClaim" else meta.get("annotations"),
         "owners": owners,
         "finalizers": meta.get("finalizers"),
         "deleting": "deletionTimestamp" in meta,

@@ -27,7 +27,7 @@ from llm_operator.manifests.artifacts import ANNOTATION_SOURCE, LABEL_STAGE
 from tests.cluster.helpers import Space
 from tests.faults.nursery import Child, Nursery
 from tests.faults.proxy import Loop, Proxy, Rule
-from tests.faults.state import difference, snapshot
+from tests.faults.state import conditions, difference, snapshot
 from tests.unit.helm.rendering import NAMESPACE, Helm
 
 JSON = dict[str, Any]
@@ -318,7 +318,7 @@ class Case:
                 change = difference(last[0], now[0]) or "the same as a moment before"
                 raise AssertionError(
                     f"{self.name} is not at rest, or not done; {now[1]} writes; it changed:\n{change}\n"
-                    f"{self.complaints()}\n{json.dumps(now[0], indent=1)[:8000]}\n{tail}"
+                    f"{self.complaints()}\n{json.dumps(conditions(now[0]), indent=1)[:8000]}\n{tail}"
                 )
 
     def quiet(self, seconds: float = 1.0, within: float = 0.0) -> str:
