@@ -23,7 +23,7 @@ PARALLEL := --numprocesses 2 --dist loadfile
 CRD := llm-operator.dev_llmdeployments.yaml
 SOURCES := operator devcluster devtools tests $(wildcard images)
 # In the order in which they fail fastest; `make test` runs them all and says how long each took.
-STAGES := prepare lint site unit engines web cluster-tests
+STAGES := prepare lint site unit engines web cluster-tests faults
 
 .PHONY: help
 help: ## List the targets
