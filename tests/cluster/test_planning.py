@@ -255,7 +255,7 @@ def test_a_resource_nobody_asked_for_before_is_looked_up_first(
         ("org/broken", "HubError", "500"),
         ("org/missing", "ModelNotFound", "does not exist"),
         ("org/unknown", "ModelUnknown", "MambaForCausalLM"),
-        ("org/disagrees", "WeightsContradictConfig", "5700000000"),
+        ("org/disagrees", "WeightsContradictConfig", "5.31 GiB"),
     ],
 )
 def test_what_is_not_known_blocks_nothing(

@@ -22,6 +22,7 @@ from llm_operator.engines import EngineRun, KVAllocation, Refusal, RenderRequest
 from llm_operator.engines.capacity import Capacity, Read
 from llm_operator.engines.metrics import MetricName
 from llm_operator.engines.registry import ENGINES
+from llm_operator.engines.signature import sign
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
 from llm_operator.memory.cache import Allocation, bytes_per_token, state_size
@@ -116,6 +117,7 @@ class FakeEngine:
         "generation_tokens": (MetricName("fake:tokens_total", "counter", "1.0.0"),),
     }
     metrics_need_key = False
+    signatures = (sign(r"fake death of (\w+)", "EngineDied", "the fake died of {0}", "choose a real engine"),)
 
     def __init__(self, folder: Path) -> None:
         source = folder / "options.json"

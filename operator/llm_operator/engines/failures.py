@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 
 from llm_operator.engines.death import Log, read_log
+from llm_operator.engines.registry import ENGINES
 from llm_operator.engines.signature import CODE, Signature
-from llm_operator.engines.signatures import SIGNATURES
+from llm_operator.engines.signatures import COMMON
 from llm_operator.engines.table import release
 
 MOST_QUOTED = 300
@@ -64,7 +65,7 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
     """The reason behind an engine's end.
 
     Args:
-        engine: LMDeploy or VLLM.
+        engine: name of the engine.
         exit_code: the container's exit code; above 128, or negative, it stands for a signal.
         signal: the container's signal where the kubelet reports one.
         text: the end of its log (a termination message holds at most 2048 bytes of at most 80 lines).
@@ -111,12 +112,18 @@ def known_failure(engine: str, text: str, version: str | None = None) -> Diagnos
     return _said(*found, log) if found is not None else None
 
 
+def signatures() -> tuple[Signature, ...]:
+    """Every signature: those of each engine, then the common ones."""
+    return (*(own for engine in ENGINES.values() for own in engine.signatures), *COMMON)
+
+
 def _known(engine: str, log: Log, version: str | None) -> tuple[Signature, re.Match[str]] | None:
     """The best signature: a cause before a symptom and so on, see Signature.rank; of these the one in the last line."""
     text = "\n".join(log.deciding)
     best: tuple[tuple[int, int], Signature, re.Match[str]] | None = None
-    for signature in SIGNATURES:
-        if signature.engine not in (None, engine) or not _of_version(signature, version):
+    own = ENGINES[engine].signatures if engine in ENGINES else ()
+    for signature in (*own, *COMMON):
+        if not _of_version(signature, version):
             continue
         match = None
         for match in signature.pattern.finditer(text):  # noqa: B007 - the last one

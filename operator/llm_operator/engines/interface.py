@@ -10,6 +10,7 @@ from llm_operator.api.model import Backend
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines.capacity import Capacity
 from llm_operator.engines.metrics import MetricName
+from llm_operator.engines.signature import Signature
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RenderRequest
 from llm_operator.memory.engine import Change, EngineMemory
@@ -147,6 +148,11 @@ class Engine(Protocol):
     @property
     def metrics_need_key(self) -> bool:
         """Whether an API key guards its metrics."""
+        ...
+
+    @property
+    def signatures(self) -> tuple[Signature, ...]:
+        """What it alone prints when it dies."""
         ...
 
     def capacity(self, backend: str | None, kv_bytes_per_token: int | None) -> Capacity:

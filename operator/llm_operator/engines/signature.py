@@ -22,7 +22,6 @@ class Signature:
         reason: CamelCase word for a condition's reason.
         message: what happened.
         remedy: what to do.
-        engine: LMDeploy or VLLM where only one prints it.
         rank: CAUSE, SYMPTOM, CODE or WRAPPER.
         since: first version of the engine that prints it; empty: all that are older than `until` do.
         until: first version of the engine that does not print it any more; empty: all do.
@@ -33,7 +32,6 @@ class Signature:
     reason: str
     message: str
     remedy: str
-    engine: str | None = None
     rank: int = CAUSE
     since: str = ""
     until: str = ""
@@ -45,11 +43,10 @@ def sign(  # noqa: PLR0913, PLR0917 - a table is read by its columns
     reason: str,
     message: str,
     remedy: str,
-    engine: str | None = None,
     rank: int = CAUSE,
     since: str = "",
     until: str = "",
     at: Mapping[Stage, str] | None = None,
 ) -> Signature:
     """One row of the table: its columns are the attributes of Signature."""
-    return Signature(re.compile(pattern), reason, message, remedy, engine, rank, since, until, at or {})
+    return Signature(re.compile(pattern), reason, message, remedy, rank, since, until, at or {})

@@ -1,7 +1,8 @@
-"""What the engines print when they die, each with its meaning and its remedy.
+"""What any engine prints when it dies, each with its meaning and its remedy; a folder has what one engine prints.
 
 Measured on an H200 with LMDeploy 0.18.0 and vLLM 0.26.0, read in the code of the two engines, of PyTorch, Triton,
-FlashInfer, NCCL and the hub's client, or seen in public reports. On one line the first that matches wins.
+FlashInfer, NCCL and the hub's client, or seen in public reports. On one line the first that matches wins, and what an
+engine alone prints comes first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,6 @@ from llm_operator.engines.signatures_gpu import DEVICES, MEMORY
 from llm_operator.engines.signatures_host import COMMAND_LINE, CONTAINER, IMAGE
 from llm_operator.engines.signatures_model import ENDS, MODEL
 
-SIGNATURES: tuple[Signature, ...] = (*MEMORY, *DEVICES, *COMMAND_LINE, *MODEL, *IMAGE, *CONTAINER, *ENDS)
+COMMON: tuple[Signature, ...] = (*MEMORY, *DEVICES, *COMMAND_LINE, *MODEL, *IMAGE, *CONTAINER, *ENDS)
 
-__all__ = ["CAUSE", "CODE", "SIGNATURES", "SYMPTOM", "WRAPPER", "Signature"]
+__all__ = ["CAUSE", "CODE", "COMMON", "SYMPTOM", "WRAPPER", "Signature"]

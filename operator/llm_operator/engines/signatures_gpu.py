@@ -7,82 +7,14 @@ NCCL, PyTorch, Triton and Ray are as public reports quote them (tests/unit/engin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from llm_operator.engines.death import Stage
+from llm_operator.engines.remedies import BY_STAGE, COUNT, OUT_OF_MEMORY
 from llm_operator.engines.signature import SYMPTOM, Signature, sign
 
-_SMALLER = "quantize the weights, raise parallelism.tensor, or use a GPU with more memory"
-_CACHE = "lower kvCache.memoryPercent or kvCache.memory, maxConcurrentSequences or contextLength"
-_COUNT = "check the device plugin, gpu.resourceName and parallelism.tensor"
-_OUT_OF_MEMORY = (
-    "GPUOutOfMemory",
-    "the GPU's memory was exhausted",
-    f"{_SMALLER}; where the weights had been loaded, lower kvCache.memoryPercent",
-)
-_BY_STAGE: Mapping[Stage, str] = {
-    "Loading": f"the weights do not fit beside what the engine needs: {_SMALLER}",
-    "Profiling": f"lower maxConcurrentSequences or contextLength; or {_SMALLER}",
-    "Capturing": "lower kvCache.memoryPercent, which leaves room for CUDA graphs",
-    "Serving": f"{_CACHE}; or {_SMALLER}",
-}
 _LINKS = "add --disable-custom-all-reduce to engine.extraArgs, or set NCCL_P2P_DISABLE=1 in engine.env"
 _IMAGE_CUDA = "use an image for the driver's CUDA in engine.image, or update the driver"
 _OTHER_CARD = "use weights of another format in model, or a GPU of the compute capability that is named"
 
 MEMORY: tuple[Signature, ...] = (
-    sign(
-        r"No enough gpu memory for kv cache|No enough gpu memory for (?:cache|blocks)|num_gpu_blocks.{0,20} <= 0",
-        "KVCacheTooSmall",
-        "the weights leave no room for a KV cache",
-        f"raise kvCache.memoryPercent; or {_SMALLER}",
-        "LMDeploy",
-    ),
-    sign(
-        r"No enough gpu memory for runtime",
-        "RuntimeMemoryTooSmall",
-        "the weights leave no room for the smallest prefill",
-        f"lower maxConcurrentSequences, or {_SMALLER}",
-        "LMDeploy",
-    ),
-    sign(
-        r"No enough gpu memory for state cache",
-        "StateCacheTooSmall",
-        "the state of linear attention for every concurrent sequence does not fit",
-        "lower maxConcurrentSequences",
-        "LMDeploy",
-    ),
-    sign(
-        r"models?'s max seq(?:uence)? len(?:gth)? \((\d+)\).*?estimated maximum model length is (\d+)",
-        "ContextTooLong",
-        "the KV cache does not hold one request of {0} tokens",
-        "set contextLength to at most {1}, give the KV cache more memory, or quantize it with kvCache.quantization",
-        "VLLM",
-    ),
-    sign(
-        r"models?'s max seq(?:uence)? len(?:gth)? \(\d+\)"
-        r"|KV cache is needed, which is larger than the available KV cache memory"
-        r"|max_model_len.{0,40} is larger than the maximum number of tokens",
-        "ContextTooLong",
-        "the KV cache does not hold one request of the context length",
-        "lower contextLength, give the KV cache more memory, or quantize it with kvCache.quantization",
-        "VLLM",
-    ),
-    sign(
-        r"No available memory for the cache blocks|Available KV cache memory: -\d",
-        "KVCacheTooSmall",
-        "the weights leave no room for a KV cache",
-        f"raise kvCache.memoryPercent; or {_SMALLER}",
-        "VLLM",
-    ),
-    sign(
-        r"Free memory on device .*\(([\d.]+)/([\d.]+) GiB\) on startup is less than "
-        r"(?:desired GPU memory utilization|the engine's budget)",
-        "GPUMemoryTaken",
-        "only {0} of {1} GiB of the GPU were free at start, less than the engine should take",
-        "another process uses this GPU: free it, or lower kvCache.memoryPercent",
-        "VLLM",
-    ),
     sign(
         r"CUDA-capable device\(s\) is/are busy or unavailable|cudaErrorDevicesUnavailable",
         "GPUMemoryTaken",
@@ -90,54 +22,23 @@ MEMORY: tuple[Signature, ...] = (
         "give the pod a GPU without other processes in gpu.resourceName; reset the GPU where none uses it",
     ),
     sign(
-        r"Error in memory profiling|Initial free memory .{0,40}current free memory",
-        "GPUMemoryTaken",
-        "another process freed memory of this GPU while the engine measured it",
-        "give the pod a GPU without other processes in gpu.resourceName; another start usually succeeds",
-        "VLLM",
-    ),
-    sign(
-        r"CUDA out of memory occurred when warming up|CUDA graph.{0,80}out of memory",
-        "GPUOutOfMemory",
-        "the GPU's memory was exhausted while the engine warmed up",
-        "lower maxConcurrentSequences or kvCache.memoryPercent",
-        "VLLM",
-    ),
-    # TurboMind through 0.13, src/turbomind/utils/cuda_utils.h; later ones say it as the next row has it.
-    sign(r"CUDA runtime error: out of memory", *_OUT_OF_MEMORY, "LMDeploy", until="0.14.0", at=_BY_STAGE),
-    sign(
         r"CUDA(?: runtime)? error:? out of memory|CUDA error: out of memory|CUDA out of memory|torch\.OutOfMemoryError"
         r"|cuda\.OutOfMemoryError|Cuda failure \d* ?'out of memory'|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation"
         r"|cache out of memory|HIP out of memory|Check failed:.*(?:out of memory|cudaSuccess \(2 vs)|Triton Error \[CUDA\]: out of memory"
         r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED",
-        *_OUT_OF_MEMORY,
-        at=_BY_STAGE,
+        *OUT_OF_MEMORY,
+        at=BY_STAGE,
     ),
 )
 
 DEVICES: tuple[Signature, ...] = (
-    sign(
-        r"no valid parallel config: .*tp=(\d+).*available_devices=(\d+)",
-        "NotEnoughGPUs",
-        "tensor parallelism is {0} and the container has {1} GPU(s)",
-        _COUNT,
-        "LMDeploy",
-        since="0.14.1",
-    ),
-    sign(
-        r"World size \((\d+)\) is larger than the number of available GPUs \((\d+)\)",
-        "NotEnoughGPUs",
-        "the engine needs {0} GPUs and the container has {1}",
-        _COUNT,
-        "VLLM",
-    ),
     sign(
         r"invalid device ordinal|local.rank \d+ is out of bounds|equal to the number of visible devices \(\d+\)"
         r"|The number of required GPUs exceeds the total number of available GPUs"
         r"|Cannot provide a placement group",
         "NotEnoughGPUs",
         "the container has fewer GPUs than the engine needs",
-        _COUNT,
+        COUNT,
     ),
     sign(
         r"Error 802|system not yet initialized|CUDA_ERROR_SYSTEM_NOT_READY|[Ff]abric ?[Mm]anager.*not (?:running|ready)",
@@ -198,13 +99,6 @@ DEVICES: tuple[Signature, ...] = (
         "check the device plugin, gpu.resourceName and runtimeClassName, and that the image is built for CUDA",
     ),
     sign(
-        r"No valid attention backend found.*\bkv_cache_dtype=(?!auto)(\w+).*\bkv_cache_dtype not supported",
-        "UnsupportedKVQuantization",
-        "vLLM has no attention kernel for a KV cache of type {0} for this model and GPU",
-        "set kvCache.quantization to None, or use another engine.version",
-        "VLLM",
-    ),
-    sign(
         r"sm_\d+a?' is not (?:defined|a recognized)|ptxas fatal|no kernel image is available|is not compatible with the "
         r"current PyTorch installation|cudaErrorNoKernelImageForDevice|unsupported (?:gpu|GPU) architecture"
         r"|nvcc fatal +: Unsupported gpu architecture|CUDA capability sm_\d+ is not compatible|invalid device function"
@@ -214,16 +108,6 @@ DEVICES: tuple[Signature, ...] = (
         "GPUNotSupported",
         "the image holds no code for this GPU's compute capability",
         "use an image built for this GPU in engine.image, or a newer engine.version",
-    ),
-    sign(
-        r"No valid attention backend found|Selected backend \S+ is not valid for|[Ii]nvalid attention backend"
-        r"|(?:FlashInfer|FlashAttention|FlashMLA|XFormers|Triton)\w* (?:backend |attention ).{0,30}(?:not|n't) support",
-        "AttentionNotSupported",
-        "no attention kernel of this engine serves this model on this GPU as it is configured",
-        "remove --attention-backend from engine.extraArgs and VLLM_ATTENTION_BACKEND from engine.env; else use a newer "
-        "engine.version",
-        "VLLM",
-        rank=SYMPTOM,
     ),
     sign(
         r"(?:bf16|bfloat16) is not supported (?:on|for quantization)|is not supported with bfloat16"
@@ -275,20 +159,6 @@ DEVICES: tuple[Signature, ...] = (
         "PeerAccessFailed",
         "the GPUs of the pod cannot read each other's memory",
         _LINKS,
-    ),
-    sign(
-        r"an illegal memory access was encountered|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS|Warp Illegal Address",
-        "IllegalMemoryAccess",
-        "a kernel of the engine read or wrote outside its memory",
-        "it restarts; when it comes back, use another engine.version, or add --enforce-eager to engine.extraArgs",
-        "VLLM",
-    ),
-    sign(
-        r"an illegal memory access was encountered|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS|Warp Illegal Address",
-        "IllegalMemoryAccess",
-        "a kernel of the engine read or wrote outside its memory",
-        "it restarts; when it comes back, use another engine.version",
-        "LMDeploy",
     ),
     sign(
         r"^RuntimeError: Error Internal$|misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"

@@ -7,10 +7,10 @@ loaders, PyTorch, Triton, FlashInfer, Ray and the C library are as public report
 
 from __future__ import annotations
 
+from llm_operator.engines.remedies import AGREE
 from llm_operator.engines.signature import SYMPTOM, Signature, sign
 
 _OWN_IMAGE = "use the engine project's own image of that version in engine.image"
-_AGREE = "make engine.image and engine.version agree, or correct engine.extraArgs"
 
 IMAGE: tuple[Signature, ...] = (
     sign(
@@ -111,13 +111,6 @@ IMAGE: tuple[Signature, ...] = (
         "use the engine project's own image of another version: engine.version or engine.image",
         rank=SYMPTOM,
     ),
-    sign(
-        r"Cannot re-initialize CUDA in forked subprocess",
-        "CUDAForked",
-        "a process that had begun to use the GPU made a copy of itself, which CUDA forbids",
-        "set VLLM_WORKER_MULTIPROC_METHOD=spawn in engine.env",
-        "VLLM",
-    ),
 )
 
 CONTAINER: tuple[Signature, ...] = (
@@ -180,73 +173,7 @@ COMMAND_LINE: tuple[Signature, ...] = (
         r"error: unrecognized arguments: (.+)|error: ambiguous option: (\S+)|[Nn]o such option:? (\S+)",
         "UnknownArgument",
         "the image's engine does not know {0}",
-        _AGREE,
+        AGREE,
     ),
-    sign(r"error: argument (.+)", "InvalidArgument", "the image's engine does not take argument {0}", _AGREE),
-    sign(
-        r"(?:The )?[Cc]hat template '((?!/chat-template/)[^']+)' (?:is not|has been removed)|AssertionError: invalid (?!quant_policy|cache_max)(\w+)$",
-        "InvalidArgument",
-        "the image's engine does not take {0}",
-        _AGREE,
-        "LMDeploy",
-    ),
-    sign(
-        r"object-cache path (?:no longer accepts|expects)|invalid cache_max_entry_count",
-        "InvalidKVCacheShare",
-        "the KV cache's share must be more than 0 and less than 1",
-        "set kvCache.memoryPercent between 1 and 99",
-        "LMDeploy",
-    ),
-    sign(
-        r"invalid quant_policy|does not support quant_policy|kv cache quantization only works for",
-        "UnsupportedKVQuantization",
-        "this backend does not have the KV cache's number format",
-        "use kvCache.quantization None, Int8 or Int4, or another backend",
-        "LMDeploy",
-    ),
-    sign(
-        r"Invalid kv_cache_dtype: '?([\w.]+)|kv_cache_dtype (\S+) (?:is )?not supported"
-        r"|--kv-cache-dtype (\S+) is not supported|does not support (fp8) kv.?cache",
-        "UnsupportedKVQuantization",
-        "this vLLM has no KV cache of type {0} for this model and GPU",
-        "set kvCache.quantization to None, or use another engine.version",
-        "VLLM",
-    ),
-    sign(
-        r"[Tt]he (tool|reasoning) parser ([^\s{]+) is not in the parser list",
-        "UnknownParser",
-        "there is no {0} parser {1}",
-        "correct engine.extraArgs",
-        "LMDeploy",
-    ),
-    sign(
-        r"invalid (tool call|reasoning) parser: (\S+)|(Tool|Reasoning) parser '?(\S+?)'? not found",
-        "UnknownParser",
-        "there is no {0} parser {1}",
-        "correct engine.extraArgs",
-        "VLLM",
-    ),
-    sign(
-        r"max_model_len \((\d+)\) is greater than the derived max_model_len \([^\d]*(\d+)",
-        "ContextAboveModel",
-        "contextLength {0} is above the model's {1}",
-        "set contextLength to at most {1}",
-        "VLLM",
-    ),
-    sign(
-        r"VLLM_PORT '.*' appears to be a URI",
-        "ServiceLinksClash",
-        "a Service named vllm put its address into VLLM_PORT",
-        "remove VLLM_PORT from engine.env; pods of this operator get no service links",
-        "VLLM",
-    ),
-    sign(
-        r"max_num_batched_tokens \(\d+\) is smaller than|max_num_batched_tokens \((\d+)\) must be"
-        r"|multi.?modal.{0,80}(?:exceeds|larger than|is greater than)|At most \d+ (?:image|video|audio)"
-        r"|encoder cache.{0,80}(?:too small|larger than)|Chunked MM input disabled but max_tokens_per_mm_item",
-        "MultimodalTooLong",
-        "the engine may not take so many tokens at once as one item or one request needs",
-        "raise contextLength, or set --max-num-batched-tokens or --limit-mm-per-prompt in engine.extraArgs",
-        "VLLM",
-    ),
+    sign(r"error: argument (.+)", "InvalidArgument", "the image's engine does not take argument {0}", AGREE),
 )

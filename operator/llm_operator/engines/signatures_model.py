@@ -7,10 +7,8 @@ clients, transformers and safetensors are as those packages raise them and as pu
 
 from __future__ import annotations
 
+from llm_operator.engines.remedies import ANOTHER, EARLIER
 from llm_operator.engines.signature import CODE, SYMPTOM, WRAPPER, Signature, sign
-
-_FORMAT = "set model.format to what config.json says, or leave it at Auto"
-_EARLIER = "the cause stands earlier in the log: kubectl logs --previous, first traceback"
 
 MODEL: tuple[Signature, ...] = (
     sign(
@@ -120,30 +118,6 @@ MODEL: tuple[Signature, ...] = (
         "download the model again, or correct its source in model",
     ),
     sign(
-        r'mismatched quant method: user input "([^"]+)" vs model quant_config "([^"]+)"',
-        "FormatMismatch",
-        "the weights are {1}, not {0}",
-        _FORMAT,
-        "LMDeploy",
-    ),
-    sign(
-        r"Unsupported weight quantization method: (\S+)|Unsupported quant method: (\S+)|(mismatched quant group size)"
-        r"|(model format is \S+ but group_size is \d+)|(Unsupported group_size=\d+)|([Cc]ompressed-ten\w+ (?:only|activation"
-        r"|checkpoint|config) .{1,60})|unknown model_format: (\S+)",
-        "FormatMismatch",
-        "the backend cannot read these weights: {0}",
-        _FORMAT,
-        "LMDeploy",
-    ),
-    sign(
-        r"Cannot find the config file for (\S+)|does not match the quantization method specified|Unknown quantization method"
-        r"|Cannot find any of \[.{0,80}\] in the model's quantization config|Invalid quantization method",
-        "FormatMismatch",
-        "the weights are not of the format that model.format names, or this engine does not have it",
-        _FORMAT,
-        "VLLM",
-    ),
-    sign(
         r"Can not found rewrite for architectures: (\[[^\]]*\])"
         r"|model type `([^`]+)` but Transformers does not recognize|Model architectures (\[[^\]]*\]) are not supported"
         r"|KeyError: '(\w+For(?:CausalLM|ConditionalGeneration))'|(?:architecture|model|arch) '?([\w./\-]+)'? is not supported (?:by|yet|for now)"
@@ -178,23 +152,14 @@ MODEL: tuple[Signature, ...] = (
     ),
 )
 
-_ANOTHER = "use another engine.version; kubectl logs --previous shows where it failed"
 
 ENDS: tuple[Signature, ...] = (
-    sign(
-        r"^(?:[\w.]+: )?\[TM\]\[ERROR\] +Assertion fail: (\S+)|Check failed: (.{1,80})|^Assertion fail: (\S+)",
-        "EngineCodeFailed",
-        "TurboMind failed a check of its own: {0}",
-        f"set engine.backend to PyTorch, or {_ANOTHER}",
-        "LMDeploy",
-        rank=CODE,
-    ),
     sign(
         r"^((?:AssertionError|TypeError|AttributeError|IndexError|KeyError|NameError|UnboundLocalError|ZeroDivisionError"
         r"|NotImplementedError|RecursionError)\b.{0,120})|(map::at)\b",
         "EngineCodeFailed",
         "the engine's own code failed: {0}",
-        _ANOTHER,
+        ANOTHER,
         rank=CODE,
     ),
     sign(
@@ -202,35 +167,7 @@ ENDS: tuple[Signature, ...] = (
         r"|EngineCore encountered an (?:fatal error|issue)|died unexpectedly, shutting down|EngineCore died unexpectedly",
         "EngineDied",
         "the engine's process died while it served",
-        _EARLIER,
-        rank=WRAPPER,
-    ),
-    # vLLM's first engine, which 0.11 no longer has.
-    sign(
-        r"Background loop has errored|MQLLMEngine is already dead|MQEngineDead",
-        "EngineDied",
-        "the engine's process died while it served",
-        _EARLIER,
-        "VLLM",
-        rank=WRAPPER,
-        until="0.11.0",
-    ),
-    sign(
-        r"PyTorch ZMQ engine process is not alive",
-        "EngineProcessDied",
-        "LMDeploy's engine process died while it started",
-        _EARLIER,
-        "LMDeploy",
-        rank=WRAPPER,
-        since="0.12.4",
-    ),
-    sign(
-        r"Engine core initialization failed|WorkerProc failed to start|WorkerProc initialization failed|Engine process fail"
-        r"|EngineCore failed to start|The actor died unexpectedly|Frontend process failed during engine core initialization",
-        "EngineProcessDied",
-        "vLLM's engine process died while it started",
-        _EARLIER,
-        "VLLM",
+        EARLIER,
         rank=WRAPPER,
     ),
 )

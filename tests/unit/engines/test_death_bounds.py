@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 
 from llm_operator.engines import death, failures
 from llm_operator.engines.death import MOST_CHARACTERS, MOST_OF_A_LINE, read_log
-from llm_operator.engines.signatures import SIGNATURES
 from tests.bench.deaths import HOSTILE
 
 # The parser's own tree: what a pattern can cost follows from its repeats.
 parser, codes = (importlib.import_module(f"re.{name}") for name in ("_parser", "_constants"))
 PATTERNS = {
-    **{f"{signature.reason}: {signature.pattern.pattern[:40]}": signature.pattern for signature in SIGNATURES},
+    **{f"{known.reason}: {known.pattern.pattern[:40]}": known.pattern for known in failures.signatures()},
     **{
         f"{module.__name__}.{name}": value
         for module in (death, failures)

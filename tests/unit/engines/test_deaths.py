@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_operator.engines.death import read_log
-from llm_operator.engines.failures import diagnose, known_failure
-from llm_operator.engines.signatures import SIGNATURES
+from llm_operator.engines.failures import diagnose, known_failure, signatures
 from llm_operator.reasons import explain
 
 VLLM, LMDEPLOY = "VLLM", "LMDeploy"
@@ -187,7 +186,7 @@ def test_the_deciding_line_gives_the_reason(engine: str, line: str, reason: str,
 
 def test_every_signature_has_a_line() -> None:
     tested = {reason for _, _, reason in CASES}
-    assert {signature.reason for signature in SIGNATURES} - tested == set()
+    assert {signature.reason for signature in signatures()} - tested == set()
 
 
 @pytest.mark.parametrize("line", HARMLESS)

@@ -11,6 +11,7 @@ import pytest
 from llm_operator.api.model import EngineType
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.engines import check, known_versions
+from llm_operator.engines.failures import diagnose
 from llm_operator.engines.metric_names import engines
 from llm_operator.engines.registry import ENGINES, UnknownEngineError, engine_of
 from llm_operator.models import expected_bytes
@@ -118,6 +119,12 @@ def test_it_is_rendered(fake: FakeEngine) -> None:
 def test_its_specs_are_judged(fake: FakeEngine, engine: dict[str, Any], reason: str) -> None:
     of: LLMDeployment = resource(engine={"type": NAME, **engine})
     assert [refusal.reason for refusal in check(of.spec)] == [reason]
+
+
+def test_its_death_has_its_own_signature(fake: FakeEngine) -> None:
+    assert diagnose(NAME, 1, None, "fake death of boredom").message.startswith("the fake died of boredom")
+    assert diagnose("VLLM", 1, None, "fake death of boredom").reason == "EngineFailed"
+    assert diagnose(NAME, 1, None, "RuntimeError: CUDA out of memory. Tried to allocate").reason == "GPUOutOfMemory"
 
 
 def test_what_it_says_is_understood(fake: FakeEngine) -> None:

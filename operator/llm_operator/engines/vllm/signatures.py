@@ -1,0 +1,139 @@
+# ruff: noqa: E501 - alternatives and lines of logs are quoted whole
+"""What only vLLM prints when it dies; tests/engines/test_death_texts.py finds the texts in the code of the versions."""
+
+from __future__ import annotations
+
+from llm_operator.engines.remedies import COUNT, EARLIER, FORMAT, SMALLER
+from llm_operator.engines.signature import SYMPTOM, WRAPPER, Signature, sign
+
+SIGNATURES: tuple[Signature, ...] = (
+    sign(
+        r"models?'s max seq(?:uence)? len(?:gth)? \((\d+)\).*?estimated maximum model length is (\d+)",
+        "ContextTooLong",
+        "the KV cache does not hold one request of {0} tokens",
+        "set contextLength to at most {1}, give the KV cache more memory, or quantize it with kvCache.quantization",
+    ),
+    sign(
+        r"models?'s max seq(?:uence)? len(?:gth)? \(\d+\)"
+        r"|KV cache is needed, which is larger than the available KV cache memory"
+        r"|max_model_len.{0,40} is larger than the maximum number of tokens",
+        "ContextTooLong",
+        "the KV cache does not hold one request of the context length",
+        "lower contextLength, give the KV cache more memory, or quantize it with kvCache.quantization",
+    ),
+    sign(
+        r"No available memory for the cache blocks|Available KV cache memory: -\d",
+        "KVCacheTooSmall",
+        "the weights leave no room for a KV cache",
+        f"raise kvCache.memoryPercent; or {SMALLER}",
+    ),
+    sign(
+        r"Free memory on device .*\(([\d.]+)/([\d.]+) GiB\) on startup is less than "
+        r"(?:desired GPU memory utilization|the engine's budget)",
+        "GPUMemoryTaken",
+        "only {0} of {1} GiB of the GPU were free at start, less than the engine should take",
+        "another process uses this GPU: free it, or lower kvCache.memoryPercent",
+    ),
+    sign(
+        r"Error in memory profiling|Initial free memory .{0,40}current free memory",
+        "GPUMemoryTaken",
+        "another process freed memory of this GPU while the engine measured it",
+        "give the pod a GPU without other processes in gpu.resourceName; another start usually succeeds",
+    ),
+    sign(
+        r"CUDA out of memory occurred when warming up|CUDA graph.{0,80}out of memory",
+        "GPUOutOfMemory",
+        "the GPU's memory was exhausted while the engine warmed up",
+        "lower maxConcurrentSequences or kvCache.memoryPercent",
+    ),
+    sign(
+        r"World size \((\d+)\) is larger than the number of available GPUs \((\d+)\)",
+        "NotEnoughGPUs",
+        "the engine needs {0} GPUs and the container has {1}",
+        COUNT,
+    ),
+    sign(
+        r"No valid attention backend found.*\bkv_cache_dtype=(?!auto)(\w+).*\bkv_cache_dtype not supported",
+        "UnsupportedKVQuantization",
+        "vLLM has no attention kernel for a KV cache of type {0} for this model and GPU",
+        "set kvCache.quantization to None, or use another engine.version",
+    ),
+    sign(
+        r"No valid attention backend found|Selected backend \S+ is not valid for|[Ii]nvalid attention backend"
+        r"|(?:FlashInfer|FlashAttention|FlashMLA|XFormers|Triton)\w* (?:backend |attention ).{0,30}(?:not|n't) support",
+        "AttentionNotSupported",
+        "no attention kernel of this engine serves this model on this GPU as it is configured",
+        "remove --attention-backend from engine.extraArgs and VLLM_ATTENTION_BACKEND from engine.env; else use a newer "
+        "engine.version",
+        rank=SYMPTOM,
+    ),
+    sign(
+        r"an illegal memory access was encountered|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS|Warp Illegal Address",
+        "IllegalMemoryAccess",
+        "a kernel of the engine read or wrote outside its memory",
+        "it restarts; when it comes back, use another engine.version, or add --enforce-eager to engine.extraArgs",
+    ),
+    sign(
+        r"Cannot re-initialize CUDA in forked subprocess",
+        "CUDAForked",
+        "a process that had begun to use the GPU made a copy of itself, which CUDA forbids",
+        "set VLLM_WORKER_MULTIPROC_METHOD=spawn in engine.env",
+    ),
+    sign(
+        r"Invalid kv_cache_dtype: '?([\w.]+)|kv_cache_dtype (\S+) (?:is )?not supported"
+        r"|--kv-cache-dtype (\S+) is not supported|does not support (fp8) kv.?cache",
+        "UnsupportedKVQuantization",
+        "this vLLM has no KV cache of type {0} for this model and GPU",
+        "set kvCache.quantization to None, or use another engine.version",
+    ),
+    sign(
+        r"invalid (tool call|reasoning) parser: (\S+)|(Tool|Reasoning) parser '?(\S+?)'? not found",
+        "UnknownParser",
+        "there is no {0} parser {1}",
+        "correct engine.extraArgs",
+    ),
+    sign(
+        r"max_model_len \((\d+)\) is greater than the derived max_model_len \([^\d]*(\d+)",
+        "ContextAboveModel",
+        "contextLength {0} is above the model's {1}",
+        "set contextLength to at most {1}",
+    ),
+    sign(
+        r"VLLM_PORT '.*' appears to be a URI",
+        "ServiceLinksClash",
+        "a Service named vllm put its address into VLLM_PORT",
+        "remove VLLM_PORT from engine.env; pods of this operator get no service links",
+    ),
+    sign(
+        r"max_num_batched_tokens \(\d+\) is smaller than|max_num_batched_tokens \((\d+)\) must be"
+        r"|multi.?modal.{0,80}(?:exceeds|larger than|is greater than)|At most \d+ (?:image|video|audio)"
+        r"|encoder cache.{0,80}(?:too small|larger than)|Chunked MM input disabled but max_tokens_per_mm_item",
+        "MultimodalTooLong",
+        "the engine may not take so many tokens at once as one item or one request needs",
+        "raise contextLength, or set --max-num-batched-tokens or --limit-mm-per-prompt in engine.extraArgs",
+    ),
+    sign(
+        r"Cannot find the config file for (\S+)|does not match the quantization method specified|Unknown quantization method"
+        r"|Cannot find any of \[.{0,80}\] in the model's quantization config|Invalid quantization method",
+        "FormatMismatch",
+        "the weights are not of the format that model.format names, or this engine does not have it",
+        FORMAT,
+    ),
+    # vLLM's first engine, which 0.11 no longer has.
+    sign(
+        r"Background loop has errored|MQLLMEngine is already dead|MQEngineDead",
+        "EngineDied",
+        "the engine's process died while it served",
+        EARLIER,
+        rank=WRAPPER,
+        until="0.11.0",
+    ),
+    sign(
+        r"Engine core initialization failed|WorkerProc failed to start|WorkerProc initialization failed|Engine process fail"
+        r"|EngineCore failed to start|The actor died unexpectedly|Frontend process failed during engine core initialization",
+        "EngineProcessDied",
+        "vLLM's engine process died while it started",
+        EARLIER,
+        rank=WRAPPER,
+    ),
+)
