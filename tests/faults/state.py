@@ -106,7 +106,7 @@ def _pods(space: Space) -> Counter[str]:
 
 def _reduced(kind: str, item: JSON) -> JSON:
     meta, status = item["metadata"], item.get("status") or {}
-    # The annotations of a claim are those of the controllers that bind it; they come late, and never if it has a volume.
+    # The annotations of a claim are those of the controllers that bind it; they come late, and never with a volume.
     owners = [(owner["kind"], owner["name"], owner.get("controller")) for owner in meta.get("ownerReferences") or ()]
     spec = {name: value for name, value in (item.get("spec") or {}).items() if name not in _OWN_OF_SERVER}
     told: Any = status
