@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import yaml
@@ -19,7 +21,9 @@ from llm_operator.cli.manifests import read_manifests
 from llm_operator.cli.table import aligned
 from llm_operator.engines import RefusedError, check, engine_of
 from llm_operator.engines.registry import ENGINES
+from llm_operator.foreign import UnreadableError, read_file, read_json
 from llm_operator.manifests.overlay import check_overlays
+from llm_operator.memory.calibration import NOTHING_LEARNED, Calibration
 from llm_operator.planning import (
     ComparedPlan,
     GpuFacts,
@@ -29,9 +33,11 @@ from llm_operator.planning import (
     Verdict,
     compare,
     plan,
+    read_calibration,
     result_document,
     unknown,
 )
+from llm_operator.planning.learning import KEY, LONGEST
 from llm_operator.reconcile.planned import request_from_spec
 
 EXIT_FITS = 0
@@ -74,6 +80,9 @@ def add_to(commands: Any) -> None:
         help="without -f: share of the total, such as 0.9, if the engine has it",
     )
     line.add_argument("--context-length", type=whole, metavar="TOKENS", help="without -f: longest prompt plus answer")
+    line.add_argument(
+        "--calibration", metavar="FILE", help="what the operator measured: kubectl get configmap NAME -o json > FILE"
+    )
     line.add_argument("--compare", action="store_true", help="a grid of TP x KV cache x weight format, the best marked")
     line.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
 
@@ -86,6 +95,11 @@ def run(chosen: argparse.Namespace) -> int:
     """
     problems: list[str] = []
     gpu: GpuFacts | None = None
+    calibration = NOTHING_LEARNED
+    try:
+        calibration = _calibration(chosen.calibration) if chosen.calibration is not None else calibration
+    except BadInputError as error:
+        problems += error.problems
     resources: list[LLMDeployment] = []
     try:
         gpu = given_gpu(GpuArguments(chosen.gpu, chosen.gpu_memory, chosen.compute_capability))
@@ -97,14 +111,14 @@ def run(chosen: argparse.Namespace) -> int:
         problems += error.problems
     if problems:
         raise BadInputError(problems)
-    results, grids = _planned(chosen, resources, gpu)
+    results, grids = _planned(chosen, resources, gpu, calibration)
     _print(chosen.output, results, grids)
     refused = any(result.verdict is Verdict.DOES_NOT_FIT for result in results.values())
     return EXIT_DOES_NOT_FIT if refused else EXIT_FITS
 
 
 def _planned(
-    chosen: argparse.Namespace, resources: Sequence[LLMDeployment], gpu: GpuFacts | None
+    chosen: argparse.Namespace, resources: Sequence[LLMDeployment], gpu: GpuFacts | None, calibration: Calibration
 ) -> tuple[dict[str, PlanResult], dict[str, tuple[ComparedPlan, ...]]]:
     results: dict[str, PlanResult] = {}
     grids: dict[str, tuple[ComparedPlan, ...]] = {}
@@ -117,6 +131,7 @@ def _planned(
             if isinstance(request, str):
                 results[name] = unknown(request)
                 continue
+            request = replace(request, calibration=calibration)
             results[name] = plan(request)
             if chosen.compare:
                 grids[name] = compare(request)
@@ -146,6 +161,17 @@ def _request(resource: LLMDeployment, config: str | None, gpu: GpuFacts | None) 
         return request_from_spec(resource.spec, shape, card)
     except RefusedError as refused:
         raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refused.refusals]) from refused
+
+
+def _calibration(path: str) -> Calibration:
+    """What a file holds: the operator's ConfigMap as kubectl prints it in JSON, or the text of its key alone."""
+    try:
+        content = read_file(Path(path), 2 * LONGEST)
+        body = read_json(content, 2 * LONGEST)
+        data = body.get("data") if isinstance(body, dict) else None
+        return read_calibration(data[KEY] if isinstance(data, dict) and isinstance(data.get(KEY), str) else content)
+    except (OSError, UnreadableError, PlanInputError) as error:
+        raise BadInputError([f"{path}: {getattr(error, 'strerror', None) or error}"]) from error
 
 
 def _from_files(chosen: argparse.Namespace) -> list[LLMDeployment]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from llm_operator.memory.calibration import NOTHING_LEARNED, Calibration
 from llm_operator.models import ModelShape
 
 MIB = 1 << 20
@@ -81,7 +82,7 @@ class PlanRequest:
     context_length: tokens of prompt and answer; None: the model's, cut to what fits. max_batched_tokens: prefill
     tokens of one step. weight_quantization: None serves the checkpoint as it is. hybrid_cache: window layers keep their
     window only, in engines that can. older_runner: the engine's older model runner; None: as the version chooses for
-    this architecture.
+    this architecture. calibration: what starts like this one took beyond the constants.
     """
 
     shape: ModelShape
@@ -102,6 +103,7 @@ class PlanRequest:
     enforce_eager: bool = False
     hybrid_cache: bool = True
     older_runner: bool | None = None
+    calibration: Calibration = NOTHING_LEARNED
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from llm_operator.planning.gpus import (
     parse_gpu_memory,
     parse_quantity,
 )
+from llm_operator.planning.learning import calibration_text, learned_from, read_calibration
 from llm_operator.planning.planner import plan, unknown
 from llm_operator.planning.quantizing import QuantizationNeeds, quantization_needs, quantization_problems
 from llm_operator.planning.types import CounterOffer, Plan, PlanResult, Verdict
@@ -64,6 +65,7 @@ __all__ = [
     "UnknownGpuError",
     "Verdict",
     "WeightQuantization",
+    "calibration_text",
     "compare",
     "corrected",
     "document",
@@ -72,6 +74,7 @@ __all__ = [
     "gpu_node_selectors",
     "gpus_from_node",
     "known_gpus",
+    "learned_from",
     "parse_gpu",
     "parse_gpu_memory",
     "parse_quantity",
@@ -79,6 +82,7 @@ __all__ = [
     "plan_document",
     "quantization_needs",
     "quantization_problems",
+    "read_calibration",
     "result_document",
     "unknown",
 ]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llm_operator.memory.budget import Budget, Estimate, Rank
 from llm_operator.memory.cache import Allocation
-from llm_operator.memory.types import PlanRequest, gib
+from llm_operator.memory.calibration import StartKind
+from llm_operator.memory.capability import version_tuple
+from llm_operator.memory.overheads import Runtime
+from llm_operator.memory.types import Overhead, PlanRequest, gib
+from llm_operator.memory.weights import WeightBytes, quantization_in_force
 from llm_operator.planning.cache import allocate, blocks_per_request, bytes_per_token
 from llm_operator.planning.engine import memory_of
 from llm_operator.planning.weights import weight_bytes
@@ -54,9 +60,46 @@ def _rank(request: PlanRequest, tensor: int) -> Rank:
     weights = weight_bytes(request, tensor)
     batch, overheads = engine.planned_batch(request, tensor, weights)
     left = request.gpu.memory_bytes - weights.total
-    profile = engine.profile(request, tensor) if request.gpu_memory_utilization is not None else ()
+    learned = _learned(request, tensor, weights, overheads)
+    profile: tuple[Overhead, ...] = ()
+    if request.gpu_memory_utilization is not None:
+        profile = (*engine.profile(request, tensor), *learned)
+    else:
+        overheads = replace(overheads, before=(*overheads.before, *learned))
     free, free_low = left - overheads.before_likely, left - overheads.before_high
     return Rank(request, tensor, batch, weights, overheads, profile, free, free_low)
+
+
+def kind_of(request: PlanRequest, tensor: int) -> StartKind:
+    """Return the kind of start that `request` is on `tensor` ranks."""
+    return _kind(request, tensor, weight_bytes(request, tensor))
+
+
+def _kind(request: PlanRequest, tensor: int, weights: WeightBytes) -> StartKind:
+    how = quantization_in_force(request)
+    return StartKind(
+        engine=request.engine,
+        backend=request.backend or "",
+        version=".".join(map(str, version_tuple(request.version)[:2])),
+        architecture=request.shape.architecture,
+        quantization="" if how is None else f"{how.method} {how.bits}",
+        product=request.gpu.product,
+        tensor=tensor,
+        weight_bytes=weights.total,
+    )
+
+
+def _learned(request: PlanRequest, tensor: int, weights: WeightBytes, constants: Runtime) -> tuple[Overhead, ...]:
+    """Return what starts of this kind took beyond the constants; the bound grows only if they took more than it."""
+    if not request.calibration.records:
+        return ()
+    record = request.calibration.of(_kind(request, tensor, weights))
+    if record is None or not record.extra:
+        return ()
+    beyond = max(constants.before_likely + record.extra - constants.before_high, 0)
+    starts = len(record.extras)
+    source = f"{starts} measured start{'s' * (starts != 1)} of the same model, engine version, GPU and ranks"
+    return (Overhead("beyond the constants", record.extra, beyond, source),)
 
 
 def _budget(rank: Rank) -> Budget:

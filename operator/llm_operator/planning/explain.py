@@ -37,7 +37,7 @@ def as_plan(found: Estimate) -> Plan:
             engine.tokens_term(found),
             _requests(found),
         ),
-        overheads=tuple(part for part in profile if part.high),
+        overheads=tuple(part for part in profile if part.high or part.likely),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from llm_operator.memory.calibration import NOTHING_LEARNED
 from llm_operator.memory.types import PlanRequest
 from llm_operator.planning.decide import check, decide
 from llm_operator.planning.offers import counter_offers
@@ -17,6 +18,10 @@ def plan(request: PlanRequest, *, offers: bool = True) -> PlanResult:
     """
     check(request)
     result = decide(request)
+    if request.calibration.records and result.verdict is not Verdict.FITS:
+        # What was measured makes numbers better; it refuses nothing that the constants let through.
+        without = decide(replace(request, calibration=NOTHING_LEARNED))
+        result = without if without.verdict is Verdict.FITS else result
     if offers and result.verdict is Verdict.DOES_NOT_FIT:
         return replace(result, counter_offers=counter_offers(request))
     return result

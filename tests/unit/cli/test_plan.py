@@ -203,6 +203,27 @@ def test_vllms_own_share_of_the_total(capsys: pytest.CaptureFixture[str], writte
     assert more["plan"]["kvTokens"] < item["plan"]["kvTokens"]
 
 
+def test_what_engines_measured_is_planned_with(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    flags = ("--config", LLAMA, "--gpu", "NVIDIA-L40S", "--backend", "PyTorch", "--memory-percent", "60")
+    (plain,) = items(capsys, *flags)
+    row = {
+        "engine": "LMDeploy", "backend": "PyTorch", "version": "0.18", "architecture": "LlamaForCausalLM",
+        "quantization": "", "product": "NVIDIA-L40S", "tensor": 1,
+        "weight_bytes": plain["plan"]["weightBytesPerGpu"], "extras": [1 << 30],
+    }  # fmt: skip
+    text = json.dumps([row])
+    (tmp_path / "rows.json").write_text(text)
+    (tmp_path / "map.json").write_text(json.dumps({"kind": "ConfigMap", "data": {"records.json": text}}))
+    (tmp_path / "broken.json").write_text("[1]")
+    found = [items(capsys, *flags, "--calibration", str(tmp_path / name))[0] for name in ("rows.json", "map.json")]
+    assert found[0] == found[1]
+    assert found[0]["plan"]["kvTokens"] < plain["plan"]["kvTokens"]
+    assert "beyond the constants" in found[0]["plan"]["explanation"]
+    for name in ("broken.json", "none.json"):
+        assert run(["plan", *flags, "--calibration", str(tmp_path / name)]) == 2
+        assert name in capsys.readouterr().err
+
+
 def test_any_card_by_its_memory(capsys: pytest.CaptureFixture[str]) -> None:
     (two,) = items(capsys, "--config", LLAMA, "--gpu-memory", "12Gi:2")
     assert two["plan"]["tensor"] == 2
