@@ -102,7 +102,22 @@ def test_the_jobs_have_an_overlay_of_their_own_which_restarts_no_engine() -> Non
     assert children_of(parsed({"metadata": {"labels": {"a": "b"}}})) != children_of(parsed())
 
 
+def sidecar(**fields: Any) -> JSON:
+    return {"spec": {"containers": [{"name": "a", "image": "a", **fields}]}}
+
+
 REFUSED: dict[str, tuple[JSON, str]] = {
+    "a probe that asks nothing": (sidecar(startupProbe={"periodSeconds": 5}), ".spec.containers[0].startupProbe"),
+    "a probe that asks twice": (
+        sidecar(livenessProbe={"tcpSocket": {"port": 1}, "grpc": {"port": 1}}),
+        ".spec.containers[0].livenessProbe",
+    ),
+    "a hook that does nothing": (sidecar(lifecycle={"postStart": {}}), ".spec.containers[0].lifecycle.postStart"),
+    "the engine's hook does nothing": (engine(lifecycle={"postStart": {}}), ".containers[0].lifecycle.postStart"),
+    "a probe of an init container": (
+        fetcher(readinessProbe={"periodSeconds": 5}),
+        ".spec.initContainers[0].readinessProbe",
+    ),
     "unknown field": ({"spec": {"afinity": {}}}, ".spec.afinity"),
     "unknown field of a container": (engine(imagePulPolicy="Always"), ".spec.containers[0].imagePulPolicy"),
     "wrong kind": ({"spec": {"volumes": {"name": "a"}}}, ".spec.volumes"),

@@ -27,6 +27,10 @@ from llm_operator.manifests.overlay.table import DIRECTIVE, Problem, problems
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the path that NCCL and vLLM open
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 _HANDLERS = ("httpGet", "exec", "tcpSocket", "grpc")
+_LIFECYCLE = ("postStart", "preStop")
+_LIFECYCLE_HANDLERS = ("exec", "httpGet", "sleep", "tcpSocket")
+_PROBED = ("engine", "chat")
+"""Containers of the operator whose probes say what they ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +229,11 @@ def _own_container(container: JSON, kind: str, path: str, owned: Owned) -> Itera
 
 
 def _hooks(container: JSON, path: str) -> Iterator[Problem]:
+    yield from _unsaid(container, path, (), ("postStart",))
+    name = container["name"]
+    for probe in _PROBES if name not in _PROBED else ():
+        if container.get(probe) is not None:
+            yield Problem(f"{path}.{probe}", f"container {name!r} ends by itself and has no probe: remove it here")
     for probe in _PROBES:
         for handler in _HANDLERS:
             if handler in (container.get(probe) or {}):
@@ -234,7 +243,20 @@ def _hooks(container: JSON, path: str) -> Iterator[Problem]:
         yield Problem(f"{path}.lifecycle.preStop", "requests are drained by it: use spec.drainTimeoutSeconds")
 
 
+def _unsaid(container: JSON, path: str, probes: tuple[str, ...], hooks: tuple[str, ...]) -> Iterator[Problem]:
+    """Probes and hooks that do not say, once, what they do (kube-apiserver 1.36, validateHandler)."""
+    lifecycle = container.get("lifecycle") or {}
+    parts = [(container.get(name), f"{path}.{name}", _HANDLERS) for name in probes]
+    parts += [(lifecycle.get(name), f"{path}.lifecycle.{name}", _LIFECYCLE_HANDLERS) for name in hooks]
+    for part, place, handlers in parts:
+        given = [handler for handler in handlers if handler in (part or {})]
+        if part is not None and len(given) != 1:
+            found = f"it has {' and '.join(given)}" if given else "it has none"
+            yield Problem(place, f"give exactly one of {', '.join(handlers)}; {found}")
+
+
 def _further_container(container: JSON, path: str, owned: Owned) -> Iterator[Problem]:
+    yield from _unsaid(container, path, _PROBES, _LIFECYCLE)
     for place, port in enumerate(container.get("ports") or []):
         here = f"{path}.ports[{place}]"
         if owned.port is not None and port["containerPort"] == owned.port:
