@@ -35,6 +35,7 @@ IMAGE: JSON = {"image": {"reference": "registry.example/model:1"}}
 
 @pytest.fixture(scope="module")
 def plane(cluster_control_plane: ControlPlane) -> ControlPlane:
+    cluster_control_plane.fake_gpu_node("served-1", gpus=8)
     return cluster_control_plane
 
 
@@ -161,14 +162,30 @@ def test_a_job_that_works_is_not_stopped_by_a_correction(operator: OperatorUnder
     assert uid(space, job) == first
 
 
-def test_two_objects_with_one_job_do_not_fight_over_its_placement(operator: OperatorUnderTest, space: Space) -> None:
+def bound(space: Space) -> None:
+    """The claim `models`, with a volume."""
     claim(space)
+    meta = {"name": f"models-{space.name}"}
+    spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "hostPath": {"path": "/nowhere"}}
+    spec |= {"claimRef": {"namespace": space.name, "name": "models"}, "persistentVolumeReclaimPolicy": "Retain"}
+    space.plane.request("POST", "/api/v1/persistentvolumes", {"metadata": meta, "spec": spec})
+
+    def phase() -> str:
+        found: str = (space.get("PersistentVolumeClaim", "models") or {})["status"]["phase"]
+        return found
+
+    eventually(lambda: phase() == "Bound", why="the claim is bound")
+
+
+def test_two_objects_with_one_job_do_not_fight_over_its_placement(operator: OperatorUnderTest, space: Space) -> None:
+    bound(space)
     job = job_name(space.create(cached("one", nodeSelector={"zone": "a"})), space, "fetch")
     eventually(lambda: uid(space, job), why="a Job")
     first = uid(space, job)
     space.create(cached("two", nodeSelector={"zone": "b"}))
     becomes(space, "two", "Ready", "False", "Unschedulable")
     assert "LLMDeployment 'one'" in space.condition("two", "Ready")[2]
+    assert "a node with zone=a" in space.condition("two", "Ready")[2]
     assert "LLMDeployment" not in space.condition("one", "Ready")[2]
     operator.wait_idle()
     assert uid(space, job) == first
@@ -197,3 +214,26 @@ def test_a_corrected_image_of_the_operator_reaches_a_job_that_has_not_begun(
                 return bool(containers[0].get("image") == image)  # noqa: B023 - called before it changes
 
             eventually(made, why=f"a Job with {image}")
+
+
+def test_a_claim_without_a_storage_class_is_the_reason_given(operator: OperatorUnderTest, space: Space) -> None:
+    """The cluster has no default StorageClass, nor any other."""
+    space.create(cached("demo", cache={"size": "1Gi"}))
+    becomes(space, "demo", "Ready", "False", "ClaimUnbound")
+    message = space.condition("demo", "Ready")[2]
+    assert "'demo-models' has no volume" in message
+    assert "no StorageClass" in message
+
+
+def test_a_cache_that_is_added_again_with_another_size(operator: OperatorUnderTest, space: Space) -> None:
+    space.create(cached("demo", cache={"size": "1Gi"}))
+    eventually(lambda: space.names("PersistentVolumeClaim") == {"demo-models"}, why="a claim")
+    space.patch("demo", {"spec": {"cache": None}})
+    space.patch("demo", {"spec": {"cache": {"size": "2Gi"}}})
+    becomes(space, "demo", "Stalled", "True", "ClaimDiffers")
+    assert "it has 1Gi, and spec.cache.size is 2Gi" in space.condition("demo", "Stalled")[2]
+    space.patch("demo", {"spec": {"cache": None}})
+    space.patch("demo", {"spec": {"cache": {"size": "1Gi"}}})
+    eventually(
+        lambda: space.condition("demo", "Stalled")[0] == "False", why=lambda: str(space.condition("demo", "Ready"))
+    )

@@ -31,7 +31,15 @@ def claim_from(raw: dict[str, Any]) -> ClaimFacts:
         labelled=(meta.get("labels") or {}).get(LABEL_CACHE) == "true",
         deleting="deletionTimestamp" in meta,
         owner_uid=next((one["uid"] for one in meta.get("ownerReferences") or () if one.get("controller")), None),
+        bound=(raw.get("status") or {}).get("phase") == "Bound",
+        size=_size(raw),
+        storage_class=(raw.get("spec") or {}).get("storageClassName") or None,
     )
+
+
+def _size(raw: dict[str, Any]) -> str:
+    requests = ((raw.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    return str(requests.get("storage") or "")
 
 
 class Claims:

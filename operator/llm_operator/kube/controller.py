@@ -308,8 +308,8 @@ class Controller:
 
     async def _delete_all(self, key: Key, decision: Decision, blocked: dict[Role, Trouble]) -> list[Delete]:
         """Delete what is to go; what was refused comes back, and why is added to `blocked`."""
-        for job in decision.outdated:
-            trouble = await _deleted("Job", job, self._model_jobs.make_again(key, job))
+        for body in decision.outdated:
+            trouble = await _deleted("Job", body["metadata"]["name"], self._model_jobs.make_again(key, body))
             if trouble is not None:
                 blocked.setdefault("engine", trouble)
         kept: list[Delete] = []

@@ -81,11 +81,15 @@ class Inventory:
 
     def _unknown(self, resource: str, product: str | None) -> str:
         """Why the GPU is not known: which are there, and what to set."""
+        return self.others(resource, product) or GPU_UNKNOWN
+
+    def others(self, resource: str, product: str | None) -> str:
+        """What the nodes have, where none has the GPU that is asked for; empty otherwise."""
         products = sorted(kind for name, kind in self.gpus if name == resource)
-        if product is not None and products:
-            shown = ", ".join(products[:PRODUCTS_SHOWN]) + (", ..." if len(products) > PRODUCTS_SHOWN else "")
-            return f"no node has the GPU {product!r} of spec.gpu.product; the nodes have {shown}: set one of these"
-        return GPU_UNKNOWN
+        if product is None or not products or product in products:
+            return ""
+        shown = ", ".join(products[:PRODUCTS_SHOWN]) + (", ..." if len(products) > PRODUCTS_SHOWN else "")
+        return f"no node has the GPU {product!r} of spec.gpu.product; the nodes have {shown}: set one of these"
 
 
 def _add(found: dict[tuple[str, str], GpuFacts], node: JSON, resources: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import ownership
 from llm_operator.kube.cache import JOB_PREFIX, Cache, job_key
 from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.remaking import Remaking
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.artifacts import (
@@ -111,12 +112,18 @@ class ModelJobs:
         unread = maker in self._cache.objects and maker not in self._wanted
         return job.made_for if maker != key and (maker in waiting or unread) else ""
 
-    async def make_again(self, key: Key, name: str) -> None:
-        """Delete a Job that waits to begin; whoever waits for it makes it again."""
-        of_job = job_key(key[0], name)
+    async def make_again(self, key: Key, body: dict[str, Any]) -> None:
+        """Make a Job again that waits to begin; at once, before another object that waits for it makes its own."""
+        of_job = job_key(key[0], body["metadata"]["name"])
         job = self._cache.job(of_job)
-        if job is not None and not job.deleting and not job.begun:
-            await self._delete(of_job, job, "what it was made with has changed, and it has not begun")
+        if job is None or job.deleting or job.begun:
+            return
+        if await self._delete(of_job, job, "what it was made with has changed, and it has not begun"):
+            try:
+                answer = await ownership.create(self._client, body)
+            except ForeignError:
+                return  # the next look says whose it is
+            self._cache.update({**answer, "kind": "Job"})
 
     def incomplete(self, key: Key, resource: LLMDeployment) -> dict[str, str]:
         """What earlier Jobs left half-done of what an object asks for, by name, as the annotation of the next ones."""
@@ -236,16 +243,17 @@ class ModelJobs:
         elif fate.action in ("Verify", "Verified"):
             await (self._verify if fate.action == "Verify" else self._verified)(namespace, job)
 
-    async def _delete(self, key: Key, job: JobView, why: str) -> None:
-        """Delete a Job; one that will be made again not too often, whatever the reason."""
+    async def _delete(self, key: Key, job: JobView, why: str) -> bool:
+        """Delete a Job; one that will be made again not too often, whatever the reason: then it stays for now."""
         if self._waiting.get(key):
             wait = self._remaking.wait(key)
             if wait > 0:
                 self._queue.add_after(key, wait)
-                return
+                return False
             self._remaking.count(key)
         log.info("Job %s is deleted: %s", job.name, why)
         await self._client.delete("Job", key[0], job.name, job.uid)
+        return True
 
     async def _annotate(
         self, namespace: str, job: JobView, annotations: dict[str, str | None], spec: dict[str, Any] | None = None

@@ -110,6 +110,12 @@ class ClusterPlanner:
             resource: the object.
             looked: what a Job of the model tools told of the model's files; it speaks where the hub does not.
         """
+        gpu = resource.spec.gpu
+        outcome = self._outcome(key, resource, looked)
+        others = self._inventory.others(gpu.resource_name, gpu.product)
+        return replace(outcome, other_gpus=others) if others else outcome
+
+    def _outcome(self, key: Key, resource: LLMDeployment, looked: Looked) -> PlanOutcome:
         spec = resource.spec
         self._resources[key] = spec.gpu.resource_name
         self._use(key, model_of(spec))

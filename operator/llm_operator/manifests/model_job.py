@@ -82,6 +82,9 @@ class ClaimFacts:
         labelled: somebody said by its label that the operator may keep models on it.
         deleting: it goes away, and its name is free after that.
         owner_uid: uid of the object that it goes with; None: it stays.
+        bound: it has a volume.
+        size: storage that it requests; empty: not known.
+        storage_class: its StorageClass; None: it names none, and there was no default one.
     """
 
     name: str
@@ -91,6 +94,9 @@ class ClaimFacts:
     labelled: bool = False
     deleting: bool = False
     owner_uid: str | None = None
+    bound: bool = True
+    size: str = ""
+    storage_class: str | None = None
 
     @property
     def cache(self) -> bool:

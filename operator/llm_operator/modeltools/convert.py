@@ -79,8 +79,14 @@ def convert_command(conversion: Conversion, model: Path, output: Path) -> list[s
     return words
 
 
-def check(config: Mapping[str, Any], conversion: Conversion, version: str) -> None:
+def check(config: Mapping[str, Any], conversion: Conversion, version: str, wanted: str = "") -> None:
     """Refuse what that version would refuse, or not load.
+
+    Args:
+        config: config.json.
+        conversion: what is to be made.
+        version: LMDeploy of this image.
+        wanted: LMDeploy that the object asks for; empty: the same.
 
     Raises:
         ToolError: RecipeRefused or UnsupportedArchitecture.
@@ -89,7 +95,12 @@ def check(config: Mapping[str, Any], conversion: Conversion, version: str) -> No
     quantized = nested(config, "quantization_config")
     method = quantized.get("quant_method") if isinstance(quantized, dict) else None
     refusal = None
-    if release(version) > release(LAST_VERSION):
+    if release(version) > release(LAST_VERSION) >= release(wanted or version):
+        refusal = (
+            f"the image of this Job holds LMDeploy {version}, and engine.version is {wanted}: set engine.image to an "
+            f"image with LMDeploy {wanted}"
+        )
+    elif release(version) > release(LAST_VERSION):
         refusal = (
             f"LMDeploy {version} has no `convert`: it reads Hugging Face's format directly. Set engine.conversion to "
             f"None, or engine.version to {LAST_VERSION}"
@@ -137,7 +148,7 @@ def _make(options: argparse.Namespace, directory: Path, progress: Progress) -> M
     version = lmdeploy_tool.installed_version() or options.tool_version
     conversion = Conversion(options.model_name, options.tensor, options.model_format, options.group_size)
     config = read_json(inspection.read_config(model))
-    check(config, conversion, version)
+    check(config, conversion, version, options.tool_version)
     check_remote_code(version, options.trust_remote_code)
     read_tensors(model)
     _check_disk(model, directory)

@@ -294,9 +294,17 @@ OBJECT: tuple[Reason, ...] = (
         severity="Warning",
     ),
     Reason(
+        "ClaimUnbound",
+        "Object",
+        "a PersistentVolumeClaim of the pod has no volume; the message names it, and whether it has a StorageClass",
+        "`kubectl describe pvc`; a StorageClass in `cache.storageClassName`, or a default one in the cluster",
+        fields=("spec.cache.storageClassName",),
+        severity="Warning",
+    ),
+    Reason(
         "Unschedulable",
         "Object",
-        "no node takes the pod; the message is the scheduler's",
+        "no node takes the pod; the message is the scheduler's, with what the pod asks for and what the nodes have",
         "free GPUs, or look at `gpu`, `nodeSelector`, `tolerations`",
         fields=(
             "spec.gpu",

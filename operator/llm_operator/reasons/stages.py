@@ -421,6 +421,24 @@ JOB: tuple[Reason, ...] = (
         again="looked for every 5 s",
     ),
     Reason(
+        "ClaimDiffers",
+        "Job",
+        "the claim that the operator made is smaller than `cache.size`, or of another class or access mode, or goes "
+        "with its object although `retentionPolicy` is `Retain`: `cache` was removed and added again, or the claim is "
+        "an earlier object's",
+        "as the message says: resize the claim, or say in `cache` what it is",
+        fields=("spec.cache",),
+        conditions=(
+            "Ready",
+            "Stalled",
+            "ModelCached",
+            "WeightsQuantized",
+        ),
+        stalls="at once",
+        stages="fetch, quantize, convert",
+        again="looked for every 5 s",
+    ),
+    Reason(
         "ClaimMissing",
         "Job",
         "the claim does not exist",

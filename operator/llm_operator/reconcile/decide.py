@@ -86,14 +86,16 @@ class Decision:
     """The stages before serving, where they were looked at."""
     template: JSON | None = None
     """The pod template that should run."""
-    outdated: tuple[str, ...] = ()
-    """Names of Jobs that wait to begin and are to be made again, because another one would be made now."""
+    outdated: tuple[JSON, ...] = ()
+    """Jobs that wait to begin and are to be made again, as they are to be: another one would be made now."""
     trial: JSON | None = None
     """A Deployment as it will be once the model is there: what of it would be refused is said before the Jobs run."""
 
     def tried(self, role: Role) -> tuple[JSON, ...]:
         """Everything of one role that the API server should be asked about before something is written."""
         written = tuple(apply.body for apply in self.applies if apply.role == role)
+        if role == "engine":
+            written = (*written, *self.outdated)
         return written if self.trial is None or role != "engine" else (*written, self.trial)
 
     @property

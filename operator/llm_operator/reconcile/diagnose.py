@@ -14,6 +14,7 @@ from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.trust import CONTAINER as TRUST
 from llm_operator.reconcile.jobs import parse_result
 from llm_operator.reconcile.observed import ContainerEnd, Pod
+from llm_operator.reconcile.scheduling import ANYTHING, Asked, unschedulable
 
 # After this many deaths since the pod was Ready last the engine will not come up by itself.
 HOPELESS_RESTARTS = 3
@@ -35,20 +36,26 @@ class Trouble:
     """Nothing will change until somebody changes the spec, a Secret or the cluster."""
 
 
-def trouble_of(pods: Iterable[Pod], engine: EngineType) -> Trouble | None:
-    """The trouble that weighs most among the pods of the current spec; None when there is none."""
+def trouble_of(pods: Iterable[Pod], engine: EngineType, asked: Asked = ANYTHING) -> Trouble | None:
+    """The trouble that weighs most among the pods of the current spec; None when there is none.
+
+    Args:
+        pods: the pods.
+        engine: which engine they run.
+        asked: what they ask of a node.
+    """
     alive = [pod for pod in pods if not pod.deleting]
     # What is left of a pod that was given up is history once there is another one.
     if any(pod.phase != "Failed" for pod in alive):
         alive = [pod for pod in alive if pod.phase != "Failed"]
-    found = [trouble for pod in alive if not pod.ready and (trouble := _pod_trouble(pod, engine))]
+    found = [trouble for pod in alive if not pod.ready and (trouble := _pod_trouble(pod, engine, asked))]
     return min(found, key=lambda trouble: (not trouble.stalled, trouble.reason, trouble.message), default=None)
 
 
-def _pod_trouble(pod: Pod, engine: EngineType) -> Trouble | None:
+def _pod_trouble(pod: Pod, engine: EngineType, asked: Asked) -> Trouble | None:
     fetches = pod.container in (FETCHER, TRUST)
     image, field = ("the model tools' image", TOOLS_FIELD) if fetches else ("the engine's image", "spec.engine.image")
-    waiting = waiting_trouble(pod, image, field)
+    waiting = waiting_trouble(pod, image, field, asked)
     if waiting is not None:
         return waiting
     if pod.phase == "Failed" and pod.failure:
@@ -58,16 +65,17 @@ def _pod_trouble(pod: Pod, engine: EngineType) -> Trouble | None:
     return _fetch_failure(pod.end, pod.deaths) if fetches else _crash(pod, pod.end, engine)
 
 
-def waiting_trouble(pod: Pod, image: str, field: str) -> Trouble | None:
+def waiting_trouble(pod: Pod, image: str, field: str, asked: Asked = ANYTHING) -> Trouble | None:
     """What keeps a pod from starting.
 
     Args:
         pod: the pod.
         image: what its image is called in a message.
         field: where the image is set.
+        asked: what the pod asks of a node.
     """
     if pod.unschedulable is not None:
-        return _unschedulable(pod.unschedulable)
+        return Trouble(*unschedulable(pod.unschedulable, asked), stalled=False)
     if pod.waiting_reason == "InvalidImageName":
         return Trouble("InvalidImage", f"{pod.waiting_message}: correct {field}", stalled=True)
     if pod.waiting_reason in _IMAGE_REASONS:
@@ -106,14 +114,6 @@ def _fetch_failure(end: ContainerEnd, restarts: int) -> Trouble:
 
 def _restarts(count: int) -> str:
     return f"{count} restart{'' if count == 1 else 's'}"
-
-
-def _unschedulable(message: str) -> Trouble:
-    missing = re.search(r'persistentvolumeclaim "([^"]+)" not found', message)
-    if missing:
-        text = f"PersistentVolumeClaim {missing[1]!r} does not exist in this namespace: create it, or name another one"
-        return Trouble("ClaimMissing", text, stalled=False)
-    return Trouble("Unschedulable", f"no node takes the pod: {message}", stalled=False)
 
 
 def _config_trouble(message: str) -> Trouble:

@@ -28,6 +28,8 @@ class PlanOutcome:
     architecture: str | None = None
     for_now: bool = False
     """There is no plan, and there may be one without a change of the spec."""
+    other_gpus: str = ""
+    """What the nodes have, where none has the GPU that the spec asks for; empty otherwise."""
     status: PlanStatus | None = None
     model: ModelStatus | None = None
     quantization_problems: tuple[str, ...] = ()

@@ -28,11 +28,13 @@ from llm_operator.manifests.common import JSON
 from llm_operator.manifests.model_job import ClaimFacts, JobRequest, model_job
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.manifests.tools import ToolSettings
+from llm_operator.reconcile.cache_claim import mismatch
 from llm_operator.reconcile.diagnose import TOOLS_FIELD, Trouble, waiting_trouble
 from llm_operator.reconcile.jobs import JobView, Result
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.renewal import is_outdated, waits_to_begin
+from llm_operator.reconcile.scheduling import asked_by
 
 State = Literal["Done", "Running", "Blocked"]
 Looked = tuple[State, Result | None]
@@ -41,7 +43,7 @@ UNUSABLE = ("ModelPathMissing", "ModelConfigMissing", "WeightsMissing")
 """What an inspection says of files that no engine will serve."""
 
 
-CLAIM_TROUBLES = ("ClaimMissing", "ClaimTerminating", "ClaimNotLabelled", "NameConflict")
+CLAIM_TROUBLES = ("ClaimMissing", "ClaimTerminating", "ClaimNotLabelled", "ClaimDiffers", "NameConflict")
 """What is wrong with a claim; nothing tells when that changes."""
 
 
@@ -70,7 +72,7 @@ class Preparation:
 
     Attributes:
         writes: claims and Jobs that must exist now and do not.
-        outdated: names of Jobs that wait to begin and are to be made again.
+        outdated: Jobs that wait to begin and are to be made again, as they are to be.
         prepared: what the engine's pod mounts; None while that is not there.
         reports: the stages that were looked at, in order.
         trouble: what stands in the way.
@@ -80,7 +82,7 @@ class Preparation:
     prepared: Prepared | None = None
     reports: tuple[StageReport, ...] = ()
     trouble: Trouble | None = None
-    outdated: tuple[str, ...] = ()
+    outdated: tuple[JSON, ...] = ()
 
     @property
     def claim_missing(self) -> bool:
@@ -103,7 +105,7 @@ class _Course:
     tools: ToolSettings
     reports: list[StageReport] = field(default_factory=list)
     writes: list[JSON] = field(default_factory=list)
-    outdated: list[str] = field(default_factory=list)
+    outdated: list[JSON] = field(default_factory=list)
     trouble: Trouble | None = None
 
     def stop(self, prepared: Prepared | None = None) -> Preparation:
@@ -207,6 +209,11 @@ def _claims_there(course: _Course) -> bool:
                     "spec.cache.claimName to use it, or rename this object"
                 )
                 course.trouble = Trouble("NameConflict", text, stalled=True)
+                return False
+            cache = course.resource.spec.cache
+            differs = mismatch(cache, found) if ours and cache is not None else None
+            if differs is not None:
+                course.trouble = Trouble("ClaimDiffers", differs, stalled=True)
                 return False
             continue
         if found is not None:
@@ -317,8 +324,7 @@ def _stage(course: _Course, artifact: Artifact, request: Callable[[], JobRequest
             course.trouble = foreign
             course.reports[-1] = StageReport(artifact.stage, "Blocked", foreign.reason, foreign.message)
             return None
-        incomplete = course.observed.incomplete.get(artifact.job_name, "")
-        course.writes.append(model_job(replace(asked, incomplete=incomplete)))
+        course.writes.append(_made(course, asked))
     if job is not None and report.state == "Running" and report.reason != "Removing":
         _renew(course, job, request, doing)
     if report.state != "Done" or job is None:
@@ -339,6 +345,11 @@ def _believed(course: _Course, artifact: Artifact, result: Result, asked: re.Pat
     return False
 
 
+def _made(course: _Course, request: JobRequest) -> JSON:
+    incomplete = course.observed.incomplete.get(request.artifact.job_name, "")
+    return model_job(replace(request, incomplete=incomplete))
+
+
 def _renew(course: _Course, job: JobView, request: Callable[[], JobRequest], doing: str) -> None:
     """Have a Job made again that waits to begin, where the spec or the operator's settings now ask for another one."""
     if not waits_to_begin(job):
@@ -347,15 +358,20 @@ def _renew(course: _Course, job: JobView, request: Callable[[], JobRequest], doi
     if _to_be_made_again(job, asked):
         text = f"Job {job.name} is being made again: the spec, or the operator's settings, changed before it began"
         course.trouble = None
-        course.outdated.append(job.name)
+        course.outdated.append(_made(course, asked))
         course.reports[-1] = replace(course.reports[-1], reason=doing, message=text)
-    elif course.trouble is not None and job.shared_with and is_outdated(job, asked):
+    elif course.trouble is not None and job.shared_with and _depends_on_placement(course.trouble, job, asked):
         text = (
             f"{course.trouble.message}; Job {job.name} has the placement, images and pull secrets of LLMDeployment "
             f"{job.shared_with!r}, which waits for the same model: correct that one"
         )
         course.trouble = replace(course.trouble, message=text)
         course.reports[-1] = replace(course.reports[-1], message=text)
+
+
+def _depends_on_placement(trouble: Trouble, job: JobView, asked: JobRequest) -> bool:
+    """Whether what keeps a Job's pod from running may be what another object asks for, and this one does not."""
+    return not trouble.reason.startswith("Claim") and is_outdated(job, asked)
 
 
 def _to_be_made_again(job: JobView | None, request: JobRequest) -> bool:
@@ -401,7 +417,8 @@ def _judge(course: _Course, artifact: Artifact, doing: str) -> StageReport:
     if job is None or job.deleting or job.abandoned:
         return running(doing, f"Job {artifact.job_name} is being made")
     if job.phase == "Active":
-        course.trouble = job_trouble(job)
+        known = tuple(claim for claim in course.observed.claims.values() if claim is not None)
+        course.trouble = job_trouble(job, known, course.plan.other_gpus)
         if course.trouble is not None:
             return running(course.trouble.reason, course.trouble.message)
         return running(doing, f"Job {job.name} runs")
@@ -433,10 +450,17 @@ def _done_message(result: Result) -> str:
     return f"{result.directory}{size}{revision}{told}"
 
 
-def job_trouble(job: JobView) -> Trouble | None:
-    """What keeps a Job's pod from running."""
+def job_trouble(job: JobView, claims: tuple[ClaimFacts, ...] = (), nodes: str = "") -> Trouble | None:
+    """What keeps a Job's pod from running.
+
+    Args:
+        job: the Job.
+        claims: the claims of the object, as far as they were looked at.
+        nodes: what the nodes have instead of the GPU that the object asks for.
+    """
+    asked = asked_by(job.placement, nodes, claims)
     found: Iterator[Trouble | None] = (
-        waiting_trouble(pod, "the Job's image", TOOLS_FIELD) for pod in job.pods if not pod.end
+        waiting_trouble(pod, "the Job's image", TOOLS_FIELD, asked) for pod in job.pods if not pod.end
     )
     return next((trouble for trouble in found if trouble is not None), None)
 

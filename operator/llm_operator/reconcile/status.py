@@ -36,6 +36,7 @@ from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.page import page_findings
 from llm_operator.reconcile.plan_record import PlanRecord, agrees, record_of
 from llm_operator.reconcile.refused_pods import overdue, refused_pods
+from llm_operator.reconcile.scheduling import asked_by
 from llm_operator.reconcile.stages import cache_status, quantization_status, stage_findings
 from llm_operator.reconcile.starting import Start, stuck_message
 
@@ -125,8 +126,9 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
     """All conditions, each with its reason; the first visit already writes every one."""
     trouble = _trouble(situation)
     ready = _ready(situation, progress, trouble)
+    parked = _is_parked(progress, trouble)
     stalled = trouble is not None and trouble.stalled and not progress.complete
-    reconciling = not stalled and not progress.complete
+    reconciling = not stalled and not progress.complete and not parked
     return (
         ready,
         Finding("Reconciling", "True", ready.reason, ready.message)
@@ -207,7 +209,10 @@ def _pods_trouble(situation: Situation) -> Trouble | None:
     refused = refused_pods(child)
     if refused is not None:
         return Trouble(*refused, stalled=False)
-    trouble = trouble_of(_current_pods(situation), situation.resource.spec.engine.type)
+    template = situation.decision.template
+    claims = tuple(claim for claim in situation.observed.claims.values() if claim is not None)
+    asked = asked_by(template["spec"] if template else None, situation.plan.other_gpus, claims)
+    trouble = trouble_of(_current_pods(situation), situation.resource.spec.engine.type, asked)
     if trouble is None:
         late = overdue(child)
         return Trouble(*late, stalled=False) if late is not None else None
@@ -215,11 +220,19 @@ def _pods_trouble(situation: Situation) -> Trouble | None:
     return None if trouble.reason == "Unschedulable" and _ending(situation) else trouble
 
 
+def _is_parked(progress: Progress, trouble: Trouble | None) -> bool:
+    """Nothing runs, as the spec asks, and what would keep it from running may pass by itself."""
+    return progress.wanted == progress.total == 0 and trouble is not None and not trouble.stalled
+
+
 def _ready(situation: Situation, progress: Progress, trouble: Trouble | None) -> Finding:
     if progress.complete:
         if progress.wanted == 0:
             return Finding("Ready", "True", "Stopped", "replicas is 0: nothing runs, as asked for")
         return Finding("Ready", "True", "ReplicasReady", f"{progress.current}/{progress.wanted} replicas serve")
+    if trouble is not None and _is_parked(progress, trouble):
+        text = f"replicas is 0: nothing runs, as asked for; what would keep it from running: {trouble.message}"
+        return Finding("Ready", "True", "Stopped", text)
     if trouble is not None:
         return Finding("Ready", "False", trouble.reason, trouble.message)
     if situation.decision.held:

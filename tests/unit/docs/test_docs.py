@@ -134,7 +134,11 @@ def test_a_remedy_names_fields_that_exist(reason: Reason) -> None:
 def test_the_reasons_of_the_stages_before_serving_are_told_where_these_are() -> None:
     """Some of their words are an engine's too, where they mean something else."""
     of_jobs = {reason.name for reason in REASONS if reason.area == "Job"}
-    assert set(get_args(report.Reason)) | {"JobFailed", "ResultMissing", "ClaimMissing", "ClaimNotLabelled"} == of_jobs
+    assert (
+        set(get_args(report.Reason))
+        | {"JobFailed", "ResultMissing", "ClaimDiffers", "ClaimMissing", "ClaimNotLabelled"}
+        == of_jobs
+    )
 
 
 def test_a_word_is_explained() -> None:

@@ -40,6 +40,10 @@ class FakeApi:
         self.written.append(f"annotate {name} {sorted(annotations)}")
         return job(name, version="9")
 
+    async def create(self, body: JSON, *, dry_run: bool = False) -> JSON:
+        self.written.append(f"create {body['metadata']['name']}")
+        return {**body, "metadata": {**body["metadata"], "resourceVersion": "9"}}
+
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         self.written.append(f"delete {name}")
 
@@ -171,9 +175,9 @@ async def test_an_object_that_was_not_looked_at_yet_may_wait_for_its_job(
         cache.update(body(one))
     jobs.want(OBJECT, resource)
     assert jobs.jobs_of(OBJECT, resource)[name].shared_with == "b"
-    await jobs.make_again(OBJECT, name)
-    await jobs.make_again(OBJECT, "llm-fetch-none")
-    assert api.written == [f"delete {name}"]
+    await jobs.make_again(OBJECT, job(name, version="2"))
+    await jobs.make_again(OBJECT, job("llm-fetch-none"))
+    assert api.written == [f"delete {name}", f"create {name}"]
 
 
 ##### The comparison with hashes
@@ -193,7 +197,7 @@ class VerifyingApi(FakeApi):
     async def get(self, kind: str, namespace: str, name: str) -> JSON:
         raise ApiError(404, "NotFound", name)
 
-    async def create(self, body: JSON) -> JSON:
+    async def create(self, body: JSON, *, dry_run: bool = False) -> JSON:
         self.made.append(body)
         return {**body, "metadata": {**body["metadata"], "uid": "v", "resourceVersion": "20"}}
 

@@ -44,6 +44,15 @@ def test_what_cannot_be_converted(config: dict[str, Any], conversion: Conversion
     assert words in str(told.value)
 
 
+def test_an_image_of_another_version_is_named_and_not_the_version() -> None:
+    with pytest.raises(ToolError) as refused:
+        check(CONFIG, Conversion("m", 1), "0.18.0", LAST_VERSION)
+    assert "holds LMDeploy 0.18.0" in str(refused.value)
+    assert "set engine.image" in str(refused.value)
+    with pytest.raises(ToolError, match=f"engine.version to {LAST_VERSION}"):
+        check(CONFIG, Conversion("m", 1), "0.18.0", "0.18.0")
+
+
 def test_what_can() -> None:
     check(CONFIG, Conversion("m", 8), LAST_VERSION)
     check(CONFIG, Conversion("m", 1), "0.9.1")

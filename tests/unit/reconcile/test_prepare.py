@@ -245,6 +245,22 @@ def test_last_words_of_a_pod_count_before_they_are_recorded() -> None:
     assert decide(of, seen(told), plan(of), TOOLS).template is not None
 
 
+@pytest.mark.parametrize("missing", [True, False], ids=["no claim", "a pod that cannot start"])
+def test_a_parked_object_is_not_broken_for_want_of_something(missing: bool) -> None:
+    for replicas in (0, 1):
+        of = cached(replicas=replicas)
+        stuck = job(stages(of)["fetch"], pod(of, unschedulable="0/1 nodes are available"))
+        observed = Observed(claims={"models": None}) if missing else seen(stuck)
+        found = conditions(of, observed)
+        reason = "ClaimMissing" if missing else "Unschedulable"
+        assert found["Ready"] == (("True", "Stopped") if replicas == 0 else ("False", reason))
+        assert found["Reconciling"][0] == ("False" if replicas == 0 else "True")
+        assert found["Stalled"][0] == "False"
+    wrong = cached(replicas=0)
+    gated = seen(failed(stages(wrong)["fetch"], "ModelGated"))
+    assert conditions(wrong, gated)["Stalled"] == ("True", "ModelGated"), "what is wrong stays wrong"
+
+
 def test_a_job_whose_pod_cannot_start_says_why() -> None:
     of = cached()
     waiting = pod(of, waiting_reason="CreateContainerConfigError", waiting_message='secret "hub" not found')
