@@ -13,17 +13,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from llm_operator.planning import (
-    Backend,
-    Engine,
-    GpuFacts,
-    KVQuantization,
-    PlanRequest,
-    WeightQuantization,
-    compare,
-    gpu_by_name,
-    plan,
-)
+from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, WeightQuantization, compare, gpu_by_name, plan
+from tests.support.engine_names import Backend, Engine
 from tests.unit.planning.helpers import shape
 
 ONE_PLAN_SECONDS = 0.005

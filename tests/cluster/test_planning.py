@@ -21,11 +21,12 @@ from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import resolve
 from llm_operator.models import parse_config_text
-from llm_operator.planning import Backend, Engine, GpuFacts, PlanRequest, gpu_by_name, plan, plan_document
+from llm_operator.planning import GpuFacts, PlanRequest, gpu_by_name, plan, plan_document
 from tests.cluster.helpers import JSON, Space, llm
 from tests.faulty_hub import Fault, FaultyHub
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest, free_port
+from tests.support.engine_names import Backend, Engine
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

@@ -15,7 +15,6 @@ One percentage has one meaning for every engine: memory_percent is the share of 
 KV cache gets. The engine's folder says how it becomes a flag.
 """
 
-from llm_operator.engines.names import Backend, Engine
 from llm_operator.memory.types import (
     DEFAULT_MEMORY_PERCENT,
     EngineSettings,
@@ -48,10 +47,8 @@ from llm_operator.planning.types import CounterOffer, Plan, PlanResult, Verdict
 
 __all__ = [
     "DEFAULT_MEMORY_PERCENT",
-    "Backend",
     "ComparedPlan",
     "CounterOffer",
-    "Engine",
     "EngineSettings",
     "GpuFacts",
     "KVQuantization",

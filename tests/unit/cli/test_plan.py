@@ -17,8 +17,9 @@ from huggingface_hub import constants
 
 from llm_operator.cli.main import run
 from llm_operator.models import parse_config_text
-from llm_operator.planning import Engine, PlanRequest, gpu_by_name, plan, result_document
+from llm_operator.planning import PlanRequest, gpu_by_name, plan, result_document
 from tests.faulty_hub import Fault, FaultyHub
+from tests.support.engine_names import Engine
 
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
 LLAMA = str(CONFIGS / "llama-3.1-8b.json")

@@ -13,15 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_operator.models import parse_config
-from llm_operator.planning import (
-    Backend,
-    Engine,
-    GpuFacts,
-    KVQuantization,
-    PlanRequest,
-    plan,
-)
+from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, plan
 from llm_operator.planning.weights import weight_bytes
+from tests.support.engine_names import Backend, Engine
 from tests.unit.planning import field
 
 HERE = Path(__file__).parent

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from llm_operator.models import parse_config
-from llm_operator.planning import Engine, GpuFacts, KVQuantization, PlanRequest
+from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest
 from llm_operator.planning.cache import Allocation, allocate
 from llm_operator.planning.runtime import default_batch
+from tests.support.engine_names import Engine
 from tests.unit.planning.helpers import GIB, config
 
 ROWS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data" / "field_plans.json").read_text())

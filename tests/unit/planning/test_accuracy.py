@@ -10,20 +10,11 @@ import pytest
 
 from llm_operator.engines.lmdeploy.blocks import slab_bytes
 from llm_operator.models import parse_config
-from llm_operator.planning import (
-    Backend,
-    Engine,
-    GpuFacts,
-    KVQuantization,
-    PlanRequest,
-    Verdict,
-    WeightQuantization,
-    gpu_by_name,
-    plan,
-)
+from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, Verdict, WeightQuantization, gpu_by_name, plan
 from llm_operator.planning.cache import allocate, bytes_per_token
 from llm_operator.planning.runtime import default_batch, runtime
 from llm_operator.planning.weights import weight_bytes
+from tests.support.engine_names import Backend, Engine
 from tests.unit.planning import accuracy
 from tests.unit.planning.helpers import GIB, request, shape
 

@@ -10,8 +10,6 @@ import pytest
 
 from llm_operator.models import parse_config
 from llm_operator.planning import (
-    Backend,
-    Engine,
     KVQuantization,
     PlanInputError,
     PlanRequest,
@@ -25,6 +23,7 @@ from llm_operator.planning import (
     unknown,
 )
 from llm_operator.planning.parallel import accepted
+from tests.support.engine_names import Backend, Engine
 from tests.unit.planning.helpers import ENGINES, GIB, card, config, request
 
 

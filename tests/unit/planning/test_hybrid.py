@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from llm_operator.models import AttentionKind, parse_config
-from llm_operator.planning import Backend, Engine, GpuFacts, KVQuantization, PlanRequest, Verdict, gpu_by_name, plan
+from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, Verdict, gpu_by_name, plan
 from llm_operator.planning.cache import allocate, bytes_per_token, state_bytes, states_of_sequence
 from llm_operator.planning.parallel import objections
 from llm_operator.planning.weights import quantized_bytes, weight_bytes
+from tests.support.engine_names import Backend, Engine
 from tests.unit.planning.helpers import GIB, VERSIONS, config, request
 
 H200 = gpu_by_name("NVIDIA-H200", 8)

@@ -13,7 +13,6 @@ from llm_operator.modeltools import ladder
 from llm_operator.modeltools import recipe as tool
 from llm_operator.modeltools.tensors import Tensor
 from llm_operator.planning import (
-    Engine,
     KVQuantization,
     QuantizationNeeds,
     Verdict,
@@ -26,6 +25,7 @@ from llm_operator.planning import (
 )
 from llm_operator.planning.capability import awq_recipe
 from llm_operator.planning.quantizing import CUDA_CONTEXT, QUANTIZABLE, QUANTIZABLE_WITHOUT_DATA
+from tests.support.engine_names import Engine
 from tests.unit.planning.helpers import GIB, card, config, request, shape
 
 SEVEN = shape("internlm2_5-7b-chat")

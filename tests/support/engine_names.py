@@ -1,10 +1,10 @@
-"""Names of the engines and of LMDeploy's backends, spelled as in the resource, for callers that write them down."""
+"""Names of the engines and of LMDeploy's backends, spelled as in the resource, for tests that write them down."""
 
 from enum import StrEnum
 
 
 class Engine(StrEnum):
-    """An engine of the table (engines/registry.py)."""
+    """An engine of the table (llm_operator/engines/registry.py)."""
 
     LMDEPLOY = "LMDeploy"
     VLLM = "VLLM"
