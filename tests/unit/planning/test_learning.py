@@ -19,7 +19,6 @@ from llm_operator.memory.calibration import (
     StartKind,
 )
 from llm_operator.planning import (
-    Engine,
     PlanInputError,
     PlanRequest,
     Verdict,
@@ -29,6 +28,7 @@ from llm_operator.planning import (
     read_calibration,
 )
 from llm_operator.planning.estimate import estimate, kind_of
+from tests.support.engine_names import Engine
 from tests.unit.planning.helpers import ENGINES, VERSIONS, card, shape
 from tests.unit.planning.test_properties import SETTINGS, SHAPES
 
