@@ -12,7 +12,7 @@ import pytest
 
 from llm_operator.engines.lmdeploy.capability import LMDEPLOY_PYTORCH, TURBOMIND
 from llm_operator.engines.vllm.capability import VLLM_LAST
-from llm_operator.memory.capability import version_tuple
+from llm_operator.memory.versions import release
 from llm_operator.models import known_architectures
 from tests.engines.environments import TESTED, interpreter, sources
 
@@ -79,4 +79,4 @@ def test_lmdeploy_is_refused_nothing_that_it_serves_and_takes_nothing_else() -> 
 def test_what_vllm_removed_is_planned_for_its_last_version_alone() -> None:
     removed: dict[str, str] = printed(REMOVED)
     known = set(known_architectures())
-    assert {name: version_tuple(last)[:2] for name, last in removed.items() if name in known} == VLLM_LAST
+    assert {name: release(last)[:2] for name, last in removed.items() if name in known} == VLLM_LAST

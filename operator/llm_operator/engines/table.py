@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
 from typing import Any
 
-_VERSION = re.compile(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?(?:\.post([0-9]+))?")
+from llm_operator.memory.versions import release
+
+__all__ = ["Capabilities", "Option", "OptionTable", "release"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +52,6 @@ class Capabilities:
     def release(self) -> tuple[int, int, int, int]:
         """The version as numbers, for comparisons."""
         return release(self.version)
-
-
-def release(version: str) -> tuple[int, int, int, int]:
-    """A version as (major, minor, patch, post); what is left out is 0.
-
-    Raises:
-        ValueError: not a version.
-    """
-    match = _VERSION.fullmatch(version)
-    if match is None:
-        raise ValueError(f"{version!r} is not a version; expected such as 0.18.0 or 0.9.2.post1")
-    major, minor, patch, post = (int(part or 0) for part in match.groups())
-    return major, minor, patch, post
 
 
 class OptionTable:

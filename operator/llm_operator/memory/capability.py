@@ -1,23 +1,10 @@
-"""What a card can do, and versions as numbers: what the engines' refusals are made of."""
+"""What a card can do, for the engines' refusals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llm_operator.memory.types import KVQuantization, PlanInputError, PlanRequest
-
-
-def version_tuple(version: str) -> tuple[int, ...]:
-    """Return a version as numbers. Raises PlanInputError when it is none."""
-    parts = version.removeprefix("v").split(".")
-    numbers = []
-    for part in parts[:3]:
-        if not part.isascii() or not part.isdigit():
-            break
-        numbers.append(int(part))
-    if len(numbers) < 2:
-        raise PlanInputError(f"engine version {version!r} is none; expected numbers such as 0.18.0")
-    return tuple(numbers)
+from llm_operator.memory.types import KVQuantization, PlanRequest
 
 
 def below(request: PlanRequest, major: int, minor: int) -> bool:

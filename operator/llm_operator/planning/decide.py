@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 
 from llm_operator.memory.budget import Estimate
-from llm_operator.memory.capability import version_tuple
 from llm_operator.memory.types import PlanInputError, PlanRequest
+from llm_operator.memory.versions import release
 from llm_operator.planning.capability import refusals, unknowns
 from llm_operator.planning.engine import memory_of
 from llm_operator.planning.estimate import estimate
@@ -72,9 +72,9 @@ def _nonsense(request: PlanRequest) -> Iterator[str]:
     if wanted is not None and not (1 <= wanted.bits <= 16 and 1 <= wanted.group_size <= 1 << 16):
         yield f"weightQuantization has {wanted.bits} bits in groups of {wanted.group_size}"
     try:
-        version_tuple(request.version)
-    except PlanInputError as error:
-        yield str(error)
+        release(request.version)
+    except ValueError as error:
+        yield f"engine version {error}"
 
 
 def _given(request: PlanRequest, tensor: int) -> PlanResult:

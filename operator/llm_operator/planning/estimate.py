@@ -7,9 +7,9 @@ from dataclasses import replace
 from llm_operator.memory.budget import Budget, Estimate, Rank
 from llm_operator.memory.cache import Allocation
 from llm_operator.memory.calibration import StartKind
-from llm_operator.memory.capability import version_tuple
 from llm_operator.memory.overheads import Runtime
 from llm_operator.memory.types import Overhead, PlanRequest, gib
+from llm_operator.memory.versions import release
 from llm_operator.memory.weights import WeightBytes, quantization_in_force
 from llm_operator.planning.cache import allocate, blocks_per_request, bytes_per_token
 from llm_operator.planning.engine import memory_of
@@ -80,7 +80,7 @@ def _kind(request: PlanRequest, tensor: int, weights: WeightBytes) -> StartKind:
     return StartKind(
         engine=request.engine,
         backend=request.backend or "",
-        version=".".join(map(str, version_tuple(request.version)[:2])),
+        version=".".join(map(str, release(request.version)[:2])),
         architecture=request.shape.architecture,
         quantization="" if how is None else f"{how.method} {how.bits}",
         product=request.gpu.product,

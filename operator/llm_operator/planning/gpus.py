@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from functools import cache
 from importlib import resources
 
+from llm_operator.api import quantity
 from llm_operator.memory.types import MIB, GpuFacts, PlanInputError, gib
 
 DEFAULT_RESOURCE = "nvidia.com/gpu"
@@ -20,10 +21,6 @@ KEPT_MEBIBYTES = 640
 KEPT_TENTHS_OF_PERMILLE = 45
 MOST_GPUS = 1024
 
-UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15} | {
-    f"{unit}i": 1 << (10 * power) for power, unit in enumerate("KMGTP", start=1)
-}
-QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?)([kKMGTP]i?|)")
 CAPABILITY = re.compile(r"([0-9]{1,2})\.([0-9])")
 
 
@@ -181,12 +178,12 @@ def corrected(gpu: GpuFacts, field: str) -> GpuFacts:
 
 
 def parse_quantity(text: str) -> int:
-    """Return a Kubernetes quantity in bytes, rounded up. Raises PlanInputError when it is none."""
-    match = QUANTITY.fullmatch(text.strip())
-    if match is None or match[2] not in UNITS:
-        raise PlanInputError(f"memory {text[:40]!r} is no size; expected bytes or a quantity such as 48Gi or 24576Mi")
-    value = Decimal(match[1]) * UNITS[match[2]]
-    return int(value.to_integral_value(rounding="ROUND_CEILING"))
+    """Return a Kubernetes quantity in bytes, rounded up. Raises PlanInputError if it is not one."""
+    try:
+        return math.ceil(quantity.parse_quantity(text.strip()))
+    except ValueError as error:
+        wrong = f"memory {text[:40]!r} is no size; expected bytes or a quantity such as 48Gi or 24576Mi"
+        raise PlanInputError(wrong) from error
 
 
 def checked_count(count: int) -> int:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llm_operator.memory.capability import below, card, fp8_cache, version_tuple
+from llm_operator.memory.capability import below, card, fp8_cache
 from llm_operator.memory.types import KVQuantization, PlanRequest
+from llm_operator.memory.versions import release
 from llm_operator.models import CheckpointQuantization, Role
 
 TURBOMIND = frozenset(
@@ -105,7 +106,7 @@ TURBOMIND_GROUPS = {"awq": (128,), "gptq": (128,), "compressed-tensors": (32, 12
 def turbomind_refusals(request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
     """Yield what TurboMind of this version cannot serve."""
     shape, kv = request.shape, request.kv_quantization
-    known = TURBOMIND if version_tuple(request.version) >= (0, 14) else TURBOMIND_BEFORE_0_14
+    known = TURBOMIND if release(request.version) >= (0, 14) else TURBOMIND_BEFORE_0_14
     if shape.architecture not in known:
         yield f"TurboMind {request.version} does not support {shape.architecture}: use engine.backend PyTorch"
     elif shape.has_window and shape.architecture != "GptOssForCausalLM":

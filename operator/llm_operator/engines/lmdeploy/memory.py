@@ -8,10 +8,11 @@ from dataclasses import replace
 from llm_operator.engines.lmdeploy import blocks, capability, overheads
 from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
 from llm_operator.memory.cache import Allocation, bytes_per_token, head_bytes, state_size, states_of_sequence
-from llm_operator.memory.capability import below, card, version_tuple
+from llm_operator.memory.capability import below, card
 from llm_operator.memory.engine import Change, EngineMemory
 from llm_operator.memory.overheads import Batch, Runtime
 from llm_operator.memory.types import EngineSettings, KVQuantization, PlanRequest, Term, gib
+from llm_operator.memory.versions import release
 from llm_operator.memory.weights import even_share, kv_heads_per_rank, padded, quantization_in_force, weight_bytes
 from llm_operator.models import (
     AttentionKind,
@@ -32,7 +33,7 @@ ONE_LATENT = (0, 12, 3)
 
 def folds_latents(request: PlanRequest) -> bool:
     """Return whether this version multiplies kv_b into the projections of queries and of the output."""
-    return request.shape.is_latent and version_tuple(request.version) >= FOLDING
+    return request.shape.is_latent and release(request.version) >= FOLDING
 
 
 def _folded(piece: Tensor, request: PlanRequest, tensor: int) -> tuple[int, int]:
@@ -133,7 +134,7 @@ class TurboMindMemory(LMDeployMemory):
         left GLM-4.7-Flash 4,928 tokens on one and 42,880 on four (InternLM/lmdeploy, issues 4366 and 4367), too few for
         the warm-up.
         """
-        if version_tuple(request.version) >= ONE_LATENT:
+        if release(request.version) >= ONE_LATENT:
             return super().latent_bytes(group, request, tensor)
         width = group.key_dim if folds_latents(request) else request.shape.head_dim
         return int(2 * kv_heads_per_rank(request.shape.heads, tensor) * head_bytes(width, KVQuantization.NONE))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llm_operator.memory.capability import fp8_cache, version_tuple
+from llm_operator.memory.capability import fp8_cache
 from llm_operator.memory.types import KVQuantization, PlanRequest
+from llm_operator.memory.versions import release
 
 # The last versions of vLLM with their own classes for these (0.33.0, registry.py, _PREVIOUSLY_SUPPORTED_MODELS).
 VLLM_LAST = {
@@ -33,7 +34,7 @@ VLLM_LAST = {
 def unknowns(request: PlanRequest) -> tuple[str, ...]:
     """Return why nothing can be computed for this version, although the model is known; empty where it can."""
     last = VLLM_LAST.get(request.shape.architecture)
-    if last is None or version_tuple(request.version)[:2] <= last:
+    if last is None or release(request.version)[:2] <= last:
         return ()
     return (
         f"vLLM dropped {request.shape.architecture} after {last[0]}.{last[1]}; whether {request.version} serves it with"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from llm_operator.engines.vllm.weights import holds_wide_zeros
 from llm_operator.memory.overheads import Batch, Runtime, dense_width, nccl, over_pcie
 from llm_operator.memory.types import GIB, MIB, Overhead, PlanRequest
+from llm_operator.memory.versions import release
 from llm_operator.memory.weights import quantization_in_force
 from llm_operator.models import Role
 
@@ -89,11 +90,7 @@ def uses_older_runner(request: PlanRequest) -> bool:
     if request.older_runner is not None:
         return request.older_runner
     shape = request.shape
-    return _numbers(request.version) < (0, 26) or (shape.experts is not None and not shape.is_latent)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2])
+    return release(request.version) < (0, 26) or (shape.experts is not None and not shape.is_latent)
 
 
 def _links(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
@@ -113,7 +110,7 @@ def _links(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
         found.append(Overhead("links between more ranks", 700 * MIB * doublings, 1100 * MIB * doublings, REPORTED))
         if request.shape.experts is not None:
             # A start of 2026 (MiniMax-M2.5 at TP 4) took far less than those of 2025.
-            likely = 3200 * MIB if _numbers(request.version) < (0, 12) else 1600 * MIB
+            likely = 3200 * MIB if release(request.version) < (0, 12) else 1600 * MIB
             found.append(Overhead("experts over ranks", likely, 4300 * MIB, REPORTED))
     return tuple(found)
 
