@@ -33,7 +33,7 @@ from llm_operator.kube.answers import (
 )
 from llm_operator.kube.client import PATHS
 from llm_operator.kube.connection import Connection
-from llm_operator.kube.reading import TooLongError
+from llm_operator.kube.reading import UNREACHABLE, TooLongError
 from llm_operator.telemetry.metrics import Metrics
 
 JSON = dict[str, Any]
@@ -202,7 +202,7 @@ class ApiSession:
                         if watch:
                             return await self._watch(stream, answer)
                         return await self._value(stream, url, answer)
-                except (BadAnswerError, TooLongError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                except (BadAnswerError, TooLongError, *UNREACHABLE) as error:
                     if answer is not None:
                         answer.close()
                     if isinstance(error, aiohttp.ClientPayloadError) and error.args == (EXPIRED,):

@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from llm_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from llm_operator.foreign import UnreadableError, read_answer, read_object
 from llm_operator.kube.connection import Connection
-from llm_operator.kube.reading import TooLongError, read_at_most
+from llm_operator.kube.reading import UNREACHABLE, TooLongError, read_at_most
 from llm_operator.manifests.common import MANAGER
 from llm_operator.telemetry.metrics import Metrics
 
@@ -83,6 +83,10 @@ class ApiError(Exception):
         self.message = message
         self.retry_after = retry_after
         """Seconds that the server asks to wait."""
+
+
+UNREADABLE = (ApiError, *UNREACHABLE)
+"""What a read raises that the API server refuses or does not answer."""
 
 
 class ApiClient:

@@ -11,15 +11,13 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import aiohttp
-
 from llm_operator.api import KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.api.status import Condition, LLMDeploymentStatus, MeasuredStatus, ProgressStatus
 from llm_operator.kube import ownership
 from llm_operator.kube.cache import JOB_PREFIX, Cache
 from llm_operator.kube.claims import Claims
-from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.events import EVENT_MESSAGE_LIMIT, event_of
 from llm_operator.kube.last_logs import LastLogs
 from llm_operator.kube.lease import LostLeadershipError
@@ -59,7 +57,6 @@ from llm_operator.telemetry.objects import Served
 JSON = dict[str, Any]
 log = logging.getLogger("llm_operator.controller")
 
-TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
 # A refused write is tried again at this pace: a quota may be raised, a foreign object removed.
 REFUSED_RETRY_SECONDS = 30.0
 MISSING_CLAIM_SECONDS = 5.0
@@ -186,7 +183,7 @@ class Controller:
             seconds = self._queue.retry(key, wait)
             self._errors.inc()
             self._results["error"].inc()
-            expected = isinstance(error, (ApiError, LostLeadershipError, *TRANSIENT))
+            expected = isinstance(error, (LostLeadershipError, *UNREADABLE))
             log.warning("reconcile failed, again in %.2f s: %s", seconds, error, exc_info=not expected)
         else:
             self._queue.forget(key)
@@ -412,7 +409,7 @@ class Controller:
     async def _tell(self, body: JSON, condition: Condition) -> None:
         try:
             await self._client.create(event_of(body["metadata"], condition, self._now()))
-        except (ApiError, *TRANSIENT) as error:
+        except UNREADABLE as error:
             if isinstance(error, ApiError) and error.reason == "AlreadyExists":
                 return  # the same was said within this second
             # An event is news, not state: the status says the same.

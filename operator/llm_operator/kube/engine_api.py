@@ -6,6 +6,8 @@ import logging
 
 import aiohttp
 
+from llm_operator.kube.reading import UNREACHABLE
+
 TIMEOUT_SECONDS = 5.0
 """A policy of the network that drops the connection must not hold up anything for longer."""
 
@@ -42,7 +44,7 @@ async def ask(address: str | None, port: int, path: str, limit: int) -> str:
                 log.info("%s answers %d", url, response.status)
                 return ""
             return (await _beginning(response.content, limit)).decode(errors="replace")
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+    except (*UNREACHABLE, ValueError) as error:
         log.info("%s does not answer: %s", url, str(error) or type(error).__name__)
         return ""
 

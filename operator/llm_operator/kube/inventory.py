@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import aiohttp
-
 from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.planning import GpuFacts, gpu_node_selectors, gpus_from_node
@@ -102,6 +100,3 @@ def _add(found: dict[tuple[str, str], GpuFacts], node: JSON, resources: Iterable
         known = found.get((resource, facts.product))
         if known is None or facts.count > known.count:
             found[resource, facts.product] = facts
-
-
-UNREADABLE = (ApiError, aiohttp.ClientError, TimeoutError, OSError)

@@ -9,8 +9,7 @@ import logging
 
 from llm_operator.api import EngineType
 from llm_operator.kube import tasks
-from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.kube.inventory import UNREADABLE
+from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.diagnose import wants_log

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 
-import aiohttp
 from kubernetes.aio.client import ApiClient as PackageClient
 from kubernetes.aio.client import Configuration, V1Lease, V1ObjectMeta
 from kubernetes.aio.client.exceptions import ApiException
@@ -20,6 +19,7 @@ from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRec
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 from llm_operator.kube import tasks
+from llm_operator.kube.reading import UNREACHABLE
 
 log = logging.getLogger("llm_operator.lease")
 
@@ -30,8 +30,6 @@ ATTEMPT_SECONDS = 3.0
 """For one attempt to read and renew: three fit before the deadline. The package's own limit is five minutes."""
 CHECK_SECONDS = 0.5
 RELEASE_SECONDS = 5.0
-
-_UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class LostLeadershipError(Exception):
@@ -56,7 +54,7 @@ class PatientLock(LeaseLock):
             found, record = await super().get(name, namespace)
             self.holder = record.holder_identity if isinstance(record, LeaderElectionRecord) else None
             return found, record  # type: ignore[return-value]
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             return False, ApiException(status=0, reason=str(error))
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
@@ -72,7 +70,7 @@ class PatientLock(LeaseLock):
         body = V1Lease(metadata=V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
             self.lease_reference = await self.api_instance.create_namespaced_lease(namespace, body)
-        except (ApiException, *_UNREACHABLE) as error:
+        except (ApiException, *UNREACHABLE) as error:
             log.warning("the lease could not be made: %s", error)
             return False
         return True
@@ -81,7 +79,7 @@ class PatientLock(LeaseLock):
         """Write the lease; False where that failed."""
         try:
             return bool(await super().update(name, namespace, updated_record))
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             log.warning("the lease could not be written: %s", error)
             return False
 
@@ -95,7 +93,7 @@ class PatientLock(LeaseLock):
             if spec is not None and spec.holder_identity == self.identity:
                 spec.holder_identity = None
                 await self.api_instance.replace_namespaced_lease(self.name, self.namespace, self.lease_reference)
-        except (ApiException, *_UNREACHABLE) as error:
+        except (ApiException, *UNREACHABLE) as error:
             log.warning("the lease could not be given up, the next leader waits %d s: %s", LEASE_SECONDS, error)
 
 

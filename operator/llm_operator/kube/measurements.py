@@ -8,9 +8,8 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import MeasuredStatus
 from llm_operator.engines import engine_of
 from llm_operator.kube import tasks
-from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.engine_api import ask
-from llm_operator.kube.inventory import UNREADABLE
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.decide import expected_inputs

@@ -15,13 +15,11 @@ from collections.abc import Callable, Coroutine, Iterable, Set
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from llm_operator.kube import connection as connections
 from llm_operator.kube import scrapers, tasks
 from llm_operator.kube.api_session import ApiSession
 from llm_operator.kube.cache import Cache
-from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.client import UNREADABLE, ApiClient
 from llm_operator.kube.controller import Controller, Planner
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.lease import Leadership, LostLeadershipError, leadership
@@ -174,7 +172,7 @@ class OperatorProcess:
         while True:
             try:
                 await self._relist.run()
-            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            except UNREADABLE as error:
                 log.warning("cannot list yet, again in %.0f s: %s", FIRST_LIST_RETRY_SECONDS, error)
                 await asyncio.sleep(FIRST_LIST_RETRY_SECONDS)
             else:
@@ -191,7 +189,7 @@ class OperatorProcess:
             self._list_soon.clear()
             try:
                 await relist.run()
-            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            except UNREADABLE as error:
                 log.warning("the relist failed and is tried again: %s", error)
             else:
                 for kind in relist.behind:

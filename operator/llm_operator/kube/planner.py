@@ -17,10 +17,10 @@ from llm_operator.api.status import MeasuredStatus
 from llm_operator.engines import RefusedError
 from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube import tasks
-from llm_operator.kube.client import ApiClient
+from llm_operator.kube.client import UNREADABLE, ApiClient
 from llm_operator.kube.hub import ModelFacts
 from llm_operator.kube.inspected_facts import known_facts
-from llm_operator.kube.inventory import FAILED_SECONDS, GPU_UNKNOWN, REFRESH_SECONDS, UNREADABLE, Inventory
+from llm_operator.kube.inventory import FAILED_SECONDS, GPU_UNKNOWN, REFRESH_SECONDS, Inventory
 from llm_operator.kube.measurements import Measurements
 from llm_operator.kube.model_facts import Ask, Model, ModelFactsCache, model_of
 from llm_operator.kube.operator_process import Options

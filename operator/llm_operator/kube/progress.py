@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from llm_operator.api.status import ProgressStatus
 from llm_operator.foreign import read_object
 from llm_operator.kube import tasks
-from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.kube.inventory import UNREADABLE
+from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.workqueue import Key
 from llm_operator.reconcile.stages import progress_status
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import aiohttp
 
+UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
+"""What a request raises whose answer does not come, or breaks off."""
+
 
 class TooLongError(Exception):
     """The answer is longer than anything that was expected; the message says how long."""

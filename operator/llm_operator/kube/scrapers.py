@@ -8,9 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-import aiohttp
-
-from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.client import UNREADABLE, ApiClient
 from llm_operator.kube.connection import Connection
 from llm_operator.telemetry.metrics import Metrics
 
@@ -59,7 +57,7 @@ class ScrapeReview:
             return 503
         try:
             status = await self._ask(token)
-        except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+        except UNREADABLE as error:
             log.warning("whether a scraper may read the metrics could not be found out: %s", error)
             return 503
         self._known.pop(name, None)

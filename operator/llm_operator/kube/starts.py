@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import tasks
-from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.kube.inventory import UNREADABLE
+from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.observed import Observed, Pod
