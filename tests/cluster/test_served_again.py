@@ -237,3 +237,18 @@ def test_a_cache_that_is_added_again_with_another_size(operator: OperatorUnderTe
     eventually(
         lambda: space.condition("demo", "Stalled")[0] == "False", why=lambda: str(space.condition("demo", "Ready"))
     )
+
+
+def test_a_job_whose_pods_are_refused_says_why(operator: OperatorUnderTest, space: Space) -> None:
+    """The Job's own status does not: only events do, which the operator does not read."""
+    quota = f"/api/v1/namespaces/{space.name}/resourcequotas"
+    space.plane.request("POST", quota, {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
+    claim(space)
+    space.create(cached("demo"))
+    becomes(space, "demo", "Ready", "False", "QuotaExceeded")
+    message = space.condition("demo", "ModelCached")[2]
+    assert "refuses the pods of Job llm-fetch-" in message
+    assert "exceeded quota: none" in message
+    space.plane.request("DELETE", f"{quota}/none")
+    eventually(lambda: space.names("Pod"), 120, why="the Job's pod")
+    eventually(lambda: space.condition("demo", "Ready")[1] != "QuotaExceeded", why="no word of the quota")

@@ -19,6 +19,7 @@ from llm_operator.kube.cache import JOB_PREFIX, Cache
 from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.events import EVENT_MESSAGE_LIMIT, event_of
+from llm_operator.kube.job_pods import JobPods
 from llm_operator.kube.last_logs import LastLogs
 from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.model_jobs import ModelJobs
@@ -135,6 +136,7 @@ class Controller:
         self._claims = Claims(client)
         self._model_jobs = ModelJobs(client, cache, queue, tools, now)
         self._progress = ProgressReader(client, queue.add)
+        self._job_pods = JobPods(client, queue.add_after)
         self._trials = Trials(client)
         self._restoring = Restoring(client)
         self._owners = PodOwners(client)
@@ -254,7 +256,7 @@ class Controller:
         observed = await self._owners.own(key[0], resource.metadata.uid, self._cache.observed(key))
         if not self._tools.enabled:
             return observed
-        jobs = self._model_jobs.jobs_of(key, resource)
+        jobs = await self._job_pods.with_refusals(key, self._model_jobs.jobs_of(key, resource))
         claims: dict[str, ClaimFacts | None] = {}
         if kept_template(resource, observed.deployment) is None or provisional(resource, observed):
             claims = await self._claims.look_up(key[0], needed_claims(resource))

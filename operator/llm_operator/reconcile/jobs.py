@@ -148,6 +148,8 @@ class JobView:
     """Of the pod template that it was made with; empty: an older operator made it."""
     made_for: str = ""
     """Name of the object whose placement it has; empty: not known."""
+    refused: str = ""
+    """Why the API server refuses its pods; empty while it has one, or that is not known."""
     shared_with: str = ""
     """Name of another object that it was made for and that still waits for it; empty: it may be made anew for this one.
     """

@@ -33,6 +33,7 @@ from llm_operator.reconcile.diagnose import TOOLS_FIELD, Trouble, waiting_troubl
 from llm_operator.reconcile.jobs import JobView, Result
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.refused_pods import refusal_of
 from llm_operator.reconcile.renewal import is_outdated, waits_to_begin
 from llm_operator.reconcile.scheduling import asked_by
 
@@ -458,6 +459,9 @@ def job_trouble(job: JobView, claims: tuple[ClaimFacts, ...] = (), nodes: str = 
         claims: the claims of the object, as far as they were looked at.
         nodes: what the nodes have instead of the GPU that the object asks for.
     """
+    if job.refused:
+        text = f"the API server refuses the pods of Job {job.name}: {job.refused}"
+        return Trouble(*refusal_of(job.refused, text), stalled=False)
     asked = asked_by(job.placement, nodes, claims)
     found: Iterator[Trouble | None] = (
         waiting_trouble(pod, "the Job's image", TOOLS_FIELD, asked) for pod in job.pods if not pod.end

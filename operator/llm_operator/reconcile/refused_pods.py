@@ -73,8 +73,17 @@ def refused_pods(child: Child | None) -> tuple[str, str] | None:
     condition = child.conditions.get("ReplicaFailure") if child is not None else None
     if condition is None or condition.status != "True":
         return None
-    known = next((refusal for refusal in REFUSALS if refusal.pattern.search(condition.message)), None)
-    text = f"the API server refuses the pods: {condition.message or condition.reason}"
+    return refusal_of(condition.message, f"the API server refuses the pods: {condition.message or condition.reason}")
+
+
+def refusal_of(message: str, text: str) -> tuple[str, str]:
+    """Reason and message of a refusal of pods.
+
+    Args:
+        message: the API server's.
+        text: what is said of it; the remedy follows.
+    """
+    known = next((refusal for refusal in REFUSALS if refusal.pattern.search(message)), None)
     return (known.reason, f"{text}; {known.remedy}") if known is not None else ("PodsRefused", text)
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Child, ChildCondition, Observed, Pod, child_from, pod_from
 from llm_operator.reconcile.refused_pods import REFUSALS
 from llm_operator.reconcile.status import status_of
-from tests.unit.reconcile.build import NOW, applied, pod, resource, situation
+from tests.unit.reconcile.build import NOW, applied, plan, pod, resource, situation
+from tests.unit.reconcile.model_jobs import TOOLS, cached, job, seen, stages
 
 JSON = dict[str, Any]
 REFUSED = {
@@ -171,3 +173,14 @@ def test_conditions_of_a_child_are_read() -> None:
     assert child.paused
     assert child.conditions["ReplicaFailure"].reason == "FailedCreate"
     assert len(child.conditions["ReplicaFailure"].message) == 2048
+
+
+def test_a_job_whose_pods_are_refused_says_why() -> None:
+    of = cached()
+    refused = replace(job(stages(of)["fetch"]), refused='pods "x" is forbidden: exceeded quota: gpus')
+    decision = decide(of, seen(refused), plan(of), TOOLS)
+    assert decision.preparation is not None
+    trouble = decision.preparation.trouble
+    assert trouble is not None
+    assert trouble.reason == "QuotaExceeded"
+    assert "exceeded quota: gpus; raise the namespace's ResourceQuota" in trouble.message
