@@ -176,6 +176,22 @@ ALERTS: tuple[Alert, ...] = (
         "The operator's watches have missed changes; a relist found them.",
         "Once is harmless. If it repeats, look for a proxy that cuts or buffers watch connections.",
     ),
+    Alert(
+        "LLMOperatorWatchesRestart",
+        "sum(increase(llm_operator_watch_restarts_total[1h])) > 0",
+        "0m",
+        "warning",
+        "All watches of the operator were started anew.",
+        "Until they had listed again, changes were noticed late. The operator ends itself if that happens often.",
+    ),
+    Alert(
+        "LLMOperatorTaskFailures",
+        "sum(increase(llm_operator_task_failures_total[1h])) > 0",
+        "0m",
+        "warning",
+        "Background tasks of the operator fail.",
+        "Facts, measurements or progress of some objects are missing or late. Its log has the error of each.",
+    ),
 )
 
 

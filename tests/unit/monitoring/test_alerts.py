@@ -120,6 +120,12 @@ FIRES: dict[str, tuple[list[JSON], int, str]] = {
         "",
     ),
     "LLMOperatorMissesChanges": ([gauge("llm_operator_relist_repairs_total", "0x10 3x30", 'kind="Pod"')], 15, ""),
+    "LLMOperatorWatchesRestart": ([gauge("llm_operator_watch_restarts_total", "0x10 1x30", 'pod="a"')], 15, ""),
+    "LLMOperatorTaskFailures": (
+        [gauge("llm_operator_task_failures_total", "1x10 2x30", 'pod="a", task="measure"')],
+        15,
+        "",
+    ),
 }
 # What must stay silent: the same quantities of objects that are well, parked, or busy in the usual way.
 QUIET: dict[str, tuple[list[JSON], int]] = {
@@ -167,6 +173,11 @@ QUIET: dict[str, tuple[list[JSON], int]] = {
     "LLMOperatorNoLeader": ([gauge("leader_election_master_status", "1+0x60", LEADER)], 60),
     "LLMOperatorTwoLeaders": ([gauge("leader_election_master_status", "1+0x60", LEADER)], 60),
     "LLMOperatorMissesChanges": ([gauge("llm_operator_relist_repairs_total", "3x60", 'kind="Pod"')], 50),
+    "LLMOperatorWatchesRestart": ([gauge("llm_operator_watch_restarts_total", "1x100", 'pod="a"')], 90),
+    "LLMOperatorTaskFailures": (
+        [gauge("llm_operator_task_failures_total", "2x100", 'pod="a", task="measure"')],
+        90,
+    ),
 }
 
 
