@@ -11,7 +11,7 @@ import pytest
 
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from tests.cluster.helpers import JSON, Space
+from tests.cluster.helpers import JSON, Space, llm
 from tests.cluster.test_model_jobs import (
     FETCHED,
     TOOLS,
@@ -25,6 +25,7 @@ from tests.cluster.test_model_jobs import (
     uid,
 )
 from tests.operator_process import OperatorUnderTest
+from tests.unit.manifests.test_kept_template import noise, variables
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -252,3 +253,15 @@ def test_a_job_whose_pods_are_refused_says_why(operator: OperatorUnderTest, spac
     space.plane.request("DELETE", f"{quota}/none")
     eventually(lambda: space.names("Pod"), 120, why="the Job's pod")
     eventually(lambda: space.condition("demo", "Ready")[1] != "QuotaExceeded", why="no word of the quota")
+
+
+def test_the_longest_variables_are_taken_by_the_api_server(operator: OperatorUnderTest, space: Space) -> None:
+    for name, env in (("long", variables("some words, again and again; " * 141)), ("noise", noise())):
+        space.create(llm(name, engine={"type": "VLLM", "env": env}))
+    eventually(lambda: space.get("Deployment", "long"), why=lambda: str(space.condition("long", "Ready")))
+    becomes(space, "noise", "Stalled", "True", "SpecTooLarge")
+    operator.wait_idle()
+    version = (space.get("Deployment", "long") or {})["metadata"]["generation"]
+    space.patch("long", {"spec": {"replicas": 2}})
+    eventually(lambda: (space.get("Deployment", "long") or {})["spec"]["replicas"] == 2, why="what is kept is read")
+    assert (space.get("Deployment", "long") or {})["metadata"]["generation"] == version + 1

@@ -22,6 +22,7 @@ from llm_operator.manifests.common import (
     metadata,
     selector_labels,
 )
+from llm_operator.manifests.kept_template import template_text
 from llm_operator.manifests.model_volume import Prepared, claim_labels
 from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.pod import asks_for_root, pod_spec
@@ -73,7 +74,7 @@ def deployment(resource: LLMDeployment, template: JSON, plan: str | None = None)
         plan: record of the plan that the template was rendered from; None where it is not known.
     """
     meta = metadata(resource)
-    meta["annotations"] = {**meta.get("annotations", {}), ANNOTATION_TEMPLATE: compact_json(template)}
+    meta["annotations"] = {**meta.get("annotations", {}), ANNOTATION_TEMPLATE: template_text(template)}
     if plan is not None:
         meta["annotations"][ANNOTATION_PLAN] = plan
     return {

@@ -30,6 +30,18 @@ SPEC: tuple[Reason, ...] = (
         stalls="at once",
     ),
     Reason(
+        "SpecTooLarge",
+        "Spec",
+        "the pods' template cannot be kept with its Deployment, whose annotations may have 256 KiB",
+        "shorten `engine.env` and `podTemplate`, for example with a ConfigMap that `podTemplate` mounts",
+        fields=("spec.engine.env", "spec.podTemplate"),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="at once",
+    ),
+    Reason(
         "OperatorsNamespace",
         "Spec",
         "the object is in the operator's own namespace, where its pods could use the operator's token",

@@ -25,6 +25,7 @@ from llm_operator.manifests.common import (
     with_version,
 )
 from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
+from llm_operator.manifests.kept_template import ANNOTATIONS_BYTES, excess, read_template
 from llm_operator.manifests.model_volume import Prepared, model_path
 from llm_operator.manifests.network_policy import policies_of
 from llm_operator.manifests.overlay import check_overlay
@@ -42,8 +43,6 @@ from llm_operator.reconcile.prepare import Preparation, inspecting, prepare
 
 POLICIES = frozenset({"NetworkPolicy"})
 WORKLOADS = frozenset(CHILD_KINDS) - POLICIES
-TEMPLATE_BYTES = 256 << 10
-"""Most bytes of all annotations of an object together (apimachinery, TotalAnnotationSizeLimitB)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +185,19 @@ def _anew(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools:
     except RefusedError as refused:
         return _without_plan(plan, refused.refusals, preparation)
     template = with_restart(template, resource.metadata.restarted_at)
+    too_long = excess(deployment(resource, template, record_text(plan)))
+    if too_long:
+        return Decision(refusals=(_too_large(too_long),), preparation=preparation)
     return replace(_children(resource, observed, template, record_text(plan)), preparation=preparation)
+
+
+def _too_large(excess_bytes: int) -> Refusal:
+    text = (
+        f"the pods' template is {excess_bytes:,} bytes longer than the operator can keep with the Deployment, whose "
+        f"annotations may have {ANNOTATIONS_BYTES >> 10} KiB: shorten spec.engine.env and spec.podTemplate, for "
+        "example with a ConfigMap that spec.podTemplate mounts"
+    )
+    return Refusal("SpecTooLarge", "spec", text)
 
 
 def _without_plan(plan: PlanOutcome, refusals: tuple[Refusal, ...], preparation: Preparation) -> Decision:
@@ -306,7 +317,7 @@ def _applied_in(text: str) -> JSON | None:
     """Remembered, because one look at an object asks several times; the result is read, never changed."""
     try:
         annotations: Any = read_again(text)["metadata"]["annotations"]
-        template: Any = read_json(annotations.get(ANNOTATION_TEMPLATE, ""), TEMPLATE_BYTES)
+        template: Any = read_template(annotations.get(ANNOTATION_TEMPLATE, ""))
         complete = bool(template["spec"]["containers"][0]["image"] and template["metadata"]["labels"][LABEL_INPUTS])
     except (ValueError, KeyError, TypeError, IndexError):
         return None
