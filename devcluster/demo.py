@@ -88,23 +88,29 @@ def _serve(session: Session, steps: Steps) -> None:
 
 def _endpoint(*, own: bool) -> str:
     if own:
-        return "status.endpoint does not resolve here: this node has no DNS. Use the Service's cluster IP in pods."
+        return "status.endpoint does not resolve here, without DNS on this node:\npods use the Service's cluster IP."
     return "In the cluster the endpoint is status.endpoint."
 
 
 def _farewell(session: Session, seconds: float, *, own: bool) -> str:
-    down = "make cluster-down" if own else "kubectl delete llmdep --all; helm uninstall -n llm-operator llm-operator"
+    uninstall = "kubectl delete llmdep --all && helm uninstall -n llm-operator llm-operator"
+    down = "make cluster-down" if own else uninstall
     return f"""
 Done in {seconds:.0f} s. What to try next:
 
   export KUBECONFIG={session.kubeconfig}
   export PATH={session.binaries}:{Path(sys.executable).parent}:$PATH
-  kubectl llm chat tiny-vllm               # a conversation; -m asks one question
-  kubectl port-forward service/tiny-vllm-chat 8080:80   # and open the chat page: http://127.0.0.1:8080/
-  kubectl llm status tiny-vllm             # one screen; kubectl llm list shows all
-  kubectl get llmdep                       # engine, model, readiness
-  kubectl describe llmdep tiny-vllm        # conditions, plan, events
+  kubectl llm chat tiny-vllm            # a conversation; -m asks one question
+  kubectl llm status tiny-vllm          # one screen; kubectl llm list shows all
+  kubectl llm bench tiny-vllm --plot    # how fast it answers
+  kubectl describe llmdep tiny-vllm     # conditions, plan, events
   kubectl scale llmdep tiny-lmdeploy --replicas=2
-  kubectl get --raw /api/v1/namespaces/default/services/tiny-vllm:http/proxy/v1/models
 
-{_endpoint(own=own)} Take everything down with: {down}"""
+The chat page is at http://127.0.0.1:8080/ while this runs:
+
+  kubectl port-forward service/tiny-vllm-chat 8080:80
+
+{_endpoint(own=own)}
+Take everything down with:
+
+  {down}"""

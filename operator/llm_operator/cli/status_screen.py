@@ -34,7 +34,8 @@ def screen(body: JSON, found: JSON, width: int | None, now: datetime | None = No
     spec = body["spec"]
     lines = [f"{found['namespace']}/{found['name']}: {model_of(spec)} on {(spec.get('engine') or {}).get('type')}", ""]
     for entry in found["conditions"]:
-        lines.append(f"{entry['type']}: {entry['status']} {entry['reason']}: {one_line(entry['message'])}")
+        message = one_line(entry["message"])
+        lines.append(f"{entry['type']}: {entry['status']} {entry['reason']}{': ' * bool(message)}{message}")
     if not found["conditions"]:
         lines.append("The operator has not written a status yet.")
     lines.append("")
