@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from devcluster.session import OPERATOR_NAMESPACE, CommandError, Session
 from llm_operator.api import KIND
 from llm_operator.engines.common import PRE_STOP_SLEEP_SECONDS
+from tests.browser import chromium
+from tests.e2e.chat_page import assert_the_page_answers
 from tests.e2e.space import Space, leave, make, restricted
 from tests.waiting import eventually
 
@@ -74,6 +77,12 @@ def sigterm_comes_during_a_stream(space: Space, name: str, seconds: int, end: Ca
 
 
 @pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
 def lmdeploy(space: Space) -> Iterator[str]:
     deploy(space, "tiny-lmdeploy", "tiny-lmdeploy", contextLength=CONTEXT_LENGTH)
     space.ready("tiny-lmdeploy")
@@ -86,6 +95,14 @@ def test_lmdeploy_answers(space: Space, lmdeploy: str) -> None:
     options = ("-m", "hello", "--temperature", "0", "--max-tokens", "32")
     assert SENTENCE in space.command_line("chat", lmdeploy, *options)
     assert SENTENCE in space.command_line("chat", lmdeploy, *options, "--port-forward")
+
+
+def test_the_page_in_front_of_lmdeploy_answers(space: Space, lmdeploy: str, browser: Browser) -> None:
+    before = serving(space, lmdeploy)
+    assert_the_page_answers(space, browser, lmdeploy, "LMDeploy")
+    space.kubectl("patch", "llmdep", lmdeploy, "--type=merge", "-p", '{"spec": {"webUI": null}}')
+    eventually(lambda: space.find("Deployment", f"{lmdeploy}-chat") is None, why="the page goes with its field")
+    assert serving(space, lmdeploy) == before
 
 
 def test_an_upgrade_and_a_restart_of_the_operator_change_no_pod(space: Space, lmdeploy: str) -> None:
@@ -164,7 +181,7 @@ def test_a_changed_spec_rolls_the_pods(space: Space, lmdeploy: str) -> None:
     assert "640" in space.get("Pod", name)["spec"]["containers"][0]["args"]
 
 
-def test_vllm_answers_and_deletion_finishes_the_stream_and_leaves_nothing(space: Space) -> None:
+def test_vllm_answers_and_deletion_finishes_the_stream_and_leaves_nothing(space: Space, browser: Browser) -> None:
     deploy(space, "tiny-vllm", "tiny-vllm", contextLength=CONTEXT_LENGTH)
     space.ready("tiny-vllm", 360)
     assert SENTENCE in space.chat("tiny-vllm")
@@ -173,6 +190,7 @@ def test_vllm_answers_and_deletion_finishes_the_stream_and_leaves_nothing(space:
     for level in json.loads(space.command_line("bench", "tiny-vllm", *load))["levels"]:
         assert (level["requests"], level["failed"], level["outputTokens"]) == (3, 0, 24), level
     assert SENTENCE in said
+    assert_the_page_answers(space, browser, "tiny-vllm", "vLLM 0.32.0")
 
     def end(name: str) -> None:
         space.kubectl("delete", "llmdep", "tiny-vllm")
