@@ -126,14 +126,13 @@ def _installed(name: str) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
 
 def _operators(document: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Namespace and container of every Deployment of the operator in a document."""
-    if not isinstance(document, dict):
-        return
-    if document.get("kind") == "List":
-        for item in _list(document.get("items")):
-            yield from _operators(item)
-    if document.get("kind") == "Deployment":
-        namespace = _map(document.get("metadata")).get("namespace") or NAMESPACE
-        pod = _map(_map(_map(document.get("spec")).get("template")).get("spec"))
+    whole = _map(document)
+    # A List within a List is nothing that kubectl prints, and one may contain itself.
+    for body in _maps(whole.get("items")) if whole.get("kind") == "List" else (whole,):
+        if body.get("kind") != "Deployment":
+            continue
+        namespace = _map(body.get("metadata")).get("namespace") or NAMESPACE
+        pod = _map(_map(_map(body.get("spec")).get("template")).get("spec"))
         for container in _maps(pod.get("containers")):
             if container.get("name") == CONTAINER:
                 yield str(namespace), container

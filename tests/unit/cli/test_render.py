@@ -192,6 +192,7 @@ def test_objects_beside_the_operator_are_refused(
     [
         ("kind: List\n", "holds no Deployment with a container named operator: expected what `helm template` prints"),
         ("kind: Deployment\nspec: [1]\n", "holds no Deployment"),
+        ("&a\nkind: List\nitems: [*a, 3]\n", "holds no Deployment"),
         (OPERATOR.replace("corporate-ca/ca.crt", "corporate-ca"), "expected CONFIGMAP/KEY"),
         (OPERATOR + "---\n" + OPERATOR, "holds 2 Deployments"),
         ("a: [", "is not valid YAML"),
