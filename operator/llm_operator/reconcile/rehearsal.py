@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import Refusal
@@ -26,7 +27,9 @@ from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import needed_claims
 
 COMMIT = "COMMIT"
-"""Stands for a commit that the hub has yet to name."""
+"""Stands for a commit that the hub has yet to name, where objects are shown."""
+_STAND_IN = "c0" * 20
+"""The same where they are made: the result of a Job is believed only if its directory ends with a commit."""
 MOST_STEPS = 16
 _SHA = re.compile(r"[0-9a-f]{40}")
 
@@ -65,7 +68,7 @@ def rehearse(resource: LLMDeployment, plan: PlanOutcome, tools: ToolSettings) ->
         if trouble is not None and trouble.stalled:
             rehearsal.trouble = trouble
             return rehearsal
-        rehearsal.objects += [_without_owner(apply.body) for apply in decision.applies]
+        rehearsal.objects += [_shown(apply.body) for apply in decision.applies]
         if not decision.held or not decision.applies:
             rehearsal.held = decision.held
             return rehearsal
@@ -90,8 +93,16 @@ def _done(resource: LLMDeployment, observed: Observed, apply: Apply, rehearsal: 
     body = apply.body
     name = body["metadata"]["name"]
     if body["kind"] == "PersistentVolumeClaim":
-        single = body["spec"]["accessModes"] == ["ReadWriteOnce"]
-        found = ClaimFacts(name, "assumed", single, managed=True, owner_uid=resource.metadata.uid)
+        spec = body["spec"]
+        found = ClaimFacts(
+            name,
+            "assumed",
+            single_node=spec["accessModes"] == ["ReadWriteOnce"],
+            managed=True,
+            owner_uid=resource.metadata.uid if body["metadata"].get("ownerReferences") else None,
+            size=spec["resources"]["requests"]["storage"],
+            storage_class=spec.get("storageClassName"),
+        )
         return replace(observed, claims={**observed.claims, name: found})
     if body["kind"] == "Job":
         return replace(observed, jobs={**observed.jobs, name: _job(resource, body, rehearsal)})
@@ -132,8 +143,8 @@ def _directory(resource: LLMDeployment, stage: str, pod: Mapping[str, list[JSON]
     model = resource.spec.model
     hub = model.hugging_face or model.model_scope
     assert hub is not None  # noqa: S101 - only a hub's model is fetched
-    commit = given if _SHA.fullmatch(given) else COMMIT
-    if commit == COMMIT:
+    commit = given if _SHA.fullmatch(given) else _STAND_IN
+    if commit == _STAND_IN:
         rehearsal.assumed.append(
             f"the cache's directory ends with the commit that the hub names for {hub.repository}, shown as {COMMIT}; "
             "a full commit in spec.model's revision settles it"
@@ -142,5 +153,15 @@ def _directory(resource: LLMDeployment, stage: str, pod: Mapping[str, list[JSON]
     return f"models/{kind}--{hub.repository.replace('/', '--')}/{commit}"
 
 
-def _without_owner(body: JSON) -> JSON:
-    return {**body, "metadata": {name: value for name, value in body["metadata"].items() if name != "ownerReferences"}}
+def _shown(body: JSON) -> JSON:
+    meta = {name: value for name, value in body["metadata"].items() if name != "ownerReferences"}
+    shown: JSON = _with_commit({**body, "metadata": meta})
+    return shown
+
+
+def _with_commit(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_commit(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_commit(entry) for entry in value]
+    return value.replace(_STAND_IN, COMMIT) if isinstance(value, str) else value
