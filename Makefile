@@ -64,6 +64,11 @@ generate: venv ## Write the CRD, rules, dashboards and tables of reasons that ar
 lock: venv ## Write the hashes of every pinned package into the locks
 	$(PY) -m devtools.locks
 
+.PHONY: fmt
+fmt: venv ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
 ##### Checks
 
 .PHONY: lint
@@ -165,6 +170,10 @@ images: venv ## Build the images and bring them into the node
 .PHONY: demo
 demo: venv ## From nothing to an answer of both engines: cluster, images, chart, examples
 	$(PY) -m devcluster demo $(ARGS)
+
+.PHONY: run
+run: venv ## The operator from this tree against the current kubeconfig; ARGS="--namespace team" narrows it
+	$(PY) -m llm_operator --no-leader-elect --log-format text $(ARGS)
 
 .PHONY: bench
 bench: venv ## Reconcile N objects against the real API server, beside a bare client

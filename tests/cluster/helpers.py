@@ -12,23 +12,6 @@ EVERYWHERE = f"/apis/{API_VERSION}/{PLURAL}"
 JSON = dict[str, Any]
 
 
-def llm(name: str, **spec: Any) -> JSON:
-    """An object whose model is on a hub that cannot be reached, so that nothing is planned.
-
-    Fields of the spec, by their JSON names, replace the defaults here.
-    """
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": name},
-        "spec": {
-            "model": {"huggingFace": {"repository": "tiny/model"}},
-            "engine": {"type": "VLLM"},
-            **spec,
-        },
-    }
-
-
 def condition_of(body: JSON | None, kind: str) -> tuple[str, str, str]:
     """Status, reason and message of an object's condition; empty where it is not there."""
     for entry in ((body or {}).get("status") or {}).get("conditions") or ():

@@ -14,7 +14,8 @@ import yaml
 from devcluster.control_plane import ControlPlane
 from devcluster.toolchain import ensure
 from llm_operator.api.resource import LLMDeployment
-from tests.cluster.helpers import JSON, llm
+from tests.cluster.helpers import JSON
+from tests.support.objects import llm
 from tests.unit.helm.rendering import NAMESPACE, Helm
 from tests.unit.manifests.rendered import children_of, jobs_of
 from tests.waiting import eventually

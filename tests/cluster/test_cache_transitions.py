@@ -9,7 +9,8 @@ import pytest
 
 from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
-from tests.cluster.helpers import Space, llm
+from tests.cluster.helpers import Space
+from tests.support.objects import llm
 
 pytestmark = pytest.mark.cluster
 numbers = itertools.count()

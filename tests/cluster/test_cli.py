@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from devcluster.control_plane import ControlPlane
-from tests.cluster.helpers import Space, llm
+from tests.cluster.helpers import Space
+from tests.support.objects import llm
 
 pytestmark = pytest.mark.cluster
 

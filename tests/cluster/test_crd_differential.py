@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from llm_operator.api import InvalidResource, LLMDeployment
 from llm_operator.api.crd import custom_resource_definition
 from tests.cluster.crd_client import CrdClient
-from tests.cluster.strategies import STATUS_SCHEMA, mutated, resource, specs, statuses, valid_specs
+from tests.support.strategies import STATUS_SCHEMA, mutated, resource, specs, statuses, valid_specs
 
 pytestmark = pytest.mark.cluster
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from devcluster.control_plane import ControlPlane
-from tests.cluster.helpers import Space, llm
+from tests.cluster.helpers import Space
 from tests.lying_proxy import LyingProxy
 from tests.operator_process import OperatorUnderTest
+from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

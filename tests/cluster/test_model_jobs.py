@@ -24,9 +24,10 @@ from llm_operator.child_options import HANDED_ON
 from llm_operator.cli.cached_models import CachedModel, inventory
 from llm_operator.manifests.artifacts import LABEL_CACHE, artifacts_of, removal_name
 from llm_operator.reconcile.covers import covers
-from tests.cluster.helpers import JSON, Space, llm
+from tests.cluster.helpers import JSON, Space
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest
+from tests.support.objects import llm
 from tests.unit.reconcile.model_jobs import packed
 from tests.waiting import eventually
 

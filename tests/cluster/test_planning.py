@@ -22,11 +22,12 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import resolve
 from llm_operator.models import parse_config_text
 from llm_operator.planning import GpuFacts, PlanRequest, gpu_by_name, plan, plan_document
-from tests.cluster.helpers import JSON, Space, llm
+from tests.cluster.helpers import JSON, Space
 from tests.faulty_hub import Fault, FaultyHub
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest, free_port
 from tests.support.engine_names import Backend, Engine
+from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

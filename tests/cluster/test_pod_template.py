@@ -17,8 +17,9 @@ from devcluster.control_plane import ControlPlane
 from devcluster.pod_schema import TARGET, text
 from llm_operator.api import KIND
 from llm_operator.api.crd import custom_resource_definition
-from tests.cluster.helpers import Space, llm
+from tests.cluster.helpers import Space
 from tests.operator_process import OperatorUnderTest
+from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

@@ -11,7 +11,7 @@ import pytest
 
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from tests.cluster.helpers import JSON, Space, llm
+from tests.cluster.helpers import JSON, Space
 from tests.cluster.test_model_jobs import (
     FETCHED,
     TOOLS,
@@ -25,6 +25,7 @@ from tests.cluster.test_model_jobs import (
     uid,
 )
 from tests.operator_process import OperatorUnderTest
+from tests.support.objects import llm
 from tests.unit.manifests.test_kept_template import noise, variables
 from tests.waiting import eventually
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from devcluster.control_plane import ControlPlane
-from tests.cluster.helpers import JSON, Space, llm
+from tests.cluster.helpers import JSON, Space
 from tests.operator_process import OperatorUnderTest
+from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

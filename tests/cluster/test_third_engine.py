@@ -9,9 +9,10 @@ import yaml
 from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from tests.cluster.helpers import Space, llm
+from tests.cluster.helpers import Space
 from tests.operator_process import OperatorUnderTest
 from tests.support.fake_engine import NAME, in_crd
+from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

@@ -12,9 +12,10 @@ from aiohttp import web
 
 from devcluster.control_plane import ControlPlane
 from llm_operator.kube.answers import RESOURCES
-from tests.cluster.helpers import Space, llm
+from tests.cluster.helpers import Space
 from tests.lying_proxy import LyingProxy, is_watch
 from tests.operator_process import OperatorUnderTest
+from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

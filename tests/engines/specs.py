@@ -13,7 +13,7 @@ from llm_operator.engines.arguments import Rules
 from llm_operator.engines.lmdeploy import command as lmdeploy
 from llm_operator.engines.table import Capabilities, Option
 from llm_operator.engines.vllm import command as vllm
-from tests.cluster.strategies import resource, valid_specs
+from tests.support.strategies import resource, valid_specs
 
 TYPES = {"lmdeploy": "LMDeploy", "vllm": "VLLM"}
 RULES: dict[str, Rules] = {"lmdeploy": lmdeploy.RULES, "vllm": vllm.RULES}

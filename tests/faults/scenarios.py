@@ -9,8 +9,9 @@ from typing import Any
 
 from llm_operator.api import KIND
 from llm_operator.manifests.artifacts import ANNOTATION_REMOVE, ANNOTATION_UNUSED_SINCE, LABEL_CACHE
-from tests.cluster.helpers import Space, llm
+from tests.cluster.helpers import Space
 from tests.faults.world import Case
+from tests.support.objects import llm
 
 JSON = dict[str, Any]
 HUB = {"huggingFace": {"repository": "org/model"}}

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from llm_operator.api import KIND
-from tests.cluster.helpers import Space, llm
+from tests.cluster.helpers import Space
 from tests.faults.conftest import Effort, Result
 from tests.faults.faults import FAULTS, FaultKind
 from tests.faults.proxy import Silence
 from tests.faults.state import without_revisions
 from tests.faults.world import Case, World
+from tests.support.objects import llm
 from tests.unit.helm.rendering import NAMESPACE
 from tests.waiting import eventually
 

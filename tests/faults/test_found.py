@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from llm_operator.api import KIND
-from tests.cluster.helpers import llm
 from tests.faults.proxy import Delay, Exchange, Fault
 from tests.faults.scenarios import CACHED, claim, only_unused_jobs
 from tests.faults.world import Case, World
+from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

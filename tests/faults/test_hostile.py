@@ -27,12 +27,13 @@ from llm_operator.manifests.artifacts import (
     ANNOTATION_SOURCE,
     ANNOTATION_UNUSED_SINCE,
 )
-from tests.cluster.helpers import Space, llm
-from tests.cluster.strategies import valid_specs
+from tests.cluster.helpers import Space
 from tests.faults.conftest import Effort, Result
 from tests.faults.scenarios import CACHED, claim
 from tests.faults.twins import whole
 from tests.faults.world import Case, World
+from tests.support.objects import llm
+from tests.support.strategies import valid_specs
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(7200)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from llm_operator.api import InvalidResource, LLMDeployment
-from tests.cluster.strategies import mutated, raw_specs, resource, valid_resources, valid_specs
+from tests.support.strategies import mutated, raw_specs, resource, valid_resources, valid_specs
 
 MINIMAL: dict[str, Any] = resource({"model": {"huggingFace": {"repository": "a/b"}}, "engine": {"type": "LMDeploy"}})
 

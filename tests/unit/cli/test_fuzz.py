@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from llm_operator.cli.main import run
-from tests.cluster.strategies import resource, specs
+from tests.support.strategies import resource, specs
 
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
 NAMES = ("llama-3.1-8b", "qwen3-30b-a3b", "gemma-3-27b-it", "deepseek-v3", "gpt-oss-20b", "qwen2.5-7b-instruct-awq")

@@ -24,8 +24,8 @@ from llm_operator.kube.hub_files import fetch_facts
 from llm_operator.kube.hub_readers import HubReaders
 from llm_operator.kube.model_facts import ModelFactsCache
 from llm_operator.models import ModelConfigError, ModelShape, parse_config_text
-from tests.cluster.helpers import llm
 from tests.hostile_hub import COMMIT, hostile_hub
+from tests.support.objects import llm
 
 MODELS = Path(__file__).parents[1] / "models" / "configs"
 UNMOVED_MIB = 12

@@ -22,7 +22,7 @@ from llm_operator.manifests.artifacts import (
 )
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.damage import damage_findings
-from tests.cluster.helpers import llm
+from tests.support.objects import llm
 
 JSON = dict[str, Any]
 NOW = "2026-01-01T00:00:00Z"

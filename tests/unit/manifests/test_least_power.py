@@ -18,7 +18,7 @@ from llm_operator.manifests.pod import pod_spec
 from llm_operator.manifests.tools import USER, ToolSettings
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
-from tests.cluster.strategies import valid_resources
+from tests.support.strategies import valid_resources
 from tests.unit.manifests.rendered import JSON, TOOLS, children_of, jobs_of, manifests
 from tests.unit.reconcile.build import plan, resource, serving
 

@@ -13,7 +13,7 @@ from llm_operator.manifests.model_job import ClaimFacts, JobRequest, model_job, 
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.manifests.trust import CONTAINER as TRUST
 from llm_operator.modeltools.__main__ import command_line
-from tests.cluster.strategies import valid_resources
+from tests.support.strategies import valid_resources
 
 TOOLS = ToolSettings(image="tools:1", quantize_image="lmdeploy:1", environment={"HF_ENDPOINT": "http://hub"})
 CLAIM = ClaimFacts("models", "uid", single_node=True, labelled=True)
