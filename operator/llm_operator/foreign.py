@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +20,8 @@ SMALL = 64 << 10
 """Bytes of a value that a human or a small tool wrote: an annotation, a termination message, one line of a log."""
 LABELS = 64
 """Most labels of one sample of an engine's metrics."""
+SAMPLES = 512
+"""Most samples of one metric that are read: one for each engine core, or each label's value."""
 LINE = 8 << 10
 """Longest line of an engine's metrics that is read, in characters."""
 DEPTH = 150
@@ -137,9 +139,8 @@ def sample_labels(text: str, name: str) -> list[Mapping[str, str]]:
         name: of the samples, without labels.
     """
     found = []
-    # Not splitlines(): it ends lines at characters that a label may hold.
-    for line in text.split("\n")[:-1]:
-        if not line.startswith(f"{name}{{") or len(line) > LINE:
+    for line in _samples(text, name):
+        if line[len(name)] != "{":
             continue
         end = line.rfind("}")
         labels = _labels(line[len(name) + 1 : end]) if end > 0 else None
@@ -156,14 +157,31 @@ def sample_sum(text: str, name: str) -> float | None:
         name: of the samples, without labels.
     """
     found: list[float] = []
-    for line in text.split("\n")[:-1]:
-        if not line.startswith(name) or len(line) > LINE or line[len(name) : len(name) + 1] not in ("{", " "):
-            continue
+    for line in _samples(text, name):
         words = line[line.rfind("}") + 1 :].split() if "}" in line else line[len(name) :].split()
         value = _float(words[0]) if words else None
         if value is not None:
             found.append(value)
     return sum(found) if found else None
+
+
+def _samples(text: str, name: str) -> Iterator[str]:
+    """The whole lines of a metric: at most SAMPLES of them, of at most LINE characters.
+
+    Found by str.find, because a mebibyte of line ends is a million lines. Not by splitlines(): it ends lines at
+    characters that a label may hold.
+    """
+    start, left = 0 if text.startswith(name) else text.find(f"\n{name}") + 1, SAMPLES
+    while left and (start or text.startswith(name)):
+        end = text.find("\n", start)
+        if end < 0:
+            return
+        if end - start <= LINE and text[start + len(name) : start + len(name) + 1] in ("{", " "):
+            left -= 1
+            yield text[start:end]
+        start = text.find(f"\n{name}", end) + 1
+        if not start:
+            return
 
 
 def _float(text: str) -> float | None:

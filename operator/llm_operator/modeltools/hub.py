@@ -56,7 +56,7 @@ class RemoteFile:
         if not isinstance(self.bytes, int) or not 0 <= self.bytes < MOST_BYTES:
             raise ToolError("WeightsCorrupt", f"the hub lists {self.name!r} with {str(self.bytes)[:40]} bytes")
         for value, shape in ((self.sha256, SHA256), (self.blob, COMMIT)):
-            if value is not None and not shape.fullmatch(value):
+            if value is not None and not (isinstance(value, str) and shape.fullmatch(value)):
                 text = f"the hub gives {self.name[:200]!r} the hash {str(value)[:80]!r}; expected hexadecimal digits"
                 raise ToolError("HubUnreachable", text, retry=True)
 

@@ -319,7 +319,7 @@ def _applied_in(text: str) -> JSON | None:
         annotations: Any = read_again(text)["metadata"]["annotations"]
         template: Any = read_template(annotations.get(ANNOTATION_TEMPLATE, ""))
         complete = bool(template["spec"]["containers"][0]["image"] and template["metadata"]["labels"][LABEL_INPUTS])
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
     return template if complete else None
 
@@ -328,10 +328,10 @@ def prepared_of(template: JSON | None) -> Prepared | None:
     """The prepared model that a pod template mounts; None where nothing was prepared for it."""
     if template is None:
         return None
-    text = template["metadata"].get("annotations", {}).get(ANNOTATION_MODEL)
     try:
+        text = template["metadata"].get("annotations", {}).get(ANNOTATION_MODEL)
         return Prepared.from_json(read_json(text)) if text else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         return None
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from llm_operator.api import API_VERSION, KIND
-from llm_operator.foreign import read_object
+from llm_operator.foreign import SMALL, read_object
 from llm_operator.manifests.artifacts import (
     ANNOTATION_DAMAGED,
     ANNOTATION_INCOMPLETE,
@@ -37,6 +37,8 @@ JobPhase = Literal["Active", "Complete", "Failed"]
 
 MOST = 2**53 - 1
 """Largest number that a status may hold."""
+LAST_LINES = 100
+"""Lines in which a result is looked for, from the end."""
 TEXT_LIMIT = 4096
 """Characters of one text of a tool's report."""
 NAME_LIMIT = 253
@@ -306,11 +308,12 @@ def parse_result(text: str) -> Result:
 
     Remembered: every object that shares a Job asks several times at each look, and config.json is packed in it.
     """
-    for line in reversed(text.strip().splitlines() or [""]):
+    # The kubelet keeps 4,096 bytes of a message; a record on a Job may have been written by anybody.
+    for line in reversed(text[-SMALL:].strip().splitlines()[-LAST_LINES:] or [""]):
         body = read_object(line)
         if isinstance(body.get("ok"), bool):
             return _result(body)
-    words = text.strip()[-500:] or "it left no message"
+    words = text[-SMALL:].strip()[-500:] or "it left no message"
     return Result(ok=False, reason="ToolFailed", message=f"the tool ended without a result: {words}", retry=True)
 
 
