@@ -73,7 +73,7 @@ class ClaimSource(ApiModel):
 
 
 class ImageSource(ApiModel):
-    """A directory of a container image, mounted read-only as an image volume (Kubernetes 1.36, or its feature gate)."""
+    """A directory of a container image, mounted read-only as an image volume (Kubernetes 1.35, or its feature gate)."""
 
     RULES = (_INSIDE,)
 

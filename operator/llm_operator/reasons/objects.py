@@ -78,7 +78,7 @@ OBJECT: tuple[Reason, ...] = (
         "ImageVolumesMissing",
         "Object",
         "`model.image` on a cluster without image volumes",
-        "Kubernetes 1.36 or the feature gate ImageVolume, or another source",
+        "Kubernetes 1.35 or the feature gate ImageVolume, or another source",
         fields=("spec.model.image",),
         severity="Error",
         conditions=(

@@ -177,5 +177,5 @@ def image_volumes(body: Mapping[str, Any]) -> frozenset[str]:
 
 def without_image_volumes() -> Trouble:
     """The API server drops image volumes and their mounts without a word where it does not know them."""
-    text = "spec.model.image: this cluster has no image volumes (Kubernetes 1.36, or the feature gate ImageVolume)"
+    text = "spec.model.image: this cluster has no image volumes (Kubernetes 1.35, or the feature gate ImageVolume)"
     return Trouble("ImageVolumesMissing", f"{text}: use persistentVolumeClaim, or a hub", stalled=True)
