@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,10 @@ from devcluster.processes import Component, free_ports
 NAMES = ("IP:127.0.0.1", "IP:10.96.0.1", "DNS:localhost", "DNS:kubernetes", "DNS:kubernetes.default.svc")
 STAGES = Path(__file__).with_name("kwok-stages.yaml")
 FAST = ("--kube-api-qps=500", "--kube-api-burst=1000")
+
+
+CRD_ATTEMPTS = 5
+"""To wait for a CRD, a second apart."""
 
 
 class ControlPlane:
@@ -125,7 +130,13 @@ class ControlPlane:
     def install_crd(self, path: Path) -> None:
         """Apply a CRD and wait until the API server serves it."""
         self.run_kubectl("apply", "--server-side", "-f", str(path))
-        self.run_kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(path))
+        arguments = ("wait", "--for=condition=Established", "--timeout=30s", "-f", str(path))
+        for _ in range(CRD_ATTEMPTS - 1):
+            # A CRD that was created this moment has no conditions at all, and kubectl takes that for an error.
+            if "condition met" in self.run_kubectl(*arguments, check=False):
+                return
+            time.sleep(1)
+        self.run_kubectl(*arguments)
 
     def restart_api_server(self) -> None:
         """Kill etcd and the API server, as a crash would, and start them on the same data and ports."""
