@@ -51,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--leader-elect", action=argparse.BooleanOptionalAction, default=True, help="lead by Lease")
     line.add_argument("--lease-name", default="llm-operator", help="name of the Lease (default llm-operator)")
     line.add_argument("--lease-namespace", default=os.environ.get(NAMESPACE_VARIABLE, "default"), help="its namespace")
+    line.add_argument(
+        "--learned-config-map",
+        default="",
+        metavar="NAME",
+        help="ConfigMap in the Lease's namespace for what engines measured (default: it is not kept)",
+    )
     line.add_argument("--relist-seconds", type=positive, default=300, help="seconds between relists (default 300)")
     line.add_argument(
         "--engine-look-seconds",
@@ -119,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         relist_seconds=float(chosen.relist_seconds),
         plan_wait_seconds=float(chosen.plan_wait_seconds),
         gpu_inventory=chosen.gpu_inventory,
+        learned_name=chosen.learned_config_map,
         tools=replace(
             tool_settings(chosen),
             engine_look_seconds=float(chosen.engine_look_seconds),

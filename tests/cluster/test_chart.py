@@ -182,8 +182,27 @@ def test_the_service_account_may_not_read_secrets_or_grant_rights(releases: Rele
         ("create", "rolebindings.rbac.authorization.k8s.io"),
         ("update", f"{PLURAL}.{GROUP}"),
         ("patch", "nodes"),
+        ("get", "configmaps"),
     ):
         assert not can(releases.plane, account, space.name, *question), question
+    for verb, name, may in (
+        ("patch", "llm-llm-operator-learned", True),
+        ("get", "llm-llm-operator-learned", True),
+        ("patch", "kube-root-ca.crt", False),
+        ("delete", "llm-llm-operator-learned", False),
+    ):
+        assert can(releases.plane, account, NAMESPACE, verb, f"configmaps/{name}") is may, (verb, name)
+
+
+def test_an_upgrade_keeps_what_engines_measured(releases: Releases, space: Space) -> None:
+    releases.upgrade({})
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/llm-llm-operator-learned"
+    text = json.dumps({"data": {"records.json": "[]"}})
+    releases.plane.run_kubectl(
+        "-n", NAMESPACE, "patch", "configmap", "llm-llm-operator-learned", "--type=merge", "-p", text
+    )
+    releases.upgrade({"podLabels": {"a": "b"}})
+    assert releases.plane.request("GET", path)["data"] == {"records.json": "[]"}
 
 
 def test_in_namespaced_mode_other_namespaces_are_out_of_reach(releases: Releases, space: Space) -> None:
@@ -232,7 +251,8 @@ def test_the_rights_suffice_for_the_operators_whole_work(
     values = {"replicas": 0, "watchNamespaces": watched, "operator": {"gpuInventory": not namespaced}}
     releases.upgrade({**values, "admissionPolicies": {"operator": {"enabled": True}}})
     no_nodes = ("--no-gpu-inventory",) if namespaced else ()
-    arguments = ("--lease-name", "llm-llm-operator", "--lease-namespace", NAMESPACE, *no_nodes, *policies(releases))
+    names = ("--lease-name", "llm-llm-operator", "--learned-config-map", "llm-llm-operator-learned")
+    arguments = (*names, "--lease-namespace", NAMESPACE, *no_nodes, *policies(releases))
     log = tmp_path / "log"
     kubeconfig = account_kubeconfig(releases.plane, tmp_path)
     with OperatorUnderTest(kubeconfig, *watched, arguments=arguments, log=log) as operator:

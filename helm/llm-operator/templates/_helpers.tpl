@@ -41,6 +41,10 @@ app.kubernetes.io/part-of: llm-operator
 {{- include "llm-operator.fullname" . -}}
 {{- end -}}
 
+{{- define "llm-operator.learnedName" -}}
+{{- printf "%s-learned" (include "llm-operator.fullname" . | trunc 55 | trimSuffix "-") -}}
+{{- end -}}
+
 {{/*
 An image of the project: a digest goes before a tag. Called with the root, the values of the image, and its name.
 A name that the project does not own is never a default: without a registry the chart says what to do.

@@ -35,6 +35,7 @@ PATHS = {
     "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
     "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
     "Event": "/api/v1/namespaces/{namespace}/events",
+    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
 }
 CLUSTER_PATHS = {
     "Node": "/api/v1/nodes",

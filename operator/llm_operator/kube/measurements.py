@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import MeasuredStatus
@@ -23,12 +24,16 @@ from llm_operator.reconcile.observed import Observed, Pod
 
 log = logging.getLogger("llm_operator.measurements")
 
+Learn = Callable[[Key, LLMDeployment, int], None]
+"""Takes the tokens that an engine told which this process saw starting."""
+
 
 class Measurements:
     """What was read, by object and pod."""
 
-    def __init__(self, client: ApiClient, queue: WorkQueue) -> None:
+    def __init__(self, client: ApiClient, queue: WorkQueue, learn: Learn = lambda *_: None) -> None:
         self._client = client
+        self._learn = learn
         self._queue = queue
         self._asked: dict[Key, tuple[str, str | None]] = {}
         self._read: dict[Key, MeasuredStatus | None] = {}
@@ -80,6 +85,8 @@ class Measurements:
             {"kv_tokens": tokens, "seconds_to_ready": seconds_to_ready(pod), "pod_uid": pod.uid}, by_name=True
         )
         self._queue.add(key)
+        if tokens is not None:
+            self._learn(key, resource, tokens)
 
     async def _tokens(
         self, namespace: str, resource: LLMDeployment, pod: Pod, bytes_per_token: int | None

@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llm_operator.kube import connection as connections
@@ -22,6 +22,7 @@ from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import UNREADABLE, ApiClient
 from llm_operator.kube.controller import Controller, Planner
 from llm_operator.kube.intake import Intake
+from llm_operator.kube.learned import read_learned
 from llm_operator.kube.lease import Leadership, LostLeadershipError, leadership
 from llm_operator.kube.relist import Relist
 from llm_operator.kube.watches import Watches
@@ -29,6 +30,7 @@ from llm_operator.kube.web import Pulse, WebServer
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.manifests.tools import ToolSettings
+from llm_operator.memory.calibration import NOTHING_LEARNED, Calibration
 from llm_operator.telemetry.metrics import CONTROLLER, Metrics
 from llm_operator.telemetry.objects import ObjectsCollector, Served
 
@@ -62,6 +64,10 @@ class Options:
     plan_wait_seconds: float = 60.0
     """For so long a new object with planPolicy Enforce waits for facts that cannot be had at the moment."""
     gpu_inventory: bool = True
+    learned_name: str = ""
+    """ConfigMap in the namespace of the lease for what engines measured; empty: it is not kept."""
+    calibration: Calibration = NOTHING_LEARNED
+    """What earlier leaders kept there."""
     tools: ToolSettings = NO_TOOLS
     metrics_authentication: bool = False
 
@@ -147,7 +153,10 @@ class OperatorProcess:
             self._watches = Watches(
                 session, self._connection.server, self._options.namespaces, intake, self._queue, self._metrics
             )
-            planner = self._make_planner(client, self._queue, self._metrics, self._options)
+            # Before the first plan, so that it is the last one of the leader before.
+            kept = await read_learned(client, self._options.lease_namespace, self._options.learned_name)
+            options = replace(self._options, calibration=kept)
+            planner = self._make_planner(client, self._queue, self._metrics, options)
             controller = Controller(client, self._cache, self._queue, planner, self._metrics, self._options.tools)
             self._controller = controller
             self._metrics.max_concurrent.labels(controller=CONTROLLER).set(self._options.workers)

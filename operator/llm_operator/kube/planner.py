@@ -21,12 +21,14 @@ from llm_operator.kube.client import UNREADABLE, ApiClient
 from llm_operator.kube.hub import ModelFacts
 from llm_operator.kube.inspected_facts import known_facts
 from llm_operator.kube.inventory import FAILED_SECONDS, GPU_UNKNOWN, REFRESH_SECONDS, Inventory
+from llm_operator.kube.learned import Learned, rendered_share
 from llm_operator.kube.measurements import Measurements
 from llm_operator.kube.model_facts import Ask, Model, ModelFactsCache, model_of
 from llm_operator.kube.operator_process import Options
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.common import inputs_hash
-from llm_operator.planning import GpuFacts, PlanInputError, PlanRequest, PlanResult, plan
+from llm_operator.memory.calibration import Calibration
+from llm_operator.planning import GpuFacts, PlanInputError, PlanRequest, PlanResult, learned_from, plan
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import (
@@ -88,7 +90,10 @@ class ClusterPlanner:
         self._options = options
         self._facts = ModelFactsCache(self._model_known, lambda model: bool(self._users.get(model)), ask)
         self._inventory = Inventory(client, self._inventory_changed)
-        self._measurements = Measurements(client, queue)
+        self._measurements = Measurements(client, queue, self._learn)
+        self._learned = Learned(client, options.lease_namespace, options.learned_name, options.calibration)
+        self._pinned: dict[Key, tuple[str, Calibration]] = {}
+        self._requests: dict[Key, PlanRequest] = {}
         self._users: dict[Model, set[Key]] = {}
         self._models: dict[Key, Model] = {}
         self._holds: dict[Key, _Hold] = {}
@@ -143,7 +148,7 @@ class ClusterPlanner:
                 outcome = replace(outcome, verdict="DoesNotFit", reason="DoesNotFit", message=against)
             outcome = replace(outcome, model=model_without_plan(facts.shape, facts.revision))
             return with_quantization(outcome, spec, facts.shape, None)
-        return with_quantization(self._planned(spec, facts, gpu.value), spec, facts.shape, gpu.value)
+        return with_quantization(self._planned(key, resource, facts, gpu.value), spec, facts.shape, gpu.value)
 
     def _gpu(self, spec: LLMDeploymentSpec) -> Fact[GpuFacts]:
         given = gpu_given(spec.gpu)
@@ -200,15 +205,46 @@ class ClusterPlanner:
         """The object is gone."""
         self._resources.pop(key, None)
         self._holds.pop(key, None)
+        self._pinned.pop(key, None)
+        self._requests.pop(key, None)
         self._use(key, None)
         self._measurements.forget(key)
 
-    def _planned(self, spec: LLMDeploymentSpec, facts: ModelFacts, gpu: GpuFacts) -> PlanOutcome:
+    def _calibration(self, key: Key, resource: LLMDeployment) -> Calibration:
+        """What was known when this spec was first planned: a start of its own, or of others, does not plan it anew."""
+        inputs = inputs_hash(resource)
+        pinned = self._pinned.get(key)
+        if pinned is None or pinned[0] != inputs:
+            pinned = self._pinned[key] = (inputs, self._learned.calibration)
+        return pinned[1]
+
+    def _learn(self, key: Key, resource: LLMDeployment, tokens: int) -> None:
+        """Count a start whose engine told what its cache holds, where what runs is what was planned."""
+        request, status = self._requests.get(key), resource.status
+        if request is None or status is None or status.plan is None or status.engine is None:
+            return
+        share, given = rendered_share(status.engine.args), request.gpu_memory_utilization
+        if share is None or status.engine.version != request.version or (given is not None and share != given):
+            return
+        if given is None:
+            request = replace(request, memory_percent=round(100 * share))
+        request = replace(request, context_length=status.plan.context_length)
+        try:
+            found = learned_from(request, status.plan.tensor, tokens)
+        except PlanInputError:  # of sizes that are beyond all reason nothing is learned either
+            return
+        if found is not None:
+            self._learned.saw(*found)
+
+    def _planned(self, key: Key, resource: LLMDeployment, facts: ModelFacts, gpu: GpuFacts) -> PlanOutcome:
+        spec = resource.spec
         try:
             request = request_from_spec(spec, facts.shape, gpu)
         except RefusedError as refused:
             # The reconciler's own check says the same and stalls the object.
             return unknown_outcome(spec, "SpecRefused", str(refused), architecture=facts.shape.architecture)
+        request = replace(request, calibration=self._calibration(key, resource))
+        self._requests[key] = request
         result = self._results.get(request)
         if result is None:
             if len(self._results) >= MOST_RESULTS:

@@ -54,6 +54,12 @@ LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
 LEADER_RULES = [
     {**LEASES, "resourceNames": ["llm-llm-operator"], "verbs": ["get", "update"]},
     {**LEASES, "verbs": ["create"]},
+    {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "resourceNames": ["llm-llm-operator-learned"],
+        "verbs": ["get", "patch"],
+    },
 ]
 
 
@@ -277,6 +283,18 @@ def test_the_lease_of_the_command_line_is_the_one_of_the_role(helm: Helm) -> Non
     container = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
     leader = only([entry for entry in objects if entry["metadata"]["name"] == "other-leader"], "Role")
     assert leader["rules"][0]["resourceNames"] == [parser().parse_args(container["args"]).lease_name]
+
+
+def test_the_config_map_of_the_command_line_is_the_one_of_the_role_and_has_no_data(helm: Helm) -> None:
+    objects = helm.template({"fullnameOverride": "other"})
+    container = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    name = parser().parse_args(container["args"]).learned_config_map
+    leader = only([entry for entry in objects if entry["metadata"]["name"] == "other-leader"], "Role")
+    assert leader["rules"][-1]["resourceNames"] == [name]
+    kept = only([entry for entry in objects if entry["metadata"]["name"] == name], "ConfigMap")
+    assert "data" not in kept
+    without = helm.template({"fullnameOverride": "other", "operator": {"learning": False}})
+    assert name not in str(without)
 
 
 def test_the_image_is_the_charts_version_unless_given(helm: Helm) -> None:
