@@ -11,7 +11,6 @@ from llm_operator.models.errors import (
     InvalidModelConfigError,
     MissingFieldError,
     UnknownArchitectureError,
-    UnsupportedModelKindError,
 )
 from llm_operator.models.families import (
     chatglm,
@@ -33,6 +32,7 @@ from llm_operator.models.families import (
     qwen3_moe,
 )
 from llm_operator.models.fields import Fields, Json, load_json, with_synonyms
+from llm_operator.models.kinds import refuse_architecture, refuse_other_files, refuse_other_kinds
 from llm_operator.models.known import gemma as gemma_known
 from llm_operator.models.known import hybrids, special
 from llm_operator.models.known.general import decoder as reader_of
@@ -187,25 +187,15 @@ def _quantized(
 
 
 def _architecture(values: Mapping[str, Json]) -> str:
-    for marker, kind in (
-        ("_diffusers_version", "a diffusion pipeline"),
-        ("_class_name", "a diffusion pipeline"),
-        ("peft_type", "an adapter"),
-    ):
-        if marker in values:
-            raise UnsupportedModelKindError(kind, f"{marker} {str(values[marker])[:60]}")
+    refuse_other_kinds(values)
     names = Fields(values, "model").strings("architectures", most=16)
     if not names:
+        refuse_other_files(values)
         raise MissingFieldError("model", ["architectures"])
     name = names[0][:120]
     if name in FAMILIES:
         return name
-    if values.get("is_encoder_decoder") is True:
-        raise UnsupportedModelKindError("an encoder-decoder", name)
-    heads = ("MaskedLM", "SequenceClassification", "TokenClassification", "QuestionAnswering", "RewardModel")
-    encoders = ("Bert", "Roberta", "Deberta", "Electra", "MPNet", "CLIP", "Siglip", "ViT", "Whisper", "T5", "Wav2Vec")
-    if name.endswith(heads) or (name.startswith(encoders) or name.endswith(("BertModel", "RobertaModel"))):
-        raise UnsupportedModelKindError("an encoder or classifier", name)
+    refuse_architecture(values, name, FAMILIES)
     raise UnknownArchitectureError(name)
 
 

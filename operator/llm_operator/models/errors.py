@@ -53,6 +53,19 @@ class UnknownArchitectureError(UnknownModelError):
         )
 
 
+class UnknownKindError(UnknownModelError):
+    """An engine may serve it, but it is no decoder that generates text: an embedding model, a draft.
+
+    kind: what it is.
+    """
+
+    def __init__(self, kind: str, found: str) -> None:
+        self.kind = kind
+        super().__init__(
+            f"this is {kind} ({found}), of which no tokens can be told: no plan is made, and nothing is held back"
+        )
+
+
 class UnsupportedModelKindError(ModelConfigError):
     """The model is no decoder that generates text: a diffusion pipeline, an encoder, an adapter.
 
@@ -62,5 +75,5 @@ class UnsupportedModelKindError(ModelConfigError):
     def __init__(self, kind: str, found: str) -> None:
         self.kind = kind
         super().__init__(
-            f"this is {kind} ({found}), not a language model that generates text: LMDeploy and vLLM serve decoders"
+            f"this is {kind} ({found}), not a language model that generates text: only decoders are planned"
         )

@@ -89,8 +89,10 @@ def load_json(content: str | bytes, what: str) -> dict[str, Json]:
     try:
         # json, not foreign.read_json: its error says where a truncated file ends. The same bounds hold.
         value = json.loads(content)  # noqa: TID251
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise InvalidModelConfigError(f"{what} is no readable JSON ({type(error).__name__})") from error
+    except UnicodeDecodeError as error:
+        raise InvalidModelConfigError(f"{what} is not UTF-8: save it as UTF-8, as the engines read it") from error
+    except RecursionError as error:
+        raise InvalidModelConfigError(f"{what} is nested too deeply to be a model's: download it again") from error
     except json.JSONDecodeError as error:
         raise InvalidModelConfigError(
             f"{what} is no complete JSON: {error.msg} at line {error.lineno}, column {error.colno};"

@@ -182,7 +182,9 @@ def parse_quantity(text: str) -> int:
     try:
         return math.ceil(quantity.parse_quantity(text.strip()))
     except ValueError as error:
-        wrong = f"memory {text[:40]!r} is no size; expected bytes or a quantity such as 48Gi or 24576Mi"
+        spelled = re.fullmatch(r"([0-9]{1,9})\s*([kmgtp])i?b?", text.strip().lower())
+        hint = f" (did you mean {spelled[1]}{spelled[2].upper()}i?)" if spelled else ""
+        wrong = f"memory {text[:40]!r} is no size{hint}; expected bytes or a quantity such as 48Gi or 24576Mi"
         raise PlanInputError(wrong) from error
 
 

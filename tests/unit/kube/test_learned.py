@@ -16,7 +16,7 @@ from llm_operator.kube.learned import Learned, read_learned, rendered_share
 from llm_operator.memory.calibration import NOTHING_LEARNED, Calibration, Record, StartKind
 from llm_operator.planning import calibration_text
 from llm_operator.planning.learning import KEY as DATA_KEY
-from tests.cluster.helpers import llm
+from tests.support.objects import llm
 from tests.unit.kube.test_planner import KEY, KNOWN, Setting
 
 KIND = StartKind("LMDeploy", "PyTorch", "0.18", "LlamaForCausalLM", "", "NVIDIA-L40S", 1, 16 << 30)

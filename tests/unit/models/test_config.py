@@ -17,6 +17,7 @@ from llm_operator.models import (
     ModelConfigError,
     Role,
     UnknownArchitectureError,
+    UnknownKindError,
     UnknownModelError,
     UnsupportedModelKindError,
     parse_config,
@@ -154,10 +155,49 @@ def test_every_missing_field_is_named_at_once() -> None:
         ({"architectures": ["LlamaForSequenceClassification"]}, "classifier"),
         ({"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "encoder-decoder"),
         ({"peft_type": "LORA", "base_model_name_or_path": "x"}, "adapter"),
+        ({"architectures": ["WhisperForConditionalGeneration"], "is_encoder_decoder": True}, "encoder-decoder"),
+        ({"architectures": ["BartForConditionalGeneration"]}, "encoder-decoder"),
+        ({"architectures": ["MarianMTModel"]}, "encoder-decoder"),
+        ({"architectures": ["VisionEncoderDecoderModel"]}, "encoder-decoder"),
+        ({"architectures": ["SegformerForSemanticSegmentation"]}, "images or sound"),
+        ({"architectures": ["HubertForCTC"]}, "images or sound"),
     ],
 )
 def test_the_wrong_kind_of_model_is_said_to_be_that(values: dict[str, Any], kind: str) -> None:
     with pytest.raises(UnsupportedModelKindError, match=kind):
+        parse_config(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("Qwen3Model", "embedding"),
+        ("Gemma3TextModel", "embedding"),
+        ("MistralModel", "embedding"),
+        ("ColPaliForRetrieval", "embedding"),
+        ("EagleLlamaForCausalLM", "draft"),
+        ("DeepSeekMTPModel", "draft"),
+    ],
+)
+def test_what_an_engine_may_serve_otherwise_is_unknown_and_said_to_be_that(name: str, kind: str) -> None:
+    with pytest.raises(UnknownKindError, match=f"{kind} model.*nothing is held back"):
+        parse_config({"architectures": [name], "hidden_size": 64})
+
+
+@pytest.mark.parametrize(
+    ("values", "file"),
+    [
+        ({"metadata": {"total_size": 7}, "weight_map": {"a": "b"}}, "index of the weight files"),
+        ({"add_bos_token": True, "tokenizer_class": "LlamaTokenizer"}, "tokenizer_config.json"),
+        ({"bos_token_id": 1, "do_sample": True}, "generation_config.json"),
+        ({"image_processor_type": "Qwen2VLImageProcessor"}, "preprocessor_config.json"),
+        ({"dim": 4096, "n_layers": 32, "n_heads": 32}, "params.json"),
+        ({"bits": 4, "group_size": 128, "desc_act": False}, "quantize_config.json"),
+        ({"apiVersion": "v1", "kind": "LLMDeployment"}, "-f"),
+    ],
+)
+def test_another_file_of_the_repository_is_recognised(values: dict[str, Any], file: str) -> None:
+    with pytest.raises(InvalidModelConfigError, match=f"{file}.*give config.json"):
         parse_config(values)
 
 

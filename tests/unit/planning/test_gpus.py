@@ -63,6 +63,11 @@ def test_product_and_count() -> None:
             parse_gpu(wrong)
 
 
+def test_a_size_that_is_nearly_one_is_offered() -> None:
+    with pytest.raises(PlanInputError, match="did you mean 48Gi"):
+        parse_gpu_memory("48GB")
+
+
 def test_memory_by_hand() -> None:
     gpu = parse_gpu_memory("48Gi:4", "9.0")
     assert (gpu.memory_bytes, gpu.count, gpu.compute_capability) == (48 << 30, 4, (9, 0))
