@@ -10,7 +10,7 @@ from llm_operator.memory.cache import CacheRules
 from llm_operator.memory.overheads import RuntimeRules
 from llm_operator.memory.types import EngineSettings, PlanRequest, Term
 from llm_operator.memory.weights import WeightRules
-from llm_operator.models import CheckpointQuantization
+from llm_operator.models import CheckpointQuantization, Tensor
 
 Change = Mapping[str, object]
 
@@ -49,6 +49,12 @@ class EngineMemory(WeightRules, CacheRules, RuntimeRules, BudgetRules, Protocol)
     def objections(self, request: PlanRequest, tensor: int) -> Iterator[str]:
         """Yield why the engine refuses this many ranks, beyond what every engine refuses."""
         yield from ()
+
+    def least_group(self, piece: Tensor, how: CheckpointQuantization) -> int | None:
+        """Return what the inputs of a quantized matrix on one rank must be a multiple of; None: any number will do."""
+        if how.method == "mxfp4":
+            return None
+        return how.block[1] if how.block else how.group_size
 
     def other_backends(self, request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
         """Yield the change to another backend of this engine, and the request with it."""

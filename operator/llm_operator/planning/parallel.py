@@ -57,13 +57,8 @@ def _width_objections(request: PlanRequest, tensor: int) -> list[str]:
             )
             continue
         group = None
-        if (
-            quantization is not None
-            and not piece.kept
-            and piece.role not in quantization.skipped
-            and quantization.method != "mxfp4"
-        ):
-            group = quantization.block[1] if quantization.block else quantization.group_size
+        if quantization is not None and not piece.kept and piece.role not in quantization.skipped:
+            group = memory_of(request).least_group(piece, quantization)
         if group and piece.columns // tensor % group:
             found.append(
                 f"tensor parallelism {tensor} leaves {piece.columns // tensor} inputs of {piece.role.value} a rank,"

@@ -12,8 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from llm_operator.memory.overheads import Runtime
 from llm_operator.models import parse_config
 from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, plan
+from llm_operator.planning.cache import bytes_per_token
+from llm_operator.planning.runtime import default_batch, runtime
 from llm_operator.planning.weights import weight_bytes
 from tests.support.engine_names import Backend, Engine
 from tests.unit.planning import field
@@ -99,13 +102,17 @@ def vllm_request(row: dict[str, Any]) -> PlanRequest:
         tensor=tensor(row),
         kv_quantization=KVQuantization.FP8 if row["cache_dtype"] == "fp8" else KVQuantization.NONE,
         gpu_memory_utilization=None if size else row["gpu_memory_utilization"],
-        kv_memory_bytes=int(size.removesuffix("G")) << 30 if size else None,
+        kv_memory_bytes=_size(size) if size else None,
         context_length=int(values.get("--max-model-len", row["config"]["max_position_embeddings"])),
         max_concurrent_sequences=int(values["--max-num-seqs"]) if "--max-num-seqs" in values else None,
         max_batched_tokens=int(values["--max-num-batched-tokens"]) if "--max-num-batched-tokens" in values else None,
         enforce_eager="--enforce-eager" in arguments,
         older_runner=True if "older" in row.get("note", "") else None,
     )
+
+
+def _size(text: str) -> int:
+    return int(text[:-1]) << 30 if text.endswith("G") else int(text)
 
 
 def request_of(row: dict[str, Any]) -> PlanRequest:
@@ -118,10 +125,12 @@ def rows() -> list[Row]:
     found = []
     for row in lmdeploy_rows():
         if row["job"] not in SHARED_CARD:
-            weights = row["weights_bytes_file"] if tensor(row) == 1 else None
+            given = lmdeploy_request(row)
+            # TurboMind folds the projections of a latent into larger ones than the files hold.
+            weights = row["weights_bytes_file"] if tensor(row) == 1 and not given.shape.is_latent else None
             what = f"LMDeploy {row['backend']} {row['model']}, quant policy {row['quant_policy']}, ratio {row['ratio']}"
             what += f", tp {tensor(row)}" if tensor(row) > 1 else ""
-            found.append(_row(row["job"], what, weights, row["kv_tokens"], lmdeploy_request(row)))
+            found.append(_row(row["job"], what, weights, row["kv_tokens"], given))
     for row in vllm_rows():
         what = f"vLLM {row['model']} {' '.join(row['arguments'])}".strip()
         found.append(_row(row["job"], what, row["weights_bytes"], row["kv_tokens"], vllm_request(row)))
@@ -164,13 +173,53 @@ def document(found: list[Row]) -> str:
         "whose card was shared with other processes and which are not listed here. What differs above are overheads:",
         "for those a plan states a likely amount and a bound, and the tokens it holds at least.",
         "",
-        "Not measured, hence planned from the engines' code and from reports: tensor parallelism above 2, experts and",
-        "4-bit weights on more than one GPU, cards other than the H200, FP8 and MXFP4 weights, layers with a state,",
-        "image encoders, and vLLM 0.33.0, whose formulas are taken to be those of 0.26.0.",
+        "Not measured, hence planned from the engines' code and from reports: tensor parallelism above 2, cards other",
+        "than the H200, FP8 weights, images in requests, and vLLM 0.33.0, whose formulas are taken to be those of",
+        "0.26.0.",
+        "",
+        "Names with -l and a number are cut to that many layers; each layer has the shape of the model. vLLM made the",
+        "weights of its last four rows itself (`--load-format dummy`) and ran FlashInfer's all-reduce without NVLink",
+        "multicast; the last of them was stopped when its cache and graphs were there, before it answered.",
+        "",
+        *_beside_table(),
         "",
         *_field_table(),
     ]
     return "\n".join(lines)
+
+
+def beside(row: dict[str, Any]) -> tuple[int, Runtime]:
+    """Return the bytes of one GPU that were neither weights nor cache right after a start, and what is planned."""
+    given = request_of(row)
+    held = row["kv_tokens"] * bytes_per_token(given, tensor(row))
+    cache = row.get("kv_budget_bytes", row.get("kv_available_bytes", given.kv_memory_bytes or held))
+    taken = row["used_after"] - weight_bytes(given, tensor(row)).total - cache
+    return taken, runtime(given, tensor(row), default_batch(given))
+
+
+def own_card(row: dict[str, Any]) -> bool:
+    """Return whether the row tells what the engine alone took of its card."""
+    return row["job"] not in SHARED_CARD and "used_after" in row
+
+
+def _beside_table() -> list[str]:
+    lines = [
+        "## Beside weights and cache",
+        "",
+        "What one GPU held right after the start that was neither, in MiB, where that was read. Likely and at most are",
+        "the plan's, and count what comes under load, too.",
+        "",
+        "| start | taken | likely | at most |",
+        "|---|--:|--:|--:|",
+    ]
+    for row in filter(own_card, lmdeploy_rows() + vllm_rows()):
+        taken, planned = beside(row)
+        name = f"{row['engine']} {row.get('backend', '')}".strip()
+        likely, most = planned.before_likely + planned.after_likely, planned.before_high + planned.after_high
+        lines.append(
+            f"| {name} {row['model']}, {row['job']} | {taken / MIB:,.0f} | {likely / MIB:,.0f} | {most / MIB:,.0f} |"
+        )
+    return lines
 
 
 def _field_table() -> list[str]:

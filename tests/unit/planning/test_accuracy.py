@@ -11,8 +11,7 @@ import pytest
 from llm_operator.engines.lmdeploy.blocks import slab_bytes
 from llm_operator.models import parse_config
 from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, Verdict, WeightQuantization, gpu_by_name, plan
-from llm_operator.planning.cache import allocate, bytes_per_token
-from llm_operator.planning.runtime import default_batch, runtime
+from llm_operator.planning.cache import allocate
 from llm_operator.planning.weights import weight_bytes
 from tests.support.engine_names import Backend, Engine
 from tests.unit.planning import accuracy
@@ -80,16 +79,37 @@ def test_what_started_is_said_to_fit(row: dict[str, Any]) -> None:
     assert plan(given).verdict is Verdict.FITS
 
 
-@pytest.mark.parametrize("row", [row for row in LMDEPLOY + VLLM if row["job"] not in accuracy.SHARED_CARD], ids=job)
+@pytest.mark.parametrize("row", [row for row in LMDEPLOY + VLLM if accuracy.own_card(row)], ids=job)
 def test_what_an_engine_takes_beside_weights_and_cache_is_within_the_bounds(row: dict[str, Any]) -> None:
     """Right after the start, before any request."""
-    given = accuracy.request_of(row)
-    tensor = accuracy.tensor(row)
-    held = row["kv_tokens"] * bytes_per_token(given, tensor)
-    cache = row.get("kv_budget_bytes", row.get("kv_available_bytes", held))
-    taken = row["used_after"] - weight_bytes(given, tensor).total - cache
-    overheads = runtime(given, tensor, default_batch(given))
-    assert 0 < taken <= overheads.before_high + overheads.after_high
+    taken, planned = accuracy.beside(row)
+    assert 0 < taken <= planned.before_high + planned.after_high
+
+
+@pytest.mark.parametrize("row", [row for row in LMDEPLOY + VLLM if "used_end" in row], ids=job)
+def test_what_it_takes_after_a_load_is_within_the_bounds(row: dict[str, Any]) -> None:
+    taken, planned = accuracy.beside({**row, "used_after": row["used_end"]})
+    assert taken <= planned.before_high + planned.after_high
+
+
+def experts_awq(intermediate: int) -> dict[str, Any]:
+    """The mixture of experts that started on two GPUs, with experts of another width."""
+    row = next(row for row in VLLM if row["job"] == "vl-qwen15moe-awq-tp2")
+    return {**row, "config": {**row["config"], "moe_intermediate_size": intermediate}}
+
+
+@pytest.mark.parametrize(("intermediate", "verdict"), [(1408, "Fits"), (704, "Fits"), (720, "DoesNotFit")])
+def test_experts_may_halve_the_group_down_to_32(intermediate: int, verdict: str) -> None:
+    result = plan(accuracy.vllm_request(experts_awq(intermediate)), offers=False)
+    assert result.verdict == verdict
+    if verdict == "DoesNotFit":
+        assert "360 inputs of ExpertDown a rank, no multiple of the quantization group 32" in result.reasons[0]
+
+
+def test_dense_layers_keep_the_whole_group() -> None:
+    row = experts_awq(1408)
+    odd = {**row, "config": {**row["config"], "shared_expert_intermediate_size": 5696}}
+    assert plan(accuracy.vllm_request(odd), offers=False).verdict is Verdict.DOES_NOT_FIT
 
 
 def failed(number: int) -> PlanRequest:

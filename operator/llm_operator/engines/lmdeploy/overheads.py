@@ -45,19 +45,45 @@ def turbomind(request: PlanRequest, tensor: int, batch: Batch, held: int) -> Run
     copy = second_copy_of_tied_head(request, tensor)
     if copy:
         before.append(Overhead("second copy of the tied embedding", copy, copy, "LMDeploy turbomind/deploy"))
-    if quantization_in_force(request) is not None:
-        # Beyond the 4.25 bits per weight: 1,170 to 1,330 MiB for a 7B on one GPU, 728 on each of two, 2,239 for a 32B
-        # on each of two; the cause was not traced. It grows with the quantized weights of a rank.
-        likely = 150 * MIB + held * 24 // 100
-        before.append(Overhead("quantized kernels", likely, likely + 300 * MIB + held // 8, MEASURED_PAIR))
-    # Warm-up runs the prefill and one batch of 1024; gate and up in one buffer, hidden states in two, 16 bit.
+    if shape.is_latent:
+        # torch multiplies the latents' projections on the first GPU and keeps its libraries there: 700 MiB on one GPU,
+        # 390 on the first of two, by whose memory the cache is sized (GLM-4.7-Flash's shape).
+        folding = (80 + 620 // tensor) * MIB
+        before.append(Overhead("folding of latents", folding, folding + 300 * MIB, MEASURED_PAIR))
+    before += _turbomind_kernels(request, tensor, held)
+    # Warm-up runs the prefill and one batch of 1024; gate and up in one buffer, hidden states in two, 16 bit; experts
+    # take a copy of a token's hidden state each.
     tokens = batch.tokens + 1024
-    buffers = tokens * 2 * (2 * -(-_width(shape) // tensor) + 2 * shape.hidden_size) + 362 * MIB
+    copies = shape.experts.per_token if shape.experts is not None else 0
+    buffers = tokens * 2 * (2 * -(-_width(shape) // tensor) + (2 + copies) * shape.hidden_size) + 362 * MIB
     after = (
         Overhead("runtime buffers", buffers, buffers + 128 * MIB, MEASURED),
+        *_turbomind_first_steps(tensor),
         Overhead("growth under load", 172 * MIB, 600 * MIB, MEASURED),
     )
     return Runtime(tuple(before), after)
+
+
+def _turbomind_first_steps(tensor: int) -> tuple[Overhead, ...]:
+    """Return what ranks take for each other after the cache was sized: 180 to 370 MiB with six models on two GPUs."""
+    return (Overhead("first steps of NCCL", 250 * MIB, 400 * MIB, MEASURED_PAIR),) if tensor > 1 else ()
+
+
+def _turbomind_kernels(request: PlanRequest, tensor: int, held: int) -> tuple[Overhead, ...]:
+    """Return what TurboMind takes beyond the bytes of quantized weights while it brings them into its own layout.
+
+    4 bit, beyond 4.25 a weight: 1,170 to 1,330 MiB for a 7B on one GPU; on each of two 728 for a 7B, 2,239 for a 32B,
+    4,452 for a 70B and 1,378 for 12 layers of a 235B mixture of experts. It grows with the quantized weights of a rank,
+    and less where these are experts. MXFP4: 99 MiB on one GPU, 174 on each of two (gpt-oss-20b).
+    """
+    how = quantization_in_force(request)
+    if how is None:
+        return ()
+    if how.method == "mxfp4":
+        likely = 100 * MIB if tensor == 1 else 175 * MIB
+        return (Overhead("quantized kernels", likely, likely + 300 * MIB, MEASURED_PAIR),)
+    likely = 163 * MIB + held * (14 if request.shape.experts is not None else 22) // 100
+    return (Overhead("quantized kernels", likely, likely + 300 * MIB + held // 8, MEASURED_PAIR),)
 
 
 def pytorch(request: PlanRequest, tensor: int, held: int) -> Runtime:

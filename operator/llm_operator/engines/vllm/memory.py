@@ -23,10 +23,11 @@ from llm_operator.memory.types import (
     gib,
 )
 from llm_operator.memory.weights import Piece, WeightBytes, padded
-from llm_operator.models import AttentionLayers, CheckpointQuantization, StateLayers, Tensor
+from llm_operator.models import AttentionLayers, CheckpointQuantization, Role, StateLayers, Tensor
 
 DEFAULT_UTILIZATION = 0.92
 """0.26.0 to 0.33.0, config/cache.py; 0.9 before."""
+SMALLEST_EXPERT_GROUP = 32
 AT_THE_FIRST_CHECK = ("context", "libraries", "NCCL")
 """What a rank has taken when it checks the free memory: v1/worker/gpu_worker.py, init_device."""
 
@@ -57,6 +58,17 @@ class VLLMMemory(EngineMemory):
         vocabulary = padded(request.shape.vocabulary_size, weights.VOCABULARY_PADDING)
         if vocabulary % tensor:
             yield f"tensor parallelism {tensor} does not divide the padded vocabulary {vocabulary}"
+
+    def least_group(self, piece: Tensor, how: CheckpointQuantization) -> int | None:
+        """Return what the inputs of a quantized matrix on one rank must be a multiple of.
+
+        Experts that Marlin does not take go to the WNA16 kernels, which halve the group down to 32 (0.20.2 to 0.26.0,
+        quantization/moe_wna16.py). Measured: a Qwen1.5-MoE AWQ shape with 704 inputs a rank starts on two H200
+        (0.26.0).
+        """
+        if how.method in ("awq", "gptq") and piece.role is Role.EXPERT_DOWN and how.group_size is not None:
+            return min(how.group_size, SMALLEST_EXPERT_GROUP)
+        return super().least_group(piece, how)
 
     def holds_wide_zeros(self, request: PlanRequest) -> bool:
         """Return whether the Machete kernel runs."""
