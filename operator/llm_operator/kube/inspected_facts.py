@@ -26,6 +26,9 @@ def known_facts(spec: LLMDeploymentSpec, hub: Fact[ModelFacts], looked: Looked) 
         return hub
     if state == "Running":
         return Pending("ReadingModel", "reading config.json of the model by a Job")
+    if state == "Blocked" and isinstance(hub, Unknowable):
+        # A claim that is being bound, or a node that comes: whether it is for a moment, nobody knows.
+        return Pending(hub.reason, hub.message, failed=True)
     return hub if result is None or result.ok else Unknowable(result.reason, result.message)
 
 

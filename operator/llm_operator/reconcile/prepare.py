@@ -39,7 +39,8 @@ from llm_operator.reconcile.scheduling import asked_by
 
 State = Literal["Done", "Running", "Blocked"]
 Looked = tuple[State, Result | None]
-"""How far the look at a model's files is, and what it told; Done without a result: nothing can be known."""
+"""How far the look at a model's files is, and what it told; Done without a result: nothing can be known. Blocked: its
+pod cannot start, for now."""
 UNUSABLE = ("ModelPathMissing", "ModelConfigMissing", "WeightsMissing")
 """What an inspection says of files that no engine will serve."""
 
@@ -137,9 +138,9 @@ def inspection(resource: LLMDeployment, observed: Observed, tools: ToolSettings)
         return "Running", None
     result = job.result()
     if job.phase == "Active" or (job.phase == "Complete" and result is None):
-        # A pod that cannot start is not waited for: what it would tell is of use, and not needed.
+        # A pod that cannot start is not waited for as long as a Job may take: what it would tell is of use, not needed.
         cannot = artifact.stage == "inspect" and job_trouble(job) is not None
-        return ("Done" if cannot else "Running"), None
+        return ("Blocked" if cannot else "Running"), None
     return "Done", result
 
 
@@ -176,7 +177,7 @@ def inspecting(resource: LLMDeployment, observed: Observed, tools: ToolSettings)
     claim = course.claim(source_claim(resource))
     request = JobRequest(resource, artifact, tools, claim)
     state, result = inspection(resource, observed, tools)
-    if state == "Done" and not _to_be_made_again(observed.jobs.get(artifact.job_name), request):
+    if state != "Running" and not _to_be_made_again(observed.jobs.get(artifact.job_name), request):
         if result is None or result.ok or result.reason not in UNUSABLE:
             return None
         course.trouble = Trouble(result.reason, f"spec.model: {result.message}", stalled=True)

@@ -84,6 +84,20 @@ class Setting:
         return found
 
 
+async def test_a_look_whose_pod_cannot_start_yet_is_waited_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting(monkeypatch)
+    spec = {"model": {"persistentVolumeClaim": {"claimName": "models"}}, "gpu": {"memory": "80Gi"}}
+    resource = LLMDeployment.parse(llm("a", **spec))
+    held = setting.planner.outcome(KEY, resource, ("Blocked", None))
+    assert (held.verdict, held.reason) == ("Pending", "ModelNotInspected")
+    assert "waits for it until 20" in held.message
+    setting.time = 61.0
+    assert setting.planner.outcome(KEY, resource, ("Blocked", None)).verdict == "Unknown"
+    # A Job that gave up is the end of it.
+    setting.time = 0.0
+    assert setting.planner.outcome(KEY, resource, ("Done", None)).verdict == "Unknown"
+
+
 async def test_enforce_waits_for_a_bounded_time_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting(monkeypatch)
     gpu = {"gpu": {"memory": "80Gi"}}

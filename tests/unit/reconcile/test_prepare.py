@@ -327,7 +327,11 @@ def test_a_look_that_cannot_be_had_blocks_nothing() -> None:
     of = resource()
     assert decide(of, seen(failed(stages(of)["inspect"], "ToolFailed")), plan(of), TOOLS).template is not None
     image = pod(of, waiting_reason="ImagePullBackOff", waiting_message="no such image")
-    assert decide(of, seen(job(stages(of)["inspect"], image)), plan(of), TOOLS).template is not None
+    waits = seen(job(stages(of)["inspect"], image))
+    assert decide(of, waits, plan(of), TOOLS).template is not None
+    # Whether for a moment or for good, nobody knows: the planner waits for a bounded time.
+    assert inspection(of, waits, TOOLS) == ("Blocked", None)
+    assert decide(of, waits, PlanOutcome("Pending", "ModelNotInspected", "", 1), TOOLS).template is None
     never = ToolSettings(image="tools:1", inspect=False)
     assert decide(of, seen(), plan(of), never).template is not None
 
