@@ -629,7 +629,7 @@ def test_render_prints_what_the_operator_then_creates(
     body = cached("shown", model=model, weightQuantization={"method": "AWQ"}, replicas=2, webUI={})
     manifest = tmp_path / "shown.yaml"
     manifest.write_text(yaml.safe_dump(body))
-    images = ("--model-tools-image", "tools:1", "--quantize-image", "lmdeploy:1")
+    images = ("--model-tools-image", "tools:1", "--quantize-image", "lmdeploy:1", "--no-network-policies")
     handed = {name: os.environ.get(name, "") for name in HANDED_ON} | {"NO_PROXY": "*"}
     variables = [f"--tools-env={name}={value}" for name, value in handed.items() if value]
     done = subprocess.run(
