@@ -66,6 +66,8 @@ def test_a_tighter_cache_never_means_fewer_tokens(request: PlanRequest) -> None:
     tokens = [result.plan.kv_tokens for result in found if result.verdict is Verdict.FITS and result.plan is not None]
     tensors = {result.plan.tensor for result in found if result.plan is not None}
     assume(len(tensors) == 1)
+    # A block of a model with states holds a whole state: vLLM rounds its tokens up, and less of a small cache is used.
+    assume(not request.shape.states)
     assert tokens == sorted(tokens)
 
 
