@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import prometheus_client
-import uvloop
 
 from llm_operator import __version__
 from llm_operator.child_options import NAMESPACE_VARIABLE, add_child_options, positive, tool_settings
 from llm_operator.kube.connection import NoClusterError
+from llm_operator.kube.event_loop import new_event_loop
 from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.operator_process import OperatorProcess, Options
 from llm_operator.kube.planner import ClusterPlanner
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         await OperatorProcess(options, ClusterPlanner.make).run()
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(run())
     except (LostLeadershipError, NoClusterError, WatchesFailedError, OSError) as error:
         log.critical("the operator ends: %s", error)

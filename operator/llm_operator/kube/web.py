@@ -16,11 +16,11 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-import uvloop
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from llm_operator.kube import tasks
+from llm_operator.kube.event_loop import new_event_loop
 from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.web")
@@ -103,7 +103,7 @@ class WebServer:
 
     def _run(self, metrics_port: int, health_port: int) -> None:
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(self._serve(metrics_port, health_port))
         except Exception as error:
             self._error = error

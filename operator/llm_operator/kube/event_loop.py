@@ -1,0 +1,34 @@
+"""The event loop of the process's threads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from typing import Any
+
+import uvloop
+
+CLOSED = "the handler is closed"
+"""What uvloop 0.22 says of data that comes for a connection which was closed a moment before (handles/handle.pyx)."""
+
+log = logging.getLogger("llm_operator.connections")
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, with `tell` for what no task awaits."""
+    loop = uvloop.new_event_loop()
+    loop.set_exception_handler(tell)
+    return loop
+
+
+def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log a connection's end in one line; anything else as asyncio does, with its traceback.
+
+    Whoever reads from or writes to the connection gets an error of its own, so nothing is lost.
+    """
+    error = context.get("exception")
+    if isinstance(error, ConnectionError | ssl.SSLError) or (isinstance(error, RuntimeError) and CLOSED in str(error)):
+        log.info("a connection ended: %s", str(error)[:300] or type(error).__name__)
+        return
+    loop.default_exception_handler(context)
