@@ -20,7 +20,6 @@ MAY_NAME: dict[str, str] = {
     "modeltools": "runs the command `lmdeploy lite` in a Job, and imports nothing of the operator",
     "api": "the schema: its enumerations and its rules in CEL are not computed from the table",
     "reasons": "texts for people",
-    "models/errors.py": "a message",
     "models/fields.py": "messages",
     "child_options.py": "the help text of the image with `lmdeploy lite`",
     "image_names.py": "the published images",

@@ -150,7 +150,7 @@ def test_facts_that_come_later_make_nothing_again() -> None:
 def test_a_look_at_a_models_files_takes_up_what_was_corrected() -> None:
     before, after = resource(), resource(nodeSelector={"zone": "b"})
     waiting = replace(made(before), pods=(pod(before, unschedulable="no node"),))
-    assert inspection(before, seen(waiting), TOOLS)[0] == "Done"
+    assert inspection(before, seen(waiting), TOOLS)[0] == "Blocked"
     assert judged(before, waiting).template is not None, "what cannot be looked at is served all the same"
     assert names(judged(after, waiting)) == [waiting.name]
     again = replace(made(after), pods=waiting.pods)
