@@ -49,6 +49,8 @@ class OperatorUnderTest:
         program: str = "llm_operator",
     ) -> None:
         self._health, self._metrics = free_port(), free_port()
+        self.namespaces = namespaces
+        """What it serves; empty: all."""
         where = [part for name in namespaces for part in ("--namespace", name)] or ["--all-namespaces"]
         self._command = [
             sys.executable, "-m", program, *where,

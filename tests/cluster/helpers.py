@@ -67,8 +67,9 @@ class Space:
 
         def waiting() -> list[str]:
             bodies = self.plane.request("GET", EVERYWHERE)["items"]
-            live = [body for body in bodies if "deletionTimestamp" not in body["metadata"]]
-            return [str(body) for body in live if condition_of(body, "Healthy")[1] == "NotSeenYet"]
+            metas = [body["metadata"] for body in bodies if condition_of(body, "Healthy")[1] == "NotSeenYet"]
+            served = [meta for meta in metas if not operator.namespaces or meta["namespace"] in operator.namespaces]
+            return [f"{meta['namespace']}/{meta['name']}" for meta in served if "deletionTimestamp" not in meta]
 
         eventually(lambda: not waiting(), 90, lambda: f"each engine that serves was looked at, but {waiting()}")
         operator.wait_idle()
