@@ -47,6 +47,10 @@ class CacheRules(Protocol):
         """
         ...
 
+    def least(self, request: PlanRequest, tensor: int, budget: int, context: int, batched_tokens: int) -> Allocation:
+        """Return what surely holds tokens in `budget` bytes, however many requests there are and however short."""
+        return self.allocate(request, tensor, budget, context, batched_tokens)
+
     def blocks_per_request(self, request: PlanRequest, tensor: int, context: int, batched_tokens: int) -> int:
         """Return the blocks that a request of `context` tokens holds at its longest."""
         ...

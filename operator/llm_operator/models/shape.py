@@ -135,7 +135,7 @@ class Tower:
     """What turns images (or audio) into tokens, as far as its first run in the engine is concerned.
 
     hidden, intermediate: widths. layers: of the tower. patches: most patches of one image at the model's own defaults,
-    before they are merged into `tokens` tokens of the decoder.
+    before they are merged into `tokens` tokens of the decoder. heads: of its attention; 0: not known.
     """
 
     hidden: int
@@ -143,6 +143,7 @@ class Tower:
     layers: int
     patches: int
     tokens: int
+    heads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,15 @@ from llm_operator.memory.types import PlanRequest
 from llm_operator.models import StateLayers
 from llm_operator.planning.engine import memory_of
 
-__all__ = ["Allocation", "allocate", "blocks_per_request", "bytes_per_token", "state_bytes", "states_of_sequence"]
+__all__ = [
+    "Allocation",
+    "allocate",
+    "blocks_per_request",
+    "bytes_per_token",
+    "least",
+    "state_bytes",
+    "states_of_sequence",
+]
 
 
 def bytes_per_token(request: PlanRequest, tensor: int) -> int:
@@ -32,6 +40,11 @@ def allocate(request: PlanRequest, tensor: int, budget: int, context: int, batch
     context: longest request in tokens. batched_tokens: prefill tokens of one step.
     """
     return memory_of(request).allocate(request, tensor, budget, context, batched_tokens)
+
+
+def least(request: PlanRequest, tensor: int, budget: int, context: int, batched_tokens: int) -> Allocation:
+    """Return what surely holds tokens in `budget` bytes on one rank, beside the states of a full batch."""
+    return memory_of(request).least(request, tensor, budget, context, batched_tokens)
 
 
 def blocks_per_request(request: PlanRequest, tensor: int, context: int, batched_tokens: int) -> int:

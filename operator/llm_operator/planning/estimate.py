@@ -11,7 +11,7 @@ from llm_operator.memory.overheads import Runtime
 from llm_operator.memory.types import Overhead, PlanRequest, gib
 from llm_operator.memory.versions import release
 from llm_operator.memory.weights import WeightBytes, quantization_in_force
-from llm_operator.planning.cache import allocate, blocks_per_request, bytes_per_token
+from llm_operator.planning.cache import allocate, blocks_per_request, bytes_per_token, least
 from llm_operator.planning.engine import memory_of
 from llm_operator.planning.weights import weight_bytes
 
@@ -26,13 +26,13 @@ def estimate(request: PlanRequest, tensor: int) -> Estimate:
     budget = _budget(rank)
     wanted = request.context_length or request.shape.context_length
     likely = allocate(request, tensor, budget.likely, wanted, batch.tokens)
-    low = allocate(request, tensor, budget.low, wanted, batch.tokens)
+    low = least(request, tensor, budget.low, wanted, batch.tokens)
     context = wanted
     if request.context_length is None:
         context = _cut(rank, likely, low, wanted)
         if context != wanted:
             likely = allocate(request, tensor, budget.likely, max(context, 1), batch.tokens)
-            low = allocate(request, tensor, budget.low, max(context, 1), batch.tokens)
+            low = least(request, tensor, budget.low, max(context, 1), batch.tokens)
     need = blocks_per_request(request, tensor, max(context, 1), batch.tokens)
     return Estimate(
         request=request,

@@ -156,7 +156,8 @@ def document(found: list[Row]) -> str:
         "the constants in the overheads (context, libraries, NCCL, warm-up) were measured in starts of this kind,",
         "these among them. Weights are those of one GPU: LMDeploy's the size of the weight files (it tells none where",
         "there are two GPUs), vLLM's what it logs as loaded. With two GPUs TurboMind's tokens follow from the budget",
-        "and the slabs in its log, and vLLM ran without FlashInfer and torch's symmetric memory, which a usual",
+        "and the slabs in its log, for models that keep states beside those of as many requests of the session length",
+        "as fit, counted by hand; and vLLM ran without FlashInfer and torch's symmetric memory, which a usual",
         "installation has.",
         "",
         "| start | weights, MiB | planned | differs | KV tokens | planned | differs | planned at least |",
@@ -169,9 +170,10 @@ def document(found: list[Row]) -> str:
     ]
     lines += [
         "",
-        "Given the engine's own budget in bytes, blocks and tokens come out exactly in every row, also in the five",
-        "whose card was shared with other processes and which are not listed here. What differs above are overheads:",
-        "for those a plan states a likely amount and a bound, and the tokens it holds at least.",
+        "Given the engine's own budget in bytes, blocks and tokens come out exactly in every row (for states in",
+        "TurboMind: objects and slabs), also in the five whose card was shared with other processes and which are not",
+        "listed here. What differs above are overheads: for those a plan states a likely amount and a bound, and the",
+        "tokens it holds at least.",
         "",
         "Not measured, hence planned from the engines' code and from reports: tensor parallelism above 2, cards other",
         "than the H200, FP8 weights, images in requests, and vLLM 0.33.0, whose formulas are taken to be those of",

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from llm_operator.engines.lmdeploy.blocks import slab_bytes
+from llm_operator.engines.lmdeploy.memory import TurboMindMemory
 from llm_operator.models import parse_config
 from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, Verdict, WeightQuantization, gpu_by_name, plan
 from llm_operator.planning.cache import allocate
+from llm_operator.planning.runtime import default_batch, runtime
 from llm_operator.planning.weights import weight_bytes
 from tests.support.engine_names import Backend, Engine
 from tests.unit.planning import accuracy
@@ -45,7 +47,10 @@ def test_the_published_table_is_what_the_planner_computes(capsys: pytest.Capture
     assert accuracy.DOCUMENT.read_text() == text, "run: python -m tests.unit.planning.accuracy --write"
 
 
-@pytest.mark.parametrize("row", [row for row in LMDEPLOY if row["backend"] == "turbomind"], ids=job)
+TURBOMIND = [row for row in LMDEPLOY if row["backend"] == "turbomind"]
+
+
+@pytest.mark.parametrize("row", [row for row in TURBOMIND if "state_objects" not in row], ids=job)
 def test_turbomind_blocks_follow_exactly_from_the_budget(row: dict[str, Any]) -> None:
     given = accuracy.lmdeploy_request(row)
     found = allocate(given, accuracy.tensor(row), row["kv_budget_bytes"], row["session_len"], 8192)
@@ -55,6 +60,26 @@ def test_turbomind_blocks_follow_exactly_from_the_budget(row: dict[str, Any]) ->
         row["kv_tokens"],
     )
     assert slab_bytes(found.block_bytes) == row["slab_bytes"]
+
+
+@pytest.mark.parametrize("row", [row for row in TURBOMIND if "state_objects" in row], ids=job)
+def test_turbomind_states_are_the_objects_that_its_log_names(row: dict[str, Any]) -> None:
+    given, tensor = accuracy.lmdeploy_request(row), accuracy.tensor(row)
+    shared = TurboMindMemory().pages(given, tensor, row["kv_budget_bytes"])
+    found = [{"bytes": kind.size, "count": kind.count, "per_slab": kind.objects} for kind in shared.states]
+    assert found == row["state_objects"]
+    assert (shared.block.size, shared.block.objects) == (row["bytes_per_block"], row["blocks_per_slab"])
+    assert shared.beside(0) == row["pages"] * row["blocks_per_slab"]
+    assert shared.beside(row["requests"]) == row["kv_blocks"], "as slabs were counted by hand"
+
+
+@pytest.mark.parametrize("row", [row for row in TURBOMIND if "state_objects" in row], ids=job)
+def test_turbomind_took_before_its_cache_what_is_planned(row: dict[str, Any]) -> None:
+    """Weights with the padded heads of the image encoder, shared by the ranks, and what comes before the cache."""
+    given = accuracy.lmdeploy_request(row)
+    planned = runtime(given, 2, default_batch(given))
+    taken = row["gpu_total_bytes"] - row["free_before"] - weight_bytes(given, 2).total
+    assert taken == pytest.approx(planned.before_likely, abs=24 * accuracy.MIB)
 
 
 @pytest.mark.parametrize("row", [row for row in LMDEPLOY if row["backend"] == "pytorch"], ids=job)

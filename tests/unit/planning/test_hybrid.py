@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
+from llm_operator.engines.lmdeploy.memory import TurboMindMemory
 from llm_operator.models import AttentionKind, parse_config
 from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, Verdict, gpu_by_name, plan
 from llm_operator.planning.cache import allocate, bytes_per_token, state_bytes, states_of_sequence
@@ -15,6 +19,7 @@ from tests.support.engine_names import Backend, Engine
 from tests.unit.planning.helpers import GIB, VERSIONS, config, request
 
 H200 = gpu_by_name("NVIDIA-H200", 8)
+FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
 NVFP4 = {
     "quant_method": "modelopt",
     "quant_algo": "NVFP4",
@@ -67,9 +72,107 @@ def test_lmdeploy_sets_the_states_of_a_full_batch_aside() -> None:
     assert "maxConcurrentSequences" in full.reasons[0]
 
 
-def test_turbomind_with_states_is_unknown_and_blocks_nobody() -> None:
-    found = plan(request("qwen3.5-27b", Engine.LMDEPLOY, Backend.TURBOMIND, gpu=H200))
+def on_turbomind(model: str = "qwen3.5-27b", **more: Any) -> PlanRequest:
+    return request(model, Engine.LMDEPLOY, Backend.TURBOMIND, **{"gpu": H200, **more})
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (replace(on_turbomind(), version="0.15.0"), "TurboMind before 0.16.0 keeps the states"),
+        (quantized("qwen3.5-27b", FP8, engine=Engine.LMDEPLOY), "quantized weights of Qwen3_5"),
+        (on_turbomind(gpu=replace(H200, compute_capability=(10, 0))), "delta nets"),
+    ],
+)
+def test_turbomind_with_states_that_nobody_knows_is_unknown_and_blocks_nobody(given: PlanRequest, reason: str) -> None:
+    found = plan(given)
     assert found.verdict is Verdict.UNKNOWN
+    assert reason in found.reasons[0]
+
+
+@pytest.mark.parametrize("changes", [{"layer_types": ["linear_attention"] * 64}, {"full_attention_interval": 65}])
+@pytest.mark.parametrize("backend", [Backend.TURBOMIND, Backend.PYTORCH, None])
+def test_a_model_without_attention_is_unknown_to_all(changes: dict[str, Any], backend: Backend | None) -> None:
+    original = config("qwen3.5-27b")
+    text = {name: value for name, value in original["text_config"].items() if name != "layer_types"}
+    engine = Engine.LMDEPLOY if backend else Engine.VLLM
+    asked = PlanRequest(
+        parse_config(original | {"text_config": text | changes}), engine, VERSIONS[engine], H200, backend=backend
+    )
+    found = plan(asked)
+    assert found.verdict is Verdict.UNKNOWN
+    assert "no layer of attention" in found.reasons[0]
+
+
+def test_turbomind_refuses_delta_nets_with_other_heads() -> None:
+    changed = config("qwen3.5-27b")
+    changed = changed | {"text_config": changed["text_config"] | {"linear_value_head_dim": 64}}
+    found = plan(replace(on_turbomind(), shape=parse_config(changed)))
+    assert found.verdict is Verdict.DOES_NOT_FIT
+    assert "key and value heads of 128" in found.reasons[0]
+
+
+def test_turbomind_shares_its_cache_between_blocks_and_states() -> None:
+    """Qwen3.5-27B: 16 layers of attention with 4 KV heads of 256, 48 with a state of 36 MiB on each of two ranks."""
+    given = on_turbomind(tensor=2, context_length=32_768)
+    found = plan(given).plan
+    assert found is not None
+    assert found.kv_bytes_per_token == 16 * 2 * 256 * 2 * 2
+    assert states_of_sequence(given, 2) == 48 * (24 * 128 * 128 * 2 + (2 * 16 * 128 + 48 * 128) // 2 * 4 * 2)
+    whole = found.kv_bytes_per_gpu // found.kv_bytes_per_token
+    one = 32_768 * found.kv_bytes_per_token
+    assert found.kv_tokens == pytest.approx(whole * one / (one + states_of_sequence(given, 2)), rel=0.01)
+    assert found.kv_tokens < whole
+
+
+def test_turbomind_holds_fewer_tokens_beside_a_full_batch() -> None:
+    few, many = (
+        plan(on_turbomind(tensor=2, context_length=8192, max_concurrent_sequences=batch)).plan for batch in (16, 1024)
+    )
+    assert few is not None
+    assert many is not None
+    assert few.kv_tokens >= many.kv_tokens > many.kv_tokens_low
+    lost = (few.kv_tokens_low - many.kv_tokens_low) * few.kv_bytes_per_token
+    assert lost == pytest.approx(1008 * states_of_sequence(on_turbomind(), 2), rel=0.05)
+
+
+def test_turbomind_serves_the_oldest_request_whatever_the_batch() -> None:
+    """1,024 states would take more than the whole cache."""
+    found = plan(on_turbomind(tensor=1, context_length=32_768))
+    assert found.verdict is Verdict.FITS
+    assert found.plan is not None
+    assert found.plan.kv_tokens_low >= 32_768
+
+
+@hypothesis.given(
+    budget=st.integers(0, 200 * GIB),
+    need=st.integers(1, 8192),
+    sequences=st.integers(1, 2048),
+    tensor=st.sampled_from((1, 2, 4, 8)),
+    model=st.sampled_from(("qwen3.5-27b", "qwen3.5-35b-a3b")),
+)
+def test_more_memory_never_holds_fewer_tokens_beside_states(
+    budget: int, need: int, sequences: int, tensor: int, model: str
+) -> None:
+    asked = on_turbomind(model)
+    less, more = (TurboMindMemory().pages(asked, tensor, size) for size in (budget, budget + GIB // 32))
+    assert less.likely(need, sequences) <= more.likely(need, sequences)
+    assert less.surely(need, sequences) <= more.surely(need, sequences)
+    assert less.beside(sequences) <= less.surely(need, sequences) <= less.likely(need, sequences) <= less.beside(0)
+    served = min(less.likely(need, sequences) // need, sequences)
+    if served > 1:
+        assert served * need <= less.beside(served), "what is said to fit has room beside its own states"
+
+
+def test_an_image_encoder_is_padded_and_shared_by_turbomind() -> None:
+    given = on_turbomind()
+    tower = given.shape.tower
+    assert tower is not None
+    added = weight_bytes(given, 1).total - weight_bytes(on_vllm("qwen3.5-27b"), 1).tensors
+    padding = tower.layers * (4 * 1152 + 3) * 16 * (128 - 72) * 2
+    assert added == pytest.approx(padding, rel=0.05)
+    assert weight_bytes(given, 2).total * 2 == pytest.approx(weight_bytes(given, 1).total, rel=0.001)
+    assert weight_bytes(given, 32).total > weight_bytes(given, 16).total / 2, "32 ranks do not divide 16 heads"
 
 
 def test_an_architecture_that_lmdeploy_lacks_is_refused_by_name() -> None:

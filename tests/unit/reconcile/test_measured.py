@@ -96,6 +96,8 @@ def test_whole_slabs_in_turbominds_log() -> None:
     assert turbomind_tokens(line, 67_584) == 1_528_320, "slabs of 64 MiB: 3.4 % of the budget hold nothing"
     assert turbomind_tokens(line, None) is None
     assert turbomind_tokens("nothing to see", PER_TOKEN) is None
+    states = "[TM][INFO] [GDN] input_dtype=bf16 state_dtype=bf16 gdr_cp_level=2 block config L_b=1 H_b=24"
+    assert turbomind_tokens(f"{line}\n{states}", PER_TOKEN) is None, "states share the cache"
 
 
 # Tensor parallelism 2 on two H200, as these engines told it; vLLM tells once what all ranks agreed on.

@@ -100,6 +100,8 @@ LMDEPLOY_PYTORCH = frozenset(
         "Starcoder2ForCausalLM",
     }
 )
+# Elements of a key head and of the state of a value head (0.16.0, src/turbomind/models/llama/GatedDeltaNetLayer.cc).
+DELTA_NET_HEAD = (128, 128 * 128)
 TURBOMIND_GROUPS = {"awq": (128,), "gptq": (128,), "compressed-tensors": (32, 128), "mxfp4": (32,)}
 
 
@@ -111,6 +113,8 @@ def turbomind_refusals(request: PlanRequest, quantization: CheckpointQuantizatio
         yield f"TurboMind {request.version} does not support {shape.architecture}: use engine.backend PyTorch"
     elif shape.has_window and shape.architecture != "GptOssForCausalLM":
         yield f"TurboMind has no sliding window, which {shape.architecture} uses here: use engine.backend PyTorch"
+    elif any((layers.group_size, layers.recurrent) != DELTA_NET_HEAD for layers in shape.states):
+        yield f"TurboMind's delta nets need key and value heads of 128, which {shape.architecture} has not here"
     if kv is KVQuantization.FP8:
         yield "TurboMind takes no FP8 KV cache: use Int8 or Int4, or engine.backend PyTorch"
     elif kv is not KVQuantization.NONE and shape.is_latent:

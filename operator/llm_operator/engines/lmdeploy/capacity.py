@@ -19,6 +19,8 @@ lmdeploy:backend_config_info has no labels.
 _TURBOMIND_BUDGET = re.compile(
     r"Object cache budget: ([0-9]{1,9}(?:\.[0-9]{1,6})?) MB from free ([0-9.]{1,16}) MB and ratio ([0-9.]{1,16})"
 )
+# The same, models/llama/GatedDeltaNetLayer.cc: what layers with a state say after the budget.
+_TURBOMIND_STATES = "[GDN] "
 # LMDeploy 0.9.2 to 0.18.0, PyTorch: lmdeploy/pytorch/engine/executor/base.py, at log level INFO.
 _PYTORCH_CACHE = re.compile(r"Building CacheEngine with config: *\n(CacheConfig\([^\n]*)")
 # The same file, at WARNING: heads of 512 and more get smaller blocks, which the engine's API does not tell.
@@ -36,12 +38,14 @@ def capacity(backend: str | None, kv_bytes_per_token: int | None) -> Capacity:
 def turbomind_tokens(log: str, kv_bytes_per_token: int | None) -> int | None:
     """Tokens that TurboMind's KV cache holds, from the log's beginning; None where it told nothing.
 
+    None also for models that keep states: how many tokens there are depends on the requests that share the cache.
+
     Args:
         log: the log's beginning.
         kv_bytes_per_token: of one GPU, from the plan; TurboMind tells bytes, of which whole slabs become tokens.
     """
     budgets = [float(budget) * 2**20 for budget, _, _ in _TURBOMIND_BUDGET.findall(log)]
-    if not budgets or not kv_bytes_per_token:
+    if not budgets or not kv_bytes_per_token or _TURBOMIND_STATES in log:
         return None
     return turbomind_slabs(kv_bytes_per_token, int(min(budgets))).tokens
 

@@ -21,6 +21,7 @@ from llm_operator.models import (
     Role,
     StateLayers,
     Tensor,
+    Tower,
 )
 
 PYTORCH_STATES = 2
@@ -29,6 +30,10 @@ FOLDED = (Role.LATENT_QUERY, Role.LATENT_KEY_VALUE, Role.ATTENTION_OUTPUT)
 """Projections of latent attention that TurboMind multiplies into each other (0.12.3, module.py; 0.14, mla.py)."""
 FOLDING = (0, 12)
 ONE_LATENT = (0, 12, 3)
+STATES_KNOWN = (0, 16)
+"""The release from which it is known how TurboMind keeps states (code of 0.16.0, starts of 0.18.0)."""
+TOWER_HEADS = {64: 64, 72: 128}
+"""Elements of a head of Qwen3.5's image encoder, and as TurboMind pads them (0.16.0, turbomind/models/qwen3_5.py)."""
 
 
 def folds_latents(request: PlanRequest) -> bool:
@@ -47,6 +52,15 @@ def _folded(piece: Tensor, request: PlanRequest, tensor: int) -> tuple[int, int]
             return 0, piece.columns
         case _:
             return piece.rows, wide
+
+
+def _tower_share(piece: Tensor, tower: Tower, tensor: int) -> tuple[int, int]:
+    """Return a matrix of Qwen3.5's image encoder on one rank; its heads are shared only where the ranks divide them."""
+    head = tower.hidden // tower.heads
+    attention = tower.heads * TOWER_HEADS.get(head, head) // (tensor if tower.heads % tensor == 0 else 1)
+    if piece.role is Role.TOWER_IN:
+        return attention if piece.rows == tower.hidden else -(-piece.rows // tensor), piece.columns
+    return piece.rows, attention if piece.columns == tower.hidden else -(-piece.columns // tensor)
 
 
 class LMDeployMemory(EngineMemory):
@@ -91,6 +105,10 @@ class LMDeployMemory(EngineMemory):
         return 0 if quantization_in_force(request) is None else weight_bytes(self, request, tensor).tensors
 
 
+def _allocation(pages: blocks.SharedPages, count: int) -> Allocation:
+    return Allocation(count, pages.block.size, count * blocks.BLOCK)
+
+
 class TurboMindMemory(LMDeployMemory):
     """How TurboMind spends the memory of a GPU."""
 
@@ -102,12 +120,26 @@ class TurboMindMemory(LMDeployMemory):
 
     def unknowns(self, request: PlanRequest) -> tuple[str, ...]:
         """Return why there are no numbers."""
-        if not request.shape.states:
+        shape, tower = request.shape, request.shape.tower
+        if not shape.states:
             return ()
-        return (
-            f"how TurboMind keeps the states of {request.shape.architecture}'s linear attention was not measured: no"
-            " plan is made for it, and nothing is held back",
-        )
+        what = ""
+        capability = request.gpu.compute_capability
+        if release(request.version) < STATES_KNOWN:
+            what = f"how TurboMind before 0.16.0 keeps the states of {shape.architecture} is not known"
+        elif quantization_in_force(request) is not None:
+            what = f"how TurboMind holds quantized weights of {shape.architecture} is not known"
+        elif capability is not None and capability > (9, 0) and capability != (12, 0):
+            what = f"whether TurboMind runs the delta nets of {shape.architecture} on {card(request)} is not known"
+        elif tower is not None and (not tower.heads or tower.hidden // tower.heads not in TOWER_HEADS):
+            what = f"how TurboMind holds the image encoder of {shape.architecture} is known for heads of 64 and 72 only"
+        return (f"{what}: no plan is made for it, and nothing is held back",) if what else ()
+
+    def objections(self, request: PlanRequest, tensor: int) -> Iterator[str]:
+        """Yield why it refuses this many ranks: delta nets repeat no heads (GatedDeltaNetLayer.cc)."""
+        for layers in request.shape.states:
+            if layers.groups < tensor:
+                yield f"tensor parallelism {tensor} does not divide the {layers.groups} key heads of delta nets"
 
     def other_backends(self, request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
         """Yield the request with the PyTorch backend, which runs more models."""
@@ -125,6 +157,9 @@ class TurboMindMemory(LMDeployMemory):
             return padded(piece.rows, 8 * tensor) // tensor, piece.columns
         if piece.role in FOLDED and folds_latents(request):
             return _folded(piece, request, tensor)
+        tower = request.shape.tower
+        if piece.role in (Role.TOWER_IN, Role.TOWER_OUT) and tower is not None and tower.heads and request.shape.states:
+            return _tower_share(piece, tower, tensor)
         return even_share(piece, request, tensor)
 
     def latent_bytes(self, group: AttentionLayers, request: PlanRequest, tensor: int) -> int:
@@ -140,8 +175,33 @@ class TurboMindMemory(LMDeployMemory):
         return int(2 * kv_heads_per_rank(request.shape.heads, tensor) * head_bytes(width, KVQuantization.NONE))
 
     def allocate(self, request: PlanRequest, tensor: int, budget: int, context: int, batched_tokens: int) -> Allocation:
-        """Return the blocks of whole slabs in the budget."""
-        return blocks.turbomind_slabs(bytes_per_token(self, request, tensor), budget)
+        """Return the blocks of whole slabs in the budget, beside the states of as many requests as fit."""
+        if not request.shape.states:
+            return blocks.turbomind_slabs(bytes_per_token(self, request, tensor), budget)
+        pages = self.pages(request, tensor, budget)
+        need = self.blocks_per_request(request, tensor, context, batched_tokens)
+        return _allocation(pages, pages.likely(need, self.default_batch(request).sequences))
+
+    def least(self, request: PlanRequest, tensor: int, budget: int, context: int, batched_tokens: int) -> Allocation:
+        """Return the same beside the states of a full batch, which takes them however short its requests are."""
+        if not request.shape.states:
+            return self.allocate(request, tensor, budget, context, batched_tokens)
+        pages = self.pages(request, tensor, budget)
+        need = self.blocks_per_request(request, tensor, context, batched_tokens)
+        return _allocation(pages, pages.surely(need, self.default_batch(request).sequences))
+
+    def pages(self, request: PlanRequest, tensor: int, budget: int) -> blocks.SharedPages:
+        """Return the cache that blocks and states share.
+
+        One object has the convolutions of all layers, one of each layer its recurrent state.
+        """
+        convolutions, recurrent = 0, []
+        for layers in request.shape.states:
+            one = state_size(layers, tensor, kept=layers.kernel, recurrent_bytes=0)
+            convolutions += one * layers.layers
+            recurrent.append(blocks.SlabClass(self.state_bytes(layers, request, tensor) - one, layers.layers))
+        block = blocks.SlabClass(bytes_per_token(self, request, tensor) * blocks.BLOCK, 1)
+        return blocks.SharedPages(block, (blocks.SlabClass(convolutions, 1), *recurrent), budget)
 
     def runtime(self, request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
         """Return the overheads of one rank."""
@@ -162,6 +222,14 @@ class TurboMindMemory(LMDeployMemory):
             "blockTokens": blocks.BLOCK,
             "slabBytes": blocks.slab_bytes(found.likely.block_bytes),
         }
+        if found.request.shape.states:
+            inputs |= {
+                "context": found.context,
+                "stateBytesPerRequest": states_of_sequence(self, found.request, found.tensor),
+                "batch": found.batch.sequences,
+            }
+            formula = "slabs in kvBytes beside the states of the requests that fit, for kvTokensLow of the whole batch"
+            return Term("kvTokens", found.likely.tokens, "tokens", formula, inputs, "LMDeploy src/turbomind/engine")
         formula = "whole slabs in kvBytes * whole blocks in a slab * blockTokens"
         return Term("kvTokens", found.likely.tokens, "tokens", formula, inputs, "LMDeploy src/turbomind/memory")
 

@@ -193,7 +193,8 @@ def _qwen_patch(vision: Fields) -> int:
 
 def _qwen_tower(vision: Fields, width: int, inner: int, layers: int) -> Tower:
     patches = QWEN_PIXELS // side(vision, "patch_size") ** 2
-    return Tower(width, inner, layers, patches, patches // vision.integer("spatial_merge_size", 2) ** 2)
+    tokens = patches // vision.integer("spatial_merge_size", 2) ** 2
+    return Tower(width, inner, layers, patches, tokens, heads=vision.integer("num_heads", 16))
 
 
 def qwen2(vision: Fields, text: int) -> Built:
