@@ -195,13 +195,15 @@ class TurboMindMemory(LMDeployMemory):
 
         One object has the convolutions of all layers, one of each layer its recurrent state.
         """
-        convolutions, recurrent = 0, []
+        convolutions, kept = 0, []
         for layers in request.shape.states:
             one = state_size(layers, tensor, kept=layers.kernel, recurrent_bytes=0)
             convolutions += one * layers.layers
-            recurrent.append(blocks.SlabClass(self.state_bytes(layers, request, tensor) - one, layers.layers))
+            kept.append(blocks.SlabClass(self.state_bytes(layers, request, tensor) - one, layers.layers))
         block = blocks.SlabClass(bytes_per_token(self, request, tensor) * blocks.BLOCK, 1)
-        return blocks.SharedPages(block, (blocks.SlabClass(convolutions, 1), *recurrent), budget)
+        kept.insert(0, blocks.SlabClass(convolutions, 1))
+        # Models that TurboMind refuses have states without either part, and are estimated all the same.
+        return blocks.SharedPages(block, tuple(kind for kind in kept if kind.size), budget)
 
     def runtime(self, request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
         """Return the overheads of one rank."""
