@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from llm_operator.cli.errors import BadInputError
-from llm_operator.reasons import NAMES, Reason, explain, similar
+from llm_operator.reasons import NAMES, REASONS, Reason, explain, similar
 
 MOST_SHOWN = 80
+CONDITIONS = {name.lower(): name for reason in REASONS for name in reason.conditions}
+# Words of `kubectl get pods` and of events, and the operator's reason for the same.
+OF_PODS = {
+    "createcontainerconfigerror": "ContainerConfigError",
+    "errimagepull": "ImagePullFailed",
+    "failedscheduling": "Unschedulable",
+    "imagepullbackoff": "ImagePullFailed",
+    "invalidimagename": "InvalidImage",
+    "oomkilled": "HostMemoryExhausted",
+}
+INDEX = re.compile(r"\[[^\]]*\]")
+LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
 
 
 def add_to(commands: Any) -> None:
@@ -40,6 +53,9 @@ def run(chosen: argparse.Namespace) -> int:
     if found:
         print("\n\n".join("\n".join(_reason(reason)) for reason in found))
         return 0
+    if word.lower() in CONDITIONS:
+        print("\n".join(_condition(CONDITIONS[word.lower()])))
+        return 0
     if word[:1].isupper():
         raise BadInputError([f"there is no reason {word[:MOST_SHOWN]!r}{_near(word, NAMES)}"])
     print("\n".join(_field(word)))
@@ -48,7 +64,8 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _near(word: str, names: Iterable[str]) -> str:
     lower = {name.lower(): name for name in names}
-    near = [*similar(word), *(lower[name] for name in get_close_matches(word.lower(), lower, cutoff=0.75))]
+    of_pods = [OF_PODS[word.lower()]] if word.lower() in OF_PODS else []
+    near = [*of_pods, *similar(word), *(lower[name] for name in get_close_matches(word.lower(), lower, cutoff=0.75))]
     if not near:
         return "; without a name, all reasons are listed"
     return f"; did you mean {', '.join(list(dict.fromkeys(near))[:3])}?"
@@ -56,13 +73,22 @@ def _near(word: str, names: Iterable[str]) -> str:
 
 def _reason(reason: Reason) -> Iterator[str]:
     yield f"{reason.name} ({reason.area}, {reason.severity}; {', '.join(reason.conditions)})"
-    yield reason.meaning
+    yield _plain(reason.meaning)
     if reason.remedy:
-        yield f"What to do: {reason.remedy}"
+        yield f"What to do: {_plain(reason.remedy)}"
     if reason.fields:
         yield f"Fields: {', '.join(reason.fields)}"
     if reason.stalls:
         yield f"Stalls {reason.stalls}"
+
+
+def _plain(text: str) -> str:
+    return LINK.sub(r"docs/\1", text)
+
+
+def _condition(name: str) -> Iterator[str]:
+    yield f"{name} is a condition: `kubectl llm status NAME` shows it, and docs/status.md says what it means"
+    yield f"Reasons: {', '.join(sorted({reason.name for reason in REASONS if name in reason.conditions}))}"
 
 
 def _field(word: str) -> Iterator[str]:
@@ -70,7 +96,9 @@ def _field(word: str) -> Iterator[str]:
     from llm_operator.api.spec import LLMDeploymentSpec  # noqa: PLC0415
     from llm_operator.manifests.common import KEPT_OUT, reaches_pods  # noqa: PLC0415
 
-    names = [name for name in word.split(".") if name]
+    names = [name for name in INDEX.sub("", word).split(".") if name]
+    if names[:1] == ["status"]:
+        raise BadInputError([f"only fields of spec are explained: see kubectl explain llmdeployment.{'.'.join(names)}"])
     names = names[1:] if names[:1] == ["spec"] else names
     schema: Mapping[str, Any] = structural(LLMDeploymentSpec)
     path: list[str] = []

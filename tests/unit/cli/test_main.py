@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
 from llm_operator.api.names import ANNOTATION_RESTARTED
+from llm_operator.api.status import ConditionType
 from llm_operator.cli import restart
 from llm_operator.cli.main import COMMANDS, parser, run
 from llm_operator.reasons import NAMES
@@ -63,6 +65,7 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
         ("spec.replicas", "A change keeps the engine's pods."),
         ("cache", "These do not: cache.size, cache.storageClassName"),
         ("engine.env", "A change replaces"),
+        ("engine.env[0].name", "spec.engine.env.name"),
     ],
 )
 def test_explain_a_field_says_what_its_change_restarts(
@@ -79,11 +82,26 @@ def test_explain_a_field_says_what_its_change_restarts(
         ("engine.tpye", "spec.engine has no field 'tpye'; did you mean type?"),
         ("replicas.x", "spec.replicas has no fields"),
         ("gpu.zzzz", "spec.gpu has no field 'zzzz'; it has "),
+        ("status.plan", "only fields of spec are explained: see kubectl explain llmdeployment.status.plan"),
+        ("OOMKilled", "there is no reason 'OOMKilled'; did you mean HostMemoryExhausted?"),
+        ("ImagePullBackOff", "there is no reason 'ImagePullBackOff'; did you mean ImagePullFailed"),
     ],
 )
 def test_an_unknown_field_has_its_nearest(capsys: pytest.CaptureFixture[str], word: str, said: str) -> None:
     assert run(["explain", word]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_condition_has_its_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "modeldamaged"]) == 0
+    assert capsys.readouterr().out.endswith("\nReasons: HashMismatch\n")
+    assert [name for name in get_args(ConditionType) if run(["explain", name])] == []
+
+
+def test_a_remedy_names_the_page_and_not_its_link(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "PodTemplateRefused"]) == 0
+    assert "(docs/pods.md)" in capsys.readouterr().out
+    assert not [name for name in NAMES if run(["explain", name]) or "](" in capsys.readouterr().out]
 
 
 def test_a_reader_that_goes_away() -> None:
