@@ -129,6 +129,9 @@ def _take(document: Any, where: str, found: list[LLMDeployment], problems: list[
             _take(item, f"{where}.items[{index}]", found, problems)
         return
     if document.get("kind") != KIND:
+        # Whatever else of this group it is called, it is a misspelt one: there is no other kind.
+        if str(document.get("apiVersion")) == API_VERSION:
+            problems.append(f"{where}: kind is {str(document.get('kind'))[:60]!r}, expected {KIND!r}")
         return
     if document.get("apiVersion") != API_VERSION:
         problems.append(f"{where}: apiVersion is {str(document.get('apiVersion'))[:60]!r}, expected {API_VERSION!r}")

@@ -459,6 +459,7 @@ def test_arguments_that_do_not_parse(capsys: pytest.CaptureFixture[str], argumen
         (b"#" * (3 << 20) + b"#", "larger than"),
         (b"", "no LLMDeployment"),
         (b"kind: Service\napiVersion: v1", "no LLMDeployment"),
+        (b"kind: LlmDeployment\napiVersion: llm-operator.dev/v1alpha1", "kind is 'LlmDeployment', expected"),
         (b"kind: List\nitems: [3]", "is a int"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
