@@ -153,5 +153,6 @@ def test_every_stage_that_progress_tells_is_documented() -> None:
     assert shown - told == set()
 
 
-def test_every_condition_is_documented() -> None:
-    assert set(get_args(ConditionType)) - documented_words() == set()
+def test_every_condition_is_a_row_of_the_first_table() -> None:
+    head, _, _ = (ROOT / "docs" / "status.md").read_text().partition("\n## ")
+    assert set(re.findall(r"^\| `(\w+)` \|", head, re.MULTILINE)) == set(get_args(ConditionType))
