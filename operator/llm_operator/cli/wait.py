@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -25,8 +26,26 @@ def add_to(commands: Any) -> None:
     """Declare the command."""
     line = commands.add_parser("wait", help="until it serves, or cannot", description=__doc__, allow_abbrev=False)
     line.add_argument("name", metavar="NAME", help="the LLMDeployment")
-    line.add_argument("--timeout", type=int, default=1800, metavar="SECONDS", help="default 1800")
+    line.add_argument(
+        "--timeout",
+        type=seconds,
+        default=1800,
+        metavar="DURATION",
+        help="seconds, or such as 90s, 30m, 2h; default 30m",
+    )
     add_where(line)
+
+
+def seconds(text: str) -> int:
+    """A duration of the command line: a whole number of seconds, or one of s, m or h, as kubectl takes it.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})([smh]?)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds, or such as 30m")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def run(chosen: argparse.Namespace) -> int:

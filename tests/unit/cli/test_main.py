@@ -10,7 +10,7 @@ import pytest
 
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.api.status import ConditionType
-from llm_operator.cli import restart
+from llm_operator.cli import restart, wait
 from llm_operator.cli.main import COMMANDS, parser, run
 from llm_operator.reasons import NAMES
 
@@ -90,6 +90,18 @@ def test_explain_a_field_says_what_its_change_restarts(
 def test_an_unknown_field_has_its_nearest(capsys: pytest.CaptureFixture[str], word: str, said: str) -> None:
     assert run(["explain", word]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "told"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200)])
+def test_wait_takes_a_time_as_kubectl_does(text: str, told: int) -> None:
+    assert wait.seconds(text) == told
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "soon", "30 m", ""])
+def test_what_is_no_time_is_refused(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(["wait", "qwen", f"--timeout={text}"])
+    assert f"{text!r}: expected seconds, or such as 30m" in capsys.readouterr().err
 
 
 def test_a_condition_has_its_reasons(capsys: pytest.CaptureFixture[str]) -> None:
