@@ -15,7 +15,7 @@ from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, read_shape
 from llm_operator.cli.manifests import read_manifests
 from llm_operator.cli.operator_settings import add_settings, operator_settings
-from llm_operator.engines import RefusedError
+from llm_operator.engines import RefusedError, check
 from llm_operator.planning import GpuFacts, PlanInputError, plan
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import outcome_of, request_from_spec, unknown_outcome, with_quantization
@@ -109,7 +109,9 @@ def _outcome(resource: LLMDeployment, config: str | None, given: GpuFacts | None
     except RefusedError as refused:
         raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refused.refusals]) from refused
     except PlanInputError as error:
-        raise BadInputError([str(error)]) from error
+        # The engine's refusals name the field, as `kubectl llm plan` does.
+        refusals = check(spec)
+        raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refusals] or [str(error)]) from error
     return with_quantization(outcome, spec, shape, None if isinstance(gpu, str) else gpu)
 
 

@@ -93,6 +93,17 @@ def test_a_misspelt_field_and_a_wrong_namespace_are_refused(capsys: pytest.Captu
     assert any("did you mean webUI?" in line for line in ran(capsys, "-f", file)[2])
 
 
+def test_two_sizes_of_the_cache_are_refused_by_their_fields(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    extra = "{type: VLLM, extraArgs: [--gpu-memory-utilization=0.9]}\n  kvCache: {memoryPercent: 50}\n"
+    file.write_text(TEXT.split("  engine:", maxsplit=1)[0] + f"  engine: {extra}")
+    told = (
+        "spec.engine.extraArgs: --gpu-memory-utilization and spec.kvCache.memoryPercent both size the KV cache: "
+        "remove one of them"
+    )
+    code, objects, errors = ran(capsys, "-f", file, "--config", LLAMA, "--gpu", "NVIDIA-L4")
+    assert (code, objects, errors) == (2, [], [f"kubectl llm render: qwen: {told}"])
+
+
 def test_a_recipe_that_is_refused(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     config = Path(LLAMA).with_name("qwen2.5-7b-instruct-awq.json")
     arguments = ("-f", file, "--config", config, "--gpu", "NVIDIA-H200")
