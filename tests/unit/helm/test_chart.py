@@ -448,6 +448,10 @@ def test_policies_are_rendered_when_asked_for(helm: Helm) -> None:
             {"imageRegistry": "registry.example/llm/"},
             "'/imageRegistry': 'registry.example/llm/' does not match pattern",
         ),
+        (
+            {"imageRegistry": "https://registry.example/llm"},
+            "'/imageRegistry': 'https://registry.example/llm' does not",
+        ),
         ({"imageRegistry": ""}, "imageRegistry is not set: it says where the images of llm-operator are"),
         ({"image": {"tag": "a b"}}, "'/image/tag': 'a b' does not match pattern"),
         ({"operator": {"logLevel": "LOUD"}}, "must be one of 'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
