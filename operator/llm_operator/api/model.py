@@ -208,7 +208,7 @@ class EngineSpec(ApiModel):
     RULES = (
         Rule(
             "!has(self.backend) || self.type == 'LMDeploy'",
-            "backend is a choice of LMDeploy; vLLM has one",
+            "only LMDeploy has backends to choose from: remove backend",
             lambda engine: engine.backend is None or engine.type == "LMDeploy",
             ".backend",
         ),

@@ -125,5 +125,7 @@ def _field_path(root: str, location: tuple[int | str, ...]) -> str:
 def _message(line: ErrorDetails) -> str:
     """What is wrong, and for a scalar what was given."""
     given = line["input"]
+    # Pydantic names its own class, which is no word of the manifest.
+    message = "Input should be an object" if line["type"] in ("model_type", "dict_type") else line["msg"]
     shown = f", got {given!r}" if isinstance(given, str | int | float | bool) else ""
-    return f"{line['msg']}{shown[:200]}"
+    return f"{message}{shown[:200]}"

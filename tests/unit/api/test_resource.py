@@ -35,6 +35,11 @@ def errors(document: Any) -> dict[str, str]:
     return dict(refused.value.errors)
 
 
+def test_a_scalar_for_an_object_is_told_without_a_class_of_the_code() -> None:
+    told = errors(changed("spec.engine.apiKey", "secret"))
+    assert told == {"spec.engine.apiKey": "Input should be an object, got 'secret'"}
+
+
 def test_defaults() -> None:
     spec = LLMDeployment.parse(MINIMAL).spec
     assert (spec.replicas, spec.plan_policy, spec.kv_cache.quantization) == (1, "Enforce", "None")
