@@ -151,14 +151,15 @@ class FakeHandler(BaseHTTPRequestHandler):
             return
         remote = socket.create_connection(("127.0.0.1", self.engine.server.server_port))
         threading.Thread(target=self._back, args=(remote,), daemon=True).start()
-        with contextlib.suppress(OSError, struct.error):
+        # The program may end at any byte: then there is no head, or the file of the connection is closed already.
+        with contextlib.suppress(OSError, ValueError, IndexError, struct.error):
             while message := self._message():
                 assert message[0] == 0
                 remote.sendall(message[1:])
         remote.close()
 
     def _back(self, remote: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             while data := remote.recv(4096):
                 self._frame(b"\0" + data)
             self.wfile.write(b"\x88\0")

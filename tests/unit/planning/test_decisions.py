@@ -328,3 +328,39 @@ def test_a_little_more_memory_does_not_turn_a_fit_into_a_refusal(engine: Engine,
         for step in range(33)
     ]
     assert fits == sorted(fits)
+
+
+COMPRESSED: dict[str, Any] = {"group_size": 128, "symmetric": True, "strategy": "group"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "given", "message"),
+    [
+        (
+            Backend.PYTORCH,
+            {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True},
+            "serves no GPTQ weights",
+        ),
+        (Backend.TURBOMIND, {"quant_method": "awq", "bits": 3, "group_size": 128}, "awq weights of 4 bits only"),
+        (Backend.PYTORCH, {"quant_method": "awq", "bits": 3, "group_size": 128}, "awq weights of 4 bits only"),
+        (Backend.TURBOMIND, {"quant_method": "bitsandbytes", "load_in_4bit": True}, "serves no bitsandbytes weights"),
+        (Backend.PYTORCH, {"quant_method": "bitsandbytes", "load_in_4bit": True}, "serves no bitsandbytes weights"),
+        (Backend.TURBOMIND, {"quant_method": "modelopt", "quant_algo": "NVFP4"}, "serves no nvfp4 weights"),
+        (Backend.TURBOMIND, COMPRESSED | {"type": "float", "num_bits": 8}, "compressed-tensors of 4-bit integers only"),
+        (Backend.PYTORCH, COMPRESSED | {"type": "float", "num_bits": 8}, "in groups of 32 only"),
+    ],
+)
+def test_weights_that_lmdeploy_does_not_read_are_refused(backend: Backend, given: dict[str, Any], message: str) -> None:
+    if "num_bits" in given:
+        group = {"targets": ["Linear"], "weights": given}
+        given = {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
+    shape = parse_config({**config("llama-3.1-8b"), "quantization_config": given})
+    result = plan(replace(request(backend=backend, gpu=card(140, capability=(9, 0))), shape=shape))
+    assert result.verdict is Verdict.DOES_NOT_FIT
+    assert any(message in reason for reason in result.reasons), result.reasons
+
+
+def test_fp8_weights_are_held_once_on_hopper() -> None:
+    # DeepSeek-V3: 671 GB of FP8 weights.
+    given = request("deepseek-v3", backend=Backend.PYTORCH, gpu=card(139.8, 8, (9, 0)), tensor=8, context_length=32_768)
+    assert plan(given).verdict is Verdict.FITS

@@ -102,6 +102,8 @@ LMDEPLOY_PYTORCH = frozenset(
 )
 # Elements of a key head and of the state of a value head (0.16.0, src/turbomind/models/llama/GatedDeltaNetLayer.cc).
 DELTA_NET_HEAD = (128, 128 * 128)
+METHODS = frozenset({"awq", "gptq", "fp8", "mxfp4", "compressed-tensors"})
+"""Of quantized checkpoints that a backend reads."""
 TURBOMIND_GROUPS = {"awq": (128,), "gptq": (128,), "compressed-tensors": (32, 128), "mxfp4": (32,)}
 
 
@@ -123,11 +125,23 @@ def turbomind_refusals(request: PlanRequest, quantization: CheckpointQuantizatio
         yield f"TurboMind's {kv.value} KV cache needs head_dim 128; this model has {shape.head_dim}"
     if quantization is None:
         return
+    yield from _unknown_weights(quantization)
     yield from _turbomind_weights(request, quantization)
+
+
+def _unknown_weights(quantization: CheckpointQuantization) -> Iterator[str]:
+    """Yield why neither backend reads such weights (0.18.0, pytorch/config.py and turbomind/converter.py)."""
+    if quantization.method not in METHODS:
+        yield f"LMDeploy serves no {quantization.method} weights: use engine.type VLLM"
+    elif quantization.method in ("awq", "gptq") and quantization.bits != 4:
+        yield f"LMDeploy serves {quantization.method} weights of 4 bits only; these have {quantization.bits}"
 
 
 def _turbomind_weights(request: PlanRequest, quantization: CheckpointQuantization) -> Iterator[str]:
     method, group = quantization.method, quantization.group_size
+    if method == "compressed-tensors" and (quantization.version == "float" or quantization.bits != 4):
+        yield "TurboMind serves compressed-tensors of 4-bit integers only (pack-quantized): use engine.type VLLM"
+        return
     floating = method == "fp8" or quantization.version == "float"
     groups = TURBOMIND_GROUPS.get(method)
     if groups is not None and group not in groups and not floating:
@@ -140,6 +154,14 @@ def _turbomind_weights(request: PlanRequest, quantization: CheckpointQuantizatio
         yield f"FP8 weights need compute capability 8.9 in TurboMind; this is {card(request)}"
 
 
+def _pytorch_weights(quantization: CheckpointQuantization) -> Iterator[str]:
+    if quantization.method == "gptq":
+        yield "LMDeploy's pytorch backend serves no GPTQ weights: use engine.backend TurboMind or engine.type VLLM"
+    served = (quantization.bits, quantization.group_size, quantization.symmetric, quantization.version)
+    if quantization.method == "compressed-tensors" and served != (4, 32, True, "int"):
+        yield "LMDeploy's pytorch backend serves compressed-tensors of symmetric 4-bit integers in groups of 32 only"
+
+
 def pytorch_refusals(request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
     """Yield what the PyTorch backend cannot serve."""
     if request.shape.architecture not in LMDEPLOY_PYTORCH:
@@ -147,6 +169,9 @@ def pytorch_refusals(request: PlanRequest, quantization: CheckpointQuantization 
     if request.kv_quantization is not KVQuantization.NONE and request.shape.is_latent:
         yield f"LMDeploy's pytorch backend quantizes no KV cache of {request.shape.architecture}"
     yield from fp8_cache(request)
+    if quantization is not None:
+        yield from _unknown_weights(quantization)
+        yield from _pytorch_weights(quantization)
     if quantization is not None and quantization.method == "fp8" and below(request, 9, 0):
         yield f"FP8 weights need compute capability 9.0 in LMDeploy's pytorch backend; this is {card(request)}"
     if quantization is not None and Role.QUERY not in quantization.skipped and quantization.method == "mxfp4":
