@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ def add_gpu(line: Any) -> None:
     line.add_argument("--gpu", metavar="NAME[:COUNT]", help='GPU from the catalogue, such as "NVIDIA-RTX-A6000:2"')
     line.add_argument("--gpu-memory", metavar="BYTES[:COUNT]", help="any GPU by its memory, such as 48Gi:2")
     line.add_argument("--compute-capability", metavar="X.Y", help="with --gpu-memory, such as 9.0")
+
+
+def one_config_for_several(config: str | None, resources: Sequence[LLMDeployment]) -> str | None:
+    """What to say where the configuration that was given is taken for different models."""
+    models = [resource.spec.model for resource in resources]
+    sources = {repr((it.hugging_face, it.model_scope, it.persistent_volume_claim, it.image)) for it in models}
+    if config is None or len(sources) < 2:
+        return None
+    return f"--config is taken for all {len(sources)} models of the manifests: give it with the manifests of one model"
 
 
 def read_shape(config: str | None, resource: LLMDeployment) -> ModelShape | str:

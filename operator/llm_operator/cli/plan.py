@@ -16,7 +16,7 @@ from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.model import Backend, EngineType
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.cli.errors import BadInputError, one_line
-from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, read_shape, whole
+from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, one_config_for_several, read_shape, whole
 from llm_operator.cli.manifests import read_manifests
 from llm_operator.cli.table import aligned
 from llm_operator.engines import RefusedError, check, engine_of
@@ -111,6 +111,9 @@ def run(chosen: argparse.Namespace) -> int:
         problems += error.problems
     if problems:
         raise BadInputError(problems)
+    note = one_config_for_several(chosen.config, resources)
+    if note is not None:
+        print(f"kubectl llm plan: {note}", file=sys.stderr)
     results, grids = _planned(chosen, resources, gpu, calibration)
     _print(chosen.output, results, grids)
     refused = any(result.verdict is Verdict.DOES_NOT_FIT for result in results.values())

@@ -12,7 +12,7 @@ import yaml
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.errors import BadInputError, one_line
-from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, read_shape
+from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, one_config_for_several, read_shape
 from llm_operator.cli.manifests import read_manifests
 from llm_operator.cli.operator_settings import add_settings, operator_settings
 from llm_operator.engines import RefusedError, check
@@ -64,7 +64,8 @@ def run(chosen: argparse.Namespace) -> int:
     settings = operator_settings(chosen)
     problems: list[str] = []
     objects: list[JSON] = []
-    notes: dict[str, None] = {}
+    shared = one_config_for_several(chosen.config, resources)
+    notes: dict[str, None] = {} if shared is None else {shared: None}
     refused = False
     for resource in resources:
         name = resource.metadata.name
@@ -178,7 +179,12 @@ def _references(value: Any) -> Iterator[str]:
     for field, entry in value.items():
         kind, name = _NAMED.get(field, ("", ""))
         for holder in entry if isinstance(entry, list) else [entry]:
-            if kind and isinstance(holder, dict) and holder.get(name):
+            if (
+                kind
+                and isinstance(holder, dict)
+                and holder.get(name)
+                and not ("key" in holder and holder.get("optional"))
+            ):
                 key = f" with the key {holder['key']}" if "key" in holder else ""
                 yield f"{kind} {holder[name]}{key}"
         if field in _CLASSES and isinstance(entry, str):

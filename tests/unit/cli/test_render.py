@@ -104,6 +104,23 @@ def test_two_sizes_of_the_cache_are_refused_by_their_fields(capsys: pytest.Captu
     assert (code, objects, errors) == (2, [], [f"kubectl llm render: qwen: {told}"])
 
 
+def test_one_config_for_two_models_is_said(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    other = TEXT.replace("name: qwen,", "name: other,").replace("org/model", "org/other")
+    file.write_text(f"{TEXT}---\n{other}")
+    said = "--config is taken for all 2 models of the manifests: give it with the manifests of one model"
+    assert f"kubectl llm render: {said}" in ran(capsys, "-f", file, "--config", LLAMA, "--gpu", "NVIDIA-H200")[2]
+    assert run(["plan", "-f", str(file), "--config", LLAMA, "--gpu", "NVIDIA-H200"]) == 0
+    assert capsys.readouterr().err == f"kubectl llm plan: {said}\n"
+    file.write_text(f"{TEXT}---\n{other.replace('org/other', 'org/model')}")
+    assert not [line for line in ran(capsys, "-f", file, "--config", LLAMA)[2] if "is taken for" in line]
+
+
+def test_keys_of_a_secret_that_may_be_missing_need_no_check(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    text = "\n".join(ran(capsys, "-f", file, "--proxy-secret", "proxy")[2])
+    assert "Secret proxy with the key HTTPS_PROXY" in text
+    assert "Secret proxy with the key NO_PROXY" not in text
+
+
 def test_a_recipe_that_is_refused(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     config = Path(LLAMA).with_name("qwen2.5-7b-instruct-awq.json")
     arguments = ("-f", file, "--config", config, "--gpu", "NVIDIA-H200")
