@@ -190,7 +190,10 @@ def inspecting(resource: LLMDeployment, observed: Observed, tools: ToolSettings)
 def _without_tools(course: _Course) -> Preparation:
     if course.resource.spec.cache is None:
         return course.stop(Prepared())
-    text = f"spec.cache needs the model tools, which this operator runs without: set {TOOLS_FIELD}"
+    text = (
+        "spec.cache needs the model tools, which this operator runs without: set the chart's modelTools.enabled, or "
+        "remove spec.cache"
+    )
     course.trouble = Trouble("ModelToolsMissing", text, stalled=True)
     return course.stop()
 
