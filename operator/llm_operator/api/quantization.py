@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from llm_operator.api.base import WHOLE, ApiModel, ConfigMapKeyReference, Rule
-from llm_operator.api.model import ClaimSource, ImageReference, given_members
+from llm_operator.api.model import ClaimSource, Directory, ImageReference, given_members
 from llm_operator.api.resources import Resources
 
 Method = Literal["AWQ"]
@@ -16,6 +16,12 @@ CalibrationDataset = Literal[
 ]
 """LMDeploy's closed list since 0.12.0 (lmdeploy/lite/utils/calib_dataloader.py), text of one's own, and no data."""
 QualityPolicy = Literal["Warn", "Block"]
+
+
+class TextFile(ClaimSource):
+    """A file on a PersistentVolumeClaim of the same namespace, mounted read-only."""
+
+    path: Directory = Field(default="", description="File inside the claim that holds the text.")
 
 
 class CalibrationText(ApiModel):
@@ -30,7 +36,7 @@ class CalibrationText(ApiModel):
     )
 
     config_map: ConfigMapKeyReference | None = Field(default=None, description="Text in a ConfigMap.")
-    persistent_volume_claim: ClaimSource | None = Field(
+    persistent_volume_claim: TextFile | None = Field(
         default=None, description="Text in a file on a volume; path names the file."
     )
 
@@ -107,7 +113,7 @@ class WeightQuantization(ApiModel):
     # Not WHOLE: rules that compare a number refuse 4.0 (kube-apiserver 1.36.4: "invalid data, expected int").
     bits: Annotated[int, Field(ge=1, le=16)] = Field(default=4, description="Bits of one weight.")
     group_size: Annotated[int, Field(ge=1, le=1024)] = Field(
-        default=128, description="Weights that share a scale. TurboMind serves 128 only."
+        default=128, description="Weights that share a scale. LMDeploy serves 128 only."
     )
     calibration: Calibration = Field(default_factory=Calibration, description="The calibration text.")
     quality: Quality = Field(default_factory=Quality, description="The quality gate.")
@@ -115,5 +121,6 @@ class WeightQuantization(ApiModel):
         default=None, description="Image with `lmdeploy lite` and datasets. Default: the operator's setting."
     )
     resources: Resources = Field(
-        default_factory=Resources, description="CPU and memory of the Job. Default: memory for the model twice."
+        default_factory=Resources,
+        description="CPU and memory of the Job. Default: a request of the memory that it needs.",
     )
