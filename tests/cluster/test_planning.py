@@ -493,7 +493,14 @@ def test_nothing_is_written_while_nothing_changes(operator: OperatorUnderTest, s
     serve(space, "quiet", gpu={"product": A6000})
     planned(space, "quiet", "Fits")
     space.wait_quiet(operator)
-    before = operator.writes()
-    space.patch("quiet", {"metadata": {"annotations": {"someone": "else"}}})
-    time.sleep(2)
-    assert operator.writes() == before
+    # Objects of other tests wait for times of their own, so one of three looks must be quiet; a write of this object
+    # would come in each.
+    written = []
+    for number in range(3):
+        before = operator.writes()
+        space.patch("quiet", {"metadata": {"annotations": {"someone": f"else-{number}"}}})
+        time.sleep(2)
+        written.append(operator.writes() - before)
+        if not written[-1]:
+            break
+    assert written[-1] == 0, written
