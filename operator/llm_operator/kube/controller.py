@@ -329,7 +329,7 @@ class Controller:
         try:
             if image_volumes(body) and not await self._keeps_image_volumes(apply):
                 return without_image_volumes()
-            answer = await (ownership.update if apply.seen else ownership.create)(self._client, body)
+            answer = await self._written(key, apply)
             if kind in CHILD_KINDS:
                 written = await self._restoring.written(apply, answer)
                 answer = written.answer
@@ -354,6 +354,11 @@ class Controller:
             self._queue.wrote(key, (kind, answer["metadata"]["resourceVersion"]))
         log.info("wrote %s", kind)
         return None
+
+    async def _written(self, key: Key, apply: Apply) -> JSON:
+        if apply.body["kind"] == "Job" and not apply.seen:
+            return await self._model_jobs.make(key, apply.body)
+        return await (ownership.update if apply.seen else ownership.create)(self._client, apply.body)
 
     async def _keeps_image_volumes(self, apply: Apply) -> bool:
         """Whether the API server keeps the image volumes of a pod template: an older one drops them without a word."""

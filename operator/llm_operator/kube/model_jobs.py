@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -61,6 +63,7 @@ class ModelJobs:
         self._incomplete: dict[Key, str] = {}
         """By Job: what it left half-done, for the next one of its name."""
         self._remaking = Remaking()
+        self._making: weakref.WeakValueDictionary[Key, asyncio.Lock] = weakref.WeakValueDictionary()
 
     def want(self, key: Key, resource: LLMDeployment) -> None:
         """An object asks for what its spec says; Jobs that it no longer asks for are looked at again."""
@@ -115,15 +118,30 @@ class ModelJobs:
     async def make_again(self, key: Key, body: dict[str, Any]) -> None:
         """Make a Job again that waits to begin; at once, before another object that waits for it makes its own."""
         of_job = job_key(key[0], body["metadata"]["name"])
-        job = self._cache.job(of_job)
-        if job is None or job.deleting or job.begun:
-            return
-        if await self._delete(of_job, job, "what it was made with has changed, and it has not begun"):
-            try:
-                answer = await ownership.create(self._client, body)
-            except ForeignError:
-                return  # the next look says whose it is
-            self._cache.update({**answer, "kind": "Job"})
+        async with self._lock(of_job):
+            job = self._cache.job(of_job)
+            if job is None or job.deleting or job.begun:
+                return
+            if await self._delete(of_job, job, "what it was made with has changed, and it has not begun"):
+                try:
+                    answer = await ownership.create(self._client, body)
+                except ForeignError:
+                    return  # the next look says whose it is
+                self._cache.update({**answer, "kind": "Job"})
+
+    async def make(self, key: Key, body: dict[str, Any]) -> dict[str, Any]:
+        """Create a Job; while another object makes it again, wait until that one has.
+
+        Raises:
+            ForeignError: somebody else's has its name.
+            ApiError: refused.
+        """
+        async with self._lock(job_key(key[0], body["metadata"]["name"])):
+            return await ownership.create(self._client, body)
+
+    def _lock(self, of_job: Key) -> asyncio.Lock:
+        """Held while a Job is created; forgotten when nobody uses it."""
+        return self._making.setdefault(of_job, asyncio.Lock())
 
     def incomplete(self, key: Key, resource: LLMDeployment) -> dict[str, str]:
         """What earlier Jobs left half-done of what an object asks for, by name, as the annotation of the next ones."""

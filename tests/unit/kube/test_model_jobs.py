@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
@@ -178,6 +180,46 @@ async def test_an_object_that_was_not_looked_at_yet_may_wait_for_its_job(
     await jobs.make_again(OBJECT, job(name, version="2"))
     await jobs.make_again(OBJECT, job("llm-fetch-none"))
     assert api.written == [f"delete {name}", f"create {name}"]
+
+
+class ApiWithOthers(FakeApi):
+    """While it deletes a Job, another object that waits for the Job makes its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others: Callable[[], Awaitable[JSON]] | None = None
+        self.waiting: list[asyncio.Future[JSON]] = []
+        self.created: list[JSON] = []
+
+    async def create(self, body: JSON, *, dry_run: bool = False) -> JSON:
+        if self.created:
+            raise ApiError(409, "AlreadyExists", body["metadata"]["name"])
+        self.created.append(body["spec"])
+        return await super().create(body)
+
+    async def get(self, kind: str, namespace: str, name: str) -> JSON:
+        return {**job(name), "spec": self.created[0]}
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        await super().delete(kind, namespace, name, uid)
+        assert self.others is not None
+        self.waiting.append(asyncio.ensure_future(self.others()))
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+async def test_nobody_else_makes_a_job_while_it_is_made_again() -> None:
+    api, cache = ApiWithOthers(), Cache()
+    tools = ToolSettings(image="tools:1")
+    jobs = ModelJobs(cast(ApiClient, api), cache, cast(WorkQueue, FakeQueue()), tools, lambda: NOW)
+    resource = LLMDeployment.parse(body("a"))
+    name = artifacts_of(resource)[0].job_name
+    cache.update(job(name))
+    jobs.want(OBJECT, resource)
+    api.others = lambda: jobs.make((SPACE, "b"), {**job(name), "spec": {"of": "b"}})
+    await jobs.make_again(OBJECT, {**job(name, version="2"), "spec": {"of": "a"}})
+    answer = await asyncio.wait_for(api.waiting[0], 5)
+    assert api.created == [answer["spec"]] == [{"of": "a"}]
 
 
 ##### The comparison with hashes
