@@ -20,6 +20,8 @@ STAMP := $(VENV)/.installed
 PYTEST := $(PY) -m pytest $(ARGS)
 # Whole files side by side: fixtures start servers on ports of their own, once per process.
 PARALLEL := --numprocesses 2 --dist loadfile
+# Tests against servers: what failed runs once more, alone, and is named at the end of `make test`.
+STAGE = $(PY) -m devtools.stage
 CRD := llm-operator.dev_llmdeployments.yaml
 SOURCES := operator devcluster devtools tests $(wildcard images)
 # In the order in which they fail fastest; `make test` runs them all and says how long each took.
@@ -118,20 +120,20 @@ engines: environments ## Rendered command lines against the engines' own argumen
 
 .PHONY: web
 web: environments ## The chat page in a real browser, in front of a fake engine
-	$(PYTEST) tests/web
+	$(STAGE) web $(ARGS) tests/web
 
 .PHONY: cluster-tests
 cluster-tests: programs ## Tests against a real API server and etcd
-	$(PYTEST) $(PARALLEL) tests/cluster
+	$(STAGE) cluster $(ARGS) $(PARALLEL) tests/cluster
 
 .PHONY: faults
 faults: programs ## Machines that search for faults: kills, a faulty API server, vandals; longer by ARGS=--long
-	$(PYTEST) $(PARALLEL) tests/faults
+	$(STAGE) faults $(ARGS) $(PARALLEL) tests/faults
 
 .PHONY: e2e
 e2e: venv ## Tests on the full node: real kubelet, real pods, real engines on the CPU
 	@[ "$${LLM_OPERATOR_E2E_USE_EXISTING:-}" = 1 ] || $(PY) -m devcluster prepare
-	$(PYTEST) --capture=no --verbose tests/e2e
+	$(STAGE) e2e $(ARGS) --capture=no --verbose tests/e2e
 
 .PHONY: test
 test: venv ## All of the above, with the time of each; e2e, which mostly waits, beside the others
@@ -150,7 +152,7 @@ test: venv ## All of the above, with the time of each; e2e, which mostly waits, 
 	echo "== e2e (it runs since the beginning; what it says comes when it ends)"; \
 	while kill -0 $$beside 2>/dev/null; do sleep 1; (( SECONDS % 60 )) || echo "    $$SECONDS s: $$(tail -n 1 $$log | cut -c 1-150)"; done; \
 	wait $$beside || verdict=FAILED; \
-	cat $$log; printf '\n'; cat $$log.report; printf '%-14s %-7s %5d s\n' all $$verdict $$SECONDS; \
+	cat $$log; printf '\n'; cat $$log.report; $(STAGE) --flaky; printf '%-14s %-7s %5d s\n' all $$verdict $$SECONDS; \
 	rm -f $$log $$log.report; [ $$verdict = passed ]
 
 ##### The development cluster
