@@ -41,6 +41,8 @@ from llm_operator.reconcile.stages import cache_status, quantization_status, sta
 from llm_operator.reconcile.starting import Start, stuck_message
 
 MESSAGE_LIMIT = 4096
+ARGUMENT_LIMIT = 2048
+"""Of an argument in status.engine.args."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +412,8 @@ def _engine_status(template: JSON | None) -> EngineStatus | None:
         backend=engine.get("backend"),
         version=str(engine["version"]),
         image=container["image"],
-        args=container["args"],
+        # A dollar is written as two: what the spec takes may be twice as long here.
+        args=[text[:ARGUMENT_LIMIT] for text in container["args"]],
     )
 
 

@@ -146,6 +146,14 @@ def test_a_message_is_cut_to_what_the_field_takes() -> None:
     assert MESSAGE_LIMIT == 4096
 
 
+@pytest.mark.parametrize("text", ["$" * 2030, "$(A)" * 500, "x" * 2030])
+def test_an_argument_that_is_longer_when_it_is_escaped_has_a_status(text: str) -> None:
+    of = resource(engine={"type": "VLLM", "extraArgs": [f"--chat-template={text}"]})
+    engine = told(of, serving(of)).engine
+    assert engine is not None
+    assert any(argument.startswith("--chat-template=") for argument in engine.args)
+
+
 ##### A restarted operator
 
 
