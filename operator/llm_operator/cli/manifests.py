@@ -13,6 +13,7 @@ import yaml
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.cli.errors import BadInputError
+from llm_operator.cli.further import further
 from llm_operator.cli.strict import StrictLoader, decoded, unknown_fields
 
 # As much as the API server takes in one request.
@@ -140,4 +141,5 @@ def _take(document: Any, where: str, found: list[LLMDeployment], problems: list[
     try:
         found.append(LLMDeployment.parse(document))
     except InvalidResource as invalid:
-        problems += [f"{where}: {field}: {message}" for field, message in invalid.errors]
+        hidden = further(document, invalid.errors) if isinstance(document.get("spec"), dict) else []
+        problems += [f"{where}: {field}: {message}" for field, message in (*invalid.errors, *hidden)]

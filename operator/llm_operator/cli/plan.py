@@ -263,7 +263,7 @@ def table(results: dict[str, PlanResult]) -> str:
     rows = [["NAME", "VERDICT", "TP", "WEIGHTS/GPU", "KV TOKENS", "AT LEAST", "REQUESTS", "CONTEXT"]]
     notes: list[str] = []
     for name, result in results.items():
-        rows.append([name, str(result.verdict), *_numbers(result)])
+        rows.append([name, _verdict(result), *_numbers(result)])
         notes += [f"{name}: {reason}" for reason in result.reasons]
         for offer in result.counter_offers:
             changes = ", ".join(f"{path}: {json.dumps(value)}" for path, value in offer.change.items())
@@ -279,8 +279,14 @@ def grid_table(grid: Sequence[ComparedPlan]) -> str:
         numbers = _numbers(entry.result)
         mark = "*" if entry.best else ""
         start = [mark, str(entry.tensor), str(entry.kv_quantization), _weights(entry)]
-        rows.append([*start, str(entry.result.verdict), *numbers[1:5]])
+        rows.append([*start, _verdict(entry.result), *numbers[1:5]])
     return aligned(rows)
+
+
+def _verdict(result: PlanResult) -> str:
+    """The verdict; a plan that is not sure to hold one request of the context length is called tight."""
+    tight = result.verdict is Verdict.FITS and result.plan and result.plan.kv_tokens_low < result.plan.context_length
+    return f"{result.verdict} (tight)" if tight else str(result.verdict)
 
 
 def _weights(entry: ComparedPlan) -> str:

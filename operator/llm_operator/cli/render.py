@@ -16,6 +16,7 @@ from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, on
 from llm_operator.cli.manifests import read_manifests
 from llm_operator.cli.operator_settings import add_settings, operator_settings
 from llm_operator.engines import RefusedError, check
+from llm_operator.manifests.tools import ToolSettings
 from llm_operator.planning import GpuFacts, PlanInputError, plan
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import outcome_of, request_from_spec, unknown_outcome, with_quantization
@@ -24,11 +25,13 @@ from llm_operator.reconcile.rehearsal import Rehearsal, rehearse
 JSON = dict[str, Any]
 
 EXIT_DOES_NOT_FIT = 1
+EXIT_LEFT_OUT = 2
 _DESCRIPTION = """Print every object that the operator would create for some manifests, as if all its stages went well.
 Nothing is read from a cluster, and from a hub only what --config names. What could not be checked is said on standard
 error. Owner references are left out, because they hold the uid that the API server gives. What the operator makes
 depends on its own settings: those of its Deployment with --operator, else the chart's defaults; single options replace
-them. Exit code: 0 rendered; 1 the plan says that something does not fit; 2 bad input."""
+them. Exit code: 0 rendered; 1 the plan says that something does not fit; 2 bad input, or an object that cannot be
+rendered; the others are printed."""
 
 
 def add_to(commands: Any) -> None:
@@ -57,38 +60,57 @@ def run(chosen: argparse.Namespace) -> int:
     """Render everything that was given and print it.
 
     Raises:
-        BadInputError: input that makes no sense, or a spec that no engine can serve.
+        BadInputError: input that makes no sense, or no object of all can be rendered.
     """
     gpu = given_gpu(GpuArguments(chosen.gpu, chosen.gpu_memory, chosen.compute_capability))
     resources = read_manifests(chosen.filename, chosen.namespace)
     settings = operator_settings(chosen)
-    problems: list[str] = []
-    objects: list[JSON] = []
     shared = one_config_for_several(chosen.config, resources)
     notes: dict[str, None] = {} if shared is None else {shared: None}
+    problems: list[str] = []
+    objects: list[JSON] = []
+    left_out: list[str] = []
     refused = False
     for resource in resources:
         name = resource.metadata.name
         try:
-            outcome = _outcome(resource, chosen.config, gpu)
+            outcome, found = _rendered(resource, chosen.config, gpu, settings.tools)
         except BadInputError as error:
             problems += [f"{name}: {problem}" for problem in error.problems]
+            left_out.append(name)
             continue
-        found = rehearse(resource, outcome, settings.tools)
-        problems += [f"{name}: {refusal.field}: {refusal.message}" for refusal in found.refusals]
-        if found.refusals and outcome.verdict == "Unknown":
-            problems.append(f"{name}: {outcome.message}")
-        if found.trouble is not None:
-            problems.append(f"{name}: {found.trouble.reason}: {found.trouble.message}")
         refused = refused or found.held
         objects += found.objects
         notes |= dict.fromkeys(f"{name}: {note}" for note in _notes(resource, outcome, found))
+    if len(left_out) == len(resources):
+        raise BadInputError(problems)
+    if left_out:
+        rest = len(resources) - len(left_out)
+        problems.append(f"left out: {', '.join(left_out)}; the objects of {rest} other{'s' * (rest > 1)} are printed")
+    _print(objects, chosen.output)
+    for note in (*notes, *settings.notes, *problems):
+        print(f"kubectl llm render: {one_line(note)}", file=sys.stderr)
+    return EXIT_LEFT_OUT if left_out else EXIT_DOES_NOT_FIT if refused else 0
+
+
+def _rendered(
+    resource: LLMDeployment, config: str | None, gpu: GpuFacts | None, tools: ToolSettings
+) -> tuple[PlanOutcome, Rehearsal]:
+    """One object's plan, and what the operator would create for it.
+
+    Raises:
+        BadInputError: the spec cannot be served, or needs a plan that cannot be made.
+    """
+    outcome = _outcome(resource, config, gpu)
+    found = rehearse(resource, outcome, tools)
+    problems = [f"{refusal.field}: {refusal.message}" for refusal in found.refusals]
+    if found.refusals and outcome.verdict == "Unknown":
+        problems.append(outcome.message)
+    if found.trouble is not None:
+        problems.append(f"{found.trouble.reason}: {found.trouble.message}")
     if problems:
         raise BadInputError(problems)
-    _print(objects, chosen.output)
-    for note in (*notes, *settings.notes):
-        print(f"kubectl llm render: {one_line(note)}", file=sys.stderr)
-    return EXIT_DOES_NOT_FIT if refused else 0
+    return outcome, found
 
 
 def _outcome(resource: LLMDeployment, config: str | None, given: GpuFacts | None) -> PlanOutcome:

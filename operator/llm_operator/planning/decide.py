@@ -97,6 +97,8 @@ def _fits(tried: Estimate) -> PlanResult:
     reasons = [f"fits on {tried.tensor} x {tried.request.gpu.product}"]
     if tried.context < tried.request.shape.context_length and tried.request.context_length is None:
         reasons.append(f"the context is cut to {tried.context:,} tokens, as more do not fit")
-    if tried.low.tokens < tried.context:
+    if tried.low.tokens <= 0:
+        reasons.append("in the worst case no memory is left for the KV cache, and the engine does not start")
+    elif tried.low.tokens < tried.context:
         reasons.append(f"the KV cache may hold as few as {tried.low.tokens:,} tokens, less than one whole context")
     return PlanResult(Verdict.FITS, tuple(reasons), as_plan(tried))

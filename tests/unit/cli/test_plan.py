@@ -147,6 +147,16 @@ def test_yaml_says_what_json_says(capsys: pytest.CaptureFixture[str]) -> None:
     assert yaml.safe_load(output) == {"items": expected}
 
 
+def test_a_plan_that_may_not_hold_a_request_is_called_tight(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["plan", "--config", LLAMA, "--engine", "VLLM", "--context-length", "4096", "--gpu-memory"]
+    assert run([*given, "18Gi"]) == 0
+    table = capsys.readouterr().out
+    assert table.splitlines()[1].split()[1:3] == ["Fits", "(tight)"]
+    assert "in the worst case no memory is left for the KV cache, and the engine does not start" in table
+    assert run([*given, "24Gi"]) == 0
+    assert "tight" not in capsys.readouterr().out
+
+
 def test_the_table_has_a_line_for_each_and_the_offers(
     capsys: pytest.CaptureFixture[str], written: Callable[..., str]
 ) -> None:

@@ -73,6 +73,19 @@ def test_without_a_plan_it_says_what_is_missing(capsys: pytest.CaptureFixture[st
     assert any("give --config" in line for line in errors)
 
 
+def test_an_object_that_needs_a_plan_does_not_hold_back_the_others(
+    capsys: pytest.CaptureFixture[str], file: Path
+) -> None:
+    needs_a_plan = TEXT.replace("name: qwen,", "name: other,") + "  kvCache: {memoryPercent: 50}\n"
+    file.write_text(f"{needs_a_plan}---\n{TEXT}")
+    code, objects, errors = ran(capsys, "-f", file)
+    assert (code, len(objects)) == (2, 10)
+    assert not any(body["metadata"]["name"].startswith("other") for body in objects)
+    assert errors[-1] == "kubectl llm render: left out: other; the objects of 1 other are printed"
+    assert any(line.startswith("kubectl llm render: other: spec.kvCache.memoryPercent: ") for line in errors)
+    assert any(line.endswith("give --config") and "other: " in line for line in errors)
+
+
 def test_what_does_not_fit(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     file.write_text(TEXT.replace("  weightQuantization: {method: AWQ}\n", ""))
     code, objects, errors = ran(capsys, "-f", file, "--config", LARGE, "--gpu", "NVIDIA-L4")

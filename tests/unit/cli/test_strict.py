@@ -121,3 +121,37 @@ def test_directories(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text(TEXT.replace("qwen", "first"))
     (tmp_path / "notes.txt").write_text("no manifest")
     assert [resource.metadata.name for resource in read_manifests([str(tmp_path)])] == ["first", "qwen"]
+
+
+@pytest.mark.parametrize(
+    ("text", "also", "not_said"),
+    [
+        # A rule beside an invalid value.
+        ("kvCache: {quantization: int8, memory: 3Gi, memoryPercent: 50}", "memory and memoryPercent exclude", ""),
+        # The engine's refusal behind it, and both behind an invalid type.
+        ("replicas: two\n  engine: {type: VLLM, extraArgs: [--tp]}", "has no option --tp", ""),
+        ("replicas: two\n  kvCache: {memory: 3Gi, memoryPercent: 50}", "memory and memoryPercent exclude", ""),
+        # Not what the absent field alone would cause.
+        ("model: {huggingFace: org/model}", "Input should be an object", "exactly one of"),
+        ("kvCache: {memory: 3, memoryPercent: 50}", "Input should be a valid string", "exclude"),
+        ("engine: {type: VLLM, version: 0.9, extraArgs: [--tp]}", "Input should be a valid string", "--tp"),
+        ("engine: {env: [{name: A}, {value: b}]}", "spec.engine.env[1].name: Field required", "given"),
+    ],
+)
+def test_errors_that_hide_behind_others_are_said_too(tmp_path: Path, text: str, also: str, not_said: str) -> None:
+    path = tmp_path / "a.yaml"
+    fields = tuple(part.partition(":")[0] for part in text.split("\n  "))
+    kept = [line for line in TEXT.splitlines() if not line.strip().startswith(fields)]
+    path.write_text("\n".join([*kept, f"  {text}"]) + "\n")
+    said = problems(path)
+    assert any(also in problem for problem in said), said
+    assert len(set(said)) == len(said)
+    assert not not_said or not any(not_said in problem for problem in said), said
+
+
+def test_a_wrong_name_hides_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(TEXT.replace("qwen", "A_1").replace("LMDeploy}", "VLLM, extraArgs: [--tp]}"))
+    said = problems(path)
+    assert any("metadata.name" in problem for problem in said)
+    assert any("has no option --tp" in problem for problem in said)
