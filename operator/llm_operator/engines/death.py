@@ -51,6 +51,7 @@ _ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b|wh
 # A progress bar ends its line only at 100 %: what is said before that follows it on the same line.
 _LINE = re.compile(r"\r|(?<=it/s\])(?=\S)|(?<=s/it\])(?=\S)")
 _DECORATION = re.compile(r"^[\W_]*$")
+_BARE_KEY = re.compile(r"KeyError: '(\w{1,60})'")
 
 # uvicorn's lines, and those of torch and glog.
 _BEGINS = re.compile(
@@ -83,7 +84,13 @@ _STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
         "Capturing",
         re.compile(r"GPU KV cache size:|Capturing (?:CUDA|cuda) ?graph|\bin (?:capture_model|_capture\w*|warmup)\b"),
     ),
-    ("Serving", re.compile(r"Application startup complete|Uvicorn running on|Engine loop failed")),
+    (
+        "Serving",
+        re.compile(
+            r"Application startup complete|Uvicorn running on|Engine loop failed|\"POST /v1/|EngineCore encountered|"
+            r"output_handler failed"
+        ),
+    ),
 )
 
 
@@ -93,11 +100,13 @@ class Log:
 
     Attributes:
         deciding: lines that may say why, oldest first.
+        errors: those of them that are errors by their form.
         last: the last line that tells something; empty where none does.
         stage: how far the engine had come; None where the log does not tell.
     """
 
     deciding: tuple[str, ...]
+    errors: tuple[str, ...]
     last: str
     stage: Stage | None
 
@@ -109,7 +118,7 @@ def read_log(text: str) -> Log:
     deciding = [_asserted(said, lines, place) for place, line in enumerate(lines) if (said := _said(line))]
     errors = [line for line in deciding if _ERROR.match(line)]
     told = errors or deciding or [line.strip() for line in lines if not _DECORATION.match(line)] or [""]
-    return Log(tuple(deciding), told[-1], _stage("\n".join(lines)))
+    return Log(tuple(deciding), tuple(errors), told[-1], _stage("\n".join(lines)))
 
 
 def level_of(line: str) -> Literal["debug", "info", "warning", "error"] | None:
@@ -123,12 +132,17 @@ def level_of(line: str) -> Literal["debug", "info", "warning", "error"] | None:
 
 
 def _asserted(said: str, lines: list[str], place: int) -> str:
-    """A failed assertion without a word, with the assertion: that is what the error says, and no other source is."""
-    if said != "AssertionError":
+    """An error without a word of its own, with the line of source that it is about; no other source counts.
+
+    These are a failed assertion without a text, and a key that the source looks up by its name.
+    """
+    key = _BARE_KEY.fullmatch(said)
+    if said != "AssertionError" and key is None:
         return said
     before = (_bare(line).strip() for line in reversed(lines[:place]))
     source = next((line for line in before if not _DECORATION.match(line)), "")
-    return f"{said}: {source}" if source.startswith("assert ") else said
+    about = source.startswith("assert ") if key is None else re.search(rf"\[['\"]{key[1]}['\"]\]", source)
+    return f"{said}: {source}" if about else said
 
 
 def _bare(line: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llm_operator.engines.death import Log, read_log
 from llm_operator.engines.registry import ENGINES
-from llm_operator.engines.signature import CODE, Signature
+from llm_operator.engines.signature import CODE, REFUSAL, WRAPPER, Signature
 from llm_operator.engines.signatures import COMMON
 from llm_operator.engines.table import release
 
@@ -41,6 +41,7 @@ class Diagnosis:
     remedy: str
 
 
+SHOWN = "kubectl logs --previous shows where that error comes from"
 # Signal and what it tells.
 _SIGNALS: dict[int, Diagnosis] = {
     4: Diagnosis("EngineCrashed", "the CPU does not know an instruction of the image", "use another image or node"),
@@ -88,7 +89,10 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
         remedy = "add --disable-custom-all-reduce to engine.extraArgs, or set NCCL_P2P_DISABLE=1 in engine.env"
         return Diagnosis("StartupHung", "its processes waited for each other until it was killed", remedy)
     if found is not None:
-        return _said(*found, log)
+        said, cause = _said(*found, log), _before(engine, log)
+        if found[0].rank < WRAPPER or not cause:
+            return said
+        return Diagnosis(said.reason, f"{found[0].message}: {_short(cause)}", SHOWN)
     return _by_exit(exit_code, number, _short(log.last))
 
 
@@ -123,7 +127,8 @@ def _known(engine: str, log: Log, version: str | None) -> tuple[Signature, re.Ma
     best: tuple[tuple[int, int], Signature, re.Match[str]] | None = None
     own = ENGINES[engine].signatures if engine in ENGINES else ()
     for signature in (*own, *COMMON):
-        if not _of_version(signature, version):
+        # What a server says of a request that it refuses ends the request and not the engine.
+        if not _of_version(signature, version) or (signature.rank == REFUSAL and log.stage == "Serving"):
             continue
         match = None
         for match in signature.pattern.finditer(text):  # noqa: B007 - the last one
@@ -142,6 +147,14 @@ def _of_version(signature: Signature, version: str | None) -> bool:
     asked = release(version)
     newer = signature.since and asked < release(signature.since)
     return not newer and not (signature.until and asked >= release(signature.until))
+
+
+def _before(engine: str, log: Log) -> str:
+    """The last error that is more than word of another process's death; empty where the log has none."""
+    own = ENGINES[engine].signatures if engine in ENGINES else ()
+    wrappers = [signature.pattern for signature in (*own, *COMMON) if signature.rank == WRAPPER]
+    errors = (line.strip() for line in reversed(log.errors))
+    return next((line for line in errors if not any(pattern.search(line) for pattern in wrappers)), "")
 
 
 def _said(signature: Signature, match: re.Match[str], log: Log) -> Diagnosis:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from llm_operator.engines.death import Stage
 
-CAUSE, SYMPTOM, CODE, WRAPPER = 0, 1, 2, 3
-"""A cause explains the death; a symptom is often where something else shows; an error of the engine's own code tells
-where it failed and not why; a wrapper says that something died."""
+CAUSE, SYMPTOM, REFUSAL, CODE, WRAPPER = 0, 1, 2, 3, 4
+"""A cause explains the death; a symptom is often where something else shows; a refusal says in the engine's own words
+which setting it does not take; an error of the engine's own code tells where it failed and not why; a wrapper says that
+something died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,12 @@ class Signature:
     """One way to die.
 
     Attributes:
-        pattern: searched in one line of the log; groups may be used in message and remedy.
+        pattern: searched in the lines that may decide, of which `^` and `$` are the ends; groups may be used in message
+            and remedy.
         reason: CamelCase word for a condition's reason.
         message: what happened.
         remedy: what to do.
-        rank: CAUSE, SYMPTOM, CODE or WRAPPER.
+        rank: CAUSE, SYMPTOM, REFUSAL, CODE or WRAPPER.
         since: first version of the engine that prints it; empty: all that are older than `until` do.
         until: first version of the engine that does not print it any more; empty: all do.
         at: remedies that fit what had been reached better.
@@ -49,4 +51,4 @@ def sign(  # noqa: PLR0913, PLR0917 - a table is read by its columns
     at: Mapping[Stage, str] | None = None,
 ) -> Signature:
     """One row of the table: its columns are the attributes of Signature."""
-    return Signature(re.compile(pattern), reason, message, remedy, rank, since, until, at or {})
+    return Signature(re.compile(pattern, re.MULTILINE), reason, message, remedy, rank, since, until, at or {})

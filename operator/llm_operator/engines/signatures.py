@@ -7,11 +7,11 @@ engine alone prints comes first.
 
 from __future__ import annotations
 
-from llm_operator.engines.signature import CAUSE, CODE, SYMPTOM, WRAPPER, Signature
+from llm_operator.engines.signature import CAUSE, CODE, REFUSAL, SYMPTOM, WRAPPER, Signature
 from llm_operator.engines.signatures_gpu import DEVICES, MEMORY
 from llm_operator.engines.signatures_host import COMMAND_LINE, CONTAINER, IMAGE
-from llm_operator.engines.signatures_model import ENDS, MODEL
+from llm_operator.engines.signatures_model import ENDS, MODEL, REFUSALS
 
-COMMON: tuple[Signature, ...] = (*MEMORY, *DEVICES, *COMMAND_LINE, *MODEL, *IMAGE, *CONTAINER, *ENDS)
+COMMON: tuple[Signature, ...] = (*MEMORY, *DEVICES, *COMMAND_LINE, *MODEL, *IMAGE, *CONTAINER, *REFUSALS, *ENDS)
 
-__all__ = ["CAUSE", "CODE", "COMMON", "SYMPTOM", "WRAPPER", "Signature"]
+__all__ = ["CAUSE", "CODE", "COMMON", "REFUSAL", "SYMPTOM", "WRAPPER", "Signature"]

@@ -99,11 +99,18 @@ DEVICES: tuple[Signature, ...] = (
         "check the device plugin, gpu.resourceName and runtimeClassName, and that the image is built for CUDA",
     ),
     sign(
+        r"NVMLError_NotFound|NVML_ERROR_NOT_FOUND|Invalid device id|invalid literal for int\(\) with base 10: '?GPU-",
+        "NoGPU",
+        "the container has no GPU of the number or UUID that the engine looks for",
+        "remove CUDA_VISIBLE_DEVICES from engine.env: the device plugin decides which GPUs the container sees",
+    ),
+    sign(
         r"sm_\d+a?' is not (?:defined|a recognized)|ptxas fatal|no kernel image is available|is not compatible with the "
         r"current PyTorch installation|cudaErrorNoKernelImageForDevice|unsupported (?:gpu|GPU) architecture"
         r"|nvcc fatal +: Unsupported gpu architecture|CUDA capability sm_\d+ is not compatible|invalid device function"
         r"|No compatible (?:GPU )?architecture|only supports? (?:Ampere|Hopper|Blackwell|sm_?\d+).{0,20}"
-        r"|No compiled \w+ for|no valid kernel for|_C is not available, likely was not compiled|supported arch was not in the list of target arches"
+        r"|No compiled \w+ for|no valid kernel for|(?:not|n't) support.{0,40}\b(?:sm|SM)_?\d{2,3}a?\b|\bsm_?\d{2,3}a?\b (?:is|are) not supported"
+        r"|_C is not available, likely was not compiled|supported arch was not in the list of target arches"
         r"|No valid attention backend found.*\bcompute capability not supported",
         "GPUNotSupported",
         "the image holds no code for this GPU's compute capability",
@@ -139,10 +146,17 @@ DEVICES: tuple[Signature, ...] = (
         r"|input size is not aligned with the quantized weight shape|not aligned with the quantized weight"
         r"|size_[kn] = \d+ is not divisible|^AssertionError: \d+ is not divisible by \d+$"
         r"|Marlin does not support group_size|tp should be 2\^n"
-        r"|(?:assert|Check failed:) .{1,80} % (?:self\.)?tp(?:_size)? == 0",
+        r"|(?:assert|Check failed:) .{1,80} % (?:self\.)?tp(?:_size)? == 0|size_[kmn] must (?:be )?divisible by"
+        r"|(?:must|should) be divisible by (?:the )?(?:tensor|tp|world|group|block)|is too large to split.{0,40}tensor",
         "TensorDoesNotDivide",
         "the quantized weights, or the model's sizes, cannot be split by parallelism.tensor",
         "lower parallelism.tensor, or use weights of another format in model",
+    ),
+    sign(
+        r"(?:not|n't)(?: yet)? support(?:ed)? (?:\w+ ){0,2}tensor.parallel|(?:tensor parallelism|\bTP\b)(?: or PP)? (?:is|are) not (?:yet )?supported",
+        "TensorDoesNotDivide",
+        "weights of this format cannot be split over several GPUs by this engine",
+        "set parallelism.tensor to 1, or use weights of another format in model, or a newer engine.version",
     ),
     sign(
         r"(?i)Watchdog caught collective operation timeout|collective operation timeout|Timed out initializing process gr"
@@ -164,7 +178,7 @@ DEVICES: tuple[Signature, ...] = (
         r"^RuntimeError: Error Internal$|misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"
         r"|CUBLAS_STATUS_(?!ALLOC)\w+|cublas\w* failed|CUDNN_STATUS_(?!ALLOC)\w+|cudaError[A-Z]\w+"
         r"|invalid configuration argument|too many resources requested for launch"
-        r"|(?:CUDA|Cuda|HIP)(?: runtime)? error:? [a-z]|Triton Error \[CUDA\]:|Cutlass.{0,20}(?:Error|failed)",
+        r"|(?:CUDA|Cuda|HIP)(?: runtime)? error:? (?:\(\S+:\d+\): )?[a-z]|torch_call_dispatcher|stream is capturing|Triton Error \[CUDA\]:|Cutlass.{0,20}(?:Error|failed)",
         "KernelFailed",
         "a CUDA kernel of the engine failed",
         "use another engine.version; when it fails on one node only, look at that GPU",

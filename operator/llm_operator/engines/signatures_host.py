@@ -83,13 +83,25 @@ IMAGE: tuple[Signature, ...] = (
         r"|<transformers> check failed|Converting from (?:SentencePiece and )?Tiktoken failed"
         r"|(?:Tokenizer|Processor|TokenizerFast|Config)\w*'? (?:object )?has no attribute|Tokenizer class (\S+) does not exist"
         r"|data did not match any variant of untagged enum|TokenizersBackend|all_special_tokens_extended"
-        r"|(?:transformers|tokenizers|huggingface[-_]hub)\b\S*(?:>|<|=|!).{0,60}is required|rope_(?:scaling|parameters)"
-        r"'? (?:field|must|dictionary|should)|Couldn't instantiate the backend tokenizer|Can't load tokenizer for"
+        r"|(?:transformers|tokenizers|huggingface[-_]hub)\b\S*(?:>|<|=|!).{0,60}is required|Couldn't instantiate the backend tokenizer|Can't load tokenizer for"
         r"|Unrecognized processing class|Can't load (?:image|feature) processor"
-        r"|module 'transformers\S*' has no attribute|mistral.?common.{0,80}(?:version|upgrade)|KeyError: 'rope_\w+'",
+        r"|module 'transformers\S*' has no attribute|mistral.?common.{0,80}(?:version|upgrade)"
+        r"|<transformers> test failed|requires transformers version \S+ but|Failed to import transformers\.",
         "TokenizerMismatch",
         "the tokenizer or the transformers package does not go with this engine or this model",
         "use the engine project's own image of another engine.version",
+    ),
+    sign(
+        # Of any two packages: NumPy 2 and what was built for NumPy 1 is the commonest pair.
+        r"(?:was|were) removed in the NumPy|compiled using NumPy 1|numpy\.core\.multiarray failed to import|_ARRAY_API not found"
+        r"|numpy\.\w+ size changed, may indicate binary incompatibility|No module named 'numpy\.\S+'|Numpy is not available"
+        r"|(?:Error|Exception): \w[\w.-]* (?:needs|requires) [\w.-]+ (?:version )?[<>=!~]*\d[\w.]*(?: or (?:less|older|newer|greater|later))?"
+        r"[.,;]? .{0,40}(?:[Gg]ot|found|installed|have|is)\b|VersionConflict|DistributionNotFound"
+        r"|requires? .{1,60}, but (?:you have|found|got) \S+ .{0,20}(?:incompatible|\d)|symbol \S+ version \S+ not defined in file"
+        r"|cannot import name '([^']+)' from '(?:torch|triton|numpy|pydantic|xgrammar|outlines|flashinfer|compressed_tensors)\b",
+        "PackageMismatch",
+        "two packages of the image do not go together",
+        "use the engine project's own image of another version: engine.version or engine.image",
     ),
     sign(
         r"(?:ModuleNotFoundError|ImportError|System error): No module named '([^']+)'|<PyTorch> check failed"

@@ -8,7 +8,10 @@ clients, transformers and safetensors are as those packages raise them and as pu
 from __future__ import annotations
 
 from llm_operator.engines.remedies import ANOTHER, EARLIER
-from llm_operator.engines.signature import CODE, SYMPTOM, WRAPPER, Signature, sign
+from llm_operator.engines.signature import CODE, REFUSAL, SYMPTOM, WRAPPER, Signature, sign
+
+_REFUSED = "change what it names in engine.extraArgs, in a field of this object, or in the files of model"
+_NEWER = "use a newer engine.version, or correct the model's config.json"
 
 MODEL: tuple[Signature, ...] = (
     sign(
@@ -18,6 +21,41 @@ MODEL: tuple[Signature, ...] = (
         "ChatTemplateMissing",
         "the ConfigMap of model.chatTemplate, or its key, does not exist in this namespace",
         "create the ConfigMap with that key, or name another one",
+    ),
+    sign(
+        r"chat template (?:string )?\((?!/chat-template/)([^)]+)\) (?:looks like|appears)",
+        "ChatTemplateMissing",
+        "the image has no file {0}",
+        "put the template into a ConfigMap and name it in model.chatTemplate, or correct --chat-template in engine.extraArgs",
+    ),
+    sign(
+        # What config.json says of its positions changed its keys with transformers 4.43, 4.45 and 5.
+        r"`?rope_(?:scaling|parameters)`?'? (?:field|must|dictionary|should)|KeyError: 'rope_\w+'"
+        r"|^(?:AssertionError|KeyError: '\w+'): .{0,80}\brope_(?:scaling|parameters)\b",
+        "ModelConfigInvalid",
+        "the engine does not understand what config.json says of its rotary positions (rope_scaling, rope_parameters)",
+        _NEWER,
+    ),
+    sign(
+        r"^KeyError: '(\w+)': .{0,80}\b\w*config\w*(?:\.\w+)?\[",
+        "ModelConfigInvalid",
+        "the engine looks for {0} in config.json, which does not have it",
+        _NEWER,
+        rank=SYMPTOM,
+    ),
+    sign(
+        r"LoRA rank (\d+) is greater than max_lora_rank (\d+)",
+        "AdapterRefused",
+        "an adapter has rank {0}, and the engine takes {1} at most",
+        "add --max-lora-rank={0} to engine.extraArgs",
+    ),
+    sign(
+        r"^\S*(?:Error|Exception): .{0,200}(?:(?:[Ll]oading )?\b[Ll]o[Rr][Aa]\b.{0,80}(?:failed|not (?:found|exist|support)|unsupported|No adapter)"
+        r"|No adapter found for|not supported LoRA|expected target modules|target_modules)(.{0,160})",
+        "AdapterRefused",
+        "the engine cannot load a LoRA adapter {0}",
+        "correct --lora-modules in engine.extraArgs: the directory must hold adapter_config.json and weights for this model",
+        rank=SYMPTOM,
     ),
     sign(
         r"openai_harmony|HarmonyError|vocab(?:ulary)? file.{0,40}(?:download|load)|tiktoken.{0,80}(?:download|https?://)"
@@ -147,8 +185,32 @@ MODEL: tuple[Signature, ...] = (
         r"validation errors? for (?:EngineArgs|\w+Config)\b|^(?:Value error|Assertion failed), (.{1,200}?)(?: \[type=|$)",
         "ModelConfigInvalid",
         "the engine refuses its configuration: {0}",
-        "change what it names in engine.extraArgs, in a field of this object, or in the files of model",
-        rank=WRAPPER,
+        _REFUSED,
+        rank=REFUSAL,
+    ),
+)
+
+# Of any package: the words say which setting, and the package's code checks it before it does anything.
+_SPOKEN = r"^(?:[\w.]{0,80}\b(?:ValueError|NotImplementedError|AssertionError)|Value error|Assertion failed)[:,] "
+_SETTING = r"(?:--[a-z][a-z-]{2}|[`'\"]?\b[a-z]{2,20}_[a-z0-9_]{2,40}\b|\b\w{2,20}=)"
+_RULE = (
+    r"\b(?:must|should|cannot|can not|can't|can only|exceeds?|greater|larger|less|smaller|higher|lower|longer|incompatible"
+    r"|mutually exclusive|at least|at most|only (?:supports?|works?|allowed|valid|be)|not allowed|is required|requires?)\b"
+)
+REFUSALS: tuple[Signature, ...] = (
+    sign(
+        _SPOKEN + rf"(?=.{{0,400}}{_SETTING})(?=.{{0,400}}{_RULE})(.{{1,250}})",
+        "SettingRefused",
+        "the engine refuses a setting: {0}",
+        _REFUSED,
+        rank=REFUSAL,
+    ),
+    sign(
+        _SPOKEN + r"(?=.{0,400}(?:\b(?:not|never)\b|n't\b).{0,40}\bsupport|.{0,400}\bunsupported\b)(.{1,250})",
+        "SettingRefused",
+        "the engine does not support what it should do: {0}",
+        "change or remove what it names in engine.extraArgs or in a field of this object, or use another engine.version",
+        rank=REFUSAL,
     ),
 )
 

@@ -48,6 +48,30 @@ HOSTS: tuple[Reason, ...] = (
         stalls="after 3 restarts",
     ),
     Reason(
+        "SettingRefused",
+        "Engine",
+        "the engine checks its settings and refuses one of them, or two together; the message has its own words",
+        "change what it names: an option in engine.extraArgs, a field of this object, or the files of the model",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "AdapterRefused",
+        "Engine",
+        "the engine cannot load a LoRA adapter, or its rank is above the engine's limit",
+        "correct --lora-modules, or raise --max-lora-rank, in engine.extraArgs",
+        fields=("spec.engine.extraArgs",),
+        conditions=(
+            "Ready",
+            "Stalled",
+        ),
+        stalls="after 3 restarts",
+    ),
+    Reason(
         "InvalidKVCacheShare",
         "Engine",
         "the KV cache's share must be more than 0 and less than 1",

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_operator.engines.death import read_log
+from llm_operator.engines.death import MOST_CHARACTERS, read_log
 from llm_operator.engines.failures import diagnose, known_failure, signatures
 from llm_operator.reasons import explain
+from tests.support.engine_logs import Frame, framed
 
 VLLM, LMDEPLOY = "VLLM", "LMDeploy"
 PREFIX = "(EngineCore pid=84) ERROR 05-07 12:00:00 [core.py:1108] "
@@ -137,6 +138,9 @@ CASES = [
     (VLLM, "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig", "ModelConfigInvalid"),
     (LMDEPLOY, "[TM][FATAL][1130.02:02:31.201163][unified_attention_layer.cc:210] Check failed: w.head_num % tp_size == 0 "
      "(1 vs. 0) 7 2", "TensorDoesNotDivide"),
+    (VLLM, "ValueError: LoRA rank 64 is greater than max_lora_rank 16.", "AdapterRefused"),
+    (VLLM, "ValueError: num_speculative_tokens must be divisible by n_predict", "SettingRefused"),
+    (VLLM, "NotImplementedError: Pipeline parallelism is not supported for this model.", "SettingRefused"),
     (VLLM, "TypeError: 'NoneType' object is not subscriptable", "EngineCodeFailed"),
     (LMDEPLOY, "RuntimeError: [TM][ERROR]  Assertion fail: /lmdeploy/src/turbomind/python/bind.cpp:294",
      "EngineCodeFailed"),
@@ -174,14 +178,44 @@ HARMLESS = [
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_deciding_line_gives_the_reason(engine: str, line: str, reason: str, wrapped: bool) -> None:
     if wrapped:
-        frame = PREFIX if engine == VLLM else ""
-        line = "\n".join(frame + part for part in line.splitlines())
         line = f"{HARMLESS[0]}\nTraceback (most recent call last):\n{HARMLESS[3]}\n{line}\n{HARMLESS[4]}\n"
     found = diagnose(engine, 1, None, line)
     assert found.reason == reason
     assert found.remedy
     entry = [one for one in explain(reason) if one.area == "Engine"]
     assert entry, f"{reason} is not in the table of reasons of engines"
+
+
+@pytest.mark.parametrize("frame", ["core", "worker", "api"])
+@pytest.mark.parametrize(("line", "reason"), [(line, reason) for engine, line, reason in CASES if engine == VLLM])
+def test_tracebacks_before_and_after_the_line_change_nothing(line: str, reason: str, frame: Frame) -> None:
+    """Whichever process says it; what only says that an engine died says less than the line."""
+    text = framed(frame, line.splitlines())[-MOST_CHARACTERS:]
+    found = diagnose(VLLM, 1, None, text)
+    assert found.reason == reason or {found.reason, reason} <= {"EngineDied", "EngineProcessDied"}
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason", "died"),
+    [
+        ("core", "EngineProcessDied", "vLLM's engine process died while it started"),
+        ("worker", "EngineProcessDied", "vLLM's engine process died while it started"),
+        ("serving", "EngineDied", "the engine's process died while it served"),
+    ],
+)
+def test_a_cause_without_a_signature_is_quoted(frame: Frame, reason: str, died: str) -> None:
+    found = diagnose(VLLM, 1, None, framed(frame, ["OSError: the moon is in the way"])[-MOST_CHARACTERS:])
+    assert (found.reason, found.message) == (reason, f"{died}: OSError: the moon is in the way")
+
+
+def test_a_refused_request_is_no_refused_setting() -> None:
+    """A server logs what it answers with 400; a start that ends with the same words was refused."""
+    line = "ValueError: max_tokens must be at least 1, got 0."
+    assert diagnose(VLLM, 1, None, framed("core", [line])[-MOST_CHARACTERS:]).reason == "SettingRefused"
+    served = f"INFO:     Application startup complete.\n{PREFIX}{line}"
+    assert known_failure(VLLM, served) is None
+    answered = f'{PREFIX}{line}\nINFO:     1.2.3.4:5 - "POST /v1/completions HTTP/1.1" 400'
+    assert diagnose(VLLM, 1, None, answered).reason != "SettingRefused"
 
 
 def test_every_signature_has_a_line() -> None:

@@ -21,6 +21,13 @@ SIGNATURES: tuple[Signature, ...] = (
         "the KV cache does not hold one request of the context length",
         "lower contextLength, give the KV cache more memory, or quantize it with kvCache.quantization",
     ),
+    # 0.11 on: vllm/v1/core/kv_cache_utils.py and v1/worker/gpu_model_runner.py.
+    sign(
+        r"max_num_seqs \((\d+)\) exceeds available Mamba cache blocks \((\d+)\)",
+        "StateCacheTooSmall",
+        "the state of linear attention for {0} concurrent sequences does not fit",
+        "lower maxConcurrentSequences to at most {1}, or give the cache more memory with kvCache.memoryPercent",
+    ),
     sign(
         r"No available memory for the cache blocks|Available KV cache memory: -\d",
         "KVCacheTooSmall",
@@ -111,6 +118,14 @@ SIGNATURES: tuple[Signature, ...] = (
         "MultimodalTooLong",
         "the engine may not take so many tokens at once as one item or one request needs",
         "raise contextLength, or set --max-num-batched-tokens or --limit-mm-per-prompt in engine.extraArgs",
+    ),
+    sign(
+        r"^\S*(?:Error|error)[:,] .{0,120}?\b((?:BNB|BitsAndBytes|bitsandbytes|GGUF|AWQ|GPTQ|compressed-tensors|modelopt|quantiz\w+)\b"
+        r".{0,80}(?:not|n't)(?: \w+)? (?:yet )?support.{0,80}|.{0,80}(?:not|n't) (?:yet )?support\w* (?:for|with|by) (?:BNB|BitsAndBytes|bitsandbytes|GGUF)\b.{0,40})",
+        "FormatMismatch",
+        "this engine cannot run these quantized weights with this model: {0}",
+        "use weights of another format in model, or a newer engine.version",
+        rank=SYMPTOM,
     ),
     sign(
         r"Cannot find the config file for (\S+)|does not match the quantization method specified|Unknown quantization method"
