@@ -22,7 +22,7 @@ MEMORY: tuple[Signature, ...] = (
         "give the pod a GPU without other processes in gpu.resourceName; reset the GPU where none uses it",
     ),
     sign(
-        r"CUDA(?: runtime)? error:? out of memory|CUDA error: out of memory|CUDA out of memory|torch\.OutOfMemoryError"
+        r"CUDA(?: \w+)? [Ee]rror:? out of memory|CUDA out of memory|torch\.OutOfMemoryError"
         r"|cuda\.OutOfMemoryError|Cuda failure \d* ?'out of memory'|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation"
         r"|cache out of memory|HIP out of memory|Check failed:.*(?:out of memory|cudaSuccess \(2 vs)|Triton Error \[CUDA\]: out of memory"
         r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED",
@@ -108,7 +108,7 @@ DEVICES: tuple[Signature, ...] = (
         r"sm_\d+a?' is not (?:defined|a recognized)|ptxas fatal|no kernel image is available|is not compatible with the "
         r"current PyTorch installation|cudaErrorNoKernelImageForDevice|unsupported (?:gpu|GPU) architecture"
         r"|nvcc fatal +: Unsupported gpu architecture|CUDA capability sm_\d+ is not compatible|invalid device function"
-        r"|No compatible (?:GPU )?architecture|only supports? (?:Ampere|Hopper|Blackwell|sm_?\d+).{0,20}"
+        r"|No (?:compatible|supported) (?:GPU |CUDA )?architecture|only supports? (?:Ampere|Hopper|Blackwell|sm_?\d+).{0,20}"
         r"|No compiled \w+ for|no valid kernel for|(?:not|n't) support.{0,40}\b(?:sm|SM)_?\d{2,3}a?\b|\bsm_?\d{2,3}a?\b (?:is|are) not supported"
         r"|_C is not available, likely was not compiled|supported arch was not in the list of target arches"
         r"|No valid attention backend found.*\bcompute capability not supported",
@@ -178,7 +178,8 @@ DEVICES: tuple[Signature, ...] = (
         r"^RuntimeError: Error Internal$|misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"
         r"|CUBLAS_STATUS_(?!ALLOC)\w+|cublas\w* failed|CUDNN_STATUS_(?!ALLOC)\w+|cudaError[A-Z]\w+"
         r"|invalid configuration argument|too many resources requested for launch"
-        r"|(?:CUDA|Cuda|HIP)(?: runtime)? error:? (?:\(\S+:\d+\): )?[a-z]|torch_call_dispatcher|stream is capturing|Triton Error \[CUDA\]:|Cutlass.{0,20}(?:Error|failed)",
+        r"|(?:CUDA|Cuda|HIP)(?: runtime| driver)? [Ee]rror:? (?:\(\S+:\d+\): )?[A-Za-z]|torch_call_dispatcher|stream is capturing"
+        r"|[Aa]ssertion (?:error|failed) \(\S{1,200}\.(?:hpp|cuh?|cpp|h):\d+\)|Triton Error \[CUDA\]:|Cutlass.{0,20}(?:Error|failed)",
         "KernelFailed",
         "a CUDA kernel of the engine failed",
         "use another engine.version; when it fails on one node only, look at that GPU",

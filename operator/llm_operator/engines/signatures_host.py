@@ -32,7 +32,8 @@ IMAGE: tuple[Signature, ...] = (
         r"|NVCC compilation failed|nvrtc: error|NVRTC_ERROR|nvcc error|error: command '\S*(?:gcc|nvcc)' failed"
         r"|JIT compilation failed|MLIR.{0,20}(?:failed|error)|Failed to compile the graph|PassManager::run failed"
         r"|'\S*(?:gcc|nvcc|cc|ptxas)'.{0,400}returned non-zero exit status|tvm\.error\.InternalError|TorchRuntimeError"
-        r"|Internal Triton PTX codegen error|`ptxas` (?:stderr|failed)",
+        r"|Internal Triton PTX codegen error|`ptxas` (?:stderr|failed)|BackendCompilerFailed"
+        r"|[Aa]ssertion (?:error|failed) \(\S{0,200}\bjit\w*/\S{1,80}\)",
         "CompileFailed",
         "a kernel could not be compiled at start",
         "use another engine.version or its project's own image in engine.image",
@@ -81,7 +82,7 @@ IMAGE: tuple[Signature, ...] = (
     sign(
         r"cannot import name '([^']+)' from '(?:transformers|tokenizers|huggingface_hub)"
         r"|<transformers> check failed|Converting from (?:SentencePiece and )?Tiktoken failed"
-        r"|(?:Tokenizer|Processor|TokenizerFast|Config)\w*'? (?:object )?has no attribute|Tokenizer class (\S+) does not exist"
+        r"|(?:Tokenizer|Processor)\w*'? (?:object )?has no attribute|Tokenizer class (\S+) does not exist"
         r"|data did not match any variant of untagged enum|TokenizersBackend|all_special_tokens_extended"
         r"|(?:transformers|tokenizers|huggingface[-_]hub)\b\S*(?:>|<|=|!).{0,60}is required|Couldn't instantiate the backend tokenizer|Can't load tokenizer for"
         r"|Unrecognized processing class|Can't load (?:image|feature) processor"
@@ -115,7 +116,7 @@ IMAGE: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"^TypeError: \S+\(\) got an unexpected keyword argument '(\w+)'|^TypeError: \S+\(\) missing \d+ required "
+        r"^TypeError: (?!BackendCompilerFailed)\S+\(\) got an unexpected keyword argument '(\w+)'|^TypeError: (?!BackendCompilerFailed)\S+\(\) missing \d+ required "
         r"positional argument|^AttributeError: module '([\w.]+)' has no attribute|^RuntimeError: operator \S+ does not exist"
         r"|^AttributeError: '_OpNamespace'",
         "PackageMismatch",

@@ -51,9 +51,9 @@ MODEL: tuple[Signature, ...] = (
     ),
     sign(
         r"^\S*(?:Error|Exception): .{0,200}(?:(?:[Ll]oading )?\b[Ll]o[Rr][Aa]\b.{0,80}(?:failed|not (?:found|exist|support)|unsupported|No adapter)"
-        r"|No adapter found for|not supported LoRA|expected target modules|target_modules)(.{0,160})",
+        r"|No adapter found for|not supported LoRA|expected target modules|target_modules)",
         "AdapterRefused",
-        "the engine cannot load a LoRA adapter {0}",
+        "the engine cannot load a LoRA adapter",
         "correct --lora-modules in engine.extraArgs: the directory must hold adapter_config.json and weights for this model",
         rank=SYMPTOM,
     ),
@@ -112,6 +112,7 @@ MODEL: tuple[Signature, ...] = (
         r"|Cannot reach https?://|Network is unreachable|ConnectTimeout|ConnectTimeoutError|ReadTimeoutError"
         r"|Max retries exceeded with url|\[Errno 113\]|\[Errno 101\]|No route to host|CERTIFICATE_VERIFY_FAILED"
         r"|ProxyError|Could not resolve host|dns error|httpx\.Connect(?:Error|Timeout)|offline mode is enabled"
+        r"|error occurred while downloading|libstreamer due to: b'(?:File access|.{0,20}[Tt]ime)"
         r"|(?:huggingface\.co|modelscope\.cn).{0,120}(?:[Cc]onnection refused|timed out)",
         "ModelNotReachable",
         "the model is not on the pod's volume and the hub cannot be reached",
@@ -142,7 +143,8 @@ MODEL: tuple[Signature, ...] = (
         "download the model again, or correct its source in model",
     ),
     sign(
-        r"(?:Permission denied|PermissionError\(13).{0,20}'?/models/|SafetensorError.*Permission denied",
+        r"(?:Permission denied|PermissionError\(13).{0,20}'?/models/|SafetensorError.*Permission denied"
+        r"|Permission denied: '?\S{1,200}\.(?:safetensors|bin|gguf|pt|pth)\b",
         "ModelNotReadable",
         "the container's user may not read a file of the model",
         "make the files of the claim in model.persistentVolumeClaim readable for every user: chmod -R a+rX",
@@ -166,8 +168,15 @@ MODEL: tuple[Signature, ...] = (
         "use a newer engine.version or the other engine",
     ),
     sign(
-        r"Model architectures (\[[^\]]*\]) failed to be inspected|'dict' object has no attribute '(?:num_\w+|hidden_size"
-        r"|architectures|model_type|vocab_size|text_config)'|'\w*Config' object has no attribute",
+        r"Model architectures (\[[^\]]*\]) failed to be inspected",
+        "UnsupportedArchitecture",
+        "the engine cannot read the model's architecture {0}",
+        "use a newer engine.version or the other engine",
+        rank=REFUSAL,
+    ),
+    sign(
+        r"'dict' object has no attribute '(?:num_\w+|hidden_size|architectures|model_type|vocab_size|text_config)'"
+        r"|'(\w*Config)' object has no attribute",
         "UnsupportedArchitecture",
         "the engine cannot read the model's architecture {0}",
         "use a newer engine.version or the other engine",
@@ -191,22 +200,26 @@ MODEL: tuple[Signature, ...] = (
 )
 
 # Of any package: the words say which setting, and the package's code checks it before it does anything.
-_SPOKEN = r"^(?:[\w.]{0,80}\b(?:ValueError|NotImplementedError|AssertionError)|Value error|Assertion failed)[:,] "
-_SETTING = r"(?:--[a-z][a-z-]{2}|[`'\"]?\b[a-z]{2,20}_[a-z0-9_]{2,40}\b|\b\w{2,20}=)"
+_SPOKEN = (
+    r"^(?:[\w.]{0,80}\b(?:ValueError|NotImplementedError|AssertionError|RuntimeError)|Value error|Assertion failed)[:,] "
+)
+_SETTING = r"(?:--[a-z][a-z-]{2}|[`'\"]?\b[a-z]{2,20}_[a-z0-9_]{2,40}\b|\b\w{2,20}=|\b[A-Z]{2,20}_[A-Z0-9_]{2,40}\b)"
 _RULE = (
     r"\b(?:must|should|cannot|can not|can't|can only|exceeds?|greater|larger|less|smaller|higher|lower|longer|incompatible"
-    r"|mutually exclusive|at least|at most|only (?:supports?|works?|allowed|valid|be)|not allowed|is required|requires?)\b"
+    r"|mutually exclusive|at least|at most|only (?:supports?|works?|allowed|valid|be)|not allowed|is required|requires?"
+    r"|[Ee]xpected|conflicts?|inconsistent|[Ss]et [A-Z_]+=)\b"
 )
 REFUSALS: tuple[Signature, ...] = (
     sign(
-        _SPOKEN + rf"(?=.{{0,400}}{_SETTING})(?=.{{0,400}}{_RULE})(.{{1,250}})",
+        _SPOKEN.replace("|RuntimeError", "") + rf"(?=.{{0,400}}{_SETTING})(?=.{{0,400}}{_RULE})(.{{1,250}})",
         "SettingRefused",
         "the engine refuses a setting: {0}",
         _REFUSED,
         rank=REFUSAL,
     ),
     sign(
-        _SPOKEN + r"(?=.{0,400}(?:\b(?:not|never)\b|n't\b).{0,40}\bsupport|.{0,400}\bunsupported\b)(.{1,250})",
+        _SPOKEN + r"(?=.{0,400}(?:\b(?:not|never)\b|n't\b).{0,40}\bsupport|.{0,400}\b(?:unsupported|only (?:be )?supported"
+        r"|cannot be (?:used|combined|enabled)|not (?:yet )?(?:implemented|compatible))\b)(.{1,250})",
         "SettingRefused",
         "the engine does not support what it should do: {0}",
         "change or remove what it names in engine.extraArgs or in a field of this object, or use another engine.version",

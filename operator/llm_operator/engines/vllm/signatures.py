@@ -67,7 +67,8 @@ SIGNATURES: tuple[Signature, ...] = (
     ),
     sign(
         r"No valid attention backend found|Selected backend \S+ is not valid for|[Ii]nvalid attention backend"
-        r"|(?:FlashInfer|FlashAttention|FlashMLA|XFormers|Triton)\w* (?:backend |attention ).{0,30}(?:not|n't) support",
+        r"|\b(?:FlashInfer|FlashMLA|XFormers|Triton)\w* (?:backend |attention ).{0,30}(?:not|n't) support"
+        r"|\b(?:FlashAttention|FlexAttention)\b.{0,30}(?:not|n't) support|only supported (?:in|by|with) (?:FlashAttention|FlashInfer)",
         "AttentionNotSupported",
         "no attention kernel of this engine serves this model on this GPU as it is configured",
         "remove --attention-backend from engine.extraArgs and VLLM_ATTENTION_BACKEND from engine.env; else use a newer "
@@ -136,7 +137,8 @@ SIGNATURES: tuple[Signature, ...] = (
     ),
     # vLLM's first engine, which 0.11 no longer has.
     sign(
-        r"Background loop has errored|MQLLMEngine is already dead|MQEngineDead",
+        r"Background loop has errored|MQLLMEngine is already dead|MQEngineDead|Engine loop has died"
+        r"|Engine process \(pid \d+\) died",
         "EngineDied",
         "the engine's process died while it served",
         EARLIER,
