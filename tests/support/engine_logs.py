@@ -1,4 +1,4 @@
-"""The log around the lines that decide: what an engine prints before a death, and the tracebacks that hide its cause."""
+"""The log around the lines that decide: what an engine prints before a death, and tracebacks that hide the cause."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 Frame = Literal["", "core", "worker", "api", "first-engine", "first-workers", "serving"]
-"""Which process of vLLM tells the cause: its engine core, a worker of it, its API server, its first engine and that one's
-workers, or the core while it serves; none: the lines are all that there is."""
+"""Which process of vLLM tells the cause: its engine core, a worker of it, its API server, its first engine and the
+workers of that, or the core while it serves; none: the lines are all that there is."""
 
 _LEVEL = re.compile(r"(?:INFO|WARNING|ERROR) \d")
 _BEGINNING = (

@@ -200,9 +200,7 @@ MODEL: tuple[Signature, ...] = (
 )
 
 # Of any package: the words say which setting, and the package's code checks it before it does anything.
-_SPOKEN = (
-    r"^(?:[\w.]{0,80}\b(?:ValueError|NotImplementedError|AssertionError|RuntimeError)|Value error|Assertion failed)[:,] "
-)
+_SPOKEN = r"^(?:[\w.]{0,80}\b(?:ValueError|NotImplementedError|AssertionError|RuntimeError)|Value error|Assertion failed)[:,] "
 _SETTING = r"(?:--[a-z][a-z-]{2}|[`'\"]?\b[a-z]{2,20}_[a-z0-9_]{2,40}\b|\b\w{2,20}=|\b[A-Z]{2,20}_[A-Z0-9_]{2,40}\b)"
 _RULE = (
     r"\b(?:must|should|cannot|can not|can't|can only|exceeds?|greater|larger|less|smaller|higher|lower|longer|incompatible"
@@ -218,7 +216,8 @@ REFUSALS: tuple[Signature, ...] = (
         rank=REFUSAL,
     ),
     sign(
-        _SPOKEN + r"(?=.{0,400}(?:\b(?:not|never)\b|n't\b).{0,40}\bsupport|.{0,400}\b(?:unsupported|only (?:be )?supported"
+        _SPOKEN
+        + r"(?=.{0,400}(?:\b(?:not|never)\b|n't\b).{0,40}\bsupport|.{0,400}\b(?:unsupported|only (?:be )?supported"
         r"|cannot be (?:used|combined|enabled)|not (?:yet )?(?:implemented|compatible))\b)(.{1,250})",
         "SettingRefused",
         "the engine does not support what it should do: {0}",

@@ -1,8 +1,8 @@
 """The lines that decide in public reports of dead engines, and how many of them are answered, and rightly.
 
 Each case quotes what the report shows of the end, as text of a log; `right` has every reason that would help. Wrappers,
-processes and times that a report leaves out are filled in. The cases of each file were collected, and their right reasons
-written down, before any signature was written for them; docs/diagnosis.md has what was answered then.
+processes and times that a report leaves out are filled in. The cases of each later file were collected, and their right
+reasons written down, before any signature was written for them; docs/diagnosis.md has what was answered then.
 """
 
 from __future__ import annotations
