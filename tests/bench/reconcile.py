@@ -46,8 +46,8 @@ import aiohttp
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.kube.client import PATHS
 from llm_operator.kube.model_facts import not_inspected
+from llm_operator.manifests.kinds import KINDS
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.health import health
 from llm_operator.reconcile.observed import Observed
@@ -154,7 +154,7 @@ async def bare_rate(client: BareClient, namespace: str, count: int) -> tuple[flo
     for index in range(count):
         name = f"llm-{index}"
         children, status = rendered(name, namespace)
-        bodies = [(PATHS[body["kind"]].format(namespace=namespace), compact(body)) for body in children]
+        bodies = [(KINDS[body["kind"]].path(namespace), compact(body)) for body in children]
         whole = {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -169,11 +169,11 @@ async def bare_rate(client: BareClient, namespace: str, count: int) -> tuple[flo
             status: bytes = compact(whole),
             create: bytes = create,
         ) -> None:
-            made = await client.send("POST", PATHS[KIND].format(namespace=namespace), create)
+            made = await client.send("POST", KINDS[KIND].path(namespace), create)
             uid = made["metadata"]["uid"].encode()
             for path, body in bodies:
                 await client.create(path, body.replace(UID.encode(), uid))
-            await client.apply(f"{PATHS[KIND].format(namespace=namespace)}/{name}/status", status)
+            await client.apply(f"{KINDS[KIND].path(namespace)}/{name}/status", status)
 
         jobs.append(job)
     start, cpu = time.perf_counter(), time.process_time()
@@ -183,7 +183,7 @@ async def bare_rate(client: BareClient, namespace: str, count: int) -> tuple[flo
 
 async def operator_rate(client: BareClient, namespace: str, count: int, limit_seconds: float) -> float:
     """Objects per second from the first create until every status is written."""
-    path = PATHS[KIND].format(namespace=namespace)
+    path = KINDS[KIND].path(namespace)
     jobs = [partial(client.send, "POST", path, compact(manifest(f"llm-{index}", namespace))) for index in range(count)]
     names = {f"llm-{index}" for index in range(count)}
     start = time.perf_counter()
@@ -207,7 +207,7 @@ async def stored(client: BareClient, namespace: str, name: str) -> dict[str, str
     """What the server holds of one object, by kind, but for namespace, uids, addresses and times."""
     texts = {}
     for kind in (KIND, "Deployment", "Service"):
-        live = await client.send("GET", f"{PATHS[kind].format(namespace=namespace)}/{name}")
+        live = await client.send("GET", f"{KINDS[kind].path(namespace)}/{name}")
         for field in ("clusterIP", "clusterIPs"):
             live["spec"].pop(field, None)
         for condition in live.get("status", {}).get("conditions", []):
@@ -235,13 +235,13 @@ def assert_same(bare: dict[str, str], operator: dict[str, str]) -> None:
 
 async def remove_services(client: BareClient, namespace: str, count: int) -> None:
     """Take the Services away: each one that there is makes the server slower at the next, whoever writes it."""
-    path = PATHS["Service"].format(namespace=namespace)
+    path = KINDS["Service"].path(namespace)
     await in_flight([partial(client.send, "DELETE", f"{path}/llm-{index}") for index in range(count)])
 
 
 async def change_latencies(client: BareClient, namespace: str, count: int, changes: int) -> list[float]:
     """Seconds from a changed spec, sent, to the Deployment that carries it, one at a time among idle objects."""
-    path, deployments = PATHS[KIND].format(namespace=namespace), PATHS["Deployment"].format(namespace=namespace)
+    path, deployments = KINDS[KIND].path(namespace), KINDS["Deployment"].path(namespace)
     seconds = []
     for change in range(changes):
         name = f"llm-{change * 37 % count}"

@@ -4,7 +4,7 @@ from typing import Any
 
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import API_VERSION, KIND, PLURAL
-from llm_operator.kube.client import PATHS
+from llm_operator.manifests.kinds import KINDS
 from tests.operator_process import OperatorUnderTest
 from tests.waiting import eventually
 
@@ -30,7 +30,7 @@ class Space:
 
     def path(self, kind: str, name: str = "") -> str:
         """Path of a kind, or of one object."""
-        return PATHS[kind].format(namespace=self.name) + (f"/{name}" if name else "")
+        return KINDS[kind].path(self.name) + (f"/{name}" if name else "")
 
     def create(self, body: JSON, kind: str = KIND) -> JSON:
         """POST."""

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from devcluster.control_plane import ControlPlane
-from llm_operator.kube.answers import RESOURCES
+from llm_operator.manifests.kinds import WATCHED
 from tests.cluster.helpers import Space
 from tests.lying_proxy import LyingProxy, is_watch
 from tests.operator_process import OperatorUnderTest
@@ -21,7 +21,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.cluster
 
 CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"
-KINDS = len(RESOURCES)
+KINDS = len(WATCHED)
 numbers = itertools.count()
 Answer = Callable[[web.Request], web.Response]
 

@@ -12,8 +12,8 @@ from typing import Any
 from devcluster.client import NOT_FOUND, ApiError
 from devcluster.session import CommandError, Session
 from llm_operator.api import KIND
-from llm_operator.kube.client import PATHS
 from llm_operator.manifests.artifacts import LABEL_CACHE
+from llm_operator.manifests.kinds import KINDS
 from tests.cluster.helpers import condition_of
 from tests.waiting import eventually
 
@@ -97,7 +97,7 @@ class Space:
         return found
 
     def _path(self, kind: str) -> str:
-        return PATHS[kind].format(namespace=self.name)
+        return KINDS[kind].path(self.name)
 
     def condition(self, name: str, kind: str) -> tuple[str, str, str]:
         """Status, reason and message of a condition; empty where it is not there."""

@@ -10,8 +10,8 @@ from collections import Counter
 from typing import Any
 
 from llm_operator.api import KIND
-from llm_operator.kube.client import PATHS
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
+from llm_operator.manifests.kinds import KINDS
 from tests.cluster.helpers import Space
 
 JSON = dict[str, Any]
@@ -88,7 +88,7 @@ def difference(expected: JSON, found: JSON, most: int = 60) -> str:
 
 
 def _all(space: Space, kind: str) -> list[JSON]:
-    items: list[JSON] = space.plane.request("GET", PATHS[kind].format(namespace=space.name))["items"]
+    items: list[JSON] = space.plane.request("GET", KINDS[kind].path(space.name))["items"]
     return items
 
 

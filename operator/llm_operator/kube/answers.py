@@ -7,22 +7,11 @@ from typing import Any
 
 import aiohttp
 
-from llm_operator.api import GROUP, KIND, PLURAL, VERSION
 from llm_operator.foreign import UnreadableError, read_answer
 from llm_operator.kube.reading import TooLongError, read_at_most
+from llm_operator.manifests.kinds import WATCHED
 
 JSON = dict[str, Any]
-
-RESOURCES: dict[str, tuple[str, str, str]] = {
-    KIND: (GROUP, VERSION, PLURAL),
-    "Deployment": ("apps", "v1", "deployments"),
-    "Service": ("", "v1", "services"),
-    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
-    "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),
-    "Job": ("batch", "v1", "jobs"),
-    "Pod": ("", "v1", "pods"),
-}
-"""Group, version and plural of every watched kind."""
 
 PAGE_BYTES = 64 << 20
 LINE_BYTES = 8 << 20
@@ -40,8 +29,8 @@ class BadAnswerError(Exception):
 def needed_resources() -> dict[str, set[str]]:
     """The plurals that each group and version must have, by its path in the discovery."""
     needed: dict[str, set[str]] = {}
-    for group, version, plural in RESOURCES.values():
-        needed.setdefault(f"/apis/{group}/{version}" if group else f"/api/{version}", set()).add(plural)
+    for row in WATCHED:
+        needed.setdefault(row.group_path, set()).add(row.plural)
     return needed
 
 
@@ -58,7 +47,7 @@ def check_discovery(path: str, body: JSON) -> None:
         found = (
             {group.get("name") for group in groups if isinstance(group, dict)} if isinstance(groups, list) else set()
         )
-        missing = {group for group, _, _ in RESOURCES.values() if group} - found
+        missing = {row.group for row in WATCHED if row.group} - found
         if missing:
             raise BadAnswerError(f"the API server has no {', '.join(sorted(missing))}")
     if path in (needed := needed_resources()):

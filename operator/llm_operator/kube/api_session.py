@@ -19,7 +19,6 @@ import aiohttp
 from yarl import URL
 
 from llm_operator.kube.answers import (
-    RESOURCES,
     BadAnswerError,
     check_discovery,
     code_of,
@@ -31,9 +30,9 @@ from llm_operator.kube.answers import (
     read_json_object,
     told,
 )
-from llm_operator.kube.client import PATHS
 from llm_operator.kube.connection import Connection
 from llm_operator.kube.reading import UNREACHABLE, TooLongError
+from llm_operator.manifests.kinds import WATCHED
 from llm_operator.telemetry.metrics import Metrics
 
 JSON = dict[str, Any]
@@ -140,10 +139,10 @@ class ApiSession:
         self._known = known
         self._relisted = relisted
         self._vanished = vanished
-        paths = [(kind, namespace, _path(kind, namespace)) for kind in RESOURCES for namespace in namespaces]
+        paths = [(row.name, namespace, row.path(namespace)) for row in WATCHED for namespace in namespaces]
         self.streams = {path: Stream(kind, path, namespace) for kind, namespace, path in paths}
-        for kind in RESOURCES:
-            metrics.watch_interruptions.labels(kind=kind)
+        for row in WATCHED:
+            metrics.watch_interruptions.labels(kind=row.name)
         self._discovery: dict[str, Stream] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -335,11 +334,6 @@ class ApiSession:
 
 EXPIRED = "what it began with has expired"
 ENDED = "it ended"
-
-
-def _path(kind: str, namespace: str | None) -> str:
-    path = PATHS[kind]
-    return path.replace("/namespaces/{namespace}", "") if namespace is None else path.format(namespace=namespace)
 
 
 async def _once(line: bytes) -> AsyncIterator[bytes]:

@@ -14,10 +14,10 @@ from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.chat_page import ROLE
 from llm_operator.manifests.common import LABEL_CHAT, LABEL_DEPLOYMENT
+from llm_operator.manifests.kinds import KINDS, Reduction
 from llm_operator.manifests.network_policy import JOBS_SUFFIX
 from llm_operator.reconcile.jobs import JobView, job_from
 from llm_operator.reconcile.observed import (
-    CHILD_KINDS,
     Child,
     ChildKey,
     Observed,
@@ -73,6 +73,18 @@ def _owner_name(meta: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     owner = next((owner for owner in meta.get("ownerReferences") or () if owner.get("controller")), None)
     said = labels.get(LABEL_CHAT) if owner is None else owner.get("name")
     return str(said) if name == f"{said}-{ROLE}" else name
+
+
+def _reduction(kind: str) -> Reduction:
+    """How objects of a kind are kept.
+
+    Raises:
+        ValueError: they are not.
+    """
+    reduced = KINDS[kind].reduced
+    if reduced is None:
+        raise ValueError(f"objects of kind {kind} are not kept: the table of kinds does not say how")
+    return reduced
 
 
 def _role(key: Key, name: str) -> Role:
@@ -156,15 +168,14 @@ class Cache:
     def key_of(self, raw: Mapping[str, Any]) -> Key | None:
         """The LLMDeployment that an object belongs to; None where it says none."""
         meta, labels = raw["metadata"], raw["metadata"].get("labels") or {}
-        if raw["kind"] == "Job":
+        reduced = KINDS[raw["kind"]].reduced
+        if reduced == "job":
             return job_key(meta["namespace"], meta["name"])
-        if raw["kind"] == "Pod" and LABEL_STAGE in labels:
+        if reduced == "pod" and LABEL_STAGE in labels:
             return job_key(meta["namespace"], f"llm-{labels[LABEL_STAGE]}-{labels.get(LABEL_ARTIFACT, '')}")
-        if raw["kind"] == "Pod":
-            name = labels.get(LABEL_CHAT) or labels.get(LABEL_DEPLOYMENT)
-        else:
-            # Children are named after their object: whatever happens to their labels, they are found.
-            name = _owner_name(meta, labels)
+        # Children are named after their object: whatever happens to their labels, they are found.
+        of_pod = labels.get(LABEL_CHAT) or labels.get(LABEL_DEPLOYMENT)
+        name = of_pod if reduced == "pod" else _owner_name(meta, labels)
         return (meta["namespace"], name) if name else None
 
     def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> Key | None:
@@ -182,16 +193,17 @@ class Cache:
         known = self.version(kind, key, raw["metadata"]["name"])
         if known is not None and (version == known if replace else not _newer(version, known)):
             return None
-        if kind == KIND:
-            self._set_object(key, _trimmed(raw, self._propagation))
-        elif kind == "Pod":
-            name = raw["metadata"]["name"]
-            self._set_pod(key, name, pod_from(raw, self._pods.get(key, {}).get(name)))
-        elif kind == "Job":
-            self._jobs[key] = job_from(raw)
-            self._index.update(key, self._view(key))
-        else:
-            self._children.setdefault(key, {})[kind, _role(key, raw["metadata"]["name"])] = child_from(raw)
+        name = raw["metadata"]["name"]
+        match _reduction(kind):
+            case "object":
+                self._set_object(key, _trimmed(raw, self._propagation))
+            case "pod":
+                self._set_pod(key, name, pod_from(raw, self._pods.get(key, {}).get(name)))
+            case "job":
+                self._jobs[key] = job_from(raw)
+                self._index.update(key, self._view(key))
+            case "child":
+                self._children.setdefault(key, {})[kind, _role(key, name)] = child_from(raw)
         return key
 
     def remove(self, raw: Mapping[str, Any]) -> Key | None:
@@ -203,7 +215,7 @@ class Cache:
         # A successor of the same name may be known already: the answer to an apply comes before the watch's events.
         if known is not None and not _newer(known, meta["resourceVersion"]):
             self.forget(kind, key, meta["name"])
-        job = self._jobs.get(key) if kind == "Pod" else None
+        job = self._jobs.get(key) if _reduction(kind) == "pod" else None
         if job is not None and ("Job", job.uid) == controller_of(meta)[::2]:
             pod = pod_from(raw)
             if pod.end is not None and pod.end.message:
@@ -213,19 +225,20 @@ class Cache:
 
     def forget(self, kind: str, key: Key, name: str) -> None:
         """Drop one entry."""
-        if kind == KIND:
-            self._set_object(key, None)
-        elif kind == "Job":
-            self._jobs.pop(key, None)
-            self._gone.pop(key, None)
-            self._index.update(key, None)
-        elif kind == "Pod":
-            self._set_pod(key, name, None)
-        else:
-            entries = self._children.get(key, {})
-            entries.pop((kind, _role(key, name)), None)
-            if not entries:
-                self._children.pop(key, None)
+        match _reduction(kind):
+            case "object":
+                self._set_object(key, None)
+            case "job":
+                self._jobs.pop(key, None)
+                self._gone.pop(key, None)
+                self._index.update(key, None)
+            case "pod":
+                self._set_pod(key, name, None)
+            case "child":
+                entries = self._children.get(key, {})
+                entries.pop((kind, _role(key, name)), None)
+                if not entries:
+                    self._children.pop(key, None)
 
     def _set_object(self, key: Key, body: JSON | None) -> None:
         before = self.objects.pop(key, None)
@@ -254,31 +267,29 @@ class Cache:
 
     def entries(self, kind: str) -> Iterable[tuple[Key, str, str]]:
         """Key, name and resourceVersion of everything known of a kind."""
-        if kind == KIND:
-            return [(key, key[1], body["metadata"]["resourceVersion"]) for key, body in self.objects.items()]
-        if kind == "Job":
-            return [(key, job.name, job.resource_version) for key, job in self._jobs.items()]
-        if kind == "Pod":
-            return [(key, pod.name, pod.resource_version) for key, pods in self._pods.items() for pod in pods.values()]
-        return [
-            (key, child.name, child.resource_version)
-            for key, children in self._children.items()
-            for child in children.values()
-            if child.kind == kind
-        ]
+        match _reduction(kind):
+            case "object":
+                return [(key, key[1], body["metadata"]["resourceVersion"]) for key, body in self.objects.items()]
+            case "job":
+                return [(key, job.name, job.resource_version) for key, job in self._jobs.items()]
+            case "pod":
+                every = ((key, pod) for key, pods in self._pods.items() for pod in pods.values())
+                return [(key, pod.name, pod.resource_version) for key, pod in every]
+            case "child":
+                children = ((key, child) for key, own in self._children.items() for child in own.values())
+                return [(key, child.name, child.resource_version) for key, child in children if child.kind == kind]
 
     def version(self, kind: str, key: Key, name: str) -> str | None:
         """The resourceVersion that is known of one object; None if it is not known."""
-        if kind == KIND:
-            body = self.objects.get(key)
-            return body["metadata"]["resourceVersion"] if body else None
-        if kind == "Job":
-            return self._jobs[key].resource_version if key in self._jobs else None
-        if kind == "Pod":
-            pod = self._pods.get(key, {}).get(name)
-            return pod.resource_version if pod else None
-        child = self._children.get(key, {}).get((kind, _role(key, name)))
-        return child.resource_version if child else None
-
-
-WATCHED_KINDS = (KIND, *CHILD_KINDS, "Job", "Pod")
+        match _reduction(kind):
+            case "object":
+                body = self.objects.get(key)
+                return body["metadata"]["resourceVersion"] if body else None
+            case "job":
+                return self._jobs[key].resource_version if key in self._jobs else None
+            case "pod":
+                pod = self._pods.get(key, {}).get(name)
+                return pod.resource_version if pod else None
+            case "child":
+                child = self._children.get(key, {}).get((kind, _role(key, name)))
+                return child.resource_version if child else None

@@ -15,33 +15,16 @@ from typing import Any, Self
 import aiohttp
 from pydantic_core import to_json
 
-from llm_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from llm_operator.api import API_VERSION, KIND
 from llm_operator.foreign import UnreadableError, read_answer, read_object
 from llm_operator.kube.connection import Connection
 from llm_operator.kube.reading import UNREACHABLE, TooLongError, read_at_most
 from llm_operator.manifests.common import MANAGER
+from llm_operator.manifests.kinds import KINDS, Verb
 from llm_operator.telemetry.metrics import Metrics
 
 JSON = dict[str, Any]
 
-PATHS = {
-    KIND: f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{PLURAL}",
-    "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
-    "ReplicaSet": "/apis/apps/v1/namespaces/{namespace}/replicasets",
-    "Service": "/api/v1/namespaces/{namespace}/services",
-    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets",
-    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
-    "Pod": "/api/v1/namespaces/{namespace}/pods",
-    "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
-    "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
-    "Event": "/api/v1/namespaces/{namespace}/events",
-    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
-}
-CLUSTER_PATHS = {
-    "Node": "/api/v1/nodes",
-    "TokenReview": "/apis/authentication.k8s.io/v1/tokenreviews",
-    "SubjectAccessReview": "/apis/authorization.k8s.io/v1/subjectaccessreviews",
-}
 LIST_CHUNK = 500
 PAGE_BYTES = 64 << 20
 """Of one page of a list; a longer one is asked for in smaller pages."""
@@ -140,7 +123,8 @@ class ApiClient:
         Raises:
             ApiError: refused; 409 where `force` is false and somebody else owns a field.
         """
-        path = f"{self._path(body['kind'], body['metadata']['namespace'])}/{body['metadata']['name']}"
+        kind, meta = body["kind"], body["metadata"]
+        path = _path("patch", kind, meta["namespace"], meta["name"])
         parameters = {"fieldManager": MANAGER, "force": "true" if force else "false"}
         if dry_run:
             parameters["dryRun"] = "All"
@@ -159,7 +143,7 @@ class ApiClient:
             "metadata": {"name": name, "namespace": namespace, "uid": uid},
             "status": status,
         }
-        path = f"{self._path(KIND, namespace)}/{name}/status"
+        path = _path("patch", KIND, namespace, f"{name}/status")
         parameters = {"fieldManager": MANAGER, "force": "true"}
         return self._stored(await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml"))
 
@@ -167,7 +151,7 @@ class ApiClient:
         """Delete one object if it still is the one that was seen."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
-            await self._request("DELETE", f"{self._path(kind, namespace)}/{name}", {}, body)
+            await self._request("DELETE", _path("delete", kind, namespace, name), {}, body)
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
@@ -179,7 +163,7 @@ class ApiClient:
 
         Fields of `spec` are set by the same write.
         """
-        path = f"{self._path(kind, namespace)}/{name}"
+        path = _path("patch", kind, namespace, name)
         body: JSON = {"metadata": {"annotations": annotations}, **({"spec": spec} if spec else {})}
         return self._stored(
             await self._request("PATCH", path, {"fieldManager": MANAGER}, body, "application/merge-patch+json")
@@ -187,7 +171,7 @@ class ApiClient:
 
     async def get(self, kind: str, namespace: str, name: str) -> JSON:
         """Read one object."""
-        return self._stored(await self._request("GET", f"{self._path(kind, namespace)}/{name}", {}))
+        return self._stored(await self._request("GET", _path("get", kind, namespace, name), {}))
 
     async def create(self, body: JSON, *, dry_run: bool = False) -> JSON:
         """Create one object; the stored object comes back. With `dry_run` nothing is stored.
@@ -196,7 +180,7 @@ class ApiClient:
             ApiError: refused; 409 AlreadyExists if there is one of that name.
         """
         parameters = {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
-        path = self._path(body["kind"], body["metadata"]["namespace"])
+        path = _path("create", body["kind"], body["metadata"]["namespace"])
         return self._stored(await self._request("POST", path, parameters, body), tried=dry_run)
 
     async def review(self, kind: str, spec: JSON) -> JSON:
@@ -209,7 +193,7 @@ class ApiClient:
         Raises:
             ApiError: refused, or no review came back.
         """
-        path = CLUSTER_PATHS[kind]
+        path = _path("create", kind, None)
         answer = await self._request("POST", path, {}, {"spec": spec})
         status = answer.get("status")
         if not isinstance(status, dict):
@@ -218,7 +202,7 @@ class ApiClient:
 
     async def patch(self, kind: str, namespace: str, name: str, patch: Any) -> JSON:
         """Apply a JSON patch (RFC 6902); the stored object comes back."""
-        path = f"{self._path(kind, namespace)}/{name}"
+        path = _path("patch", kind, namespace, name)
         return await self._request("PATCH", path, {"fieldManager": MANAGER}, patch, "application/json-patch+json")
 
     async def read_log(
@@ -244,7 +228,7 @@ class ApiClient:
             parameters["previous"] = "true"
         if self._logs is None:
             raise RuntimeError("the client is not open: use it as `async with`")
-        url = f"{self._server}{self._path('Pod', namespace)}/{pod}/log"
+        url = f"{self._server}{_path('get', 'Pod', namespace, f'{pod}/log')}"
         timeout = aiohttp.ClientTimeout(total=LOG_TIMEOUT_SECONDS)
         headers = self._common_headers()
         try:
@@ -258,11 +242,11 @@ class ApiClient:
         """All objects of a kind in a namespace, or everywhere, read in chunks.
 
         Args:
-            kind: a key of PATHS or CLUSTER_PATHS.
+            kind: in the table of kinds.
             namespace: None for all.
             selector: label selector.
         """
-        path = CLUSTER_PATHS.get(kind) or self._path(kind, namespace)
+        path = _path("list", kind, namespace)
         parameters = {"labelSelector": selector}
         limit = LIST_CHUNK
         while True:
@@ -296,12 +280,6 @@ class ApiClient:
                 502, "Unreadable", f"{self._server} answered with something that is not an object of its own"
             )
         return answer
-
-    def _path(self, kind: str, namespace: str | None) -> str:
-        path = PATHS[kind]
-        if namespace is None:
-            return path.replace("/namespaces/{namespace}", "")
-        return path.format(namespace=namespace)
 
     async def _request(
         self,
@@ -375,6 +353,24 @@ class ApiClient:
         if key not in self._counters:
             self._counters[key] = self._metrics.requests.labels(code=str(status), method=method)
         self._counters[key].inc()
+
+
+def _path(verb: Verb, kind: str, namespace: str | None, name: str = "") -> str:
+    """Path of the objects of a kind, or of one of them.
+
+    Args:
+        verb: what is to be done.
+        kind: in the table of kinds.
+        namespace: None for all.
+        name: of the object, with its subresource if that is meant: `demo/status`.
+
+    Raises:
+        ValueError: the chart does not grant this verb.
+    """
+    row = KINDS[kind]
+    row.needs(verb, name.partition("/")[2])
+    path = row.path(namespace)
+    return f"{path}/{name}" if name else path
 
 
 def yaml_safe(text: bytes) -> bytes:

@@ -32,6 +32,7 @@ from llm_operator.kube.trial import Trials
 from llm_operator.kube.vital_signs import VitalSigns
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.deployment import NO_TOOLS
+from llm_operator.manifests.kinds import CHILD_KINDS
 from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.tools import CONTAINER, ToolSettings
@@ -46,7 +47,7 @@ from llm_operator.reconcile.diagnose import (
 )
 from llm_operator.reconcile.drift import Drift
 from llm_operator.reconcile.invalid import invalid_status
-from llm_operator.reconcile.observed import CHILD_KINDS, Observed, Pod, Role
+from llm_operator.reconcile.observed import Observed, Pod, Role
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.plan_record import provisional
 from llm_operator.reconcile.prepare import Looked, inspection, needed_claims

@@ -7,12 +7,11 @@ from typing import Any
 
 import kopf
 
-from llm_operator.api import GROUP, KIND
-from llm_operator.kube.answers import RESOURCES
+from llm_operator.api import GROUP
 from llm_operator.kube.api_session import ApiSession
 from llm_operator.kube.intake import Intake
-from llm_operator.kube.relist import CHILD_SELECTOR
 from llm_operator.kube.workqueue import WorkQueue
+from llm_operator.manifests.kinds import WATCHED
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -70,9 +69,9 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.error_backoffs = ()
     # Watches are started anew: the first end of kopf must not have the process killed ten minutes later.
     chosen.process.ultimate_exiting_timeout = None
-    for kind, (group, _, plural) in RESOURCES.items():
-        if kind != KIND:
-            chosen.watching.label_selectors[group, plural] = CHILD_SELECTOR
+    for row in WATCHED:
+        if row.selector:
+            chosen.watching.label_selectors[row.group, row.plural] = row.selector
     return chosen
 
 
@@ -85,8 +84,9 @@ def register(
     async def login(**_: Any) -> kopf.AiohttpSession:
         return kopf.AiohttpSession(server=server, aiohttp_session=session.open())
 
-    for kind, (group, version, plural) in RESOURCES.items():
-        kopf.on.event(group, version, plural, registry=registry, id=f"watch-{plural}")(_handler(kind, intake, queue))
+    for row in WATCHED:
+        watch = kopf.on.event(row.group, row.version, row.plural, registry=registry, id=f"watch-{row.plural}")
+        watch(_handler(row.name, intake, queue))
 
 
 def _handler(kind: str, intake: Intake, queue: WorkQueue) -> Callable[..., None]:

@@ -12,9 +12,9 @@ from typing import Any
 
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
+from llm_operator.manifests.kinds import KINDS
 
 JSON = dict[str, Any]
-MADE_ONCE = ("Job", "PersistentVolumeClaim")
 
 
 class ForeignError(Exception):
@@ -36,7 +36,7 @@ async def create(client: ApiClient, body: JSON) -> JSON:
     live = await _live(client, body)
     check_ours(body, live)
     # A Job or a claim is what it was made for; most of it could not be changed anyway.
-    return live if body["kind"] in MADE_ONCE else await _apply_to(client, body, live)
+    return live if KINDS[body["kind"]].made_once else await _apply_to(client, body, live)
 
 
 async def update(client: ApiClient, body: JSON) -> JSON:
@@ -73,7 +73,7 @@ async def to_be_tried(client: ApiClient, body: JSON) -> JSON | None:
             raise
         return body
     check_ours(body, live)
-    if body["kind"] in MADE_ONCE:
+    if KINDS[body["kind"]].made_once:
         return None
     await _take_over(client, body["kind"], live)
     return _of_live(body, live)

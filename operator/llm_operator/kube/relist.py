@@ -6,17 +6,15 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from llm_operator.api import KIND
-from llm_operator.kube.cache import WATCHED_KINDS, Cache
+from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.workqueue import WorkQueue
-from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
+from llm_operator.manifests.kinds import WATCHED, KindRow
 from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.relist")
 
-CHILD_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGER}"
 YIELD_AFTER = 50
 """Objects after which other work has its turn: some milliseconds."""
 
@@ -35,9 +33,9 @@ class Relist:
         self._metrics = metrics
         self.behind: list[str] = []
         """Kinds of which the last round found something that the watch had not told."""
-        for kind in WATCHED_KINDS:
+        for row in WATCHED:
             # A series that begins with its first repair shows no increase.
-            metrics.relist_repairs.labels(kind=kind)
+            metrics.relist_repairs.labels(kind=row.name)
         self.synced = False
         """Every kind has been listed once: the cache is whole."""
 
@@ -49,22 +47,23 @@ class Relist:
         """
         total, behind = 0, []
         # Children before objects: an object must not be decided on before its children are known.
-        for kind in reversed(WATCHED_KINDS):
-            repairs = await self._relist(kind)
+        for row in reversed(WATCHED):
+            repairs = await self._relist(row)
             total += repairs
             if repairs and self.synced:
-                behind.append(kind)
-                self._metrics.relist_repairs.labels(kind=kind).inc(repairs)
-                log.warning("relist found %d %s that the watch had not told", repairs, kind)
+                behind.append(row.name)
+                self._metrics.relist_repairs.labels(kind=row.name).inc(repairs)
+                log.warning("relist found %d %s that the watch had not told", repairs, row.name)
         self.synced, self.behind = True, behind
         return total
 
-    async def _relist(self, kind: str) -> int:
+    async def _relist(self, row: KindRow) -> int:
+        kind = row.name
         known = {(key, name): version for key, name, version in self._cache.entries(kind)}
         seen = set()
         repairs = listed = 0
         for namespace in self._namespaces:
-            async for raw in self._client.list(kind, namespace, "" if kind == KIND else CHILD_SELECTOR):
+            async for raw in self._client.list(kind, namespace, row.selector):
                 listed += 1
                 if listed % YIELD_AFTER == 0:
                     await asyncio.sleep(0)

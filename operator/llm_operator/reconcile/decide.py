@@ -26,6 +26,7 @@ from llm_operator.manifests.common import (
 )
 from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
 from llm_operator.manifests.kept_template import ANNOTATIONS_BYTES, excess, read_template
+from llm_operator.manifests.kinds import CHILD_KINDS
 from llm_operator.manifests.model_volume import Prepared, model_path
 from llm_operator.manifests.network_policy import policies_of
 from llm_operator.manifests.overlay import check_overlay
@@ -35,7 +36,7 @@ from llm_operator.manifests.service import ANNOTATION_SERVICE, service
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.covers import covers
 from llm_operator.reconcile.diagnose import Trouble
-from llm_operator.reconcile.observed import CHILD_KINDS, Child, Kind, Observed, Role
+from llm_operator.reconcile.observed import Child, Kind, Observed, Role
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.plan_record import provisional, record_text, recorded_text
 from llm_operator.reconcile.planned import look_decides

@@ -32,8 +32,6 @@ Role = Literal["engine", "chat", "jobs"]
 """What a child is there for."""
 ChildKey = tuple[Kind, Role]
 
-CHILD_KINDS: tuple[Kind, ...] = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
-
 
 _VERSION = re.compile(r"([0-9]{1,4}\.[0-9]{1,4}(?:\.[0-9]{1,4}(?:\.post[0-9]{1,4})?)?)")
 # Of the projects' own tags, v0.26.0 and v0.18.0-cu12.8, and of mirrors that keep their names.

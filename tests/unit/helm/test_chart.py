@@ -10,15 +10,12 @@ import yaml
 
 from llm_operator import image_names
 from llm_operator.__main__ import parser
-from llm_operator.api import KIND, LLMDeployment
+from llm_operator.api import LLMDeployment
 from llm_operator.api.crd import FILE_NAME, crd_yaml
 from llm_operator.child_options import tool_settings
 from llm_operator.engines import newest_version
-from llm_operator.kube.answers import RESOURCES
-from llm_operator.kube.client import CLUSTER_PATHS, PATHS
-from llm_operator.kube.ownership import MADE_ONCE
+from llm_operator.manifests.kinds import KINDS, Grant
 from llm_operator.manifests.tools import NetworkSettings, ToolSettings
-from llm_operator.reconcile.observed import CHILD_KINDS
 from tests.unit.helm.rendering import (
     CHART,
     EVERYTHING,
@@ -32,24 +29,6 @@ from tests.unit.helm.rendering import (
     only,
 )
 
-READ = ["get", "list", "watch"]
-WRITE = [*READ, "create", "patch", "delete"]
-WORKLOAD_RULES = [
-    {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments"], "verbs": ["list", "watch"]},
-    {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments/status"], "verbs": ["patch"]},
-    {"apiGroups": ["llm-operator.dev"], "resources": ["llmdeployments/finalizers"], "verbs": ["update"]},
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": WRITE},
-    {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["services"], "verbs": WRITE},
-    {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": WRITE},
-    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": WRITE},
-    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": WRITE},
-    {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["get", "create"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "create"]},
-    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
-]
-NODE_RULES = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
 LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
 LEADER_RULES = [
     {**LEASES, "resourceNames": ["llm-llm-operator"], "verbs": ["get", "update"]},
@@ -109,76 +88,80 @@ def test_the_crd_can_be_left_to_others(helm: Helm) -> None:
 ##### Rights
 
 
-def roles(objects: list[JSON]) -> dict[tuple[str, str, str], object]:
+Rights = dict[tuple[str, str], set[str]]
+"""Verbs by group and resource."""
+
+
+def needed(grant: Grant) -> Rights:
+    """What the operator does, by the table of kinds; the client refuses everything else."""
+    rights: Rights = {}
+    for row in KINDS.values():
+        if row.grant == grant:
+            for name, verbs in {"": row.verbs, **row.subresources}.items():
+                rights[row.group, f"{row.plural}/{name}" if name else row.plural] = set(verbs)
+    return rights
+
+
+def roles(objects: list[JSON]) -> dict[tuple[str, str, str], list[JSON]]:
+    """The rules of every role that is bound to the operator."""
     return {
         (entry["kind"], entry["metadata"].get("namespace", ""), entry["metadata"]["name"]): entry["rules"]
         for kind in ("ClusterRole", "Role")
         for entry in of_kind(objects, kind)
-        if not entry["metadata"]["name"].endswith((":viewer", ":editor"))
+        if not entry["metadata"]["name"].endswith((":viewer", ":editor", ":metrics-reader"))
     }
 
 
-def test_rights_in_cluster_mode_are_exactly_these(helm: Helm) -> None:
-    assert roles(helm.template({})) == {
-        ("ClusterRole", "", f"llm-llm-operator:{NAMESPACE}"): WORKLOAD_RULES,
-        ("ClusterRole", "", f"llm-llm-operator:{NAMESPACE}:gpu-inventory"): NODE_RULES,
-        ("Role", NAMESPACE, "llm-llm-operator-leader"): LEADER_RULES,
+def granted(objects: list[JSON]) -> dict[tuple[str, str, str], Rights]:
+    rights: dict[tuple[str, str, str], Rights] = {}
+    for role, rules in roles(objects).items():
+        rights[role] = {}
+        for rule in rules:
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    rights[role].setdefault((group, resource), set()).update(rule["verbs"])
+    return rights
+
+
+def without(rights: Rights, *resources: str) -> Rights:
+    return {key: verbs for key, verbs in rights.items() if key[1] not in resources}
+
+
+CLUSTER_ROLE = f"llm-llm-operator:{NAMESPACE}"
+
+
+def test_the_chart_grants_exactly_the_rights_in_the_table_of_kinds(helm: Helm) -> None:
+    """That they suffice, too, is shown on an API server (tests/cluster/test_chart.py)."""
+    assert granted(helm.template({"metrics": {"authentication": {"enabled": True}}})) == {
+        ("ClusterRole", "", CLUSTER_ROLE): needed("workloads"),
+        ("ClusterRole", "", f"{CLUSTER_ROLE}:gpu-inventory"): needed("gpu-inventory"),
+        ("ClusterRole", "", f"{CLUSTER_ROLE}:metrics-authentication"): needed("metrics-authentication"),
+        ("Role", NAMESPACE, "llm-llm-operator-leader"): needed("leader"),
     }
 
 
-def test_rights_in_namespaced_mode_are_exactly_these(helm: Helm) -> None:
-    name = f"llm-llm-operator:{NAMESPACE}"
+def test_namespaced_mode_grants_the_same_rights_in_each_namespace_and_none_beyond(helm: Helm) -> None:
     objects = helm.template(VALUE_SETS["namespaced"])
-    assert roles(objects) == {
-        ("Role", "team-a", name): WORKLOAD_RULES,
-        ("Role", "team-b", name): WORKLOAD_RULES,
-        ("Role", NAMESPACE, "llm-llm-operator-leader"): LEADER_RULES,
+    assert granted(objects) == {
+        ("Role", "team-a", CLUSTER_ROLE): needed("workloads"),
+        ("Role", "team-b", CLUSTER_ROLE): needed("workloads"),
+        ("Role", NAMESPACE, "llm-llm-operator-leader"): needed("leader"),
     }
     assert of_kind(objects, "ClusterRoleBinding") == []
 
 
-def test_every_right_is_used(helm: Helm) -> None:
-    """From what the code watches, makes, changes and asks for; that these suffice is shown on an API server."""
-    used: dict[tuple[str, str], set[str]] = {}
-
-    def uses(path: str, *verbs: str) -> None:
-        part = path.removeprefix("/apis/").removeprefix("/api/").split("/")
-        used.setdefault((part[0] if path.startswith("/apis/") else "", part[-1]), set()).update(verbs)
-
-    for kind in RESOURCES:
-        uses(PATHS[kind], "list", "watch")
-    for kind in CHILD_KINDS:
-        uses(PATHS[kind], "get", "create", "patch", "delete")
-    for kind in MADE_ONCE:
-        # One that is there already is looked at, and taken as it is.
-        uses(PATHS[kind], "get", "create")
-    uses(PATHS["Job"], "patch", "delete")  # kube/model_jobs.py: annotations; unwanted ones
-    uses(PATHS["ReplicaSet"], "get")  # kube/pod_owners.py: whose a pod is
-    uses(PATHS["Pod"], "create")  # kube/trial.py: dry runs
-    uses(f"{PATHS['Pod']}%2Flog", "get")
-    uses(f"{PATHS[KIND]}%2Fstatus", "patch")
-    uses(f"{PATHS[KIND]}%2Ffinalizers", "update")  # manifests/common.py: blockOwnerDeletion, for an admission plugin
-    uses(PATHS["Event"], "create")
-    uses(CLUSTER_PATHS["Node"], "list")
-    granted = {
-        (group, resource): set(rule["verbs"])
-        for entry in of_kind(helm.template({}), "ClusterRole")
-        if not entry["metadata"]["name"].endswith((":viewer", ":editor"))
-        for rule in entry["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-    }
-    assert granted == {(group, name.replace("%2F", "/")): verbs for (group, name), verbs in used.items()}
+def test_the_leaders_rights_are_on_objects_of_one_name(helm: Helm) -> None:
+    assert roles(helm.template({}))["Role", NAMESPACE, "llm-llm-operator-leader"] == LEADER_RULES
 
 
 def test_rights_on_logs_can_be_left_out(helm: Helm) -> None:
-    rules = roles(helm.template({"rbac": {"podLogs": False}}))["ClusterRole", "", f"llm-llm-operator:{NAMESPACE}"]
-    assert rules == [rule for rule in WORKLOAD_RULES if rule["resources"] != ["pods/log"]]
+    rights = granted(helm.template({"rbac": {"podLogs": False}}))["ClusterRole", "", CLUSTER_ROLE]
+    assert rights == without(needed("workloads"), "pods/log")
 
 
 def test_rights_on_claims_go_with_the_model_tools(helm: Helm) -> None:
-    rules = roles(helm.template({"modelTools": {"enabled": False}}))["ClusterRole", "", f"llm-llm-operator:{NAMESPACE}"]
-    assert rules == [rule for rule in WORKLOAD_RULES if rule["resources"] != ["persistentvolumeclaims"]]
+    rights = granted(helm.template({"modelTools": {"enabled": False}}))["ClusterRole", "", CLUSTER_ROLE]
+    assert rights == without(needed("workloads"), "persistentvolumeclaims")
 
 
 def test_every_binding_names_a_rendered_role_and_the_service_account(helm: Helm) -> None:
@@ -215,7 +198,7 @@ def test_viewers_and_editors_are_aggregated(helm: Helm) -> None:
         for name in ("viewer", "editor")
     }
     assert targets == {"viewer": {"view", "edit", "admin"}, "editor": {"edit", "admin"}}
-    assert {verb for rule in objects["viewer"]["rules"] for verb in rule["verbs"]} == set(READ)
+    assert {verb for rule in objects["viewer"]["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
 
 
 ##### The pod

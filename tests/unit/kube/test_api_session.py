@@ -15,8 +15,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from llm_operator.kube import api_session
-from llm_operator.kube.answers import RESOURCES, needed_resources
+from llm_operator.kube.answers import needed_resources
 from llm_operator.kube.api_session import ApiSession
+from llm_operator.manifests.kinds import WATCHED
 from llm_operator.telemetry.metrics import Metrics
 
 JSON = dict[str, Any]
@@ -249,7 +250,7 @@ async def test_the_discovery_is_asked_for_until_nothing_is_missing() -> None:
     whole = {"resources": [{"name": name} for name in [*names, "others"]]}
     async with Session(json_answer({"resources": []}), json_answer({}, 404), json_answer(whole)) as session:
         assert await session.get(path) == whole
-    groups = {"groups": [{"name": group} for group, _, _ in RESOURCES.values() if group]}
+    groups = {"groups": [{"name": group} for group in sorted({row.group for row in WATCHED} - {""})]}
     async with Session(json_answer({"groups": []}), json_answer({"groups": 5}), json_answer(groups)) as session:
         assert await session.get("/apis") == groups
 

@@ -64,6 +64,17 @@ def client_for(server: TestServer) -> ApiClient:
     return ApiClient(FakeConnection(str(server.make_url("")).rstrip("/")), Metrics())  # type: ignore[arg-type]
 
 
+async def test_a_request_that_the_chart_does_not_grant_is_not_sent(server: TestServer) -> None:
+    async with client_for(server) as client:
+        for work in (
+            client.delete("Pod", "team", "demo", "1"),
+            client.annotate("Node", "team", "demo", {}),
+            client.create({"kind": "ReplicaSet", "metadata": {"namespace": "team", "name": "demo"}}),
+        ):
+            with pytest.raises(ValueError, match="is not in the table of kinds"):
+                await work
+
+
 async def test_an_apply_sends_the_object_under_our_field_manager(server: TestServer) -> None:
     async with client_for(server) as client:
         answer = await client.apply(SERVICE, force=True)

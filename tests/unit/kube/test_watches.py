@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from llm_operator.kube import watches
-from llm_operator.kube.answers import RESOURCES
 from llm_operator.kube.api_session import Stream
 from llm_operator.kube.handlers import settings
 from llm_operator.kube.watches import Watches, WatchesFailedError
+from llm_operator.manifests.kinds import WATCHED
 from llm_operator.telemetry.metrics import Metrics
 
-PATHS = [f"/{kind}" for kind in RESOURCES]
+PATHS = [f"/{row.name}" for row in WATCHED]
 
 
 class Session:
