@@ -139,10 +139,12 @@ def test_sigterm_leaves_what_the_next_one_continues(tool: Tool) -> None:
 
 
 def test_two_at_once_download_it_once(tool: Tool) -> None:
-    tool.fail(Fault("stall", f"file/*/{SECOND}", after=PIECE, times=1))
-    with tool.fetching("--stall-seconds", "2") as first:
+    tool.fail(Fault("hold", f"file/*/{SECOND}", after=PIECE))
+    with tool.fetching() as first:
         eventually(lambda: tool.stands_at(SECOND, PIECE))
         with tool.fetching() as second:
+            eventually(lambda: second.told_stage() == "Waiting")
+            tool.fail()
             done = [first.end(), second.end()]
     for each in done:
         assert_complete(tool, each)

@@ -91,9 +91,16 @@ class Running:
 
     def told_bytes(self) -> int:
         """What it has said so far of the bytes that are there; 0 while it says nothing, or while it writes."""
+        return int(self._told().get("bytes", 0))
+
+    def told_stage(self) -> str:
+        """The stage that it is in; empty while it says nothing, or while it writes."""
+        return str(self._told().get("stage", ""))
+
+    def _told(self) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):
-            return int(json.loads(self.result_file.read_bytes()).get("bytes", 0))
-        return 0
+            return dict(json.loads(self.result_file.read_bytes()))
+        return {}
 
     def children(self) -> list[int]:
         """Its children's process ids."""
