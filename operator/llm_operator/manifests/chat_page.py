@@ -20,6 +20,7 @@ from llm_operator.manifests.common import (
     PART_OF,
     carried_annotations,
     metadata,
+    with_spec_hash,
 )
 from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.restart import restart_of, with_restart
@@ -116,7 +117,7 @@ def _deployment(
     if resource.spec.image_pull_secrets:
         pod["imagePullSecrets"] = [secret.to_json() for secret in resource.spec.image_pull_secrets]
     pods = merged({"metadata": _pod_metadata(resource), "spec": pod}, page.pod_template)
-    return {
+    body: JSON = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": _metadata(resource),
@@ -129,6 +130,7 @@ def _deployment(
             "template": with_restart(pods, restart_of(template)),
         },
     }
+    return with_spec_hash(body)
 
 
 def _container(

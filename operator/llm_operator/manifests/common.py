@@ -39,6 +39,9 @@ ANNOTATION_GUARD = "llm-operator.dev/guard"
 ANNOTATION_MODEL = "llm-operator.dev/model"
 """On a pod template: the prepared model that it mounts; absent where nothing was prepared."""
 
+ANNOTATION_SPEC = "llm-operator.dev/spec-hash"
+"""On a child whose optional fields come and go: hash of the spec that was written."""
+
 PAGE_PORT = 8080
 """Port of the chat page's container."""
 
@@ -153,6 +156,16 @@ def _once_per_spec(compute: Callable[[LLMDeployment], str]) -> Callable[[LLMDepl
         return entry[1]
 
     return remembered
+
+
+def with_spec_hash(body: JSON) -> JSON:
+    """A child that tells which spec was written: what is left out of the next one, nothing else in it tells.
+
+    Fields that the API server or others add cannot be told from those that the operator has set before.
+    """
+    meta = body["metadata"]
+    digest = hashlib.sha256(compact_json(body["spec"]).encode()).hexdigest()[:10]
+    return {**body, "metadata": {**meta, "annotations": {**meta.get("annotations", {}), ANNOTATION_SPEC: digest}}}
 
 
 def inputs_hash(resource: LLMDeployment) -> str:

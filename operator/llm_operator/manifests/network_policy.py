@@ -13,7 +13,15 @@ from typing import Literal
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.manifests.artifacts import LABEL_STAGE, artifacts_of
 from llm_operator.manifests.chat_page import page_name
-from llm_operator.manifests.common import JSON, LABEL_CHAT, LABEL_MANAGED_BY, MANAGER, metadata, selector_labels
+from llm_operator.manifests.common import (
+    JSON,
+    LABEL_CHAT,
+    LABEL_MANAGED_BY,
+    MANAGER,
+    metadata,
+    selector_labels,
+    with_spec_hash,
+)
 from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 
 JOBS_SUFFIX = ".jobs"
@@ -106,4 +114,6 @@ def _policy(meta: JSON, selector: JSON, ingress: Sequence[JSON]) -> JSON:
     spec: JSON = {"podSelector": selector, "policyTypes": ["Ingress"]}
     if ingress:
         spec["ingress"] = list(ingress)
-    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+    return with_spec_hash(
+        {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+    )

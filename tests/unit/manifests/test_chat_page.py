@@ -210,3 +210,17 @@ def test_pods_of_the_page_are_not_the_engines() -> None:
     observed = cache.observed(("team", "demo"))
     assert [seen.name for seen in observed.pods] == ["demo-1"]
     assert [seen.name for seen in observed.chat_pods] == ["demo-chat-1"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("imagePullSecrets", [{"name": "a"}, {"name": "b"}]),
+        ("webUI", {"podTemplate": {"spec": {"nodeSelector": {"disk": "ssd"}}}}),
+        ("webUI", {"podTemplate": {"metadata": {"annotations": {"cost": "1"}}}}),
+    ],
+)
+def test_what_the_page_has_no_more_is_taken_away(field: str, value: Any) -> None:
+    before, after = resource(**{"webUI": {}, field: value}), resource(webUI={})
+    assert page(decide(after, with_page(before), plan(after), TOOLS))
+    assert not decide(after, with_page(after), plan(after), TOOLS).applies

@@ -173,6 +173,16 @@ def test_another_peer_changes_the_policy_alone() -> None:
     assert [(apply.body["kind"], apply.seen) for apply in decision.applies] == [("NetworkPolicy", True)]
 
 
+def test_a_peer_that_says_less_changes_the_policy() -> None:
+    def with_peer(peer: JSON) -> LLMDeployment:
+        return resource(network={"from": [peer]})
+
+    namespace: JSON = {"namespaceSelector": {"matchLabels": {"team": "a"}}}
+    narrow, wide = with_peer({**namespace, "podSelector": {"matchLabels": {"app": "x"}}}), with_peer(namespace)
+    assert policies(decided(wide, in_place(narrow)))
+    assert not policies(decided(wide, in_place(wide)))
+
+
 def test_another_peer_counts_although_the_spec_is_refused() -> None:
     seen = in_place(resource())
     peers = [{"ipBlock": {"cidr": "192.0.2.0/24"}}]
