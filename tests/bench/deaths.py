@@ -35,6 +35,14 @@ HOSTILE: tuple[str, ...] = (
     ("huggingface " * 80 + "\n") * 1000,
     ("(a pid=1) " * 90 + "\n") * 1000,
     "Traceback\n  File x\nAssertionError\n" * 30_000,
+    ("ValueError: " + "max_len " * 120 + "\n") * 1000,
+    ("ValueError: " + "not must be max_x " * 50 + "\n") * 1000,
+    ("RuntimeError: " + "is not " * 130 + "\n") * 1000,
+    ("Error: " + "GGUF " * 190 + "\n") * 1000,
+    ("Error: x requires y 1 " * 45 + "\n") * 1000,
+    ("AttributeError: quantize quantize " * 29 + "\n") * 1000,
+    "x[\"type\"]\nKeyError: 'type'\n" * 30_000,
+    "ValueError: a_b\n" * 60_000,
     "".join(chr(32 + number % 0x2FFF) for number in range(100_000)),
 )
 

@@ -42,6 +42,8 @@ _HARMLESS = re.compile(
     | (?:raise|return|if|elif|else|assert|def|class|import|from|with|for|while|self|try|except|super|await)\b[ (:.]
     | File\ " | Traceback\ | \*\*\*\ stacktrace | frame\ \# | The\ above\ exception | During\ handling
     | Warm-up\ for\ \d+\ tokens\ failed                       # TurboMind, healthy too
+    | .{0,80}\bNCCL\ INFO\b | \S{1,60}:\ [Ww]arning:          # plugins and drivers of networks that are not there
+    | .{0,900}\b(?:[Rr]etrying|[Ff]alling\ back|[Tt]rying\ to\ resume)\b
     )""",
     re.VERBOSE,
 )
@@ -115,10 +117,20 @@ def read_log(text: str) -> Log:
     """Take the end of a log apart; a log of any content costs a few milliseconds."""
     cleaned = _CONTROL.sub("", text[-MOST_CHARACTERS:])
     lines = [line[:MOST_OF_A_LINE].rstrip() for part in cleaned.splitlines() for line in _LINE.split(part)]
-    deciding = [_asserted(said, lines, place) for place, line in enumerate(lines) if (said := _said(line))]
+    deciding = _last([_asserted(said, lines, place) for place, line in enumerate(lines) if (said := _said(line))])
     errors = [line for line in deciding if _ERROR.match(line)]
     told = errors or deciding or [line.strip() for line in lines if not _DECORATION.match(line)] or [""]
     return Log(tuple(deciding), tuple(errors), told[-1], _stage("\n".join(lines)))
+
+
+def _last(lines: list[str]) -> list[str]:
+    """The last of the lines, of no more than MOST_CHARACTERS: sources of errors make them longer than the log."""
+    room = MOST_CHARACTERS
+    for place in range(len(lines) - 1, -1, -1):
+        room -= len(lines[place])
+        if room < 0:
+            return lines[place + 1 :]
+    return lines
 
 
 def level_of(line: str) -> Literal["debug", "info", "warning", "error"] | None:
