@@ -20,6 +20,7 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import EngineRun, KVAllocation, Refusal, RenderRequest, common
 from llm_operator.engines.capacity import Capacity, Read
+from llm_operator.engines.log_form import LogForm
 from llm_operator.engines.metrics import MetricName
 from llm_operator.engines.registry import ENGINES
 from llm_operator.engines.signature import sign
@@ -111,7 +112,7 @@ class FakeEngine:
     max_sequences_option = "--fake-sequences"
     image_name = "fake-engine"
     total_share_option: str | None = None
-    start_steps = (("Pretending", re.compile(r"pretending: {1,4}(\d{1,3})%")),)
+    log = LogForm(steps=(("Pretending", re.compile(r"pretending: {1,4}(\d{1,3})%")),))
     metrics: Mapping[str, tuple[MetricName, ...]] = {
         "requests_running": (MetricName("fake:running", "gauge", "1.0.0"),),
         "generation_tokens": (MetricName("fake:tokens_total", "counter", "1.0.0"),),

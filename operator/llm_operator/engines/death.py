@@ -6,33 +6,29 @@ A log echoes settings, warns of what does no harm and quotes its own source in t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["Importing", "Loading", "Profiling", "Capturing", "Serving"]
-"""How far an engine had come: its imports and arguments, the weights, the memory of a forward pass and the KV cache,
-CUDA graphs, requests."""
+from llm_operator.engines.log_form import Stage
+from llm_operator.engines.registry import ENGINES
 
 MOST_CHARACTERS = 8 << 10
 """Of a log's end: as much is read of a container's log, and a termination message holds half of it."""
 MOST_OF_A_LINE = 1000
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
-# vLLM: vllm/logging_utils/formatter.py and the process name of vllm/utils/system_utils.py, 0.8 to 0.33; Ray's is alike.
+# Of Ray's processes, and of engines that name theirs alike; and of torch's ranks.
 _PROCESS = re.compile(r"^(?:\([\w.:\-]+(?: [\w=]+)* (?:pid|ip|rank)=[^)]{1,60}\)|\(raylet\)|\[rank\d+\]:(?!\[)) ?")
 # Ray's own processes: [time level pid thread] (raylet) file:line: text.
 _RAY = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ([A-Z]) \d+ \d+\] (?:\(\w+\) ?)?")
-_VLLM = re.compile(
-    r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d(?::\d\d)? (?:\[[^\]]{1,80}\]|[\w./]{1,60}:\d+\]) ?"
-)
-# LMDeploy 0.4 to 0.18: lmdeploy/utils.py, _ColorfulFormatter; the place is missing before 0.5. FlashInfer's has no
-# name, and Ray's the place before two dashes.
-_LMDEPLOY = re.compile(
+# Python's logging, as LMDeploy 0.4 to 0.18 forms it (lmdeploy/utils.py, _ColorfulFormatter; the place is missing before
+# 0.5), FlashInfer without a name, and Ray with the place before two dashes.
+_LOGGING = re.compile(
     r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[,.]\d+(?: - (?:[\w.]+ - )?|\s+)(?:\S*?\b)?(DEBUG|INFO|WARNING|ERROR|CRITICAL)"
     r"\S* (?:- |\S+:\d+ -- )"
     r"(?:[\w.]+:\d+ - )?"
 )
-_TURBOMIND = re.compile(r"^\[TM\]\[(INFO|DEBUG|WARN|WARNING|ERROR|FATAL)\](?:\[[^\]]{1,60}\])* ?")
 _HARMLESS = re.compile(
     r"""^(?: (?:INFO|WARNING|HINT|DEBUG|usage|Loading|note):  # uvicorn, progress bars, argparse
     | \S+\.py:\d+:\ \w*Warning:                               # Python's warnings
@@ -41,7 +37,6 @@ _HARMLESS = re.compile(
     | \[(?!Errno\ |(?:rank\d+\]:\[)?[EF]\d*\ |PG\ ) | [{"']  # JSON, lists: settings; not errors of torch
     | (?:raise|return|if|elif|else|assert|def|class|import|from|with|for|while|self|try|except|super|await)\b[ (:.]
     | File\ " | Traceback\ | \*\*\*\ stacktrace | frame\ \# | The\ above\ exception | During\ handling
-    | Warm-up\ for\ \d+\ tokens\ failed                       # TurboMind, healthy too
     | .{0,80}\bNCCL\ INFO\b | \S{1,60}:\ [Ww]arning:          # plugins and drivers of networks that are not there
     | .{0,900}\b(?:[Rr]etrying|[Ff]alling\ back|[Tt]rying\ to\ resume)\b
     )""",
@@ -63,36 +58,10 @@ _LEVELS: dict[str, Literal["debug", "info", "warning", "error"]] = {
     **{"D": "debug", "I": "info", "W": "warning", "E": "error", "C": "error", "F": "error"}
 }
 
-# The last marker in the log tells. Functions stand in tracebacks; the texts are those of vLLM 0.8 to 0.33 and LMDeploy
-# 0.9 to 0.18.
-_STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
-    (
-        "Loading",
-        re.compile(
-            r"Starting to load model|Loading (?:safetensors|pt) checkpoint shards|Loading: +\d+%|\bin (?:load_model|"
-            r"load_weights|_load_weights|load_model_weights|create_weights|model_loader|initialize_model|export|"
-            r"process_weights_after_loading)\b"
-        ),
-    ),
-    (
-        "Profiling",
-        re.compile(
-            r"Model loading took|Loading weights took|\bin (?:profile_run|determine_available_memory|"
-            r"determine_num_available_blocks|initialize_kv_cache\w*|_?allocate_kv_cache\w*|build_cache_engine|"
-            r"_initialize_kv_caches|_dummy_run)\b|Object cache budget"
-        ),
-    ),
-    (
-        "Capturing",
-        re.compile(r"GPU KV cache size:|Capturing (?:CUDA|cuda) ?graph|\bin (?:capture_model|_capture\w*|warmup)\b"),
-    ),
-    (
-        "Serving",
-        re.compile(
-            r"Application startup complete|Uvicorn running on|Engine loop failed|\"POST /v1/|EngineCore encountered|"
-            r"output_handler failed"
-        ),
-    ),
+# The server is uvicorn's with every engine, and its API OpenAI's.
+_SERVING: tuple[Stage, re.Pattern[str]] = (
+    "Serving",
+    re.compile(r"Application startup complete|Uvicorn running on|\"POST /v1/"),
 )
 
 
@@ -104,12 +73,14 @@ class Log:
         deciding: lines that may say why, oldest first.
         errors: those of them that are errors by their form.
         last: the last line that tells something; empty where none does.
+        end: the log's last line that is no decoration, whatever it says.
         stage: how far the engine had come; None where the log does not tell.
     """
 
     deciding: tuple[str, ...]
     errors: tuple[str, ...]
     last: str
+    end: str
     stage: Stage | None
 
 
@@ -119,8 +90,9 @@ def read_log(text: str) -> Log:
     lines = [line[:MOST_OF_A_LINE].rstrip() for part in cleaned.splitlines() for line in _LINE.split(part)]
     deciding = _last([_asserted(said, lines, place) for place, line in enumerate(lines) if (said := _said(line))])
     errors = [line for line in deciding if _ERROR.match(line)]
-    told = errors or deciding or [line.strip() for line in lines if not _DECORATION.match(line)] or [""]
-    return Log(tuple(deciding), tuple(errors), told[-1], _stage("\n".join(lines)))
+    whole = [line.strip() for line in lines if not _DECORATION.match(line)] or [""]
+    told = errors or deciding or whole
+    return Log(tuple(deciding), tuple(errors), told[-1], whole[-1], _stage("\n".join(lines)))
 
 
 def _last(lines: list[str]) -> list[str]:
@@ -136,7 +108,7 @@ def _last(lines: list[str]) -> list[str]:
 def level_of(line: str) -> Literal["debug", "info", "warning", "error"] | None:
     """The level of a line of an engine's log; None: it has none of its own, as the lines of a traceback."""
     bare = _PROCESS.sub("", _CONTROL.sub("", line[:MOST_OF_A_LINE]))
-    for prefix in (_RAY, _VLLM, _LMDEPLOY, _TURBOMIND, _BEGINS):
+    for prefix in (*_prefixes(), _BEGINS):
         found = prefix.match(bare)
         if found:
             return _LEVELS[found[1][0]]
@@ -157,10 +129,23 @@ def _asserted(said: str, lines: list[str], place: int) -> str:
     return f"{said}: {source}" if about else said
 
 
+def _prefixes() -> Iterator[re.Pattern[str]]:
+    """How a line with a level may begin, whichever engine prints it."""
+    yield _RAY
+    for engine in ENGINES.values():
+        yield from engine.log.levels
+    yield _LOGGING
+
+
+def _harmless() -> Iterator[re.Pattern[str]]:
+    yield _HARMLESS
+    yield from (engine.log.harmless for engine in ENGINES.values() if engine.log.harmless is not None)
+
+
 def _bare(line: str) -> str:
     """The line without prefixes, whatever its level."""
     line = _PROCESS.sub("", line)
-    for prefix in (_RAY, _VLLM, _LMDEPLOY, _TURBOMIND):
+    for prefix in _prefixes():
         line = prefix.sub("", line)
     return line
 
@@ -168,7 +153,7 @@ def _bare(line: str) -> str:
 def _said(line: str) -> str:
     """The line without prefixes; empty where it cannot be a cause."""
     line = _PROCESS.sub("", line)
-    for prefix in (_RAY, _VLLM, _LMDEPLOY, _TURBOMIND):
+    for prefix in _prefixes():
         match = prefix.match(line)
         if match is not None:
             if match[1] not in ("ERROR", "CRITICAL", "FATAL", "E", "F"):
@@ -178,13 +163,13 @@ def _said(line: str) -> str:
     indented = _INDENTED.match(line)
     if indented is not None:
         return indented[1]
-    if not line or line[0].isspace() or _DECORATION.match(line) or _HARMLESS.match(line):
+    if not line or line[0].isspace() or _DECORATION.match(line) or any(one.match(line) for one in _harmless()):
         return ""
     return line
 
 
 def _stage(text: str) -> Stage | None:
     found: list[tuple[int, Stage]] = []
-    for stage, pattern in _STAGES:
+    for stage, pattern in (_SERVING, *(marker for engine in ENGINES.values() for marker in engine.log.stages)):
         found += [(match.start(), stage) for match in pattern.finditer(text)]
     return max(found)[1] if found else None

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from llm_operator.engines.death import Log, read_log
+from llm_operator.engines.log_form import LogForm
 from llm_operator.engines.registry import ENGINES
 from llm_operator.engines.signature import CODE, REFUSAL, WRAPPER, Signature
 from llm_operator.engines.signatures import COMMON
@@ -56,10 +57,8 @@ _SIGNALS: dict[int, Diagnosis] = {
     11: Diagnosis("EngineCrashed", "a segmentation fault", "try another engine.version or image"),
     15: Diagnosis("EngineTerminated", "the engine ended after SIGTERM", "kubectl describe pod tells who ended it"),
 }
-# vLLM: vllm/v1/engine/utils.py, wait_for_engine_startup, 0.8 to 0.33.
-_CHILD = re.compile(r"Failed core proc\(s\): \{[^}]{0,200}: (-\d{1,3})\b")
-# vLLM: vllm/distributed/device_communicators/shm_broadcast.py; logged at INFO or DEBUG once a minute.
-_WAITING = re.compile(r"No available shared memory broadcast block found in \d+ second")
+# Of NCCL in every engine, with NCCL_DEBUG=INFO.
+_JOINING = re.compile(r"\bNCCL INFO\b")
 
 
 def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version: str | None = None) -> Diagnosis:
@@ -80,20 +79,32 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
     found = _known(engine, log, version)
     if found is not None and found[0].rank < CODE:
         return _said(*found, log)
-    child = _CHILD.findall(text[-4096:])
+    told = _by_form(ENGINES[engine].log, log, text, number) if engine in ENGINES else None
+    if told is not None:
+        return told
+    if found is None:
+        return _by_exit(exit_code, number, _short(log.last))
+    said, cause = _said(*found, log), _before(engine, log)
+    if found[0].rank < WRAPPER or not cause:
+        return said
+    return Diagnosis(said.reason, f"{found[0].message}: {_short(cause)}", SHOWN)
+
+
+def _by_form(form: LogForm, log: Log, text: str, number: int) -> Diagnosis | None:
+    """What the engine's log says beside its errors: the end of a process of it, or that its processes wait."""
+    child = form.child.findall(text[-4096:]) if form.child is not None else []
     by_child = _SIGNALS.get(-int(child[-1])) if child else None
     if by_child is not None:
         message = f"{by_child.message} (a process of it ended with signal {-int(child[-1])})"
         return Diagnosis(by_child.reason, message, by_child.remedy)
-    if number in (9, 15) and _WAITING.search(text):
-        remedy = "add --disable-custom-all-reduce to engine.extraArgs, or set NCCL_P2P_DISABLE=1 in engine.env"
-        return Diagnosis("StartupHung", "its processes waited for each other until it was killed", remedy)
-    if found is not None:
-        said, cause = _said(*found, log), _before(engine, log)
-        if found[0].rank < WRAPPER or not cause:
-            return said
-        return Diagnosis(said.reason, f"{found[0].message}: {_short(cause)}", SHOWN)
-    return _by_exit(exit_code, number, _short(log.last))
+    if number not in (9, 15):
+        return None
+    if form.waiting is not None and form.waiting.search(text):
+        return Diagnosis("StartupHung", "its processes waited for each other until it was killed", form.unlinked)
+    if _JOINING.search(log.end) or (form.joining is not None and form.joining.search(log.end)):
+        message = f"it was killed while its processes looked for each other; its last words: {_short(log.end)}"
+        return Diagnosis("StartupHung", message, f"{form.unlinked}; kubectl describe pod shows who killed it")
+    return None
 
 
 def _by_exit(exit_code: int, number: int, quoted: str) -> Diagnosis:

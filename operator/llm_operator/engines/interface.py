@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from llm_operator.api.model import Backend
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines.capacity import Capacity
+from llm_operator.engines.log_form import LogForm
 from llm_operator.engines.metrics import MetricName
 from llm_operator.engines.signature import Signature
 from llm_operator.engines.table import Capabilities, OptionTable
@@ -136,8 +136,8 @@ class Engine(Protocol):
     # What runs.
 
     @property
-    def start_steps(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
-        """Steps of a start: name, and what the log says at it; a group is the percentage."""
+    def log(self) -> LogForm:
+        """What its log looks like."""
         ...
 
     @property

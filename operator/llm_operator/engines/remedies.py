@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llm_operator.engines.death import Stage
+from llm_operator.engines.log_form import Stage
 
 SMALLER = "quantize the weights, raise parallelism.tensor, or use a GPU with more memory"
 CACHE = "lower kvCache.memoryPercent or kvCache.memory, maxConcurrentSequences or contextLength"

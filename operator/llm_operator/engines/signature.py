@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llm_operator.engines.death import Stage
+from llm_operator.engines.log_form import Stage
 
 CAUSE, SYMPTOM, REFUSAL, CODE, WRAPPER = 0, 1, 2, 3, 4
 """A cause explains the death; a symptom is often where something else shows; a refusal says in the engine's own words

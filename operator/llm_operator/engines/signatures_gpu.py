@@ -10,9 +10,15 @@ from __future__ import annotations
 from llm_operator.engines.remedies import BY_STAGE, COUNT, OUT_OF_MEMORY
 from llm_operator.engines.signature import SYMPTOM, Signature, sign
 
-_LINKS = "add --disable-custom-all-reduce to engine.extraArgs, or set NCCL_P2P_DISABLE=1 in engine.env"
+_LINKS = "set NCCL_P2P_DISABLE=1 in engine.env"
 _IMAGE_CUDA = "use an image for the driver's CUDA in engine.image, or update the driver"
 _OTHER_CARD = "use weights of another format in model, or a GPU of the compute capability that is named"
+
+PEERS = (
+    r"peer access (?:is not supported|is already|has not been)|cudaErrorPeerAccess|P2P.{0,40}(?:not supported|failed)"
+    r"|cudaIpcOpenMemHandle|pidfd_getfd: Operation not permitted"
+)
+LINKS_MESSAGE = "the GPUs of the pod cannot read each other's memory"
 
 MEMORY: tuple[Signature, ...] = (
     sign(
@@ -167,11 +173,9 @@ DEVICES: tuple[Signature, ...] = (
         "set NCCL_P2P_DISABLE=1 in engine.env when it comes back, and look at the GPUs and their links",
     ),
     sign(
-        r"peer access (?:is not supported|is already|has not been)|cudaErrorPeerAccess|P2P.{0,40}(?:not supported|failed)"
-        r"|custom_all_?reduce\S*:?\d*.{0,40}(?:error|failed|invalid)|Failed: Cuda error \S*custom_all_reduce"
-        r"|cudaIpcOpenMemHandle|Failed: Cuda error .*custom_all_reduce\.cuh|pidfd_getfd: Operation not permitted",
+        PEERS,
         "PeerAccessFailed",
-        "the GPUs of the pod cannot read each other's memory",
+        LINKS_MESSAGE,
         _LINKS,
     ),
     sign(

@@ -170,7 +170,7 @@ CONTAINER: tuple[Signature, ...] = (
         r"(?i)address already in use|\[Errno 98\]|EADDRINUSE|port \d+ is already in use",
         "PortInUse",
         "the port is taken inside the pod's network",
-        "remove --port from engine.extraArgs; look for hostNetwork or a sidecar on the port",
+        "remove the port from engine.extraArgs; look for hostNetwork or a sidecar on the port",
     ),
     sign(
         r"KeyboardInterrupt: terminated|startup probe failed|Timed out waiting for (?:new )?engine core processes to start",

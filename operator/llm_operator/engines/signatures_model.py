@@ -44,20 +44,6 @@ MODEL: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"LoRA rank (\d+) is greater than max_lora_rank (\d+)",
-        "AdapterRefused",
-        "an adapter has rank {0}, and the engine takes {1} at most",
-        "add --max-lora-rank={0} to engine.extraArgs",
-    ),
-    sign(
-        r"^\S*(?:Error|Exception): .{0,200}(?:(?:[Ll]oading )?\b[Ll]o[Rr][Aa]\b.{0,80}(?:failed|not (?:found|exist|support)|unsupported|No adapter)"
-        r"|No adapter found for|not supported LoRA|expected target modules|target_modules)",
-        "AdapterRefused",
-        "the engine cannot load a LoRA adapter",
-        "correct --lora-modules in engine.extraArgs: the directory must hold adapter_config.json and weights for this model",
-        rank=SYMPTOM,
-    ),
-    sign(
         r"openai_harmony|HarmonyError|vocab(?:ulary)? file.{0,40}(?:download|load)|tiktoken.{0,80}(?:download|https?://)"
         r"|openaipublic\.blob\.core\.windows\.net",
         "VocabularyMissing",

@@ -16,9 +16,8 @@ minutes from a slow volume."""
 MOST_CHARACTERS = 16 << 10
 FORBIDDEN = "its progress is not seen: the operator may not read pods/log"
 
-_WAITING = re.compile(r"No available shared memory broadcast block found")
-# What a start that hangs says again and again, and who looks at it from outside.
-_NOTHING_NEW = re.compile(rf"{_WAITING.pattern}|Waiting for \d+ (?:local|core)|\"GET /(?:health|metrics)")
+# Who looks at a start from outside.
+_LOOKED_AT = re.compile(r"\"GET /(?:health|metrics)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Start:
         trace: the end of its log, without what is said again and again.
         moved_at: when the trace changed last, in seconds since 1970.
         progress: the step that it is at; None where the log does not tell.
-        waits: its processes say that they wait for each other.
+        waits: what to do where its processes say that they wait for each other; empty: they do not.
         unseen: why its log is not seen; empty: it is.
     """
 
@@ -38,7 +37,7 @@ class Start:
     trace: str
     moved_at: float
     progress: ProgressStatus | None = None
-    waits: bool = False
+    waits: str = ""
     unseen: str = ""
 
 
@@ -53,10 +52,13 @@ def looked(before: Start | None, pod: str, log: str, total_bytes: int | None, at
         at: seconds since 1970.
     """
     lines = log[-MOST_CHARACTERS:].splitlines()
-    trace = "\n".join(line for line in lines if not _NOTHING_NEW.search(line))[-400:]
+    forms = [engine.log for engine in ENGINES.values()]
+    repeated = [_LOOKED_AT, *(form.repeated for form in forms if form.repeated is not None)]
+    trace = "\n".join(line for line in lines if not any(one.search(line) for one in repeated))[-400:]
     still = before is not None and before.pod == pod and before.trace == trace and not before.unseen
     moved_at = before.moved_at if before is not None and still else at
-    waits = any(_WAITING.search(line) for line in lines[-3:])
+    end = "\n".join(lines[-3:])
+    waits = next((one.unlinked for one in forms if one.waiting is not None and one.waiting.search(end)), "")
     return Start(pod, trace, moved_at, step(log, total_bytes), waits)
 
 
@@ -71,7 +73,7 @@ def step(log: str, total_bytes: int | None) -> ProgressStatus | None:
     """The step that the log tells last; None where it tells none."""
     text = log[-MOST_CHARACTERS:]
     best: tuple[int, str, int | None] | None = None
-    for name, pattern in (known for engine in ENGINES.values() for known in engine.start_steps):
+    for name, pattern in (known for engine in ENGINES.values() for known in engine.log.steps):
         match = None
         for match in pattern.finditer(text):  # noqa: B007 - the last one
             pass
@@ -100,10 +102,7 @@ def stuck_message(start: Start) -> str:
     where = f" at {start.progress.summary!r}" if start.progress is not None else ""
     text = f"pod {start.pod}: its log has said nothing new since {since}{where}"
     if start.waits:
-        return (
-            f"{text}, and its processes wait for each other: add --disable-custom-all-reduce to engine.extraArgs, or "
-            "set NCCL_P2P_DISABLE=1 in engine.env"
-        )
+        return f"{text}, and its processes wait for each other: {start.waits}"
     if start.progress is not None and start.progress.stage == "Reading weights":
         return f"{text}: look at the speed of the model's volume and at the node's network"
     return f"{text}: kubectl logs {start.pod} shows what it did last; startupTimeoutSeconds ends it"

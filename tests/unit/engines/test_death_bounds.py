@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from llm_operator.engines import death, failures
 from llm_operator.engines.death import MOST_CHARACTERS, MOST_OF_A_LINE, read_log
+from llm_operator.engines.registry import ENGINES
 from tests.bench.deaths import HOSTILE
 
 # The parser's own tree: what a pattern can cost follows from its repeats.
@@ -28,7 +29,19 @@ PATTERNS = {
         for name, value in vars(module).items()
         if isinstance(value, re.Pattern)
     },
-    **{f"stage {stage}": pattern for stage, pattern in death._STAGES},
+    **{
+        f"{engine.name} {name}": pattern
+        for engine in ENGINES.values()
+        for name, pattern in (
+            *(
+                (f"{part}: {pattern.pattern[:40]}", pattern)
+                for part, pattern in (*engine.log.steps, *engine.log.stages)
+            ),
+            *((f"level: {pattern.pattern[:40]}", pattern) for pattern in engine.log.levels),
+            *((part, getattr(engine.log, part)) for part in ("harmless", "child", "waiting", "joining", "repeated")),
+        )
+        if pattern is not None
+    },
 }
 MOST_REPEATS = 2
 """Of `.*` in one alternative: with n characters in a line it takes no more than n² steps, and lines are short."""

@@ -74,7 +74,7 @@ SERVING: tuple[str, ...] = (
     "ERROR 05-07 12:00:00 [serving_chat.py:200] ValueError: guided_json is not supported with this backend",
     "ERROR:    Exception in ASGI application",
     "starlette.requests.ClientDisconnect",
-    "2025-03-19 04:28:52,017 - lmdeploy - ERROR - async_engine.py:777 - session 85 finished, reason \"error\"",
+    '2025-03-19 04:28:52,017 - lmdeploy - ERROR - async_engine.py:777 - session 85 finished, reason "error"',
     'INFO:     10.42.4.0:58264 - "POST /v1/chat/completions HTTP/1.1" 400 Bad Request',
     "INFO 05-24 12:44:43 [loggers.py:271] Engine 000: Avg prompt throughput: 1310.1 tokens/s, Avg generation throughput: 50.9 tokens/s, Running: 1 reqs, Waiting: 0 reqs, GPU KV cache usage: 0.6%",
     "INFO:     Shutting down",

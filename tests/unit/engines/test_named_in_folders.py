@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import llm_operator
+from llm_operator.engines.registry import ENGINES
+from llm_operator.engines.table import Capabilities
 
 ROOT = Path(llm_operator.__file__).parent
 NAMED = re.compile(r"lmdeploy|vllm|turbomind|\bpytorch\b", re.I)
@@ -27,6 +29,9 @@ MAY_NAME: dict[str, str] = {
     "reconcile/prepare.py": "the name of a converted model's directory",
     "planning/quantizing.py": "what `lmdeploy lite` can quantize",
 }
+
+
+READS_OPTIONS = {"reconcile/planned.py": "what the plan takes from extraArgs"}
 
 
 def named(source: str | ast.Module) -> Iterator[str]:
@@ -62,6 +67,31 @@ def excused(path: str) -> bool:
 def test_engines_are_named_in_their_folders_only() -> None:
     found = {path: sorted(set(named(source))) for path, source in sources().items() if not excused(path)}
     assert {path: texts for path, texts in found.items() if texts} == {}
+
+
+@pytest.mark.parametrize("path", ["engines/death.py", "engines/failures.py", "engines/log_form.py"])
+def test_what_reads_the_logs_of_engines_names_none(path: str) -> None:
+    assert sorted(set(named(sources()[path]))) == []
+
+
+def test_no_option_of_one_engine_is_named_by_the_reconciler() -> None:
+    """An option is one engine's; where it helps, its folder says so."""
+    known = [set((engine.options.capabilities(None) or _unknown(engine.name)).options) for engine in ENGINES.values()]
+    one_engines = {option for options in known for option in options if sum(option in one for one in known) == 1}
+    named = {
+        (path, option)
+        for path, source in sources().items()
+        if path.startswith("reconcile/") and path not in READS_OPTIONS
+        for node in ast.walk(source)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", node.value)
+        if option in one_engines
+    }
+    assert named == set()
+
+
+def _unknown(name: str) -> Capabilities:
+    raise AssertionError(f"{name} has no newest version")
 
 
 @pytest.mark.parametrize("place", MAY_NAME)

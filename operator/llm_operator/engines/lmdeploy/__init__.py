@@ -12,7 +12,7 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import common
 from llm_operator.engines.arguments import whole_number
 from llm_operator.engines.capacity import Capacity
-from llm_operator.engines.lmdeploy import capacity, command, signatures, starting
+from llm_operator.engines.lmdeploy import capacity, command, log, signatures
 from llm_operator.engines.lmdeploy.memory import PyTorchMemory, TurboMindMemory
 from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
@@ -38,7 +38,7 @@ class LMDeploy:
     max_sequences_option = "--max-batch-size"
     image_name = "lmdeploy"
     total_share_option: str | None = None
-    start_steps = starting.STEPS
+    log = log.FORM
     signatures = signatures.SIGNATURES
     metrics_need_key = True
 

@@ -14,7 +14,7 @@ from llm_operator.engines.capacity import Capacity
 from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RenderRequest
-from llm_operator.engines.vllm import batch, capacity, command, signatures, starting
+from llm_operator.engines.vllm import batch, capacity, command, log, signatures
 from llm_operator.engines.vllm.memory import VLLMMemory
 from llm_operator.memory.engine import Change, EngineMemory
 from llm_operator.memory.types import PlanRequest
@@ -36,7 +36,7 @@ class VLLM:
     max_sequences_option = "--max-num-seqs"
     image_name = "vllm"
     total_share_option = command.UTILIZATION
-    start_steps = starting.STEPS
+    log = log.FORM
     signatures = signatures.SIGNATURES
     metrics_need_key = False
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from llm_operator.engines.remedies import COUNT, EARLIER, FORMAT, SMALLER
 from llm_operator.engines.signature import SYMPTOM, WRAPPER, Signature, sign
+from llm_operator.engines.signatures_gpu import LINKS_MESSAGE, PEERS
+from llm_operator.engines.vllm.remedies import UNLINKED
 
 SIGNATURES: tuple[Signature, ...] = (
     sign(
@@ -76,6 +78,12 @@ SIGNATURES: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
+        PEERS + r"|custom_all_?reduce\S*:?\d*.{0,40}(?:error|failed|invalid)|Failed: Cuda error .*custom_all_reduce",
+        "PeerAccessFailed",
+        LINKS_MESSAGE,
+        UNLINKED,
+    ),
+    sign(
         r"an illegal memory access was encountered|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS|Warp Illegal Address",
         "IllegalMemoryAccess",
         "a kernel of the engine read or wrote outside its memory",
@@ -93,6 +101,20 @@ SIGNATURES: tuple[Signature, ...] = (
         "UnsupportedKVQuantization",
         "this vLLM has no KV cache of type {0} for this model and GPU",
         "set kvCache.quantization to None, or use another engine.version",
+    ),
+    sign(
+        r"LoRA rank (\d+) is greater than max_lora_rank (\d+)",
+        "AdapterRefused",
+        "an adapter has rank {0}, and the engine takes {1} at most",
+        "add --max-lora-rank={0} to engine.extraArgs",
+    ),
+    sign(
+        r"^\S*(?:Error|Exception): .{0,200}(?:(?:[Ll]oading )?\b[Ll]o[Rr][Aa]\b.{0,80}(?:failed|not (?:found|exist|support)|unsupported|No adapter)"
+        r"|No adapter found for|not supported LoRA|expected target modules|target_modules)",
+        "AdapterRefused",
+        "the engine cannot load a LoRA adapter",
+        "correct --lora-modules in engine.extraArgs: the directory must hold adapter_config.json and weights for this model",
+        rank=SYMPTOM,
     ),
     sign(
         r"invalid (tool call|reasoning) parser: (\S+)|(Tool|Reasoning) parser '?(\S+?)'? not found",
