@@ -76,13 +76,14 @@ class Running:
 
     process: subprocess.Popen[str]
     result_file: Path
+    output_file: Path
 
     def end(self, number: signal.Signals | None = None, seconds: float = 30) -> Done:
         """Wait for the end, after a signal where one is given."""
         if number is not None:
             self.process.send_signal(number)
-        output, errors = self.process.communicate(timeout=seconds)
-        progress = [json.loads(line)["progress"] for line in output.splitlines()]
+        _, errors = self.process.communicate(timeout=seconds)
+        progress = self.progress()
         result = None
         if self.result_file.exists() and (content := self.result_file.read_bytes()):
             assert len(content) <= 4096
@@ -91,16 +92,14 @@ class Running:
 
     def told_bytes(self) -> int:
         """What it has said so far of the bytes that are there; 0 while it says nothing, or while it writes."""
-        return int(self._told().get("bytes", 0))
-
-    def told_stage(self) -> str:
-        """The stage that it is in; empty while it says nothing, or while it writes."""
-        return str(self._told().get("stage", ""))
-
-    def _told(self) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):
-            return dict(json.loads(self.result_file.read_bytes()))
-        return {}
+            return int(json.loads(self.result_file.read_bytes()).get("bytes", 0))
+        return 0
+
+    def progress(self) -> list[Mapping[str, Any]]:
+        """The lines of progress that are whole."""
+        lines = self.output_file.read_text().splitlines(keepends=True)
+        return [json.loads(line)["progress"] for line in lines if line.endswith("\n")]
 
     def children(self) -> list[int]:
         """Its children's process ids."""
@@ -126,6 +125,7 @@ class Tool:
     def running(self, *arguments: str, **environment: str) -> Iterator[Running]:
         """Start a command; it is killed where the test ends first."""
         result = self.folder / f"result-{time.monotonic_ns()}.json"
+        output = result.with_suffix(".out")
         variables = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(OPERATOR),
@@ -135,11 +135,14 @@ class Tool:
             "NO_PROXY": "127.0.0.1",
         } | environment
         command = [sys.executable, *self.python, "-m", "llm_operator.modeltools", *arguments, "--result", str(result)]
-        with subprocess.Popen(
-            command, env=variables, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
+        with (
+            output.open("w") as stdout,
+            subprocess.Popen(
+                command, env=variables, text=True, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE
+            ) as process,
+        ):
             try:
-                yield Running(process, result)
+                yield Running(process, result, output)
             finally:
                 process.kill()
 
