@@ -21,6 +21,7 @@ ConditionType = Literal[
     "Exposed",
     "ModelDamaged",
     "Drifted",
+    "Contested",
 ]
 ConditionStatus = Literal["True", "False", "Unknown"]
 

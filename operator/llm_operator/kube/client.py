@@ -131,11 +131,11 @@ class ApiClient:
         answer = await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml")
         return self._stored(answer, tried=dry_run)
 
-    async def apply_status(self, namespace: str, name: str, uid: str, status: JSON) -> JSON:
+    async def apply_status(self, namespace: str, name: str, uid: str, status: JSON, version: str | None = None) -> JSON:
         """Server-side apply of an LLMDeployment's status; fields left out are removed.
 
         Raises:
-            ApiError: refused; 409 if the object of that name has another uid.
+            ApiError: refused; 409 if the object of that name has another uid, or is no longer of that version.
         """
         body = {
             "apiVersion": API_VERSION,
@@ -143,6 +143,8 @@ class ApiClient:
             "metadata": {"name": name, "namespace": namespace, "uid": uid},
             "status": status,
         }
+        if version is not None:
+            body["metadata"] = {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": version}
         path = _path("patch", KIND, namespace, f"{name}/status")
         parameters = {"fieldManager": MANAGER, "force": "true"}
         return self._stored(await self._request("PATCH", path, parameters, body, "application/apply-patch+yaml"))

@@ -18,6 +18,7 @@ from llm_operator.kube import ownership
 from llm_operator.kube.cache import JOB_PREFIX, Cache
 from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
+from llm_operator.kube.contest import REASON, Aside, Contest
 from llm_operator.kube.events import EVENT_MESSAGE_LIMIT, event_of
 from llm_operator.kube.job_pods import JobPods
 from llm_operator.kube.last_logs import LastLogs
@@ -117,7 +118,7 @@ async def _deleted(kind: str, name: str, deletion: Awaitable[None]) -> Trouble |
 class Controller:
     """Workers over one queue and one cache."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made in one place
         self,
         client: ApiClient,
         cache: Cache,
@@ -126,6 +127,8 @@ class Controller:
         metrics: Metrics,
         tools: ToolSettings = NO_TOOLS,
         now: Callable[[], str] = utc_now,
+        *,
+        identity: str = "this operator",
     ) -> None:
         self._client = client
         self._cache = cache
@@ -135,7 +138,8 @@ class Controller:
         self._tools = tools
         self._now = now
         self._claims = Claims(client)
-        self._model_jobs = ModelJobs(client, cache, queue, tools, now)
+        self._contest = Contest(identity)
+        self._model_jobs = ModelJobs(client, cache, queue, tools, now, self._contest)
         self._progress = ProgressReader(client, queue.add)
         self._job_pods = JobPods(client, queue.add_after)
         self._trials = Trials(client)
@@ -212,19 +216,26 @@ class Controller:
         if body is None or "deletionTimestamp" in body["metadata"]:
             if body is None:
                 self._planner.forget(key)
+            self._contest.forget(key)
             self._progress.forget(key)
             self._last_logs.forget(key)
             self._vital_signs.forget(key)
             self._starts.forget(key)
             self._model_jobs.forget(key)
             return False
+        aside = self._contest.aside(key, body, self._now())
         try:
             resource = LLMDeployment.parse(body).handing_on(self._tools.propagation)
         except InvalidResource as invalid:
             self._model_jobs.keep(key)
-            await self._write_status(key, body, invalid_status(body, str(invalid), self._now()))
+            if aside is None:
+                await self._write_status(key, body, invalid_status(body, str(invalid), self._now()))
+                return False
+        else:
+            self._model_jobs.want(key, resource)
+        if aside is not None:
+            await self._stand_aside(key, body, aside)
             return False
-        self._model_jobs.want(key, resource)
         seen = await self._observe(key, resource)
         plan = self._planner.outcome(key, resource, inspection(resource, seen, self._tools))
         decision = decide(resource, seen, plan, self._tools)
@@ -251,6 +262,22 @@ class Controller:
         if decision.preparation is not None and decision.preparation.claim_missing:
             self._queue.add_after(key, MISSING_CLAIM_SECONDS)
         return bool(refused)
+
+    async def _stand_aside(self, key: Key, body: JSON, aside: Aside) -> None:
+        """Leave an object to another operator, and say so."""
+        for reader in (self._progress, self._last_logs, self._vital_signs, self._starts):
+            reader.forget(key)
+        self._queue.add_after(key, aside.seconds)
+        if aside.status is None:
+            return
+        meta = body["metadata"]
+        self._contest.writes_status(key, aside.status)
+        answer = await self._client.apply_status(*key, meta["uid"], aside.status, meta["resourceVersion"])
+        self._cache.update({**answer, "kind": KIND})
+        self._queue.wrote(key, (KIND, answer["metadata"]["resourceVersion"]))
+        condition = Condition.model_validate(aside.status["conditions"][-1], strict=False)
+        log.warning("%s: %s", REASON, condition.message)
+        await self._tell(body, condition)
 
     async def _observe(self, key: Key, resource: LLMDeployment) -> Observed:
         """What is there, with the Jobs of the model tools, and with the claims while a model is being prepared."""
@@ -336,6 +363,7 @@ class Controller:
                 answer = written.answer
                 drift += [written.drift] if written.drift is not None else []
                 restored += [f"{kind} {name!r}: {one.path}, set by {one.manager}, was undone" for one in written.undone]
+                self._contest.wrote_child(body, answer)
         except ForeignError as foreign:
             return Trouble("NameConflict", str(foreign), stalled=True)
         except ApiError as error:
@@ -359,7 +387,13 @@ class Controller:
     async def _written(self, key: Key, apply: Apply) -> JSON:
         if apply.body["kind"] == "Job" and not apply.seen:
             return await self._model_jobs.make(key, apply.body)
-        return await (ownership.update if apply.seen else ownership.create)(self._client, apply.body)
+        if not apply.seen:
+            return await ownership.create(self._client, apply.body)
+
+        def looked(live: JSON) -> None:
+            self._contest.finds_child(key, apply.body, live)
+
+        return await ownership.update(self._client, apply.body, looked)
 
     async def _keeps_image_volumes(self, apply: Apply) -> bool:
         """Whether the API server keeps the image volumes of a pod template: an older one drops them without a word."""
@@ -372,8 +406,13 @@ class Controller:
         """Write a status if it differs from the one that is there, and tell what changed."""
         told = body.get("status") or {}
         new = status.to_json()
+        carried = self._contest.carried(key, told, self._now())
+        if carried is not None:
+            new["conditions"].append(carried[0])
+            self._queue.add_after(key, carried[1])
         if new == told:
             return
+        self._contest.writes_status(key, new)
         try:
             answer = await self._client.apply_status(key[0], key[1], body["metadata"]["uid"], new)
         except ApiError as error:

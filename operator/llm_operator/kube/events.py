@@ -21,7 +21,7 @@ def event_of(meta: JSON, condition: Condition, now: str) -> JSON:
         condition: the condition as it is now.
         now: RFC 3339 time in UTC.
     """
-    bad = condition.type in ("Stalled", "Drifted") or condition.status == "False"
+    bad = condition.type in ("Stalled", "Drifted", "Contested") or condition.status == "False"
     # The same news at the same time has the same name: a repeated write is refused, not doubled.
     news = f"{condition.type}{condition.status}{condition.reason}{condition.message}{now}"
     digest = hashlib.sha256(news.encode()).hexdigest()[:12]

@@ -14,12 +14,14 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import ownership
 from llm_operator.kube.cache import JOB_PREFIX, Cache, job_key
 from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.contest import Contest
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.remaking import Remaking
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.artifacts import (
     ANNOTATION_DAMAGED,
     ANNOTATION_INCOMPLETE,
+    ANNOTATION_JOB_TEMPLATE,
     ANNOTATION_REMOVE,
     ANNOTATION_RESULT,
     ANNOTATION_UNUSED_SINCE,
@@ -36,6 +38,7 @@ log = logging.getLogger("llm_operator.model_jobs")
 UNKNOWN_INTEREST_SECONDS = 5.0
 HARMLESS = ("Record", "RecordLoss", "Note")
 """What is done also with a Job that may be an unreadable object's."""
+MOST_REMEMBERED = 4096
 END_NOW: dict[str, Any] = {"activeDeadlineSeconds": 1}
 """In a Job's spec: its pods end within their grace period, and it stays, failed."""
 
@@ -44,7 +47,13 @@ class ModelJobs:
     """Reconciles Jobs by keys of their own, and tells the objects that wait for them."""
 
     def __init__(
-        self, client: ApiClient, cache: Cache, queue: WorkQueue, tools: ToolSettings, now: Callable[[], str]
+        self,
+        client: ApiClient,
+        cache: Cache,
+        queue: WorkQueue,
+        tools: ToolSettings,
+        now: Callable[[], str],
+        contest: Contest | None = None,
     ) -> None:
         self._client = client
         self._cache = cache
@@ -63,6 +72,9 @@ class ModelJobs:
         self._incomplete: dict[Key, str] = {}
         """By Job: what it left half-done, for the next one of its name."""
         self._remaking = Remaking()
+        self._contest = contest or Contest("this operator")
+        self._made_as: dict[Key, str] = {}
+        """By Job: the digest of the template that this process made it with last."""
         self._making: weakref.WeakValueDictionary[Key, asyncio.Lock] = weakref.WeakValueDictionary()
 
     def want(self, key: Key, resource: LLMDeployment) -> None:
@@ -122,11 +134,19 @@ class ModelJobs:
             job = self._cache.job(of_job)
             if job is None or job.deleting or job.begun:
                 return
+            if self._made_as.get(of_job) == _digest_of(body):
+                # This process made it as it should be, and another one has made it otherwise since.
+                self._contest.undone(key, 2)
+                if self._contest.lost(key):
+                    self._queue.add(key)
+                    return
             if await self._delete(of_job, job, "what it was made with has changed, and it has not begun"):
                 try:
-                    answer = await ownership.create(self._client, body)
+                    answer = await self._create(of_job, body)
                 except ForeignError:
                     return  # the next look says whose it is
+                if _digest_of(answer) != _digest_of(body):
+                    self._contest.undone(key, 2)
                 self._cache.update({**answer, "kind": "Job"})
 
     async def make(self, key: Key, body: dict[str, Any]) -> dict[str, Any]:
@@ -136,8 +156,19 @@ class ModelJobs:
             ForeignError: somebody else's has its name.
             ApiError: refused.
         """
-        async with self._lock(job_key(key[0], body["metadata"]["name"])):
-            return await ownership.create(self._client, body)
+        of_job = job_key(key[0], body["metadata"]["name"])
+        async with self._lock(of_job):
+            if self._made_as.get(of_job) == _digest_of(body):
+                self._contest.undone(key, 1)
+            return await self._create(of_job, body)
+
+    async def _create(self, of_job: Key, body: dict[str, Any]) -> dict[str, Any]:
+        answer = await ownership.create(self._client, body)
+        if len(self._made_as) >= MOST_REMEMBERED:
+            self._made_as.pop(next(iter(self._made_as)))
+        if _digest_of(answer) == _digest_of(body):
+            self._made_as[of_job] = _digest_of(body)
+        return answer
 
     def _lock(self, of_job: Key) -> asyncio.Lock:
         """Held while a Job is created; forgotten when nobody uses it."""
@@ -270,6 +301,7 @@ class ModelJobs:
                 return False
             self._remaking.count(key)
         log.info("Job %s is deleted: %s", job.name, why)
+        self._made_as.pop(key, None)
         await self._client.delete("Job", key[0], job.name, job.uid)
         return True
 
@@ -402,3 +434,7 @@ class ModelJobs:
             return []
         jobs = self._cache.jobs_removed_by(key[0], name)
         return [job_key(key[0], job.name) for job in jobs if job.stage != "remove"]
+
+
+def _digest_of(job: dict[str, Any]) -> str:
+    return str((job["metadata"].get("annotations") or {}).get(ANNOTATION_JOB_TEMPLATE) or "")

@@ -71,6 +71,12 @@ class Options:
     tools: ToolSettings = NO_TOOLS
     metrics_authentication: bool = False
 
+    def identity(self) -> str:
+        """This operator's name for people: that of its Lease, or of its process if there is no election."""
+        if self.leader_elect:
+            return f"Operator {self.lease_namespace}/{self.lease_name}"
+        return f"Operator {socket.gethostname()}/{os.getpid()}"
+
 
 PlannerFactory = Callable[[ApiClient, WorkQueue, Metrics, Options], Planner]
 
@@ -157,7 +163,15 @@ class OperatorProcess:
             kept = await read_learned(client, self._options.lease_namespace, self._options.learned_name)
             options = replace(self._options, calibration=kept)
             planner = self._make_planner(client, self._queue, self._metrics, options)
-            controller = Controller(client, self._cache, self._queue, planner, self._metrics, self._options.tools)
+            controller = Controller(
+                client,
+                self._cache,
+                self._queue,
+                planner,
+                self._metrics,
+                self._options.tools,
+                identity=self._options.identity(),
+            )
             self._controller = controller
             self._metrics.max_concurrent.labels(controller=CONTROLLER).set(self._options.workers)
             running = [tasks.forever(controller.work, "worker", f"worker-{n}") for n in range(self._options.workers)]

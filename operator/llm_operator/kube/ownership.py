@@ -7,7 +7,7 @@ without the uid that was looked at, so a successor of the same name is not hit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llm_operator.kube.client import ApiClient, ApiError
@@ -39,8 +39,13 @@ async def create(client: ApiClient, body: JSON) -> JSON:
     return live if KINDS[body["kind"]].made_once else await _apply_to(client, body, live)
 
 
-async def update(client: ApiClient, body: JSON) -> JSON:
+async def update(client: ApiClient, body: JSON, looked: Callable[[JSON], None] = lambda _: None) -> JSON:
     """Bring an object that was seen to what it should be; create it if it is gone.
+
+    Args:
+        client: of the API server.
+        body: what it should be.
+        looked: called with the object as it is, if it is ours, before it is written.
 
     Raises:
         ForeignError: somebody else's.
@@ -53,6 +58,7 @@ async def update(client: ApiClient, body: JSON) -> JSON:
             raise
         return await create(client, body)
     check_ours(body, live)
+    looked(live)
     return await _apply_to(client, body, live)
 
 

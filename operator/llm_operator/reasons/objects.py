@@ -287,6 +287,15 @@ OBJECT: tuple[Reason, ...] = (
         conditions=("Drifted",),
     ),
     Reason(
+        "TwoOperators",
+        "Object",
+        "two operators serve the object; the message names the one that stands aside, and the other one goes on",
+        "give each operator its own namespaces (`watchNamespaces`), or uninstall one of them; the condition goes "
+        "within 20 minutes",
+        severity="Warning",
+        conditions=("Contested",),
+    ),
+    Reason(
         "DeploymentPaused",
         "Object",
         "somebody ran `kubectl rollout pause`; `Ready` is Unknown",
