@@ -24,6 +24,7 @@ SENTENCE = "tiny test model"
 REPOSITORY = "org/tiny-qwen2"
 HUB = Path(__file__).resolve().parents[1] / "faulty_hub.py"
 COMMIT_LENGTH = 40
+VERIFIED = "llm-operator.dev/verified-at"
 PIECE = 256 << 10
 
 
@@ -97,12 +98,7 @@ def space(installed: Session) -> Iterator[Space]:
     made.apply(*hub_documents(installed))
     made.kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/hub")
     made.claim("models")
-    endpoint = f"http://{made.get('Service', 'hub')['spec']['clusterIP']}"
-    installed.install_chart(
-        "operator.extraEnv[0].name=HF_ENDPOINT",
-        f"operator.extraEnv[0].value={endpoint}",
-        numbers={"podSecurity.runAsUser": ANY_USER},
-    )
+    install(made)
     yield made
     leave(installed, NAMESPACE)
     installed.install_chart()
@@ -113,6 +109,15 @@ def hub(space: Space) -> Hub:
     found = Hub(space)
     found.fail()
     return found
+
+
+def install(space: Space, **numbers: int) -> None:
+    """The chart with the stub for a hub, and with an id for the pods that no image knows."""
+    space.session.install_chart(
+        "operator.extraEnv[0].name=HF_ENDPOINT",
+        f"operator.extraEnv[0].value=http://{space.get('Service', 'hub')['spec']['clusterIP']}",
+        numbers={"podSecurity.runAsUser": ANY_USER, **numbers},
+    )
 
 
 def deploy(space: Space, name: str, example: str = "tiny-vllm", **spec: Any) -> None:
@@ -151,6 +156,9 @@ def test_a_fetch_is_cut_and_its_pod_killed_and_nothing_comes_twice(space: Space,
     deploy(space, "first", "tiny-lmdeploy")
     deploy(space, "second")
     space.becomes("first", "ModelCached", "Unknown", "Fetching")
+    # From the process in the operator's pod that reads hubs: no Job has told anything yet.
+    eventually(lambda: space.status("first").get("model", {}).get("architecture"), 30, "the hub is read")
+    assert space.condition("first", "ModelCached")[1] == "Fetching"
     eventually(lambda: space.status("first").get("progress", {}).get("bytesPerSecond"), 60, "progress with a rate")
     assert "Fetching" in space.kubectl("get", "llmdep", "first")
     (job,) = jobs(space, "fetch")
@@ -269,6 +277,32 @@ def test_a_model_in_an_image_is_mounted_and_served(space: Space) -> None:
     assert SENTENCE in space.chat("imaged")
     assert space.status("imaged")["model"]["architecture"] == "Qwen2ForCausalLM"
     space.delete("imaged")
+
+
+def test_a_damaged_file_is_found_told_and_replaced(space: Space, hub: Hub) -> None:
+    if space.session.volumes is None:
+        pytest.skip("on a cluster of your own, the node's disk is out of reach")
+    deploy(space, "damaged", "tiny-lmdeploy", replicas=0)
+    space.becomes("damaged", "ModelCached", "True", "Cached")
+    (job,) = jobs(space, "fetch")
+    install(space, **{"modelTools.cacheVerifySeconds": 5})
+    eventually(lambda: VERIFIED in space.get("Job", job)["metadata"]["annotations"], 90, "it is compared, and whole")
+    assert space.condition("damaged", "ModelDamaged")[0] == ""
+    weights = space.session.volumes / f"models-{NAMESPACE}" / "models" / original(space) / "model.safetensors"
+    whole = weights.read_bytes()
+    with weights.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(bytes([whole[-1] ^ 1]))
+    space.becomes("damaged", "ModelDamaged", "True", "HashMismatch")
+    told = space.condition("damaged", "ModelDamaged")[2]
+    assert "the SHA-256 of model.safetensors is" in told
+    assert told.endswith(f"kubectl delete job {job}")
+    assert weights.read_bytes() != whole, "what an engine may serve is left alone"
+    space.kubectl("delete", "job", job)
+    eventually(lambda: space.condition("damaged", "ModelDamaged")[0] == "", 90, "the condition goes")
+    space.becomes("damaged", "ModelCached", "True", "Cached")
+    assert weights.read_bytes() == whole
+    space.delete("damaged")
 
 
 def test_a_model_that_nobody_uses_is_removed_when_asked(space: Space, hub: Hub) -> None:
