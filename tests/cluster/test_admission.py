@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import yaml
 from devcluster.control_plane import ControlPlane
 from devcluster.toolchain import ensure
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.manifests.network_policy import policies_of
+from llm_operator.manifests.tools import NetworkSettings
 from tests.cluster.helpers import JSON
 from tests.support.objects import llm
 from tests.unit.helm.rendering import NAMESPACE, Helm
-from tests.unit.manifests.rendered import children_of, jobs_of
+from tests.unit.manifests.rendered import TOOLS, children_of, jobs_of
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -29,7 +32,7 @@ VALUES: JSON = {
         "objects": {
             "enabled": True,
             "namespaceSelector": {"matchLabels": {"tenants": "true"}},
-            "images": ["docker.io/vllm/vllm-openai", "registry.example/ml/", "local/exact:1"],
+            "images": ["docker.io/vllm/vllm-openai", "registry.example/ml/", "local/exact:1", "plain"],
             "priorityClasses": ["batch"],
             "serviceAccounts": [],
             "tolerations": ["nvidia.com/gpu"],
@@ -37,6 +40,9 @@ VALUES: JSON = {
         "operator": {"enabled": True},
     }
 }
+
+
+POWERFUL = ("ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "DAC_READ_SEARCH", "BPF", "NET_ADMIN", "SYSLOG")
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +104,24 @@ def children(name: str, **spec: Any) -> list[JSON]:
     return [*children_of(of), *jobs_of(of)]
 
 
+def policies(name: str) -> list[JSON]:
+    """The NetworkPolicies of an object, of all its roles."""
+    of = parsed(name, webUI={})
+    template = children_of(of)[0]["spec"]["template"]
+    tools = replace(TOOLS, network=NetworkSettings(enabled=True))
+    found = policies_of(of, template, tools)
+    assert set(found) == {"engine", "chat", "jobs"}
+    return [body for body in found.values() if body is not None]
+
+
 ALLOWED: list[JSON] = [
     {},
     {"engine": {"type": "VLLM", "image": "docker.io/vllm/vllm-openai:v0.33.0"}},
     {"engine": {"type": "VLLM", "image": "docker.io/vllm/vllm-openai@sha256:" + "0" * 64}},
     {"engine": {"type": "VLLM", "image": "registry.example/ml/any/depth:1"}},
     {"webUI": {"image": "local/exact:1"}},
+    {"webUI": {"image": "plain:1"}},
+    {"webUI": {"podTemplate": {"spec": {"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]}}}},
     {"priorityClassName": "batch"},
     {"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]},
     {"podTemplate": {"spec": {"containers": [{"name": "side", "image": "registry.example/ml/side:1"}]}}},
@@ -115,6 +133,8 @@ DENIED: list[tuple[JSON, str]] = [
     ({"engine": {"type": "VLLM", "image": "registry.example/mlevil:1"}}, "every image"),
     ({"engine": {"type": "VLLM", "image": "local/exact:12"}}, "every image"),
     ({"webUI": {"image": "evil:1"}}, "every image"),
+    ({"webUI": {"image": "docker.io/vllm/vllm-openai:1/evil:2"}}, "every image"),
+    ({"engine": {"type": "VLLM", "image": "plain:5000/evil:1"}}, "every image"),
     ({"model": {"image": {"reference": "evil:1"}}}, "every image"),
     ({"cache": {"size": "1Gi"}, "weightQuantization": {"image": "evil:1"}}, "every image"),
     ({"podTemplate": {"spec": {"containers": [{"name": "side", "image": "evil:1"}]}}}, "every image"),
@@ -128,6 +148,7 @@ DENIED: list[tuple[JSON, str]] = [
     ({"tools": {"podTemplate": {"spec": {"serviceAccountName": "powerful"}}}}, "serviceAccountName must be one of []"),
     ({"tolerations": [{"operator": "Exists"}]}, "every toleration"),
     ({"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]}, "every toleration"),
+    ({"webUI": {"podTemplate": {"spec": {"tolerations": [{"operator": "Exists"}]}}}}, "every toleration"),
 ]
 
 
@@ -196,10 +217,55 @@ def test_the_operator_makes_no_pod_with_power_over_its_node(plane: ControlPlane)
             {"volumes": root},
             {"containers": [privileged]},
             {"initContainers": [{"name": "first", "image": "a:1", "securityContext": {"privileged": True}}]},
+            *(
+                {"containers": [{**container, **part}]}
+                for part in (
+                    {"ports": [{"containerPort": 8000, "hostPort": 8000}]},
+                    *({"securityContext": {"capabilities": {"add": [name]}}} for name in POWERFUL),
+                )
+            ),
         ):
             admitted, said = operator(plane, "free", changed(body, **template))
             assert not admitted, template
             assert "pods of the operator" in said
+
+
+def test_a_pod_template_may_add_what_reaches_no_node(plane: ControlPlane) -> None:
+    deployment = children("x")[0]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    added = {**container["securityContext"], "capabilities": {"drop": ["ALL"], "add": ["IPC_LOCK", "SYS_PTRACE"]}}
+    admitted, said = operator(plane, "free", changed(deployment, containers=[{**container, "securityContext": added}]))
+    assert admitted, said
+
+
+def selecting(body: JSON, labels: JSON) -> JSON:
+    """The same Service, policy or budget for other pods."""
+    copy: JSON = json.loads(json.dumps(body))
+    if body["kind"] == "Service":
+        copy["spec"]["selector"] = labels
+    else:
+        copy["spec"]["podSelector" if body["kind"] == "NetworkPolicy" else "selector"] = {"matchLabels": labels}
+    return copy
+
+
+@pytest.mark.parametrize("kind", ["Service", "NetworkPolicy", "PodDisruptionBudget"])
+@pytest.mark.parametrize("labels", [{"app": "db"}, {"app.kubernetes.io/managed-by": "helm"}, {}], ids=str)
+def test_the_operator_stands_before_nobody_elses_pods(plane: ControlPlane, kind: str, labels: JSON) -> None:
+    bodies = [body for body in (*children("x"), *policies("x")) if body["kind"] == kind]
+    assert bodies
+    for body in bodies:
+        assert operator(plane, "free", body)[0]
+        admitted, said = operator(plane, "free", selecting(body, labels))
+        assert not admitted
+        assert f"a {kind} of the operator selects" in said
+
+
+def test_a_service_of_the_operator_names_no_other_host(plane: ControlPlane) -> None:
+    service = next(body for body in children("x") if body["kind"] == "Service")
+    for part in ({"type": "ExternalName", "externalName": "evil.example"}, {"externalIPs": ["192.0.2.1"]}):
+        admitted, said = operator(plane, "free", {**service, "spec": {**service["spec"], **part}})
+        assert not admitted
+        assert "a Service of the operator selects" in said
 
 
 def test_the_operator_makes_only_what_belongs_to_an_object(plane: ControlPlane) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_operator.engines import guard
+from llm_operator.engines import engine_of, guard
 from tests.engines import environments
 from tests.engines.environments import lite_interpreter
 from tests.engines.routes import routes
@@ -215,6 +215,17 @@ def test_each_api_server_of_vllm_is_guarded(tmp_path: Path) -> None:
             for connection in connections:
                 connection.close()
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_vllm_reads_its_modes_as_off() -> None:
+    modes = engine_of("VLLM").modes_off
+    program = f"import vllm.envs as e; print([bool(getattr(e, name)) for name in {sorted(modes)}])"
+    for values, expected in ((modes, False), (dict.fromkeys(modes, "1"), True)):
+        done = subprocess.run(
+            [environments.interpreter("vllm"), "-c", program],
+            env={"PATH": os.environ["PATH"], **values}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.splitlines()[-1] == str([expected] * len(modes))
 
 
 def test_what_an_image_has_on_its_path_stays(tmp_path: Path) -> None:

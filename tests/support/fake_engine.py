@@ -108,6 +108,7 @@ class FakeEngine:
     port = 9999
     chat_template_file = "fake.txt"
     owned_variables: Mapping[str, str] = {"FAKE_KEY": "spec.engine.apiKey says it"}
+    modes_off: Mapping[str, str] = {"FAKE_DEBUG": "no"}
     set_variables = frozenset({"FAKE_QUIET"})
     max_sequences_option = "--fake-sequences"
     image_name = "fake-engine"

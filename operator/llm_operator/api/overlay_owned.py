@@ -94,6 +94,8 @@ def instead(text: str) -> str:
     return f"not part of the overlay: {text}; remove it here"
 
 
+CLUSTERS_CLASSES = "system-"
+_CLASS = f"classes that begin with {CLUSTERS_CLASSES} are the cluster's own: name another PriorityClass"
 _KEY = "the operator sets the recommended app.kubernetes.io labels and all of llm-operator.dev/: choose another key"
 
 _OPAQUE: JSON = {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "maxProperties": 64}
@@ -128,6 +130,9 @@ class OverlayProblem:
 def overlay_schema(child: OverlayChild) -> JSON:
     """The structural schema of a child's overlay, with the rules that CEL can judge."""
     owned = POD_FIELDS[child]
+    classes: JSON = (
+        {} if "priorityClassName" in owned else {"priorityClassName": {**_TEXT, "description": "As in a pod."}}
+    )
     items = {
         **_OPAQUE,
         "properties": {
@@ -147,6 +152,7 @@ def overlay_schema(child: OverlayChild) -> JSON:
         "description": "As in a pod.",
         "properties": {
             **{field: _declared(field, f"Not here: {text}.") for field, text in owned.items()},
+            **classes,
             "containers": {
                 **_LIST,
                 "items": items,
@@ -155,7 +161,11 @@ def overlay_schema(child: OverlayChild) -> JSON:
             },
         },
         "x-kubernetes-validations": [
-            _rule(f"!has(self.{field})", instead(text), f".{field}") for field, text in owned.items()
+            *(_rule(f"!has(self.{field})", instead(text), f".{field}") for field, text in owned.items()),
+            *(
+                _rule(f"!has(self.{field}) || !self.{field}.startsWith('{CLUSTERS_CLASSES}')", _CLASS, f".{field}")
+                for field in classes
+            ),
         ],
     }
     metadata = {
@@ -203,6 +213,8 @@ def _owned(overlay: JSON, child: OverlayChild) -> Iterator[OverlayProblem]:
     for field, text in POD_FIELDS[child].items():
         if field in spec:
             yield OverlayProblem(("spec", field), instead(text))
+    if "priorityClassName" not in POD_FIELDS[child] and spec.get("priorityClassName", "").startswith(CLUSTERS_CLASSES):
+        yield OverlayProblem(("spec", "priorityClassName"), _CLASS)
     for place, container in enumerate(spec.get("containers") or []):
         if container.get("name") == child:
             for field, text in container_fields(child).items():

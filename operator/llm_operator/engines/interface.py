@@ -58,6 +58,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def modes_off(self) -> Mapping[str, str]:
+        """Return what switches each mode off that opens more than the serving API: by variable, its value."""
+        ...
+
+    @property
     def max_sequences_option(self) -> str:
         """The option that limits how many requests run at a time."""
         ...

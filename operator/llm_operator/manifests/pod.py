@@ -64,9 +64,14 @@ def _with_trust(pod: JSON, spec: LLMDeploymentSpec, run: EngineRun, tools: ToolS
 def asks_for_root(overlay: JSON | None) -> bool:
     """Whether a `podTemplate` says by its user id alone that the engine runs as root, and so need not say it twice."""
     spec = (overlay or {}).get("spec") or {}
-    own = (one for one in spec.get("containers") or [] if one.get("name") == CONTAINER)
-    contexts = [part.get("securityContext") or {} for part in (spec, *own)]
+    contexts = [part.get("securityContext") or {} for part in (spec, *_own_containers(overlay))]
     return any(context.get("runAsUser") == 0 for context in contexts)
+
+
+def _own_containers(overlay: JSON | None) -> list[JSON]:
+    """What an overlay says of the engine's container; more than one entry if it says it in parts."""
+    spec = (overlay or {}).get("spec") or {}
+    return [one for one in spec.get("containers") or [] if one.get("name") == CONTAINER]
 
 
 def _container(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: ToolSettings) -> JSON:
@@ -75,7 +80,7 @@ def _container(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tool
         "name": CONTAINER,
         "image": run.image,
         "args": list(run.args),
-        "env": [dict(variable) for variable in run.env],
+        "env": [*(dict(variable) for variable in run.env), *_modes_off(spec)],
         "ports": [{"name": run.port_name, "containerPort": run.port, "protocol": "TCP"}],
         "resources": _resources(spec, run.gpus),
         "startupProbe": {
@@ -97,6 +102,16 @@ def _container(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tool
     if run.command:
         container["command"] = list(run.command)
     return container
+
+
+def _modes_off(spec: LLMDeploymentSpec) -> list[JSON]:
+    """With `envFrom`, variables that nobody can see here come to the engine: what is refused by name is said, too.
+
+    A container's own variables win over those of `envFrom`.
+    """
+    if not any(container.get("envFrom") for container in _own_containers(spec.pod_template)):
+        return []
+    return [{"name": name, "value": value} for name, value in engine_of(spec.engine.type).modes_off.items()]
 
 
 def _probe(run: EngineRun, period_seconds: int, failure_threshold: int) -> JSON:

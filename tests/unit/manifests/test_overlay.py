@@ -8,6 +8,8 @@ import pytest
 
 from llm_operator.api import API_VERSION, KIND, InvalidResource
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.engines import engine_of
+from llm_operator.engines.registry import ENGINES
 from llm_operator.manifests.overlay import check_overlay, in_words_of_overlay
 from tests.unit.manifests.rendered import children_of, jobs_of
 
@@ -68,11 +70,30 @@ def test_lists_are_merged_by_their_keys_and_the_engine_stays_first() -> None:
     assert [container["name"] for container in after["spec"]["containers"]] == ["engine", "proxy"]
     ours, given = before["spec"]["containers"][0], after["spec"]["containers"][0]
     assert given["args"] == ours["args"]
-    assert [entry["name"] for entry in given["env"]] == [*(entry["name"] for entry in ours["env"]), "POD_IP"]
+    assert [entry["name"] for entry in given["env"]] == [
+        *(entry["name"] for entry in ours["env"]), *engine_of("VLLM").modes_off, "POD_IP",
+    ]  # fmt: skip
     assert given["resources"]["limits"] == {"nvidia.com/gpu": "1", "rdma/ib": 1}
     assert given["livenessProbe"] == {**ours["livenessProbe"], "failureThreshold": 30}
     assert given["securityContext"] == {**ours["securityContext"], "runAsUser": 1000}
     assert after["spec"]["volumes"] == [*before["spec"]["volumes"], overlay["spec"]["volumes"][0]]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("source", [{"configMapRef": {"name": "a"}}, {"secretRef": {"name": "a"}, "prefix": "VLLM_"}])
+def test_variables_from_a_reference_open_no_mode_that_is_refused_by_name(source: JSON) -> None:
+    """The kubelet lets a container's own variables win over those of envFrom."""
+    variables = {entry["name"]: entry.get("value") for entry in own_variables(parsed(engine(envFrom=[source])))}
+    modes = engine_of("VLLM").modes_off
+    assert {"VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION", "VLLM_USE_RUST_FRONTEND"} <= modes.keys()
+    assert modes.items() <= variables.items()
+    assert not modes.keys() & {entry["name"] for entry in own_variables(parsed(engine(imagePullPolicy="Always")))}
+    for one in ENGINES.values():
+        assert one.modes_off.keys() <= one.owned_variables.keys(), "and each is refused where it is said by name"
+
+
+def own_variables(resource: LLMDeployment) -> list[JSON]:
+    variables: list[JSON] = template_of(resource)["spec"]["containers"][0]["env"]
+    return variables
 
 
 def test_a_given_spread_replaces_the_fixed_one() -> None:
@@ -180,6 +201,21 @@ def test_what_a_schema_can_reach_is_refused_at_admission(name: str) -> None:
     ((field, message),) = refused.value.errors
     assert field == f"spec.podTemplate{path}"
     assert message
+
+
+@pytest.mark.parametrize("field", ["tools", "webUI"])
+def test_no_pods_have_a_priority_class_of_the_clusters_own(field: str) -> None:
+    def given(name: str) -> LLMDeployment:
+        overlay = {"spec": {"priorityClassName": name}}
+        return parsed(tools=overlay) if field == "tools" else parsed(webUI={"podTemplate": overlay})
+
+    for name in ("system-node-critical", "system-cluster-critical", "system-x"):
+        with pytest.raises(InvalidResource) as refused:
+            given(name)
+        ((place, message),) = refused.value.errors
+        assert place == f"spec.{field}.podTemplate.spec.priorityClassName"
+        assert "classes that begin with system- are the cluster's own" in message
+    given("batch")
 
 
 @pytest.mark.parametrize("name", REFUSED)

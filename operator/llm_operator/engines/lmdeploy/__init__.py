@@ -34,6 +34,7 @@ class LMDeploy:
     port = command.PORT
     chat_template_file = command.CHAT_TEMPLATE
     owned_variables = command.OWNED_VARIABLES
+    modes_off: Mapping[str, str] = {}
     set_variables: frozenset[str] = frozenset()
     max_sequences_option = "--max-batch-size"
     image_name = "lmdeploy"

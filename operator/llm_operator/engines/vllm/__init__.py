@@ -32,6 +32,7 @@ class VLLM:
     port = command.PORT
     chat_template_file = command.CHAT_TEMPLATE
     owned_variables = command.OWNED_VARIABLES
+    modes_off = command.MODES_OFF
     set_variables = frozenset({"VLLM_NO_USAGE_STATS"})
     max_sequences_option = "--max-num-seqs"
     image_name = "vllm"

@@ -112,6 +112,17 @@ OWNED_VARIABLES: Mapping[str, str] = {
     "VLLM_PORT": "it is no port of the API but of the workers, and vLLM chooses it",
 }
 
+MODES_OFF: Mapping[str, str] = dict.fromkeys(
+    (
+        "VLLM_SERVER_DEV_MODE",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+        "VLLM_ALLOW_INSECURE_SERIALIZATION",
+        "VLLM_USE_RUST_FRONTEND",
+    ),
+    "0",
+)
+"""Read as an integer or as a word (0.20.2 and 0.33.0, vllm/envs.py); without a frontend its path says nothing."""
+
 
 def default_image(version: str) -> str:
     """The project's published image of a version."""
