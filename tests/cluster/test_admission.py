@@ -210,21 +210,18 @@ def test_the_operator_makes_no_pod_with_power_over_its_node(plane: ControlPlane)
         privileged = {**container, "securityContext": {"privileged": True}}
         volumes = body["spec"]["template"]["spec"]["volumes"]
         root = [*volumes, {"name": "root", "hostPath": {"path": "/"}}]
-        for template in (
+        parts: list[JSON] = [{"ports": [{"containerPort": 8000, "hostPort": 8000}]}]
+        parts += [{"securityContext": {"capabilities": {"add": [name]}}} for name in POWERFUL]
+        templates: list[JSON] = [
             {"hostPID": True},
             {"hostNetwork": True},
             {"hostIPC": True},
             {"volumes": root},
             {"containers": [privileged]},
             {"initContainers": [{"name": "first", "image": "a:1", "securityContext": {"privileged": True}}]},
-            *(
-                {"containers": [{**container, **part}]}
-                for part in (
-                    {"ports": [{"containerPort": 8000, "hostPort": 8000}]},
-                    *({"securityContext": {"capabilities": {"add": [name]}}} for name in POWERFUL),
-                )
-            ),
-        ):
+            *({"containers": [{**container, **part}]} for part in parts),
+        ]
+        for template in templates:
             admitted, said = operator(plane, "free", changed(body, **template))
             assert not admitted, template
             assert "pods of the operator" in said

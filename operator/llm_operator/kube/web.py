@@ -1,8 +1,8 @@
-"""The process's own HTTP: metrics, health and readiness, answered by a thread of its own.
+"""The process's own HTTP: health and readiness in one thread, metrics in another.
 
-The reconciler's loop is busy for as long as its work takes; the kubelet and scrapers must not wait for it, and no flood
-of requests may hold it up. So this thread reads nothing of the reconciler's: the loop leaves its pulse here, and the
-text of the metrics at most once per second.
+The reconciler's loop is busy for as long as its work takes; the kubelet and scrapers must not wait for it, nor the
+kubelet for scrapers, and no flood of requests may hold it up. So these threads read nothing of the reconciler's: the
+loop leaves its pulse here, and the text of the metrics at most once per second.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -35,6 +35,8 @@ RENDER_SECONDS = 10.0
 STALLED_SECONDS = 60.0
 """An event loop that has not turned for so long hangs: the longest step of its work takes less than a second."""
 START_SECONDS = 10.0
+CONNECTIONS = 64
+"""Of one port; beyond them the oldest is closed, so that those that ask for nothing keep nobody out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,85 @@ PrepareReview = Callable[[], Awaitable[tuple[Review, Close]]]
 """Makes a review in the loop that will ask it, and what closes it."""
 
 
+Prepare = Callable[[contextlib.AsyncExitStack], Awaitable[list[web.RouteDef]]]
+"""Makes the routes of a port in the loop that answers them; what has to be closed goes onto the stack."""
+
+
+class _Listener:
+    """A thread with a loop of its own that answers one port."""
+
+    def __init__(self, name: str, host: str, port: int, prepares: Sequence[Prepare]) -> None:
+        self._name = name
+        self._address = host, port
+        self._prepares = prepares
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: asyncio.Event | None = None
+        self._thread: tasks.Started | None = None
+        self._runner: web.AppRunner | None = None
+        self._listening = threading.Event()
+        self.error: BaseException | None = None
+        """What ended the thread; None while it serves."""
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        self._thread = tasks.thread(self._run, self._name)
+        await asyncio.to_thread(self._listening.wait, START_SECONDS)
+        if self.error is not None:
+            raise self.error
+
+    def connections(self) -> int:
+        """How many are open."""
+        server = self._runner.server if self._runner is not None else None
+        return len(server.connections) if server is not None else 0
+
+    async def stop(self) -> None:
+        """Close the listener and all connections."""
+        if self._thread is None:
+            return
+        if self._loop is not None and self._end is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._end.set)
+        await asyncio.to_thread(self._thread.join, START_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(self._serve())
+        except Exception as error:
+            self.error = error
+            raise
+        finally:
+            self._listening.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        async with contextlib.AsyncExitStack() as stack:
+            app = web.Application()
+            for prepare in self._prepares:
+                app.add_routes(await prepare(stack))
+            runner = self._runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            host, port = self._address
+            listening = await self._loop.create_server(lambda: _connected(runner), host, port, backlog=CONNECTIONS)
+            stack.callback(listening.close)
+            self._listening.set()
+            await self._end.wait()
+
+
+def _connected(runner: web.AppRunner) -> asyncio.Protocol:
+    """What answers a new connection; the oldest ones make room."""
+    server = runner.server
+    assert server is not None  # noqa: S101
+    for oldest in server.connections[: 1 - CONNECTIONS]:
+        oldest.force_close()
+    return server()
+
+
 class WebServer:
     """Listens on two ports: metrics for scrapers, health for the kubelet."""
 
@@ -63,11 +144,7 @@ class WebServer:
         self._prepare_review = review
         self._review: Review | None = None
         self._main: asyncio.AbstractEventLoop | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._end: asyncio.Event | None = None
-        self._thread: tasks.Started | None = None
-        self._listening = threading.Event()
-        self._error: BaseException | None = None
+        self._listeners: list[_Listener] = []
         self._text: tuple[float, bytes] = (0.0, b"")
         self._rendering: asyncio.Future[bytes] | None = None
         self._scrapes = 0
@@ -76,59 +153,37 @@ class WebServer:
         """Set by the reconciler's loop."""
 
     async def start(self, metrics_port: int, health_port: int) -> None:
-        """Listen; the same port may serve both.
+        """Listen; the same port may serve both, and then health waits for scrapers.
 
         Raises:
             OSError: a port is taken.
         """
         self._main = asyncio.get_running_loop()
-        self._thread = tasks.thread(lambda: self._run(metrics_port, health_port), "web")
-        await asyncio.to_thread(self._listening.wait, START_SECONDS)
-        if self._error is not None:
-            raise self._error
+        prepares: dict[int, list[Prepare]] = {health_port: [self._health_routes]}
+        prepares.setdefault(metrics_port, []).append(self._metrics_routes)
+        for port, routes in prepares.items():
+            listener = _Listener("health" if port == health_port else "metrics", self._host, port, routes)
+            self._listeners.append(listener)
+            await listener.start()
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the thread; None while it serves."""
-        return self._error
+        """What ended a thread; None while both serve."""
+        return next((one.error for one in self._listeners if one.error is not None), None)
 
     async def stop(self) -> None:
         """Close the listeners."""
-        if self._thread is None:
-            return
-        if self._loop is not None and self._end is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._end.set)
-        await asyncio.to_thread(self._thread.join, START_SECONDS)
+        for listener in self._listeners:
+            await listener.stop()
 
-    def _run(self, metrics_port: int, health_port: int) -> None:
-        try:
-            with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                runner.run(self._serve(metrics_port, health_port))
-        except Exception as error:
-            self._error = error
-            raise
-        finally:
-            self._listening.set()
+    async def _health_routes(self, _: contextlib.AsyncExitStack) -> list[web.RouteDef]:
+        return [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
 
-    async def _serve(self, metrics_port: int, health_port: int) -> None:
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        async with contextlib.AsyncExitStack() as stack:
-            if self._prepare_review is not None:
-                self._review, close = await self._prepare_review()
-                stack.push_async_callback(close)
-            routes: dict[int, list[web.RouteDef]] = {metrics_port: [], health_port: []}
-            routes[metrics_port].append(web.get("/metrics", self._scrape))
-            routes[health_port] += [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
-            for port, served in routes.items():
-                app = web.Application()
-                app.add_routes(served)
-                runner = web.AppRunner(app, access_log=None)
-                await runner.setup()
-                stack.push_async_callback(runner.cleanup)
-                await web.TCPSite(runner, self._host, port).start()
-            self._listening.set()
-            await self._end.wait()
+    async def _metrics_routes(self, stack: contextlib.AsyncExitStack) -> list[web.RouteDef]:
+        if self._prepare_review is not None:
+            self._review, close = await self._prepare_review()
+            stack.push_async_callback(close)
+        return [web.get("/metrics", self._scrape)]
 
     def _stalled(self) -> str | None:
         seconds = time.monotonic() - self.pulse.at

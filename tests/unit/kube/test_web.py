@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -166,3 +167,57 @@ async def test_scrapers_are_reviewed() -> None:
         assert (await served.get("/metrics", Authorization="Bearer good"))[0] == 200
         assert await served.get("/healthz") == (200, "ok"), "the kubelet has no token"
     assert closed.is_set()
+
+
+async def test_health_waits_for_no_scraper() -> None:
+    """The loop that answers scrapers stands still; the kubelet does not notice."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    async def prepare() -> tuple[web.Review, web.Close]:
+        async def review(_: str | None) -> int:
+            asked.set()
+            go_on.wait(60)
+            return 200
+
+        async def close() -> None:
+            pass
+
+        return review, close
+
+    async with Served(prepare) as served:
+        scraping = asyncio.ensure_future(served.get("/metrics"))
+        assert await asyncio.to_thread(asked.wait, 60)
+        try:
+            assert await asyncio.wait_for(served.get("/healthz"), 30) == (200, "ok")
+            assert await asyncio.wait_for(served.get("/readyz"), 30) == (200, "ok")
+            assert not scraping.done()
+        finally:
+            go_on.set()
+        assert (await scraping)[0] == 200
+
+
+async def test_one_port_serves_both() -> None:
+    both = Served()
+    both.ports = both.ports[0], both.ports[0]
+    async with both as served:
+        assert await served.get("/healthz") == (200, "ok")
+        assert (await served.get("/metrics"))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+async def test_connections_that_ask_for_nothing_keep_nobody_out(served: Served, path: str) -> None:
+    """Each costs a file descriptor of the process that talks to the API server."""
+    port = served.ports[0 if path == "/metrics" else 1]
+    silent: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    try:
+        for _ in range(3 * web.CONNECTIONS):
+            silent.append(await asyncio.open_connection("127.0.0.1", port))
+            if len(silent) % 16 == 0:
+                assert (await served.get(path))[0] in (200, 503)
+        closed = [reader for reader, _ in silent[: 2 * web.CONNECTIONS]]
+        assert set(await asyncio.wait_for(asyncio.gather(*(one.read() for one in closed)), 30)) == {b""}
+        (listener,) = (one for one in served.server._listeners if one._address[1] == port)
+        assert listener.connections() <= web.CONNECTIONS
+    finally:
+        for _, writer in silent:
+            writer.close()
