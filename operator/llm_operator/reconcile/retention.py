@@ -28,7 +28,7 @@ LOST_SECONDS = 10
 REMOVED_SECONDS = 2
 """At this pace a removal that has done its work asks whether the records of what it removed are gone."""
 VERIFY_TURN_SECONDS = 600
-"""At this pace it is asked whether another model is compared with its hashes just now: one at a time."""
+"""At this pace it is asked whether a model is still compared with its hashes: one at a time, and each again."""
 KEPT = ("fetch", "quantize", "convert")
 """Stages that leave something on a claim."""
 
@@ -106,12 +106,15 @@ class VerifyFacts:
 
 def verify_fate(job: JobView, verify: VerifyFacts, now: datetime) -> Fate:
     """When what a Job made, which is wanted and to which nothing else is to be done, is compared with its hashes."""
-    if job.phase != "Complete" or not verify.seconds or verify.running or verify.at is None:
+    if job.phase != "Complete" or not verify.seconds or verify.at is None:
         return Fate()
     left = verify.seconds - _seconds_since(verify.at, now)
     if left > 0:
         return Fate(look_again_seconds=left)
-    return Fate(look_again_seconds=VERIFY_TURN_SECONDS) if verify.busy else Fate("Verify", "its time has come")
+    # Again also while its own comparison runs, and after it is begun: one that finds out nothing leaves no trace.
+    if verify.running or verify.busy:
+        return Fate(look_again_seconds=VERIFY_TURN_SECONDS)
+    return Fate("Verify", "its time has come", look_again_seconds=VERIFY_TURN_SECONDS)
 
 
 def verification_fate(job: JobView, verify: VerifyFacts, now: datetime) -> Fate:

@@ -226,6 +226,7 @@ async def test_nobody_else_makes_a_job_while_it_is_made_again() -> None:
 
 DIRECTORY = "models/hf--org--name/" + "c" * 40
 LATER = "2026-02-01T00:00:00Z"
+MUCH_LATER = "2026-02-02T00:00:00Z"
 
 
 class VerifyingApi(FakeApi):
@@ -309,6 +310,10 @@ async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok
     await jobs.reconcile(job_key(SPACE, made["metadata"]["name"]))
     assert api.written == [f"annotate {artifact.job_name}", f"delete {made['metadata']['name']}"]
     assert key in queue.added
+    # The deleted Job may still be known when its maker is looked at again, which knows when its time comes again.
+    queue.later.clear()
+    await jobs.reconcile(key)
+    assert queue.later == [key]
     cache.forget("Job", job_key(SPACE, made["metadata"]["name"]), made["metadata"]["name"])
 
     found = damage_findings(resource, jobs.jobs_of(OBJECT, resource))
@@ -323,6 +328,35 @@ async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok
     api.made.clear()
     await jobs.reconcile(key)
     assert api.made == []
+
+
+async def test_a_comparison_that_found_out_nothing_is_made_again() -> None:
+    api, cache, queue, time = VerifyingApi(), Cache(), FakeQueue(), [LATER]
+    tools = ToolSettings(image="tools:1", verify_seconds=86_400)
+    jobs = ModelJobs(cast("ApiClient", api), cache, cast("WorkQueue", queue), tools, lambda: time[0])
+    raw = body("a")
+    cache.update(raw)
+    resource = LLMDeployment.parse(raw)
+    (artifact,) = artifacts_of(resource)
+    key = job_key(SPACE, artifact.job_name)
+    cache.update(complete(artifact.job_name))
+    jobs.want(OBJECT, resource)
+    await jobs.reconcile(key)
+    (made,) = api.made
+    comparison = job_key(SPACE, made["metadata"]["name"])
+    assert queue.later == [key], "whatever becomes of the comparison"
+    for one in ended(made, "Failed", '{"ok": false, "reason": "ToolFailed", "message": "the volume"}'):
+        cache.update(one)
+    time[0] = MUCH_LATER
+    await jobs.reconcile(comparison)
+    assert api.written == [f"delete {made['metadata']['name']}"]
+    queue.later.clear()
+    await jobs.reconcile(key)
+    assert queue.later == [key], "its deletion may still be on its way"
+    cache.forget("Job", comparison, comparison[1])
+    await jobs.reconcile(comparison)
+    await jobs.reconcile(key)
+    assert len(api.made) == 2
 
 
 async def test_a_forged_comparison_says_nothing_of_another_directory() -> None:

@@ -258,7 +258,9 @@ def test_what_is_in_use_is_compared_with_its_hashes_when_its_time_has_come() -> 
     assert due(made, after=30 * DAY).action == "Verify"
     # One at a time, and the same only once.
     assert due(made, after=30 * DAY, busy=True) == Fate(look_again_seconds=VERIFY_TURN_SECONDS)
-    assert due(made, after=30 * DAY, running=True) == Fate()
+    assert due(made, after=30 * DAY, running=True) == Fate(look_again_seconds=VERIFY_TURN_SECONDS)
+    # The one that ended is forgotten later than what it found is known.
+    assert due(made, running=True) == Fate(look_again_seconds=30 * DAY - 1)
     assert due(made, after=90 * DAY, seconds=0) == Fate()
     assert due(failed(FETCH, "DiskFull"), after=90 * DAY) == Fate()
 
