@@ -30,13 +30,16 @@ FRESH_SECONDS = 1.0
 SCRAPES_AT_ONCE = 4
 SCRAPES_PER_SECOND = 20
 REFUSAL_SECONDS = 0.5
-"""A refused scraper waits so long for the refusal: a hundred connections that ask for ever are then no load."""
+"""A refused scraper waits at least so long: a hundred connections that ask for ever are then no load."""
+REFUSAL_STEPS = 16
+"""Refusals that came due together took a tenth of a second together: one after the other waits a little longer."""
 RENDER_SECONDS = 10.0
 STALLED_SECONDS = 60.0
 """An event loop that has not turned for so long hangs: the longest step of its work takes less than a second."""
 START_SECONDS = 10.0
-CONNECTIONS = 64
+CONNECTIONS = 256
 """Of one port; beyond them the oldest is closed, so that those that ask for nothing keep nobody out."""
+BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class _Listener:
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             host, port = self._address
-            listening = await self._loop.create_server(lambda: _connected(runner), host, port, backlog=CONNECTIONS)
+            listening = await self._loop.create_server(lambda: _connected(runner), host, port, backlog=BACKLOG)
             stack.callback(listening.close)
             self._listening.set()
             await self._end.wait()
@@ -148,7 +151,7 @@ class WebServer:
         self._text: tuple[float, bytes] = (0.0, b"")
         self._rendering: asyncio.Future[bytes] | None = None
         self._scrapes = 0
-        self._second = self._in_second = 0
+        self._second = self._in_second = self._refused = 0
         self.pulse = Pulse(time.monotonic(), unready="the process starts")
         """Set by the reconciler's loop."""
 
@@ -197,7 +200,8 @@ class WebServer:
 
     async def _scrape(self, request: web.Request) -> web.Response:
         if self._too_many():
-            await asyncio.sleep(REFUSAL_SECONDS)
+            self._refused += 1
+            await asyncio.sleep(REFUSAL_SECONDS * (1 + self._refused % REFUSAL_STEPS / REFUSAL_STEPS))
             return web.Response(status=503, text="too many requests", headers={"Retry-After": "1"})
         self._scrapes += 1
         try:

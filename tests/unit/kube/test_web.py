@@ -205,8 +205,11 @@ async def test_one_port_serves_both() -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
-async def test_connections_that_ask_for_nothing_keep_nobody_out(served: Served, path: str) -> None:
+async def test_connections_that_ask_for_nothing_keep_nobody_out(
+    served: Served, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each costs a file descriptor of the process that talks to the API server."""
+    monkeypatch.setattr(web, "CONNECTIONS", 32)
     port = served.ports[0 if path == "/metrics" else 1]
     silent: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     try:
