@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llm_operator.engines.lmdeploy.capability import LMDEPLOY_PYTORCH, TURBOMIND
-from llm_operator.engines.vllm.capability import VLLM_LAST
+from llm_operator.engines.vllm.capability import VLLM_FIRST, VLLM_LAST
 from llm_operator.memory.versions import release
 from llm_operator.models import known_architectures
 from tests.engines.environments import TESTED, interpreter, sources
@@ -80,3 +80,24 @@ def test_what_vllm_removed_is_planned_for_its_last_version_alone() -> None:
     removed: dict[str, str] = printed(REMOVED)
     known = set(known_architectures())
     assert {name: release(last)[:2] for name, last in removed.items() if name in known} == VLLM_LAST
+
+
+def test_what_older_releases_of_vllm_lack_is_planned_from_the_first_that_has_it() -> None:
+    older = {version: _registry(version) for version in TESTED["vllm"][:-1]}
+    newest = set(vllm_architectures())
+    first = dict.fromkeys(newest & set(known_architectures()), TESTED["vllm"][-1])
+    for version in reversed(older):
+        first |= dict.fromkeys(set(first) & older[version], version)
+    oldest = TESTED["vllm"][0]
+    assert {name: release(found)[:2] for name, found in first.items() if found != oldest} == VLLM_FIRST
+
+
+def _registry(version: str) -> set[str]:
+    folder = sources("vllm", version)
+    assert folder is not None
+    text = (folder / "vllm" / "model_executor" / "models" / "registry.py").read_text()
+    tables = re.findall(
+        r"^_(?:TEXT_GENERATION|MULTIMODAL|TRANSFORMERS_SUPPORTED)_MODELS\b[^{]*\{(.*?)^\}", text, re.M | re.S
+    )
+    assert len(tables) == 3
+    return set(re.findall(r'^\s+"(\w+)":', "".join(tables), re.MULTILINE))

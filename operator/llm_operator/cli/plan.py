@@ -131,6 +131,8 @@ def _planned(
         of = f"{name}: " if chosen.filename else ""
         try:
             request = _request(resource, chosen.config, gpu)
+            if isinstance(request, PlanRequest) and not chosen.filename:  # no flag says it
+                request = replace(request, trust_remote_code=None)
             if isinstance(request, str):
                 results[name] = unknown(request)
                 continue

@@ -46,6 +46,14 @@ class EngineMemory(WeightRules, CacheRules, RuntimeRules, BudgetRules, Protocol)
         """Return why nothing can be computed, although the model is known; empty where it can."""
         return ()
 
+    def while_loading(self, request: PlanRequest) -> CheckpointQuantization | None:
+        """Return how this version quantizes 16-bit weights while it loads them; None where it does not."""
+        return None
+
+    def notes(self, request: PlanRequest) -> Iterator[str]:
+        """Yield what differs from what the request says although it fits."""
+        yield from ()
+
     def objections(self, request: PlanRequest, tensor: int) -> Iterator[str]:
         """Yield why the engine refuses this many ranks, beyond what every engine refuses."""
         yield from ()

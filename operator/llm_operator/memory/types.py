@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from llm_operator.memory.calibration import NOTHING_LEARNED, Calibration
-from llm_operator.models import ModelShape
+from llm_operator.models import CheckpointQuantization, ModelShape
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -82,7 +82,10 @@ class PlanRequest:
     context_length: tokens of prompt and answer; None: the model's, cut to what fits. max_batched_tokens: prefill
     tokens of one step. weight_quantization: None serves the checkpoint as it is. hybrid_cache: window layers keep their
     window only, in engines that can. older_runner: the engine's older model runner; None: as the version chooses for
-    this architecture. calibration: what starts like this one took beyond the constants.
+    this architecture. calibration: what starts like this one took beyond the constants. weight_format: as in
+    spec.model.format. loaded_as: how the engine quantizes 16-bit weights while it loads them; None: it does not.
+    trust_remote_code: whether the repository's own code may run; None: not told. deprecated_weights: the command line
+    allows methods that the engine calls deprecated.
     """
 
     shape: ModelShape
@@ -104,6 +107,10 @@ class PlanRequest:
     hybrid_cache: bool = True
     older_runner: bool | None = None
     calibration: Calibration = NOTHING_LEARNED
+    weight_format: str = "Auto"
+    loaded_as: CheckpointQuantization | None = None
+    trust_remote_code: bool | None = None
+    deprecated_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,10 +81,10 @@ class WeightRules(Protocol):
 
 
 def quantization_in_force(request: PlanRequest) -> CheckpointQuantization | None:
-    """Return how the served weights are quantized: by the checkpoint, or by this project beforehand."""
+    """Return how the served weights are quantized: by the checkpoint, by this project beforehand, or while loading."""
     wanted = request.weight_quantization
     if wanted is None:
-        return request.shape.quantization
+        return request.shape.quantization or request.loaded_as
     return CheckpointQuantization(
         wanted.method.lower(),
         wanted.bits,

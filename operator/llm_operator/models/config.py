@@ -105,6 +105,8 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyTy
     }
 )
 
+# Nested configs of the language model, as different models spell them.
+TEXTS = ("text_config", "llm_config", "language_config")
 DTYPES = ("bfloat16", "float16", "float32")
 # Rope types whose max_position_embeddings already counts the stretched context.
 STRETCHED = frozenset({"default", "llama3", "longrope", "su", "mrope", "proportional", "axial"})
@@ -133,8 +135,8 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
     fields = Fields(with_synonyms(values), architecture)
     decoder = read(fields)
     core = decoder.core
-    text = Fields(fields.optional_object("text_config") or dict(values), architecture)
-    quantization = fields.optional_object("quantization_config") or text.optional_object("quantization_config")
+    text = _text(fields)
+    quantization = _quantization(fields)
     found = parse_quantization(quantization, architecture) if quantization else None
     tensors = tuple(piece for piece in decoder.tensors if piece.count)
     if found is not None:
@@ -165,7 +167,32 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
         tower=decoder.tower,
         unplanned=decoder.unplanned,
         unserved=decoder.unserved,
+        own_code=_own_code(fields),
     )
+
+
+def _text(fields: Fields) -> Fields:
+    """Return the fields of the language model: a nested config's, or the file's own."""
+    named = next((name for name in TEXTS if fields.values.get(name) is not None), "")
+    return Fields(fields.optional_object(named) or dict(fields.values), fields.architecture)
+
+
+def _quantization(fields: Fields) -> dict[str, Json]:
+    """Return how the checkpoint is quantized, wherever the file says it; empty where it says nothing.
+
+    Both engines look into the nested configs as well (vLLM 0.33.0, transformers_utils/model_arch_config_convertor.py;
+    LMDeploy 0.18.0, archs.py, search_nested_config). compression_config is compressed-tensors' older name.
+    """
+    thinker = fields.optional_object("thinker_config")
+    outer = (fields, *(Fields(part, fields.architecture) for part in (thinker,) if part))
+    places = [*outer, *(Fields(of.optional_object(name), of.architecture) for of in outer for name in TEXTS)]
+    found = (of.optional_object(name) for of in places for name in ("quantization_config", "compression_config"))
+    return next((quantization for quantization in found if quantization), {})
+
+
+def _own_code(fields: Fields) -> str:
+    """Return the model_type of a file that names a configuration class of its repository; empty: it names none."""
+    return fields.string("model_type", "") if "AutoConfig" in fields.optional_object("auto_map") else ""
 
 
 def _quantized(

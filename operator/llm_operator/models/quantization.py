@@ -52,7 +52,7 @@ def parse_quantization(value: dict[str, Json], architecture: str) -> CheckpointQ
     }
     if method not in readers:
         raise UnknownQuantizationError(f"{method or 'no quant_method'} (known: {METHODS})")
-    return readers[method](fields)
+    return replace(readers[method](fields), named=fields.string("quant_method", ""))
 
 
 def _awq(fields: Fields) -> CheckpointQuantization:

@@ -50,6 +50,7 @@ class CheckpointQuantization:
     block: rows x columns per scale of block-wise FP8. symmetric: no zero points. skipped: roles of which every matrix
     stays in 16 bit; where only some do, these are `kept` tensors of the shape. desc_act, version: as GPTQ and AWQ name
     them, where given. kv_cache_bits: of the KV cache that the checkpoint has scales for, which vLLM then uses unasked.
+    named: quant_method as the file spells it, which engines compare; empty: no file says it.
     """
 
     method: str
@@ -62,6 +63,7 @@ class CheckpointQuantization:
     skipped: frozenset[Role] = frozenset()
     scale_bits: int = 16
     kv_cache_bits: int | None = None
+    named: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,8 @@ class ModelShape:
     rotary_tables: distinct cos/sin tables (2 where sliding layers use another base). states: layers with a state per
     sequence. tower: the encoder of images, None for a model of text. unplanned: why its cache cannot be computed
     although its tensors are known; empty: it can. unserved: most parameters of the files that no engine loads, such as
-    what speaks, adapters.
+    what speaks, adapters. own_code: model_type of a config.json that names a configuration class of its repository
+    (auto_map); empty: it names none.
     """
 
     architecture: str
@@ -190,6 +193,7 @@ class ModelShape:
     tower: Tower | None = None
     unplanned: str = ""
     unserved: int = 0
+    own_code: str = ""
 
     @property
     def parameters(self) -> int:

@@ -25,6 +25,8 @@ def awq_recipe(request: PlanRequest) -> WeightQuantization | None:
 
     With the usual calibration, or without data where auto_awq knows no other way. The KV cache is left out of account.
     """
+    if request.weight_format not in ("Auto", "HF"):
+        return None
     for recipe in (WeightQuantization(), WeightQuantization(samples=0)):
         if not refusals(replace(request, weight_quantization=recipe, kv_quantization=KVQuantization.NONE)):
             return recipe

@@ -9,7 +9,7 @@ from llm_operator.memory.budget import Estimate
 from llm_operator.memory.types import PlanInputError, PlanRequest
 from llm_operator.memory.versions import release
 from llm_operator.planning.capability import refusals, unknowns
-from llm_operator.planning.engine import memory_of
+from llm_operator.planning.engine import as_loaded, memory_of
 from llm_operator.planning.estimate import estimate
 from llm_operator.planning.explain import as_plan
 from llm_operator.planning.parallel import accepted, objections
@@ -20,6 +20,7 @@ LARGEST_GPU = 1 << 50
 
 def decide(request: PlanRequest) -> PlanResult:
     """Return the verdict on a checked request, without counter-offers."""
+    request = as_loaded(request)
     against = refusals(request)
     if against:
         return PlanResult(Verdict.DOES_NOT_FIT, against)
@@ -101,4 +102,5 @@ def _fits(tried: Estimate) -> PlanResult:
         reasons.append("in the worst case no memory is left for the KV cache, and the engine does not start")
     elif tried.low.tokens < tried.context:
         reasons.append(f"the KV cache may hold as few as {tried.low.tokens:,} tokens, less than one whole context")
+    reasons += memory_of(tried.request).notes(tried.request)
     return PlanResult(Verdict.FITS, tuple(reasons), as_plan(tried))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llm_operator.engines.registry import UnknownEngineError, engine_of
 from llm_operator.memory.engine import EngineMemory
 from llm_operator.memory.types import PlanInputError, PlanRequest
@@ -17,3 +19,9 @@ def memory_of(request: PlanRequest) -> EngineMemory:
         return engine_of(request.engine).memory(request.backend)
     except UnknownEngineError as error:
         raise PlanInputError(str(error)) from error
+
+
+def as_loaded(request: PlanRequest) -> PlanRequest:
+    """Return the request with the quantization that its engine does while it loads the weights."""
+    found = None if request.weight_format == "Auto" else memory_of(request).while_loading(request)
+    return request if request.loaded_as == found else replace(request, loaded_as=found)

@@ -10,7 +10,7 @@ from llm_operator.memory.engine import Change
 from llm_operator.memory.types import GIB, KVQuantization, PlanRequest
 from llm_operator.planning.capability import awq_recipe, refusals
 from llm_operator.planning.decide import decide
-from llm_operator.planning.engine import memory_of
+from llm_operator.planning.engine import as_loaded, memory_of
 from llm_operator.planning.estimate import LEAST_CONTEXT, estimate, largest_percent
 from llm_operator.planning.parallel import accepted, objections
 from llm_operator.planning.types import CounterOffer, Plan, Verdict
@@ -23,6 +23,7 @@ MOST_PERCENT = 95
 
 def counter_offers(request: PlanRequest) -> tuple[CounterOffer, ...]:
     """Return changes that fit, the least ones first: one change where that is enough, two where it is not."""
+    request = as_loaded(request)
     if request.shape.unplanned:  # no change makes its cache known
         return ()
     found = list(_fitting(_single(request)))
@@ -47,6 +48,7 @@ def _plan(request: PlanRequest) -> Plan | None:
 
 
 def _single(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
+    yield from _format(request)
     yield from _engines(request)
     yield from _tensors(request)
     yield from _caches(request)
@@ -58,6 +60,12 @@ def _single(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
     for sequences in (256, 64, 16) if memory_of(request).fewer_sequences_help else ():
         if (request.max_concurrent_sequences or 1 << 20) > sequences:
             yield {"maxConcurrentSequences": sequences}, replace(request, max_concurrent_sequences=sequences)
+
+
+def _format(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
+    """Yield the format that config.json says, where the engine refuses the request."""
+    if request.weight_format != "Auto" and refusals(request):
+        yield {"model.format": "Auto"}, replace(request, weight_format="Auto")
 
 
 def _pairs(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
@@ -78,8 +86,11 @@ def _awq(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
 
 
 def _engines(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
-    """Yield the other backends of this engine, then the other engines, where this one cannot do it at all."""
-    if not refusals(request):
+    """Yield the other backends of this engine, then the other engines, where this one cannot do it at all.
+
+    One that would pass over a model.format that contradicts config.json is no way out.
+    """
+    if not refusals(request) or not refusals(replace(request, weight_format="Auto", loaded_as=None)):
         return
     yield from memory_of(request).other_backends(request)
     for engine in ENGINES.values():

@@ -83,7 +83,15 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         enforce_eager="--enforce-eager" in spec.engine.extra_args,
         gpu_memory_utilization=engine_of(spec.engine.type).share_of_total(spec),
         hybrid_cache="--disable-hybrid-kv-cache-manager" not in spec.engine.extra_args,
+        weight_format=spec.model.format,
+        trust_remote_code=_trusted(spec),
+        deprecated_weights="--allow-deprecated-quantization" in spec.engine.extra_args,
     )
+
+
+def _trusted(spec: LLMDeploymentSpec) -> bool | None:
+    """Whether code of the repository may run; an image of the user's may have classes that need none of it."""
+    return True if spec.model.trust_remote_code else None if spec.engine.image else False
 
 
 def _tensor(spec: LLMDeploymentSpec) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from llm_operator.memory.capability import below, card, fp8_cache
 from llm_operator.memory.types import KVQuantization, PlanRequest
 from llm_operator.memory.versions import release
-from llm_operator.models import CheckpointQuantization, Role
+from llm_operator.models import CheckpointQuantization
 
 TURBOMIND = frozenset(
     {
@@ -103,7 +103,10 @@ LMDEPLOY_PYTORCH = frozenset(
 # Elements of a key head and of the state of a value head (0.16.0, src/turbomind/models/llama/GatedDeltaNetLayer.cc).
 DELTA_NET_HEAD = (128, 128 * 128)
 METHODS = frozenset({"awq", "gptq", "fp8", "mxfp4", "compressed-tensors"})
-"""Of quantized checkpoints that a backend reads."""
+"""Of quantized checkpoints that TurboMind reads; it compares the word in config.json (turbomind/converter.py)."""
+PYTORCH_METHODS = frozenset({"awq", "fp8", "compressed-tensors"})
+"""Of those that the PyTorch backend reads (0.12.3 to 0.18.0, pytorch/config.py, QuantizationConfig.from_config)."""
+COMPRESSED_SINCE = (0, 17)
 TURBOMIND_GROUPS = {"awq": (128,), "gptq": (128,), "compressed-tensors": (32, 128), "mxfp4": (32,)}
 
 
@@ -125,14 +128,16 @@ def turbomind_refusals(request: PlanRequest, quantization: CheckpointQuantizatio
         yield f"TurboMind's {kv.value} KV cache needs head_dim 128; this model has {shape.head_dim}"
     if quantization is None:
         return
-    yield from _unknown_weights(quantization)
+    yield from _unknown_weights(quantization, METHODS, "TurboMind")
     yield from _turbomind_weights(request, quantization)
 
 
-def _unknown_weights(quantization: CheckpointQuantization) -> Iterator[str]:
-    """Yield why neither backend reads such weights (0.18.0, pytorch/config.py and turbomind/converter.py)."""
-    if quantization.method not in METHODS:
-        yield f"LMDeploy serves no {quantization.method} weights: use engine.type VLLM"
+def _unknown_weights(quantization: CheckpointQuantization, methods: frozenset[str], backend: str) -> Iterator[str]:
+    """Yield why a backend does not read such weights. methods: those that it reads."""
+    named = quantization.named or quantization.method
+    if named not in methods or quantization.method not in methods:
+        other = "engine.backend TurboMind or " if named in METHODS - methods else ""
+        yield f"{backend} does not read {named[:60]} weights: use {other}engine.type VLLM"
     elif quantization.method in ("awq", "gptq") and quantization.bits != 4:
         yield f"LMDeploy serves {quantization.method} weights of 4 bits only; these have {quantization.bits}"
 
@@ -154,9 +159,10 @@ def _turbomind_weights(request: PlanRequest, quantization: CheckpointQuantizatio
         yield f"FP8 weights need compute capability 8.9 in TurboMind; this is {card(request)}"
 
 
-def _pytorch_weights(quantization: CheckpointQuantization) -> Iterator[str]:
-    if quantization.method == "gptq":
-        yield "LMDeploy's pytorch backend serves no GPTQ weights: use engine.backend TurboMind or engine.type VLLM"
+def _pytorch_weights(request: PlanRequest, quantization: CheckpointQuantization) -> Iterator[str]:
+    if quantization.method == "compressed-tensors" and release(request.version) < COMPRESSED_SINCE:
+        yield f"LMDeploy's pytorch backend {request.version} reads no compressed-tensors: use 0.17.0 or newer"
+        return
     served = (quantization.bits, quantization.group_size, quantization.symmetric, quantization.version)
     if quantization.method == "compressed-tensors" and served != (4, 32, True, "int"):
         yield "LMDeploy's pytorch backend serves compressed-tensors of symmetric 4-bit integers in groups of 32 only"
@@ -170,9 +176,7 @@ def pytorch_refusals(request: PlanRequest, quantization: CheckpointQuantization 
         yield f"LMDeploy's pytorch backend quantizes no KV cache of {request.shape.architecture}"
     yield from fp8_cache(request)
     if quantization is not None:
-        yield from _unknown_weights(quantization)
-        yield from _pytorch_weights(quantization)
+        yield from _unknown_weights(quantization, PYTORCH_METHODS, "LMDeploy's pytorch backend")
+        yield from _pytorch_weights(request, quantization)
     if quantization is not None and quantization.method == "fp8" and below(request, 9, 0):
         yield f"FP8 weights need compute capability 9.0 in LMDeploy's pytorch backend; this is {card(request)}"
-    if quantization is not None and Role.QUERY not in quantization.skipped and quantization.method == "mxfp4":
-        yield "LMDeploy's pytorch backend serves MXFP4 experts only"

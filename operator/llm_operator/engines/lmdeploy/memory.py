@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llm_operator.engines.lmdeploy import blocks, capability, overheads
+from llm_operator.engines.lmdeploy import blocks, capability, formats, overheads
 from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
 from llm_operator.memory.cache import Allocation, bytes_per_token, head_bytes, state_size, states_of_sequence
 from llm_operator.memory.capability import below, card
@@ -116,14 +116,21 @@ class TurboMindMemory(LMDeployMemory):
 
     def refusals(self, request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
         """Yield what this version cannot serve."""
-        return capability.turbomind_refusals(request, quantization)
+        yield from formats.code_refusals(request)
+        yield from formats.turbomind_refusals(request)
+        yield from capability.turbomind_refusals(request, quantization)
+
+    def notes(self, request: PlanRequest) -> Iterator[str]:
+        """Yield what differs from what the request says."""
+        yield from formats.turbomind_notes(request)
+        yield from formats.code_notes(request)
 
     def unknowns(self, request: PlanRequest) -> tuple[str, ...]:
         """Return why there are no numbers."""
         shape, tower = request.shape, request.shape.tower
+        what = next(formats.turbomind_unknowns(request), "")
         if not shape.states:
-            return ()
-        what = ""
+            return (f"{what}: no plan is made for it, and nothing is held back",) if what else ()
         capability = request.gpu.compute_capability
         if release(request.version) < STATES_KNOWN:
             what = f"how TurboMind before 0.16.0 keeps the states of {shape.architecture} is not known"
@@ -241,7 +248,24 @@ class PyTorchMemory(LMDeployMemory):
 
     def refusals(self, request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
         """Yield what this version cannot serve."""
-        return capability.pytorch_refusals(request, quantization)
+        yield from formats.code_refusals(request)
+        yield from formats.pytorch_refusals(request)
+        yield from capability.pytorch_refusals(request, quantization)
+
+    def unknowns(self, request: PlanRequest) -> tuple[str, ...]:
+        """Return why there are no numbers."""
+        return tuple(
+            f"{what}: no plan is made for it, and nothing is held back" for what in formats.pytorch_unknowns(request)
+        )
+
+    def while_loading(self, request: PlanRequest) -> CheckpointQuantization | None:
+        """Return FP8 where the command line asks for it over 16-bit weights."""
+        return formats.pytorch_while_loading(request)
+
+    def notes(self, request: PlanRequest) -> Iterator[str]:
+        """Yield what differs from what the request says."""
+        yield from formats.pytorch_notes(request)
+        yield from formats.code_notes(request)
 
     def holds_wide_zeros(self, request: PlanRequest) -> bool:
         """Return False: zero points stay packed."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llm_operator.engines.vllm import formats
 from llm_operator.memory.capability import fp8_cache
+from llm_operator.memory.formats import code_needed, needs_code
 from llm_operator.memory.types import KVQuantization, PlanRequest
 from llm_operator.memory.versions import release
 
@@ -30,16 +32,41 @@ VLLM_LAST = {
     "XverseForCausalLM": (0, 23),
 }
 
+# The first release read here that has a class for these (registry.py of 0.20.2, 0.26.0 and 0.33.0).
+VLLM_FIRST = {
+    "Cohere2MoeForCausalLM": (0, 26),
+    "ExaoneMoeForCausalLM": (0, 33),
+    "GraniteMoeSWAForCausalLM": (0, 33),
+    "GraniteSWAForCausalLM": (0, 33),
+    "LagunaForCausalLM": (0, 26),
+    "MellumForCausalLM": (0, 26),
+    "MiMoV2ForCausalLM": (0, 26),
+    "Qwen3_5ForCausalLM": (0, 33),
+    "Qwen3_5MoeForCausalLM": (0, 33),
+    "VaultGemmaForCausalLM": (0, 33),
+}
+CONFIG_CLASSES = ("transformers", "vllm")
+"""Whose configuration classes it reads without code of the repository (transformers_utils/config.py)."""
+
 
 def unknowns(request: PlanRequest) -> tuple[str, ...]:
     """Return why nothing can be computed for this version, although the model is known; empty where it can."""
+    found = list(formats.unknowns(request))
     last = VLLM_LAST.get(request.shape.architecture)
-    if last is None or release(request.version)[:2] <= last:
-        return ()
-    return (
-        f"vLLM dropped {request.shape.architecture} after {last[0]}.{last[1]}; whether {request.version} serves it with"
-        " transformers' classes is not known. No plan is made, and nothing is held back",
-    )
+    if last is not None and release(request.version)[:2] > last:
+        found.append(
+            f"vLLM dropped {request.shape.architecture} after {last[0]}.{last[1]}; whether {request.version} serves it"
+            " with transformers' classes is not known"
+        )
+    first = VLLM_FIRST.get(request.shape.architecture)
+    if first is not None and release(request.version)[:2] < first:
+        found.append(
+            f"vLLM {first[0]}.{first[1]} is the first release known to serve {request.shape.architecture}; whether"
+            f" {request.version} does is not known"
+        )
+    if request.shape.architecture.startswith("SDAR"):
+        found.append(f"vLLM {request.version} has no class for {request.shape.architecture}, a diffusion model of text")
+    return tuple(f"{text}. No plan is made, and nothing is held back" for text in found)
 
 
 def refusals(request: PlanRequest) -> Iterator[str]:
@@ -53,3 +80,11 @@ def refusals(request: PlanRequest) -> Iterator[str]:
             f"vLLM refuses contextLength {request.context_length}: the model was made for at most"
             f" {request.shape.context_length} tokens"
         )
+    if request.trust_remote_code is False and needs_code(request, *CONFIG_CLASSES):
+        yield code_needed(request, f"vLLM {request.version}", "does not start without it")
+
+
+def notes(request: PlanRequest) -> Iterator[str]:
+    """Yield what the plan cannot tell: whether the repository's code may run."""
+    if request.trust_remote_code is None and needs_code(request, *CONFIG_CLASSES):
+        yield code_needed(request, f"vLLM {request.version}", "does not start without it")

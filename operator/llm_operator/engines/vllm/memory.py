@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llm_operator.engines.vllm import capability, overheads, pages, weights
+from llm_operator.engines.vllm import capability, formats, overheads, pages, weights
 from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
 from llm_operator.memory.cache import Allocation, state_size
 from llm_operator.memory.capability import below, card
@@ -47,11 +47,21 @@ class VLLMMemory(EngineMemory):
 
     def refusals(self, request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
         """Yield what this version cannot serve."""
-        return capability.refusals(request)
+        yield from capability.refusals(request)
+        yield from formats.refusals(request, quantization)
 
     def unknowns(self, request: PlanRequest) -> tuple[str, ...]:
         """Return why nothing can be computed, although the model is known; empty where it can."""
         return capability.unknowns(request)
+
+    def while_loading(self, request: PlanRequest) -> CheckpointQuantization | None:
+        """Return FP8 where the command line asks for it over 16-bit weights."""
+        return formats.while_loading(request)
+
+    def notes(self, request: PlanRequest) -> Iterator[str]:
+        """Yield what differs from what the request says."""
+        yield from formats.notes(request)
+        yield from capability.notes(request)
 
     def objections(self, request: PlanRequest, tensor: int) -> Iterator[str]:
         """Yield why this many ranks cannot share the vocabulary."""
