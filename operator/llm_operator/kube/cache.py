@@ -92,6 +92,11 @@ def _role(key: Key, name: str) -> Role:
     return "engine" if name == key[1] else "jobs" if name.endswith(JOBS_SUFFIX) else "chat"
 
 
+def child_key(key: Key, kind: str, name: str) -> ChildKey:
+    """Under which a child of an object is kept."""
+    return kind, _role(key, name)
+
+
 class Cache:
     """Objects, children and pods as last seen. Older versions never replace newer ones."""
 
@@ -119,6 +124,10 @@ class Cache:
             pods=tuple(pod for pod in pods if pod.role == "engine"),
             chat_pods=tuple(pod for pod in pods if pod.role == "chat"),
         )
+
+    def child(self, key: Key, kind: str, name: str) -> Child | None:
+        """One child; None if there is none."""
+        return self._children.get(key, {}).get(child_key(key, kind, name))
 
     def job(self, key: Key) -> JobView | None:
         """A Job with its pods, by its key in the queue; None if there is none that is ours.
@@ -203,7 +212,7 @@ class Cache:
                 self._jobs[key] = job_from(raw)
                 self._index.update(key, self._view(key))
             case "child":
-                self._children.setdefault(key, {})[kind, _role(key, name)] = child_from(raw)
+                self._children.setdefault(key, {})[child_key(key, kind, name)] = child_from(raw)
         return key
 
     def remove(self, raw: Mapping[str, Any]) -> Key | None:
@@ -236,7 +245,7 @@ class Cache:
                 self._set_pod(key, name, None)
             case "child":
                 entries = self._children.get(key, {})
-                entries.pop((kind, _role(key, name)), None)
+                entries.pop(child_key(key, kind, name), None)
                 if not entries:
                     self._children.pop(key, None)
 
@@ -291,5 +300,5 @@ class Cache:
                 pod = self._pods.get(key, {}).get(name)
                 return pod.resource_version if pod else None
             case "child":
-                child = self._children.get(key, {}).get((kind, _role(key, name)))
+                child = self.child(key, kind, name)
                 return child.resource_version if child else None

@@ -20,7 +20,8 @@ from llm_operator.kube import scrapers, tasks
 from llm_operator.kube.api_session import ApiSession
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import UNREADABLE, ApiClient
-from llm_operator.kube.controller import Controller, Planner
+from llm_operator.kube.controller import Controller
+from llm_operator.kube.gather import Planner
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.learned import read_learned
 from llm_operator.kube.lease import Leadership, LostLeadershipError, leadership

@@ -13,6 +13,7 @@ from llm_operator.foreign import read_object
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.workqueue import Key
+from llm_operator.reconcile.snapshot import LogSource
 from llm_operator.reconcile.stages import progress_status
 
 log = logging.getLogger("llm_operator.progress")
@@ -38,10 +39,6 @@ def last_progress(text: str) -> ProgressStatus | None:
     return None
 
 
-_Source = tuple[str, str, str]
-"""Namespace, pod and container."""
-
-
 @dataclass
 class _Reader:
     """Reads one container's log for all objects that wait for it."""
@@ -58,29 +55,31 @@ class ProgressReader:
         self._client = client
         self._changed = changed
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._readers: dict[_Source, _Reader] = {}
-        self._sources: dict[Key, _Source] = {}
+        self._readers: dict[LogSource, _Reader] = {}
+        self._sources: dict[Key, LogSource] = {}
 
-    def of(self, key: Key, namespace: str, pod: str | None, container: str) -> ProgressStatus | None:
-        """What was read last; starts to read where a pod runs, and forgets where none does.
+    def told(self, source: LogSource) -> ProgressStatus | None:
+        """What was read last of a log that is followed."""
+        reader = self._readers.get(source)
+        return reader.told if reader is not None else None
+
+    def follow(self, key: Key, source: LogSource | None) -> None:
+        """Read one log for a key, and no other any more; None: none.
 
         Args:
             key: who is told of news: an object or a Job.
-            namespace: the pod's.
-            pod: name of the pod that runs now; None when none does.
-            container: the container that tells.
+            source: the log that tells how far a stage is.
         """
-        source = (namespace, pod, container) if pod is not None else None
         if self._sources.get(key) != source:
             self.forget(key)
         if source is None:
-            return None
+            return
         self._sources[key] = source
         reader = self._readers.setdefault(source, _Reader())
         reader.keys.add(key)
         if reader.task is None:
-            reader.task = tasks.forever(functools.partial(self._read, source, reader), "progress", f"progress-{pod}")
-        return reader.told
+            read = functools.partial(self._read, source, reader)
+            reader.task = tasks.forever(read, "progress", f"progress-{source.pod}")
 
     def forget(self, key: Key) -> None:
         """Nobody waits any more under this key."""
@@ -94,7 +93,7 @@ class ProgressReader:
             if reader.task is not None:
                 reader.task.cancel()
 
-    async def _read(self, source: _Source, reader: _Reader) -> None:
+    async def _read(self, source: LogSource, reader: _Reader) -> None:
         loop = asyncio.get_running_loop()
         due = 0.0
         while True:

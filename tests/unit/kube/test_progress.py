@@ -10,7 +10,9 @@ import pytest
 from llm_operator.kube import progress
 from llm_operator.kube.client import LOG_CONNECTIONS
 from llm_operator.kube.progress import ProgressReader
+from llm_operator.reconcile.snapshot import LogSource
 
+FETCH = LogSource("team", "fetch-0", "tool")
 LINE = json.dumps({"progress": {"stage": "Fetching", "bytes": 5, "totalBytes": 10}})
 
 
@@ -33,15 +35,18 @@ async def test_two_hundred_objects_that_share_a_job_read_its_log_once(monkeypatc
     reader = ProgressReader(logs, changed.append)  # type: ignore[arg-type]
     keys = [("team", f"llm-{number}") for number in range(200)]
     for key in keys:
-        assert reader.of(key, "team", "fetch-0", "tool") is None
+        reader.follow(key, FETCH)
+    assert reader.told(FETCH) is None
     for _ in range(10):
         await asyncio.sleep(0)
     assert logs.reads == ["fetch-0"]
     assert sorted(changed) == sorted(keys)
-    told = [reader.of(key, "team", "fetch-0", "tool") for key in keys]
-    assert {one.bytes if one else None for one in told} == {5}
+    told = reader.told(FETCH)
+    assert told is not None
+    assert told.bytes == 5
     for key in keys:
         reader.forget(key)
+    assert reader.told(FETCH) is None
     await asyncio.sleep(0)
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("progress")]
 
@@ -50,12 +55,12 @@ async def test_a_reader_goes_on_for_those_who_still_wait(monkeypatch: pytest.Mon
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
     logs = Logs()
     reader = ProgressReader(logs, lambda _: None)  # type: ignore[arg-type]
-    reader.of(("team", "a"), "team", "fetch-0", "tool")
-    reader.of(("team", "b"), "team", "fetch-0", "tool")
-    reader.of(("team", "a"), "team", None, "tool")
+    reader.follow(("team", "a"), FETCH)
+    reader.follow(("team", "b"), FETCH)
+    reader.follow(("team", "a"), None)
     await asyncio.sleep(0.01)
     assert len(logs.reads) > 1
-    reader.of(("team", "b"), "team", "fetch-1", "tool")
+    reader.follow(("team", "b"), LogSource("team", "fetch-1", "tool"))
     await asyncio.sleep(0.01)
     assert logs.reads[-1] == "fetch-1"
     count = logs.reads.count("fetch-0")
@@ -83,7 +88,7 @@ async def test_kubelets_that_do_not_answer_are_asked_a_few_at_a_time(monkeypatch
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
     reader = ProgressReader(Silent(), lambda _: None)  # type: ignore[arg-type]
     for number in range(40):
-        reader.of(("team", f"llm-{number}"), "team", f"fetch-{number}", "tool")
+        reader.follow(("team", f"llm-{number}"), LogSource("team", f"fetch-{number}", "tool"))
     await asyncio.sleep(0.05)
     for number in range(40):
         reader.forget(("team", f"llm-{number}"))

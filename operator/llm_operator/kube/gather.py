@@ -1,0 +1,123 @@
+"""The beginning of a reconcile: everything that is known of one object, from every source, once."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.status import MeasuredStatus
+from llm_operator.kube.cache import Cache
+from llm_operator.kube.claims import Claims
+from llm_operator.kube.client import ApiClient
+from llm_operator.kube.job_pods import JobPods
+from llm_operator.kube.last_logs import LastLogs
+from llm_operator.kube.model_jobs import ModelJobs
+from llm_operator.kube.pod_owners import PodOwners
+from llm_operator.kube.progress import ProgressReader
+from llm_operator.kube.starts import Starts
+from llm_operator.kube.vital_signs import VitalSigns
+from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.manifests.tools import ToolSettings
+from llm_operator.reconcile.decide import kept_template
+from llm_operator.reconcile.evaluate import log_sources
+from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.plan_record import provisional
+from llm_operator.reconcile.prepare import Looked, inspection, needed_claims
+from llm_operator.reconcile.snapshot import LogSource, Snapshot
+from llm_operator.telemetry.objects import Served
+
+
+class Planner(Protocol):
+    """Says what will fit. Asks for facts in the background and adds the key again when they arrive."""
+
+    def outcome(self, key: Key, resource: LLMDeployment, looked: Looked) -> PlanOutcome:
+        """The plan with the facts known now, and with what a Job of the model tools told of the model's files."""
+        ...
+
+    def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:
+        """What the running engine said of itself."""
+        ...
+
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        ...
+
+
+class Gatherer:
+    """The sources of what is known. What they do not know yet they ask for beside the reconciler, and add the key."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        cache: Cache,
+        queue: WorkQueue,
+        planner: Planner,
+        claims: Claims,
+        model_jobs: ModelJobs,
+        tools: ToolSettings,
+    ) -> None:
+        self._cache = cache
+        self._planner = planner
+        self._claims = claims
+        self._model_jobs = model_jobs
+        self._tools = tools
+        self._owners = PodOwners(client)
+        self._job_pods = JobPods(client, queue.add_after)
+        self._last_logs = LastLogs(client, queue)
+        self._progress = ProgressReader(client, queue.add)
+        self._vital_signs = VitalSigns(queue.add, pace=tools.engine_look_seconds, silent=tools.engine_silent_seconds)
+        self._starts = Starts(client, queue.add)
+
+    async def gather(self, key: Key, resource: LLMDeployment) -> Snapshot:
+        """Everything that is known of an object now.
+
+        Raises:
+            ApiError: the API server failed; the key is to be tried again.
+        """
+        observed = await self._observe(key, resource)
+        told = {source: self._progress.told(source) for source in log_sources(resource, observed)}
+        return Snapshot(
+            resource,
+            observed,
+            self._planner.outcome(key, resource, inspection(resource, observed, self._tools)),
+            self._tools,
+            measured=self._planner.measured(key, resource, observed),
+            health=self._vital_signs.of(key, resource, observed),
+            start=self._starts.of(key, resource, observed),
+            progress={source: progress for source, progress in told.items() if progress is not None},
+        )
+
+    def follow(self, key: Key, source: LogSource | None) -> None:
+        """Read one log for an object, and no other any more; its news adds the key."""
+        self._progress.follow(key, source)
+
+    def forget(self, key: Key) -> None:
+        """An object is being deleted, or is gone."""
+        if key not in self._cache.objects:
+            self._planner.forget(key)
+        self._progress.forget(key)
+        self._last_logs.forget(key)
+        self._vital_signs.forget(key)
+        self._starts.forget(key)
+
+    def served(self, key: Key) -> Served:
+        """What the metrics tell of an object that is in the cache."""
+        body = self._cache.objects[key]
+        return Served(body, self._owners.restarts(body["metadata"]["uid"], self._cache.observed(key)))
+
+    async def _observe(self, key: Key, resource: LLMDeployment) -> Observed:
+        """What is there, with the Jobs of the model tools, and with the claims while a model or pod waits for them."""
+        observed = await self._owners.own(key[0], resource.metadata.uid, self._cache.observed(key))
+        observed = self._last_logs.added(key, observed, resource.spec.engine.type)
+        if not self._tools.enabled:
+            return observed
+        jobs = await self._job_pods.with_refusals(key, self._model_jobs.jobs_of(key, resource))
+        claims: dict[str, ClaimFacts | None] = {}
+        prepares = kept_template(resource, observed.deployment) is None or provisional(resource, observed)
+        if prepares or any(pod.unschedulable is not None for pod in observed.pods):
+            claims = await self._claims.look_up(key[0], needed_claims(resource))
+        incomplete = self._model_jobs.incomplete(key, resource)
+        return dataclasses.replace(observed, jobs=jobs, claims=claims, incomplete=incomplete)

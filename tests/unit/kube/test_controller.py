@@ -1,0 +1,196 @@
+"""One reconcile: everything is read once, decided, written, and told."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import pytest
+
+from llm_operator.api import KIND
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.status import MeasuredStatus
+from llm_operator.kube.cache import Cache
+from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.controller import Controller
+from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.manifests.artifacts import ANNOTATION_DAMAGED, ANNOTATION_RESULT, LABEL_CACHE
+from llm_operator.manifests.tools import ToolSettings
+from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.prepare import Looked
+from llm_operator.telemetry.metrics import Metrics
+from tests.support.objects import llm
+from tests.unit.reconcile.build import plan
+
+JSON = dict[str, Any]
+KEY = ("team", "demo")
+NOW = "2026-01-01T00:00:00Z"
+
+
+class FakePlanner:
+    """Knows of no model."""
+
+    def outcome(self, key: Key, resource: LLMDeployment, looked: Looked) -> PlanOutcome:
+        return plan(resource)
+
+    def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:
+        return None
+
+    def forget(self, key: Key) -> None: ...
+
+
+class FakeApi:
+    """An API server in memory, as far as the controller asks it. What it stores comes back by no watch."""
+
+    def __init__(self) -> None:
+        self.stored: dict[tuple[str, str], JSON] = {}
+        self.writes: list[str] = []
+        self.reads: list[str] = []
+        self.version = 10
+        self.meanwhile: Callable[[], object] = lambda: None
+        """Runs within each write."""
+
+    def _store(self, what: str, body: JSON) -> JSON:
+        self.meanwhile()
+        self.version += 1
+        kind, name = body["kind"], body["metadata"]["name"]
+        before = self.stored.get((kind, name), {"metadata": {"uid": f"uid-{kind}-{name}"}})
+        meta = {**before["metadata"], **body["metadata"], "resourceVersion": str(self.version), "generation": 1}
+        self.stored[kind, name] = {**before, **body, "metadata": meta}
+        self.writes.append(f"{what} {kind} {name}")
+        return copy.deepcopy(self.stored[kind, name])
+
+    async def create(self, body: JSON, *, dry_run: bool = False) -> JSON:
+        return self._store("create", body)
+
+    async def get(self, kind: str, namespace: str, name: str) -> JSON:
+        self.reads.append(f"{kind} {name}")
+        if (kind, name) not in self.stored:
+            raise ApiError(404, "NotFound", name)
+        return copy.deepcopy(self.stored[kind, name])
+
+    async def apply_status(self, namespace: str, name: str, uid: str, status: JSON) -> JSON:
+        return self._store("status", {"kind": KIND, "metadata": {"name": name}, "status": status})
+
+
+class World:
+    """A controller over a cache and a server."""
+
+    def __init__(self, tools: ToolSettings) -> None:
+        self.api, self.cache = FakeApi(), Cache()
+        self.queue = WorkQueue("test", Metrics(), time.monotonic)
+        client = cast("ApiClient", self.api)
+        self.controller = Controller(client, self.cache, self.queue, FakePlanner(), Metrics(), tools, lambda: NOW)
+
+    def has(self, **spec: Any) -> LLMDeployment:
+        made = llm("demo", **spec)
+        made["metadata"] |= {"namespace": "team", "uid": "uid-demo", "resourceVersion": "1", "generation": 1}
+        self.api.stored[KIND, "demo"] = made
+        self.cache.update(made)
+        return LLMDeployment.parse(made)
+
+    def conditions(self) -> dict[str, JSON]:
+        return {entry["type"]: entry for entry in self.api.stored[KIND, "demo"]["status"]["conditions"]}
+
+
+@pytest.fixture(autouse=True)
+async def _no_look_is_left() -> AsyncIterator[None]:
+    """Looks at engines go on beside the reconciler."""
+    yield
+    for task in asyncio.all_tasks():
+        if task.get_name() == "vital-signs":
+            task.cancel()
+
+
+CLAIM = {"model": {"persistentVolumeClaim": {"claimName": "models"}}}
+
+
+def claim(api: FakeApi) -> None:
+    meta: JSON = {"name": "models", "namespace": "team", "uid": "claim", "labels": {LABEL_CACHE: "true"}}
+    meta["resourceVersion"] = "1"
+    api.stored["PersistentVolumeClaim", "models"] = {"kind": "PersistentVolumeClaim", "metadata": meta, "spec": {}}
+
+
+async def test_the_status_counts_what_was_just_written_and_the_next_look_writes_nothing() -> None:
+    world = World(ToolSettings())
+    world.has(**CLAIM)
+    await world.controller.reconcile(KEY)
+    children = ["create Deployment demo", "create Service demo"]
+    assert [one for one in world.api.writes if "Event" not in one] == [*children, f"status {KIND} demo"]
+    assert world.conditions()["Ready"]["reason"] == "Progressing"
+    assert set(world.cache.observed(KEY).children) == {("Deployment", "engine"), ("Service", "engine")}
+    world.api.writes.clear()
+    await world.controller.reconcile(KEY)
+    assert world.api.writes == []
+
+
+async def test_what_comes_while_it_is_written_is_for_the_next_look() -> None:
+    """The world is read once: status and writes speak of the same moment."""
+    world = World(ToolSettings())
+    world.has(**CLAIM)
+    await world.controller.reconcile(KEY)
+    del world.api.stored["Service", "demo"]
+    world.cache.forget("Service", KEY, "demo")
+    looks = 0
+    seen = world.cache.observed
+
+    def observed(key: Key) -> Observed:
+        nonlocal looks
+        looks += 1
+        return seen(key)
+
+    def rolled_out() -> None:
+        live = world.api.stored["Deployment", "demo"]
+        counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "observedGeneration"), 1)
+        world.cache.update({**live, "metadata": {**live["metadata"], "resourceVersion": "5000"}, "status": counts})
+
+    world.cache.observed = observed  # type: ignore[method-assign]
+    world.api.meanwhile = rolled_out
+    await world.controller.reconcile(KEY)
+    assert looks == 1
+    assert world.conditions()["Ready"]["reason"] == "Progressing"
+    await world.controller.reconcile(KEY)
+    assert world.conditions()["Ready"]["reason"] == "ReplicasReady"
+
+
+async def test_damage_of_a_cached_model_is_told_while_it_is_served() -> None:
+    """What the Jobs tell is part of what the status is made from."""
+    world = World(ToolSettings(image="tools:1"))
+    claim(world.api)
+    world.has(cache={"claimName": "models"})
+    await world.controller.reconcile(KEY)
+    (job,) = [body for (kind, _), body in world.api.stored.items() if kind == "Job"]
+    directory = "models/hf--tiny--model/0123456789abcdef0123456789abcdef01234567"
+    result = f'{{"ok": true, "directory": "{directory}", "bytes": 1}}'
+    annotations = {ANNOTATION_RESULT: result, ANNOTATION_DAMAGED: "model.safetensors is missing"}
+    job["metadata"] |= {"resourceVersion": "900", "annotations": {**job["metadata"]["annotations"], **annotations}}
+    job["status"] = {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}
+    world.cache.update(job)
+    await world.controller.reconcile(KEY)
+    found = world.conditions()["ModelDamaged"]
+    assert (found["status"], found["reason"]) == ("True", "HashMismatch")
+    assert "model.safetensors is missing" in found["message"]
+
+
+async def test_a_pod_that_waits_for_a_volume_is_told_of_with_its_claim() -> None:
+    world = World(ToolSettings(image="tools:1", inspect=False))
+    claim(world.api)
+    world.has(**CLAIM)
+    await world.controller.reconcile(KEY)
+    deployment = world.api.stored["Deployment", "demo"]
+    replica_set = {"kind": "ReplicaSet", "name": "demo-1", "uid": "replica-set", "controller": True}
+    owner = {**replica_set, "kind": "Deployment", "name": "demo", "uid": deployment["metadata"]["uid"]}
+    world.api.stored["ReplicaSet", "demo-1"] = {"metadata": {"uid": "replica-set", "ownerReferences": [owner]}}
+    message = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    meta: JSON = {"name": "demo-1-a", "namespace": "team", "uid": "pod", "resourceVersion": "2"}
+    meta |= {"labels": deployment["spec"]["template"]["metadata"]["labels"], "ownerReferences": [replica_set]}
+    world.cache.update({"kind": "Pod", "metadata": meta, "status": {"phase": "Pending", "conditions": [waits]}})
+    await world.controller.reconcile(KEY)
+    ready = world.conditions()["Ready"]
+    assert ready["reason"] == "ClaimUnbound"
+    assert "PersistentVolumeClaim 'models' has no volume" in ready["message"]
