@@ -15,7 +15,7 @@ from functools import partial
 
 from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, WeightQuantization, compare, gpu_by_name, plan
 from tests.support.engine_names import Backend, Engine
-from tests.unit.planning.helpers import shape
+from tests.support.planning import shape
 
 ONE_PLAN_SECONDS = 0.005
 GRID_SECONDS = 1.0

@@ -18,9 +18,9 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.manifests.network_policy import policies_of
 from llm_operator.manifests.tools import NetworkSettings
 from tests.cluster.helpers import JSON
+from tests.support.chart import NAMESPACE, Helm
 from tests.support.objects import llm
-from tests.unit.helm.rendering import NAMESPACE, Helm
-from tests.unit.manifests.rendered import TOOLS, children_of, jobs_of
+from tests.support.rendered import TOOLS, children_of, jobs_of
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

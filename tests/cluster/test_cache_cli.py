@@ -18,7 +18,7 @@ from llm_operator.cli.cluster import Cluster, connect
 from llm_operator.manifests.artifacts import ANNOTATION_RESULT
 from llm_operator.reconcile.jobs import job_from
 from tests.cluster.helpers import JSON, Space
-from tests.unit.cli.cached import ENDED, FETCHED, GATED, QUANTIZED, bare_job, body, ended_status
+from tests.support.cached_models import ENDED, FETCHED, GATED, QUANTIZED, bare_job, body, ended_status
 
 pytestmark = pytest.mark.cluster
 

@@ -17,8 +17,8 @@ from llm_operator.api import GROUP, KIND, PLURAL
 from llm_operator.api.crd import FILE_NAME
 from tests.cluster.helpers import JSON, Space
 from tests.operator_process import OperatorUnderTest
+from tests.support.chart import CHART, NAMESPACE, RELEASE, VALUE_SETS, Helm
 from tests.support.objects import llm
-from tests.unit.helm.rendering import CHART, NAMESPACE, RELEASE, VALUE_SETS, Helm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

@@ -27,8 +27,8 @@ from llm_operator.reconcile.covers import covers
 from tests.cluster.helpers import JSON, Space
 from tests.kubelet_stub import StubKubelet
 from tests.operator_process import OperatorUnderTest
+from tests.support.model_jobs import packed
 from tests.support.objects import llm
-from tests.unit.reconcile.model_jobs import packed
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

@@ -11,8 +11,8 @@ from devcluster.control_plane import ControlPlane
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
-from tests.unit.manifests.rendered import JSON, TOOLS, children_of, jobs_of, manifests
-from tests.unit.reconcile.build import plan
+from tests.support.build import plan
+from tests.support.rendered import JSON, TOOLS, children_of, jobs_of, manifests
 
 pytestmark = pytest.mark.cluster
 

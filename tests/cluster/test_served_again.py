@@ -26,7 +26,7 @@ from tests.cluster.test_model_jobs import (
 )
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
-from tests.unit.manifests.test_kept_template import noise, variables
+from tests.support.variables import noise, variables
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster

@@ -17,7 +17,7 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.manifests.trust import BUNDLES_FOLDER, FOLDER
 from tests.engines.environments import HERE, interpreter, lite_interpreter
 from tests.faulty_hub import FaultyHub
-from tests.unit.manifests.rendered import children_of
+from tests.support.rendered import children_of
 
 REPOSITORY, XET = "org/model", "xet.safetensors"
 ENGINES = ("LMDeploy", "VLLM")

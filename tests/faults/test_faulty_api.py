@@ -22,8 +22,8 @@ from tests.faults.faults import FAULTS, FaultKind
 from tests.faults.proxy import Silence
 from tests.faults.state import without_revisions
 from tests.faults.world import Case, World
+from tests.support.chart import NAMESPACE
 from tests.support.objects import llm
-from tests.unit.helm.rendering import NAMESPACE
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(7200)]

@@ -28,7 +28,7 @@ from tests.cluster.helpers import Space
 from tests.faults.nursery import Child, Nursery
 from tests.faults.proxy import Loop, Proxy, Rule
 from tests.faults.state import conditions, difference, snapshot
-from tests.unit.helm.rendering import NAMESPACE, Helm
+from tests.support.chart import NAMESPACE, Helm
 
 JSON = dict[str, Any]
 CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"

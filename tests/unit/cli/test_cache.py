@@ -18,7 +18,7 @@ from llm_operator.cli.cached_models import CachedModel, Inventory, bytes_of, inv
 from llm_operator.cli.main import run
 from llm_operator.manifests.artifacts import quantized_artifact
 from llm_operator.manifests.common import compact_json
-from tests.unit.cli.cached import COMMIT, DIRECTORY, ENDED, FETCHED, GATED, QUANTIZED, body, job, removal
+from tests.support.cached_models import COMMIT, DIRECTORY, ENDED, FETCHED, GATED, QUANTIZED, body, job, removal
 
 JSON = dict[str, Any]
 

@@ -14,7 +14,7 @@ from llm_operator.engines import KVAllocation
 from llm_operator.manifests.artifacts import artifacts_of
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.rehearsal import COMMIT, rehearse
-from tests.unit.manifests.rendered import TOOLS, manifests
+from tests.support.rendered import TOOLS, manifests
 
 LLAMA = str(Path(__file__).parents[1] / "models" / "configs" / "llama-3.1-8b.json")
 LARGE = str(Path(__file__).parents[1] / "models" / "configs" / "llama-3.3-70b.json")

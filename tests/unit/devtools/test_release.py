@@ -16,7 +16,7 @@ from devtools.release_chart import with_images
 from llm_operator import image_names
 from llm_operator.__main__ import parser
 from llm_operator.child_options import tool_settings
-from tests.unit.helm.rendering import CHART, Helm, only
+from tests.support.chart import CHART, Helm, only
 
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
 DIGESTS = {name: "sha256:" + str(index) * 64 for index, name in enumerate(image_names.PUBLISHED)}

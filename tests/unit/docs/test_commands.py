@@ -16,7 +16,7 @@ from devcluster.cache import ROOT
 from devcluster.toolchain import ensure
 from llm_operator.cli.main import COMMANDS
 from llm_operator.cli.main import parser as llm_parser
-from tests.unit.helm.rendering import CHART, Helm
+from tests.support.chart import CHART, Helm
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ELSEWHERE = {

@@ -21,9 +21,9 @@ from llm_operator.reconcile.health import sample_of
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.planned import outcome_of, request_from_spec
 from llm_operator.reconcile.starting import step
+from tests.support.build import resource
 from tests.support.fake_engine import BLOCK, BUFFERS, CONTEXT, NAME, FakeEngine, known
-from tests.unit.planning.helpers import GIB, card, shape
-from tests.unit.reconcile.build import resource
+from tests.support.planning import GIB, card, shape
 
 CARD = card(48, count=2)
 

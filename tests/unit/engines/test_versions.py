@@ -8,7 +8,7 @@ from llm_operator.engines import RefusedError, RenderRequest, check, known_versi
 from llm_operator.manifests.common import JSON
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
-from tests.unit.reconcile.build import plan, resource, serving
+from tests.support.build import plan, resource, serving
 
 INSECURE = ("0.9", "0.9.2.post1", "0.10.0", "0.10.1")
 MODEL: JSON = {"persistentVolumeClaim": {"claimName": "models"}, "trustRemoteCode": True}

@@ -3,7 +3,7 @@
 import pytest
 
 from devcluster.toolchain import ensure
-from tests.unit.helm.rendering import Helm
+from tests.support.chart import Helm
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from devcluster.cache import ROOT
-from tests.unit.helm.rendering import CHART, Helm, only
+from tests.support.chart import CHART, Helm, only
 
 FOLDER = ROOT / "gitops"
 

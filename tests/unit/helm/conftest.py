@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from devcluster.toolchain import KUBERNETES, MODULES, _go, ensure
-from tests.unit.helm.rendering import Helm
+from tests.support.chart import Helm
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from llm_operator.child_options import tool_settings
 from llm_operator.engines import newest_version
 from llm_operator.manifests.kinds import KINDS, Grant
 from llm_operator.manifests.tools import NetworkSettings, ToolSettings
-from tests.unit.helm.rendering import (
+from tests.support.chart import (
     CHART,
     EVERYTHING,
     JSON,

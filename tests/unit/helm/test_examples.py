@@ -12,7 +12,7 @@ from llm_operator.api import LLMDeployment
 from llm_operator.cli.main import run
 from llm_operator.engines import check
 from llm_operator.manifests.model_job import quantize_arguments
-from tests.unit.helm.rendering import ROOT
+from tests.support.chart import ROOT
 
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
 

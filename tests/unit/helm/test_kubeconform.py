@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.helm.rendering import ROOT, VALUE_SETS, Helm, of_kind
+from tests.support.chart import ROOT, VALUE_SETS, Helm, of_kind
 from tests.unit.helm.schemas import LOCATION, write_schemas
 
 KINDS = {

@@ -11,7 +11,7 @@ import yaml
 
 from llm_operator.monitoring.__main__ import files
 from llm_operator.monitoring.dashboards import DASHBOARDS
-from tests.unit.helm.rendering import CHART, NAMESPACE, Helm, of_kind, only
+from tests.support.chart import CHART, NAMESPACE, Helm, of_kind, only
 
 JSON = dict[str, Any]
 KINDS = ("PodMonitor", "ServiceMonitor", "PrometheusRule", "ConfigMap")

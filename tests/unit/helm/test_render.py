@@ -13,7 +13,7 @@ from llm_operator.child_options import tool_settings
 from llm_operator.cli.main import parser
 from llm_operator.cli.operator_settings import NAMESPACE, RELEASE, operator_settings
 from llm_operator.manifests.tools import ToolSettings
-from tests.unit.helm.rendering import CHART, JSON, REGISTRY, VALUE_SETS, Helm, only
+from tests.support.chart import CHART, JSON, REGISTRY, VALUE_SETS, Helm, only
 
 
 def settings(*options: str) -> ToolSettings:

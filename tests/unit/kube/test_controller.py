@@ -23,8 +23,8 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Looked
 from llm_operator.telemetry.metrics import Metrics
+from tests.support.build import plan
 from tests.support.objects import llm
-from tests.unit.reconcile.build import plan
 
 JSON = dict[str, Any]
 KEY = ("team", "demo")

@@ -10,8 +10,8 @@ import pytest
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.job_pods import AGAIN_SECONDS, WAIT_SECONDS, JobPods
 from llm_operator.reconcile.jobs import JobView
-from tests.unit.reconcile.build import pod
-from tests.unit.reconcile.model_jobs import cached, job, stages
+from tests.support.build import pod
+from tests.support.model_jobs import cached, job, stages
 
 JSON = dict[str, Any]
 KEY = ("team", "demo")

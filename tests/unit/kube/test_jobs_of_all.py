@@ -11,7 +11,7 @@ from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.manifests.artifacts import artifacts_of
 from llm_operator.telemetry.metrics import CONTROLLER, Metrics
-from tests.unit.reconcile.model_jobs import TOOLS, cached, fetched, job
+from tests.support.model_jobs import TOOLS, cached, fetched, job
 
 SINCE = "2026-01-01T00:00:00Z"
 

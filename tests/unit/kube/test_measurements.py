@@ -20,7 +20,7 @@ from llm_operator.kube.client import ApiError
 from llm_operator.kube.engine_api import ask
 from llm_operator.kube.measurements import Measurements
 from llm_operator.reconcile.observed import Observed, pod_from
-from tests.unit.reconcile.build import NOW, pod, resource
+from tests.support.build import NOW, pod, resource
 from tests.unit.reconcile.test_measured import ENGINE_INFO, INFO_LOG, SMALLER, metrics
 
 KEY = ("team", "demo")

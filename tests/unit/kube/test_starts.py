@@ -13,7 +13,7 @@ from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.starts import Starts
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.starting import FORBIDDEN, STUCK_SECONDS
-from tests.unit.reconcile.build import pod, resource
+from tests.support.build import pod, resource
 from tests.unit.reconcile.test_starting import VLLM
 
 OF = resource()

@@ -12,8 +12,8 @@ from aiohttp import web
 from llm_operator.kube.vital_signs import CLOSED_PACES, PACE_SECONDS, PATIENCE, VitalSigns
 from llm_operator.reconcile.health import SILENT_SECONDS
 from llm_operator.reconcile.observed import Observed
+from tests.support.build import pod, resource
 from tests.unit.kube.test_measurements import KEY, StubEngine, engine
-from tests.unit.reconcile.build import pod, resource
 from tests.unit.reconcile.test_health import VLLM
 
 __all__ = ["engine"]

@@ -14,7 +14,7 @@ from llm_operator.reconcile.decide import Decision, decide
 from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.observed import Child, ChildKey, Observed
 from llm_operator.reconcile.status import status_of
-from tests.unit.reconcile.build import NOW, applied, live, plan, pod, resource, serving, situation
+from tests.support.build import NOW, applied, live, plan, pod, resource, serving, situation
 
 IMAGE = "localhost/llm-operator/web:dev"
 TOOLS = ToolSettings(web_image=IMAGE)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm_operator.api.resource import LLMDeployment
-from tests.unit.manifests.rendered import children_of, jobs_of, manifests
+from tests.support.rendered import children_of, jobs_of, manifests
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import string
 from typing import Any
 
 import pytest
@@ -13,20 +11,10 @@ from llm_operator.manifests.common import ANNOTATION_TEMPLATE, compact_json
 from llm_operator.manifests.kept_template import PLAIN_BYTES, UNPACKED_BYTES, read_template, template_text
 from llm_operator.reconcile.decide import applied_template, decide, kept_template
 from llm_operator.reconcile.observed import Observed, child_from
-from tests.unit.reconcile.build import live, plan, resource
+from tests.support.build import live, plan, resource
+from tests.support.variables import noise, variables
 
 JSON = dict[str, Any]
-
-
-def variables(text: str) -> list[JSON]:
-    return [{"name": f"VARIABLE_{number}", "value": text} for number in range(64)]
-
-
-def noise() -> list[JSON]:
-    chance = random.Random(7)
-    letters = string.ascii_letters + string.digits + string.punctuation.replace("$", "")
-    values = ("".join(chance.choices(letters, k=4096)) for _ in range(64))
-    return [{"name": f"VARIABLE_{number}", "value": value} for number, value in enumerate(values)]
 
 
 def test_what_is_short_is_kept_as_text() -> None:

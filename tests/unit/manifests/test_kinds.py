@@ -16,7 +16,7 @@ from llm_operator.manifests.kinds import CHILD_KINDS, KINDS, WATCHED, Verb
 from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
-from tests.unit.reconcile.build import plan, resource
+from tests.support.build import plan, resource
 
 GOLDEN = Path(__file__).parent / "golden"
 NETWORK = ToolSettings(network=NetworkSettings(enabled=True))

@@ -18,9 +18,9 @@ from llm_operator.manifests.pod import pod_spec
 from llm_operator.manifests.tools import USER, ToolSettings
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
+from tests.support.build import plan, resource, serving
+from tests.support.rendered import JSON, TOOLS, children_of, jobs_of, manifests
 from tests.support.strategies import valid_resources
-from tests.unit.manifests.rendered import JSON, TOOLS, children_of, jobs_of, manifests
-from tests.unit.reconcile.build import plan, resource, serving
 
 OBJECTS = {
     name: LLMDeployment.parse({**body, "metadata": {**body["metadata"], "uid": "u"}})

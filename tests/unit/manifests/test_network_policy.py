@@ -16,9 +16,9 @@ from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 from llm_operator.reconcile.decide import Decision, decide
 from llm_operator.reconcile.observed import Child, ChildKey, Observed
 from llm_operator.reconcile.status import status_of
+from tests.support.build import NOW, live, plan, resource, serving, situation
+from tests.support.rendered import jobs_of
 from tests.unit.manifests.policies import NAMESPACE_NAME, Endpoint, pod, reaches
-from tests.unit.manifests.rendered import jobs_of
-from tests.unit.reconcile.build import NOW, live, plan, resource, serving, situation
 
 OPERATOR_PEER: JSON = {
     "namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "llm-system"}},

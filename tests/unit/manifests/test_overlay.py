@@ -11,7 +11,7 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import engine_of
 from llm_operator.engines.registry import ENGINES
 from llm_operator.manifests.overlay import check_overlay, in_words_of_overlay
-from tests.unit.manifests.rendered import children_of, jobs_of
+from tests.support.rendered import children_of, jobs_of
 
 JSON = dict[str, Any]
 

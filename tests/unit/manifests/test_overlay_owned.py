@@ -15,8 +15,8 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.manifests.chat_page import chat_page
 from llm_operator.manifests.common import LABEL_INPUTS
 from llm_operator.manifests.overlay import FIELDS, check_overlay
+from tests.support.rendered import TOOLS, children_of, jobs_of, manifests
 from tests.unit.manifests.overlays import pod_overlays
-from tests.unit.manifests.rendered import TOOLS, children_of, jobs_of, manifests
 
 JSON = dict[str, Any]
 EXAMPLES = 100

@@ -24,9 +24,9 @@ from llm_operator.manifests.service import ANNOTATION_SERVICE, endpoint, service
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide, expected_inputs
 from llm_operator.reconcile.observed import Child, ChildKey, Observed
-from tests.unit.manifests.rendered import jobs_of
-from tests.unit.reconcile.build import UID, live, plan
-from tests.unit.reconcile.build import resource as build
+from tests.support.build import UID, live, plan
+from tests.support.build import resource as build
+from tests.support.rendered import jobs_of
 
 JSON = dict[str, Any]
 QUEUE, COST = "kueue.x-k8s.io/queue-name", "example.com/cost"

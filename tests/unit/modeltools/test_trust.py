@@ -27,7 +27,7 @@ from llm_operator.manifests.trust import BUNDLES_FOLDER, FOLDER
 from llm_operator.modeltools import trust
 from tests.auth_proxy import PASSWORD, AuthProxy
 from tests.faulty_hub import FaultyHub
-from tests.unit.manifests.rendered import children_of, jobs_of
+from tests.support.rendered import children_of, jobs_of
 from tests.unit.modeltools.tool import OPERATOR, REPOSITORY
 
 JSON = dict[str, Any]

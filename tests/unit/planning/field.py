@@ -11,7 +11,7 @@ from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest
 from llm_operator.planning.cache import Allocation, allocate
 from llm_operator.planning.runtime import default_batch
 from tests.support.engine_names import Engine
-from tests.unit.planning.helpers import GIB, config
+from tests.support.planning import GIB, config
 
 ROWS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data" / "field_plans.json").read_text())
 FIELD_CONFIGS = Path(__file__).parents[1] / "models" / "field"

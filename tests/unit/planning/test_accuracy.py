@@ -16,8 +16,8 @@ from llm_operator.planning.cache import allocate
 from llm_operator.planning.runtime import default_batch, runtime
 from llm_operator.planning.weights import weight_bytes
 from tests.support.engine_names import Backend, Engine
+from tests.support.planning import GIB, request, shape
 from tests.unit.planning import accuracy
-from tests.unit.planning.helpers import GIB, request, shape
 
 LMDEPLOY = accuracy.lmdeploy_rows()
 VLLM = accuracy.vllm_rows()

@@ -24,7 +24,7 @@ from llm_operator.planning import (
 )
 from llm_operator.planning.parallel import accepted
 from tests.support.engine_names import Backend, Engine
-from tests.unit.planning.helpers import ENGINES, GIB, card, config, request
+from tests.support.planning import ENGINES, GIB, card, config, request
 
 
 @pytest.mark.parametrize(("engine", "backend"), ENGINES)

@@ -8,8 +8,8 @@ import pytest
 
 from llm_operator.planning import Verdict, plan
 from llm_operator.planning.weights import weight_bytes
+from tests.support.planning import GIB
 from tests.unit.planning.field import ROWS, asked, held
-from tests.unit.planning.helpers import GIB
 
 
 def named(*fields: str) -> list[Any]:

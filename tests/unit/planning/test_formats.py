@@ -11,7 +11,7 @@ from llm_operator.api.model import ModelFormat
 from llm_operator.models import parse_config
 from llm_operator.planning import GpuFacts, PlanResult, Verdict, plan
 from tests.support.engine_names import Backend, Engine
-from tests.unit.planning.helpers import ENGINES, card, config, request
+from tests.support.planning import ENGINES, card, config, request
 
 BIG = card(140, 8, (9, 0))
 PLAIN = config("llama-3.1-8b")

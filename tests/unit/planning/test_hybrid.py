@@ -16,7 +16,7 @@ from llm_operator.planning.cache import allocate, bytes_per_token, state_bytes, 
 from llm_operator.planning.parallel import objections
 from llm_operator.planning.weights import quantized_bytes, weight_bytes
 from tests.support.engine_names import Backend, Engine
-from tests.unit.planning.helpers import GIB, VERSIONS, config, request
+from tests.support.planning import GIB, VERSIONS, config, request
 
 H200 = gpu_by_name("NVIDIA-H200", 8)
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}

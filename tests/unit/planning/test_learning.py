@@ -29,7 +29,7 @@ from llm_operator.planning import (
 )
 from llm_operator.planning.estimate import estimate, kind_of
 from tests.support.engine_names import Engine
-from tests.unit.planning.helpers import ENGINES, VERSIONS, card, shape
+from tests.support.planning import ENGINES, VERSIONS, card, shape
 from tests.unit.planning.test_properties import SETTINGS, SHAPES
 
 MIB = 1 << 20

@@ -16,7 +16,7 @@ from llm_operator.models import ModelShape
 from llm_operator.planning import KVQuantization, PlanRequest, Verdict, WeightQuantization, compare, plan
 from llm_operator.planning.parallel import objections
 from tests.support.engine_names import Backend, Engine
-from tests.unit.planning.helpers import CONFIGS, ENGINES, VERSIONS, card, shape
+from tests.support.planning import CONFIGS, ENGINES, VERSIONS, card, shape
 
 # Many requests do not fit and are passed over, and the machine may be busy: neither says anything of the planner.
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])

@@ -26,7 +26,7 @@ from llm_operator.planning import (
 from llm_operator.planning.capability import awq_recipe
 from llm_operator.planning.quantizing import CUDA_CONTEXT, QUANTIZABLE, QUANTIZABLE_WITHOUT_DATA
 from tests.support.engine_names import Engine
-from tests.unit.planning.helpers import GIB, card, config, request, shape
+from tests.support.planning import GIB, card, config, request, shape
 
 SEVEN = shape("internlm2_5-7b-chat")
 """The sizes of the model that was quantized: 15,475,417,088 bytes in 16 bit."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llm_operator.reconcile.prepare import prepare
-from tests.unit.reconcile.build import plan
-from tests.unit.reconcile.model_jobs import COMMIT, DIRECTORY, TOOLS, cached, done, fetched, quantized, seen, stages
+from tests.support.build import plan
+from tests.support.model_jobs import COMMIT, DIRECTORY, TOOLS, cached, done, fetched, quantized, seen, stages
 
 AWQ = {"method": "AWQ"}
 

@@ -10,8 +10,8 @@ import pytest
 from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.prepare import needed_claims
-from tests.unit.reconcile.build import plan
-from tests.unit.reconcile.model_jobs import TOOLS, cached, seen
+from tests.support.build import plan
+from tests.support.model_jobs import TOOLS, cached, seen
 from tests.unit.reconcile.test_prepare import conditions
 
 CACHE: dict[str, Any] = {"size": "20Gi"}

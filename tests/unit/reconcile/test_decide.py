@@ -11,7 +11,7 @@ from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
-from tests.unit.reconcile.build import NOW, UID, applied, live, plan, resource, serving, situation
+from tests.support.build import NOW, UID, applied, live, plan, resource, serving, situation
 
 
 def kinds(decision: decide_module.Decision) -> list[str]:

@@ -17,7 +17,7 @@ from llm_operator.reconcile.diagnose import (
     write_refused,
 )
 from llm_operator.reconcile.observed import ContainerEnd, Pod
-from tests.unit.reconcile.build import pod, resource
+from tests.support.build import pod, resource
 
 OF = resource()
 KILLED = ContainerEnd(137, None, "OOMKilled", "")

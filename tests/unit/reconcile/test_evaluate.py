@@ -10,8 +10,8 @@ from llm_operator.manifests.tools import CONTAINER
 from llm_operator.reconcile.evaluate import MISSING_CLAIM_SECONDS, evaluate, log_sources, status_after
 from llm_operator.reconcile.observed import Child, Observed
 from llm_operator.reconcile.snapshot import Executed, LogSource, Snapshot
-from tests.unit.reconcile.build import NOW, applied, live, plan, pod, resource, serving
-from tests.unit.reconcile.model_jobs import CLAIM, TOOLS, cached, job, seen, stages
+from tests.support.build import NOW, applied, live, plan, pod, resource, serving
+from tests.support.model_jobs import CLAIM, TOOLS, cached, job, seen, stages
 
 TOOL_LOG = LogSource("team", "fetch-0", CONTAINER)
 FAR = ProgressStatus(stage="Fetching", summary="5 of 10 GiB")

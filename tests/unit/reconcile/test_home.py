@@ -12,7 +12,7 @@ from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
-from tests.unit.reconcile.build import NOW, plan, resource, serving, situation
+from tests.support.build import NOW, plan, resource, serving, situation
 
 SERVED: list[tuple[list[str], str]] = [
     ([], "llm-system"),

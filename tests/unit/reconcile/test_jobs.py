@@ -9,8 +9,8 @@ import pytest
 
 from llm_operator.reconcile.jobs import CONFIG_LIMIT, Result, job_from, last_words, parse_result
 from llm_operator.reconcile.observed import ContainerEnd, Pod
-from tests.unit.reconcile.build import pod, resource
-from tests.unit.reconcile.model_jobs import CONFIG, DIRECTORY, fetched, packed
+from tests.support.build import pod, resource
+from tests.support.model_jobs import CONFIG, DIRECTORY, fetched, packed
 
 OF = resource()
 RAW: dict[str, Any] = {"metadata": {"name": "llm-fetch-0", "uid": "1", "resourceVersion": "1"}}

@@ -13,7 +13,7 @@ from llm_operator.reconcile.measured import (
     pod_to_measure,
     seconds_to_ready,
 )
-from tests.unit.reconcile.build import pod, resource
+from tests.support.build import pod, resource
 
 PER_TOKEN = 131_072
 

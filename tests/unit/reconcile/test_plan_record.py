@@ -19,7 +19,7 @@ from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.plan_record import record_of, record_text
 from llm_operator.reconcile.planned import unknown_outcome
 from llm_operator.reconcile.status import Situation, status_of
-from tests.unit.reconcile.build import NOW, live, made_by_an_older_operator, plan, pod, resource
+from tests.support.build import NOW, live, made_by_an_older_operator, plan, pod, resource
 
 FOUR = PlanStatus(tensor=4, gpus_per_replica=4, kv_tokens=1000)
 KEY: ChildKey = ("Deployment", "engine")

@@ -21,7 +21,7 @@ from llm_operator.reconcile.planned import (
     unknown_outcome,
     with_quantization,
 )
-from tests.unit.reconcile.build import resource
+from tests.support.build import resource
 
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
 MODEL = {"huggingFace": {"repository": "org/model"}}

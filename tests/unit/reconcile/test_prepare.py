@@ -17,8 +17,8 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import inspection, needed_claims
 from llm_operator.reconcile.status import Situation, status_of
-from tests.unit.reconcile.build import NOW, live, plan, pod, resource
-from tests.unit.reconcile.model_jobs import (
+from tests.support.build import NOW, live, plan, pod, resource
+from tests.support.model_jobs import (
     CLAIM,
     COMMIT,
     CONFIG,

@@ -11,8 +11,8 @@ from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Child, ChildCondition, Observed, Pod, child_from, pod_from
 from llm_operator.reconcile.refused_pods import REFUSALS
 from llm_operator.reconcile.status import status_of
-from tests.unit.reconcile.build import NOW, applied, plan, pod, resource, situation
-from tests.unit.reconcile.model_jobs import TOOLS, cached, job, seen, stages
+from tests.support.build import NOW, applied, plan, pod, resource, situation
+from tests.support.model_jobs import TOOLS, cached, job, seen, stages
 
 JSON = dict[str, Any]
 REFUSED = {

@@ -17,8 +17,8 @@ from llm_operator.reconcile.jobs import JobView, job_from
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import inspection
-from tests.unit.reconcile.build import plan, pod, resource
-from tests.unit.reconcile.model_jobs import TOOLS, cached, done, fetched, seen, stages
+from tests.support.build import plan, pod, resource
+from tests.support.model_jobs import TOOLS, cached, done, fetched, seen, stages
 from tests.unit.reconcile.test_prepare import conditions
 
 AWQ: dict[str, Any] = {"method": "AWQ"}

@@ -24,8 +24,8 @@ from llm_operator.reconcile.retention import (
     verification_fate,
     verify_fate,
 )
-from tests.unit.reconcile.build import pod, resource
-from tests.unit.reconcile.model_jobs import DIRECTORY, cached, done, failed, fetched, job, stages, tool_pod
+from tests.support.build import pod, resource
+from tests.support.model_jobs import DIRECTORY, cached, done, failed, fetched, job, stages, tool_pod
 
 OF = cached()
 FETCH = stages(OF)["fetch"]

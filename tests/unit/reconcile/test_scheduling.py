@@ -10,8 +10,8 @@ from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.scheduling import ANYTHING, Asked, asked_by, unschedulable
 from llm_operator.reconcile.status import Situation, status_of
-from tests.unit.reconcile.build import NOW, applied, plan, pod, resource, situation
-from tests.unit.reconcile.model_jobs import CLAIM, TOOLS, cached, job, seen, stages
+from tests.support.build import NOW, applied, plan, pod, resource, situation
+from tests.support.model_jobs import CLAIM, TOOLS, cached, job, seen, stages
 
 NO_MATCH = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
 UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"

@@ -14,8 +14,8 @@ from llm_operator.reconcile.jobs import JobView
 from llm_operator.reconcile.observed import ContainerEnd, Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Preparation, prepare
-from tests.unit.reconcile.build import plan, pod
-from tests.unit.reconcile.model_jobs import (
+from tests.support.build import plan, pod
+from tests.support.model_jobs import (
     COMMIT,
     DIRECTORY,
     HUB,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llm_operator.api.status import ProgressStatus
 from llm_operator.reconcile.starting import FORBIDDEN, STUCK_SECONDS, Start, is_stuck, looked, not_seen, step
 from llm_operator.reconcile.status import status_of
-from tests.unit.reconcile.build import NOW, applied, pod, resource, situation
+from tests.support.build import NOW, applied, pod, resource, situation
 
 VLLM = [
     "(APIServer pid=1) INFO 05-07 12:00:00 [utils.py:1] vLLM API server version 0.33.0",

@@ -8,7 +8,7 @@ from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.observed import ContainerEnd, Observed
 from llm_operator.reconcile.status import Situation, status_of, transitions
-from tests.unit.reconcile.build import NOW, applied, made_by_an_older_operator, plan, pod, resource, serving, situation
+from tests.support.build import NOW, applied, made_by_an_older_operator, plan, pod, resource, serving, situation
 
 LATER = "2026-01-01T01:00:00Z"
 

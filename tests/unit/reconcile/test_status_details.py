@@ -18,8 +18,8 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Preparation, StageReport
 from llm_operator.reconcile.status import MESSAGE_LIMIT, status_of, transitions
-from tests.unit.reconcile.build import NOW, applied, made_by_an_older_operator, plan, pod, resource, serving, situation
-from tests.unit.reconcile.model_jobs import COMMIT, DIRECTORY
+from tests.support.build import NOW, applied, made_by_an_older_operator, plan, pod, resource, serving, situation
+from tests.support.model_jobs import COMMIT, DIRECTORY
 
 FETCHING = ProgressStatus(stage="Fetching", summary="Fetching 10 %")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "llm-operator"
 RELEASE, NAMESPACE = "llm", "llm-system"
 REGISTRY = "registry.example/llm"

@@ -10,7 +10,7 @@ from llm_operator.models import ModelShape, parse_config
 from llm_operator.planning import GpuFacts, PlanRequest, gpu_by_name
 from tests.support.engine_names import Backend, Engine
 
-CONFIGS = Path(__file__).parents[1] / "models" / "configs"
+CONFIGS = Path(__file__).parents[1] / "unit" / "models" / "configs"
 VERSIONS = {Engine.LMDEPLOY: "0.18.0", Engine.VLLM: "0.33.0"}
 GIB = 1 << 30
 

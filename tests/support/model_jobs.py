@@ -16,7 +16,7 @@ from llm_operator.manifests.pod import node_selector, tolerations
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.jobs import JobView, job_from
 from llm_operator.reconcile.observed import ContainerEnd, Observed, Pod
-from tests.unit.reconcile.build import pod, resource
+from tests.support.build import pod, resource
 
 TOOLS = ToolSettings(image="tools:1", quantize_image="lmdeploy:1")
 HUB = {"huggingFace": {"repository": "org/model"}}

@@ -20,8 +20,9 @@ from llm_operator.manifests.service import service
 from llm_operator.manifests.tools import ToolSettings
 
 JSON = dict[str, Any]
-ROOT = Path(__file__).resolve().parents[3]
-OBJECTS = (*sorted((ROOT / "examples").glob("*.yaml")), *sorted((Path(__file__).parent / "objects").glob("*.yaml")))
+ROOT = Path(__file__).resolve().parents[2]
+PUBLIC = ROOT / "tests" / "unit" / "manifests" / "objects"
+OBJECTS = (*sorted((ROOT / "examples").glob("*.yaml")), *sorted(PUBLIC.glob("*.yaml")))
 TOOLS = ToolSettings(image="tools:1", quantize_image="lmdeploy:1", environment={"HF_ENDPOINT": "http://hub"})
 
 
