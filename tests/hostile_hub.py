@@ -72,6 +72,25 @@ FILES: dict[tuple[str, str], Callable[[], bytes]] = {
 }  # fmt: skip
 
 
+def listed(name: object, size: object = 1, oid: object = "a" * 40) -> dict[str, object]:
+    """An entry of a tree."""
+    return {"type": "file", "path": name, "size": size, "oid": oid}
+
+
+TREES: dict[str, list[object]] = {
+    "twice": [listed("config.json"), listed("a.safetensors"), listed("a.safetensors", oid="b" * 40)],
+    "folder": [listed("config.json"), listed("a"), listed("a/b.safetensors"), listed("c.safetensors")],
+    "many": [{"type": "directory", "path": f"d{number}", "oid": "a" * 40} for number in range(1000)],
+    "climbing": [listed("config.json"), listed("../../hf--victim--model/x.safetensors")],
+    "absolute": [listed("config.json"), listed("/etc/x.safetensors")],
+    "marker": [listed("config.json"), listed("a.safetensors", size=-1)],
+    "oid": [listed("config.json", oid="../../x"), listed("a.safetensors")],
+    "names": [listed(None), listed("a.safetensors")],
+    "sizes": [listed("config.json", size="1" * 5000), listed("a.safetensors")],
+}
+"""Without an entry, and for other kinds: a page of nothing."""
+
+
 class Handler(BaseHTTPRequestHandler):
     """One request."""
 
@@ -87,6 +106,8 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, parts: list[str]) -> None:
         if parts[0] == "again":
             self._redirect()
+        elif parts[:2] == ["api", "models"] and "tree" in parts:
+            self._tree(parts[3])
         elif parts[:2] == ["api", "models"]:
             self._listing(parts[3])
         else:
@@ -104,6 +125,21 @@ class Handler(BaseHTTPRequestHandler):
             self._endless(200 if kind == "listed" else 403)
             return
         self._send(json.dumps(told).encode())
+
+    def _tree(self, kind: str) -> None:
+        """What the tools ask for: pages of files and folders."""
+        if kind == "listed":
+            self._endless(200)
+            return
+        page = TREES.get(kind, [])
+        more = kind in ("pages", "many")
+        self.send_response(200)
+        if more:
+            self.send_header("Link", f'<http://{self.headers["Host"]}{self.path}>; rel="next"')
+        content = json.dumps(page).encode()
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def _file(self, kind: str, name: str) -> None:
         if kind == "endless" or (kind == "headerless" and name == SINGLE):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from llm_operator.modeltools import inspection, layout, report, transfer, watchdog
+from llm_operator.modeltools import bounds, inspection, layout, report, transfer, watchdog
 from llm_operator.modeltools.hub import COMMIT, Hub, RemoteFile, check_repository, select, unwritable
 from llm_operator.modeltools.layout import Marker, SourceKind
 from llm_operator.modeltools.report import Progress, ToolError
@@ -195,7 +195,8 @@ class Fetch:
         patience, failed = self._patience(), 0
         while True:
             try:
-                return ask()
+                with bounds.asking():
+                    return ask()
             except ToolError as error:
                 failed += 1
                 seconds = patience.wait(failed, error)

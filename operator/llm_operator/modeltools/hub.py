@@ -6,8 +6,8 @@ import dataclasses
 import errno
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from llm_operator.modeltools import paths
@@ -20,6 +20,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST_BYTES = 1 << 62
 """Of one file."""
+MOST_FILES = 100_000
+"""Of a repository; those of large models have some hundred."""
 REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 # Weights in other formats, which are of no use beside safetensors, and what only the hub itself reads.
@@ -130,6 +132,29 @@ def check_repository(repository: str) -> None:
         raise ToolError(
             "ModelNotFound", f"{repository!r} is no name of a repository: expected such as organisation/model"
         )
+
+
+def listing(files: Iterable[RemoteFile], repository: str) -> list[RemoteFile]:
+    """All files of a commit, each with a place of its own.
+
+    Raises:
+        ToolError: WeightsCorrupt: there are too many, one is listed twice, or one is also the folder of another.
+    """
+    found: dict[str, RemoteFile] = {}
+    for file in files:
+        if file.name in found:
+            raise ToolError(
+                "WeightsCorrupt", f"the hub lists {file.name!r} of {repository} twice: try another revision"
+            )
+        found[file.name] = file
+        if len(found) > MOST_FILES:
+            raise ToolError("WeightsCorrupt", f"the hub lists more than {MOST_FILES:,} files of {repository}")
+    for name in found:
+        folder = next((str(one) for one in PurePosixPath(name).parents if str(one) in found), None)
+        if folder is not None:
+            text = f"the hub lists {folder!r} of {repository} as a file and as a folder: try another revision"
+            raise ToolError("WeightsCorrupt", text)
+    return list(found.values())
 
 
 def select(files: Sequence[RemoteFile], repository: str) -> list[RemoteFile]:

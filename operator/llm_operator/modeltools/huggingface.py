@@ -8,6 +8,7 @@ used instead: the listing, the URLs, the headers and http_get, which continues a
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,10 +22,12 @@ from huggingface_hub.utils._http import default_client_factory, parse_ratelimit_
 from llm_operator.modeltools import content
 from llm_operator.modeltools.hub import (
     COMMIT,
+    MOST_FILES,
     RateLimitedError,
     RemoteFile,
     Transfer,
     first_line,
+    listing,
     refused_repository,
     unreachable,
     unwritable,
@@ -75,7 +78,9 @@ class HuggingFace:
 
         def ask() -> list[RemoteFile]:
             entries = self._api.list_repo_tree(repository, recursive=True, revision=commit)
-            return [_file(entry) for entry in entries if hasattr(entry, "blob_id")]
+            # Folders, too, count as what is listed: there are fewer of them than files.
+            some = itertools.islice(entries, 2 * MOST_FILES)
+            return listing((_file(entry) for entry in some if hasattr(entry, "blob_id")), repository)
 
         return self._told(ask, repository, commit)
 
@@ -93,7 +98,7 @@ class HuggingFace:
         """Do something, and translate the client's errors."""
         try:
             return ask()
-        except (ToolError, content.CorruptError):
+        except (ToolError, content.CorruptError, MemoryError):
             raise
         except Exception as error:
             raise _translated(error, repository, revision, file) from error

@@ -15,6 +15,7 @@ from llm_operator.modeltools.hub import (
     RemoteFile,
     Transfer,
     first_line,
+    listing,
     refused_repository,
     unreachable,
     unwritable,
@@ -40,8 +41,12 @@ class ModelScope:
         if revision is not None and COMMIT.fullmatch(revision):
             return revision
         entries = self._entries(repository, revision or "master")
-        newest = max(entries, key=lambda entry: int(entry.get("CommittedDate") or 0), default={})
-        commit = str(newest.get("Revision") or "")
+
+        def read() -> str:
+            newest = max(entries, key=lambda entry: int(entry.get("CommittedDate") or 0), default={})
+            return str(newest.get("Revision") or "")
+
+        commit: str = self._told(read, repository, revision or "master")
         if not COMMIT.fullmatch(commit):
             raise ToolError("HubUnreachable", f"the hub tells no commit of {repository}", retry=True)
         return commit
@@ -52,7 +57,8 @@ class ModelScope:
 
         def read() -> list[RemoteFile]:
             found = [entry for entry in entries if entry.get("Type") != "tree"]
-            return [RemoteFile(entry["Path"], int(entry["Size"]), entry.get("Sha256") or None) for entry in found]
+            files = (RemoteFile(entry["Path"], int(entry["Size"]), entry.get("Sha256") or None) for entry in found)
+            return listing(files, repository)
 
         files: list[RemoteFile] = self._told(read, repository, commit)
         return files
@@ -98,7 +104,7 @@ class ModelScope:
             ) from error
         except errors.NotExistError as error:
             raise self._missing(error, repository, revision) from error
-        except ToolError:
+        except (ToolError, MemoryError):
             raise
         except Exception as error:
             raise self._translated(error, repository) from error
