@@ -7,7 +7,7 @@ import errno
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 from llm_operator.modeltools import paths
@@ -150,7 +150,8 @@ def listing(files: Iterable[RemoteFile], repository: str) -> list[RemoteFile]:
         if len(found) > MOST_FILES:
             raise ToolError("WeightsCorrupt", f"the hub lists more than {MOST_FILES:,} files of {repository}")
     for name in found:
-        folder = next((str(one) for one in PurePosixPath(name).parents if str(one) in found), None)
+        ends = (place for place, letter in enumerate(name) if letter == "/")
+        folder = next((name[:end] for end in ends if name[:end] in found), None)
         if folder is not None:
             text = f"the hub lists {folder!r} of {repository} as a file and as a folder: try another revision"
             raise ToolError("WeightsCorrupt", text)

@@ -28,6 +28,7 @@ KNOWN = {
     "resources.files('llm_operator.modeltools').joinpath('trust.py').read_text()",
     "(resources.files('llm_operator.engines.data') / 'metrics.json').read_text()",
     "(files('llm_operator.models') / 'data' / 'nested_defaults.json').read_bytes()",
+    "(files('llm_operator.memory') / 'model_types.json').read_text()",
     "SUPPORT.read_text()",
     "PROMPTS.read_text(encoding='utf-8')",
     "Path('wikitext', 'train.jsonl').read_text(encoding='utf-8')",  # what the tools wrote, bounded, beforehand

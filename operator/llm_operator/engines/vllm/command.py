@@ -87,6 +87,7 @@ RULES = Rules(
         "--config": "would set options out of the operator's sight: give them in extraArgs",
         "--uds": "replaces the port that the Service and the probes use: remove it",
         "--device-ids": "chooses GPUs that the device plugin has chosen already: remove it",
+        "--grpc-port": "needs another server, which does not keep clients from the engine's management API: remove it",
         "--grpc": "replaces the HTTP API that the Service and the probes use: remove it",
         **dict.fromkeys(_OTHER_PODS, "spreads one replica over more GPUs or nodes than its pod has: use spec.replicas"),
         **dict.fromkeys(_TLS, "makes the pod's probes fail, which speak plain HTTP: end TLS in front of the Service"),
