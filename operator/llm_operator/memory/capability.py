@@ -19,7 +19,7 @@ def card(request: PlanRequest) -> str:
     return f"{request.gpu.product} (compute capability {found[0]}.{found[1]})" if found else request.gpu.product
 
 
-def fp8_cache(request: PlanRequest) -> Iterator[str]:
-    """Yield why the card has no FP8 KV cache."""
-    if request.kv_quantization is KVQuantization.FP8 and below(request, 8, 9):
-        yield f"an FP8 KV cache needs compute capability 8.9; this is {card(request)}: use Int8"
+def fp8_cache(request: PlanRequest, least: tuple[int, int] = (8, 9)) -> Iterator[str]:
+    """Yield why the card has no FP8 KV cache. least: compute capability that it needs."""
+    if request.kv_quantization is KVQuantization.FP8 and below(request, *least):
+        yield f"an FP8 KV cache needs compute capability {least[0]}.{least[1]}; this is {card(request)}: use Int8"

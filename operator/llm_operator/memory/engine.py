@@ -50,6 +50,10 @@ class EngineMemory(WeightRules, CacheRules, RuntimeRules, BudgetRules, Protocol)
         """Return how this version quantizes 16-bit weights while it loads them; None where it does not."""
         return None
 
+    def most_sequences(self, request: PlanRequest, blocks: int) -> int | None:
+        """Return how many sequences it starts with at most in so many blocks; None where blocks set no limit."""
+        return None
+
     def notes(self, request: PlanRequest) -> Iterator[str]:
         """Yield what differs from what the request says although it fits."""
         yield from ()

@@ -17,6 +17,7 @@ from llm_operator.planning.weights import weight_bytes
 
 # A context shorter than this is no use to a chat: where nobody asked for one, it counts as not fitting.
 LEAST_CONTEXT = 2048
+SURE_PERCENT = 95
 
 
 def estimate(request: PlanRequest, tensor: int) -> Estimate:
@@ -34,6 +35,9 @@ def estimate(request: PlanRequest, tensor: int) -> Estimate:
             likely = allocate(request, tensor, budget.likely, max(context, 1), batch.tokens)
             low = least(request, tensor, budget.low, max(context, 1), batch.tokens)
     need = blocks_per_request(request, tensor, max(context, 1), batch.tokens)
+    most = _most_sequences(rank, likely, low)
+    if most is not None and request.max_concurrent_sequences is None:
+        batch = replace(batch, sequences=min(batch.sequences, most))
     return Estimate(
         request=request,
         tensor=tensor,
@@ -51,8 +55,31 @@ def estimate(request: PlanRequest, tensor: int) -> Estimate:
         context=context,
         requests=min(likely.blocks // need, batch.sequences),
         per_token=bytes_per_token(request, tensor),
-        problem=budget.problem or _context_problem(request, likely, context, wanted, need),
+        problem=budget.problem
+        or _context_problem(request, likely, context, wanted, need)
+        or _sequences_problem(request, most),
     )
+
+
+def _most_sequences(rank: Rank, likely: Allocation, low: Allocation) -> int | None:
+    """Return the most sequences that the engine surely starts with, as a power of two; None where any number will do.
+
+    An engine that sizes its own cache may have fewer blocks than the bound by what reports differ from it.
+    """
+    engine = memory_of(rank.request)
+    pinned = engine.cache_is_exact and rank.request.gpu_memory_utilization is None
+    blocks = likely.blocks if pinned else low.blocks * SURE_PERCENT // 100
+    most = engine.most_sequences(rank.request, blocks)
+    if most is None or rank.request.max_concurrent_sequences is not None:
+        return most
+    return 1 << max(most, 1).bit_length() - 1
+
+
+def _sequences_problem(request: PlanRequest, most: int | None) -> str | None:
+    asked = request.max_concurrent_sequences
+    if most is None or asked is None or asked <= most:
+        return None
+    return f"maxConcurrentSequences {asked:,} needs as many blocks of the KV cache for states; it has {most:,}"
 
 
 def _rank(request: PlanRequest, tensor: int) -> Rank:

@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from llm_operator.memory.types import PlanRequest
 from llm_operator.memory.weights import ROW_PARALLEL, quantization_in_force
+from llm_operator.models import Role
 from llm_operator.planning.engine import memory_of
 
 MOST_RANKS = 64
+NAMES = {
+    Role.ATTENTION_OUTPUT: "the attention's output projection (o_proj)",
+    Role.DOWN: "the feed-forward network's output (down_proj)",
+    Role.EXPERT_DOWN: "the experts' output (down_proj)",
+    Role.MIXER_OUT: "the state layers' output projection (out_proj)",
+}
+"""Of matrices whose inputs are split, in words for people."""
 
 
 def objections(request: PlanRequest, tensor: int) -> tuple[str, ...]:
@@ -53,7 +61,7 @@ def _width_objections(request: PlanRequest, tensor: int) -> list[str]:
             continue
         if piece.columns % tensor:
             found.append(
-                f"tensor parallelism {tensor} does not divide the {piece.columns} inputs of {piece.role.value}"
+                f"tensor parallelism {tensor} does not divide the {piece.columns} inputs of {NAMES[piece.role]}"
             )
             continue
         group = None
@@ -61,7 +69,7 @@ def _width_objections(request: PlanRequest, tensor: int) -> list[str]:
             group = memory_of(request).least_group(piece, quantization)
         if group and piece.columns // tensor % group:
             found.append(
-                f"tensor parallelism {tensor} leaves {piece.columns // tensor} inputs of {piece.role.value} a rank,"
+                f"tensor parallelism {tensor} leaves {piece.columns // tensor} inputs of {NAMES[piece.role]} a rank,"
                 f" no multiple of the quantization group {group}"
             )
     return list(dict.fromkeys(found))

@@ -128,7 +128,10 @@ def test_experts_may_halve_the_group_down_to_32(intermediate: int, verdict: str)
     result = plan(accuracy.vllm_request(experts_awq(intermediate)), offers=False)
     assert result.verdict == verdict
     if verdict == "DoesNotFit":
-        assert "360 inputs of ExpertDown a rank, no multiple of the quantization group 32" in result.reasons[0]
+        assert (
+            "360 inputs of the experts' output (down_proj) a rank, no multiple of the quantization group 32"
+            in result.reasons[0]
+        )
 
 
 def test_dense_layers_keep_the_whole_group() -> None:

@@ -77,7 +77,14 @@ V100 = gpu_by_name("Tesla-V100-SXM2-32GB", 2)
     ("given", "message"),
     [
         (request(engine=Engine.VLLM, gpu=V100), "no code for Tesla-V100"),
-        (request(engine=Engine.VLLM, kv_quantization=KVQuantization.FP8), "FP8 KV cache needs compute capability 8.9"),
+        (
+            request(engine=Engine.VLLM, gpu=gpu_by_name("Tesla-T4", 1), kv_quantization=KVQuantization.FP8),
+            "FP8 KV cache needs compute capability 8.0",
+        ),
+        (
+            request("gpt-oss-20b", Engine.VLLM, kv_quantization=KVQuantization.FP8),
+            "FP8 KV cache needs compute capability 8.9",
+        ),
         (request(backend=Backend.PYTORCH, kv_quantization=KVQuantization.FP8), "FP8 KV cache needs"),
         (request(kv_quantization=KVQuantization.FP8), "TurboMind takes no FP8 KV cache"),
         (request("llama-3.2-1b", kv_quantization=KVQuantization.INT4), "head_dim 128; this model has 64"),

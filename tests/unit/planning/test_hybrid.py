@@ -16,7 +16,7 @@ from llm_operator.planning.cache import allocate, bytes_per_token, state_bytes, 
 from llm_operator.planning.parallel import objections
 from llm_operator.planning.weights import quantized_bytes, weight_bytes
 from tests.support.engine_names import Backend, Engine
-from tests.support.planning import GIB, VERSIONS, config, request
+from tests.support.planning import GIB, VERSIONS, card, config, request
 
 H200 = gpu_by_name("NVIDIA-H200", 8)
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
@@ -263,3 +263,28 @@ def test_small_cards_get_a_utilization_that_the_first_check_passes(product: str,
         taken = sum(part.high for part in found.overheads if part.name in ("context", "libraries", "NCCL"))
         assert share * found.gpu_memory_bytes <= found.gpu_memory_bytes - taken
         assert found.settings.kv_cache_memory_bytes == found.kv_bytes_per_gpu
+
+
+@pytest.mark.parametrize("share", [None, 0.92])
+def test_vllm_gets_no_more_sequences_than_it_has_blocks_for_their_states(share: float | None) -> None:
+    """Qwen3.6-27B-FP8 on one H100 dies of 1,024 sequences: 856 blocks (vllm-project/recipes, pull request 551)."""
+    fp8 = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    given = replace(
+        request("qwen3.5-27b", Engine.VLLM, gpu=gpu_by_name("NVIDIA-H100-80GB-HBM3", 1), gpu_memory_utilization=share),
+        shape=parse_config(config("qwen3.5-27b") | fp8),
+    )
+    result = plan(given)
+    assert result.verdict is Verdict.FITS
+    assert result.plan is not None
+    assert result.plan.settings.max_sequences == 512
+    asked = plan(replace(given, max_concurrent_sequences=1024))
+    assert asked.verdict is Verdict.DOES_NOT_FIT
+    assert "maxConcurrentSequences 1,024" in asked.reasons[0]
+    assert {"maxConcurrentSequences": 256} in [dict(offer.change) for offer in asked.counter_offers]
+    assert plan(replace(given, max_concurrent_sequences=1024, enforce_eager=True)).verdict is Verdict.FITS
+
+
+def test_mxfp4_on_blackwell_is_padded_more_before_0_33() -> None:
+    given = request("gpt-oss-120b", Engine.VLLM, gpu=card(180, 1, (10, 0)))
+    older = weight_bytes(replace(given, version="0.26.0"), 1).total
+    assert older > 1.03 * weight_bytes(given, 1).total

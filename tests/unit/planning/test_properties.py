@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import builtins
+import re
 import socket
 import time
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from llm_operator.models import ModelShape
+from llm_operator.models import ModelShape, Role
 from llm_operator.planning import KVQuantization, PlanRequest, Verdict, WeightQuantization, compare, plan
 from llm_operator.planning.parallel import objections
 from tests.support.engine_names import Backend, Engine
-from tests.support.planning import CONFIGS, ENGINES, VERSIONS, card, shape
+from tests.support.planning import CONFIGS, ENGINES, VERSIONS, card, request, shape
 
 # Many requests do not fit and are passed over, and the machine may be busy: neither says anything of the planner.
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
@@ -138,3 +140,18 @@ def test_the_best_of_a_comparison_fits_on_the_fewest_gpus(request: PlanRequest) 
     fitting = [cell for cell in cells if cell.result.verdict is Verdict.FITS]
     assert len(best) == (1 if fitting else 0)
     assert all(cell.tensor >= best[0].tensor for cell in fitting)
+
+
+# Roles of one word are words of the language; the others are names that nobody but the code knows.
+INTERNAL = re.compile(r"\b(?:" + "|".join(role.value for role in Role if not role.value.istitle()) + r")\b")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.json")))
+def test_reasons_name_nothing_that_only_the_code_knows(name: str) -> None:
+    """Names of roles, kinds and classes of this project are no words for people."""
+    for (engine, backend), tensor in product(ENGINES, (None, 3, 7, 16, 64)):
+        given = request(name, engine, backend, card(24, 8, (8, 6)), tensor=tensor)
+        result = plan(given)
+        shown = " ".join(result.reasons)
+        assert not INTERNAL.search(shown), shown
+        assert not re.search(r"<[A-Za-z]|\bRole\b|object at 0x|Traceback", shown), shown

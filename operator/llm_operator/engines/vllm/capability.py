@@ -45,6 +45,9 @@ VLLM_FIRST = {
     "Qwen3_5MoeForCausalLM": (0, 33),
     "VaultGemmaForCausalLM": (0, 33),
 }
+FLASHINFER_HEADS = frozenset({64, 128, 256})
+SINKS = frozenset({"GptOssForCausalLM", "MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM"})
+"""Attention with sinks, which FlashInfer has no kernels for below 9.0."""
 CONFIG_CLASSES = ("transformers", "vllm")
 """Whose configuration classes it reads without code of the repository (transformers_utils/config.py)."""
 
@@ -74,7 +77,7 @@ def refusals(request: PlanRequest) -> Iterator[str]:
     kv = request.kv_quantization
     if kv in (KVQuantization.INT8, KVQuantization.INT4) and request.shape.is_latent:
         yield f"vLLM's {kv.value} KV cache is per head; {request.shape.architecture} keeps a latent: use FP8 or None"
-    yield from fp8_cache(request)
+    yield from fp8_cache(request, (8, 0) if _flashinfer_serves(request) else (8, 9))
     if request.context_length is not None and request.context_length > request.shape.context_length:
         yield (
             f"vLLM refuses contextLength {request.context_length}: the model was made for at most"
@@ -82,6 +85,16 @@ def refusals(request: PlanRequest) -> Iterator[str]:
         )
     if request.trust_remote_code is False and needs_code(request, *CONFIG_CLASSES):
         yield code_needed(request, f"vLLM {request.version}", "does not start without it")
+
+
+def _flashinfer_serves(request: PlanRequest) -> bool:
+    """Return whether FlashInfer, which reads FP8 caches from 8.0 on, can do the model's attention there.
+
+    0.20.2 to 0.33.0, v1/attention/backends/flashinfer.py; Triton's kernels need 8.9. Public starts on RTX 3090.
+    """
+    shape = request.shape
+    heads = {size for group in shape.attention for size in (group.key_dim, group.value_dim)}
+    return not shape.is_latent and heads <= FLASHINFER_HEADS and shape.architecture not in SINKS
 
 
 def notes(request: PlanRequest) -> Iterator[str]:

@@ -124,6 +124,14 @@ class VLLMMemory(EngineMemory):
         """Return the blocks that a request holds at its longest."""
         return pages.pages_of(self, request, tensor).needed(context, batched_tokens)
 
+    def most_sequences(self, request: PlanRequest, blocks: int) -> int | None:
+        """Return the blocks for models with states, whose graphs need one for each sequence.
+
+        0.20.2 to 0.33.0, config/compilation.py: "max_num_seqs exceeds available Mamba cache blocks". Qwen3.6-27B-FP8 on
+        one H100 dies of it with the default of 1,024 (856 blocks at a utilization of 0.95).
+        """
+        return blocks if request.shape.states and not request.enforce_eager else None
+
     def default_batch(self, request: PlanRequest) -> Batch:
         """Return the request's limits, else the defaults for this card."""
         return overheads.default_batch(request)

@@ -6,14 +6,16 @@ Sources: vLLM 0.33.0 (model_executor/layers/{linear,vocab_parallel_embedding}.py
 from __future__ import annotations
 
 from llm_operator.memory.types import MIB, KVQuantization, PlanRequest
+from llm_operator.memory.versions import release
 from llm_operator.memory.weights import SERVED_BYTES, Piece, even_share, padded
 from llm_operator.models import Role, Tensor
 
 VOCABULARY_PADDING = 64
 # vLLM's MXFP4 kernels take experts in multiples of these, (intermediate, hidden): Triton's on Hopper, Marlin's and
-# TensorRT-LLM's elsewhere (vLLM 0.33.0, fused_moe/oracle/mxfp4.py). gpt-oss is 2880 wide.
+# TensorRT-LLM's elsewhere (vLLM 0.20.2 to 0.33.0, fused_moe/oracle/mxfp4.py). gpt-oss is 2880 wide.
 MXFP4_PADDING_HOPPER = (64, 1)
 MXFP4_PADDING = (128, 256)
+MXFP4_PADDING_BLACKWELL_BEFORE_0_33 = (256, 256)
 # The CUDA caching allocator of torch 2.x: up to 1 MiB from segments of 2 MiB, below 10 MiB from segments of 20 MiB,
 # larger ones rounded up to 2 MiB (c10/cuda/CUDACachingAllocator.cpp). vLLM's "weights" count the segments.
 SMALL_TENSOR = MIB
@@ -45,7 +47,11 @@ def local_size(piece: Tensor, request: PlanRequest, tensor: int) -> tuple[int, i
 def mxfp4_size(role: Role, rows: int, columns: int, request: PlanRequest) -> tuple[int, int]:
     """Return the rows and columns of a matrix of experts as the kernels of the card hold it."""
     found = request.gpu.compute_capability
-    inner, hidden = MXFP4_PADDING_HOPPER if found is not None and found[0] == 9 else MXFP4_PADDING
+    inner, hidden = MXFP4_PADDING
+    if found is not None and found[0] == 9:
+        inner, hidden = MXFP4_PADDING_HOPPER
+    elif found is not None and found[0] == 10 and release(request.version) < (0, 33):
+        inner, hidden = MXFP4_PADDING_BLACKWELL_BEFORE_0_33
     if role is Role.EXPERT_DOWN:
         return padded(rows, hidden), padded(columns, inner)
     return padded(rows, inner), padded(columns, hidden)
