@@ -45,17 +45,21 @@ class Diagnosis:
 SHOWN = "kubectl logs --previous shows where that error comes from"
 # Signal and what it tells.
 _SIGNALS: dict[int, Diagnosis] = {
-    4: Diagnosis("EngineCrashed", "the CPU does not know an instruction of the image", "use another image or node"),
-    6: Diagnosis("EngineAborted", "the engine aborted", "kubectl logs --previous shows what it checked"),
+    4: Diagnosis(
+        "EngineCrashed",
+        "the CPU does not know an instruction of the image",
+        "use another engine.image, or another node in nodeSelector",
+    ),
+    6: Diagnosis("EngineAborted", "the engine aborted", "see in kubectl logs --previous what it checked"),
     7: Diagnosis("SharedMemoryTooSmall", "a bus error, as from a full /dev/shm", "raise sharedMemory"),
     9: Diagnosis(
         "EngineKilled",
         "the engine was killed",
-        "by the node for its memory: raise resources.limits.memory; or by the kubelet after the startup or grace "
-        "period: kubectl describe pod tells",
+        "see in kubectl describe pod who killed it: raise resources.limits.memory for the node, startupTimeoutSeconds "
+        "for the kubelet",
     ),
-    11: Diagnosis("EngineCrashed", "a segmentation fault", "try another engine.version or image"),
-    15: Diagnosis("EngineTerminated", "the engine ended after SIGTERM", "kubectl describe pod tells who ended it"),
+    11: Diagnosis("EngineCrashed", "a segmentation fault", "use another engine.version or engine.image"),
+    15: Diagnosis("EngineTerminated", "the engine ended after SIGTERM", "see in kubectl describe pod who ended it"),
 }
 # Of NCCL in every engine, with NCCL_DEBUG=INFO.
 _JOINING = re.compile(r"\bNCCL INFO\b")
@@ -113,11 +117,13 @@ def _by_exit(exit_code: int, number: int, quoted: str) -> Diagnosis:
     if by_signal is not None:
         return Diagnosis(by_signal.reason, by_signal.message + said, by_signal.remedy)
     if exit_code == 2 and quoted:  # Python's own exit code for a command line that argparse refuses
-        return Diagnosis("InvalidArgument", f"the engine refused its command line: {quoted}", "check engine.extraArgs")
+        return Diagnosis(
+            "InvalidArgument", f"the engine refused its command line: {quoted}", "correct engine.extraArgs"
+        )
     if exit_code == 0:
-        remedy = "nobody ended it: kubectl logs --previous shows more"
+        remedy = "see in kubectl logs --previous what it did last: nobody ended it"
         return Diagnosis("EngineExited", f"the engine ended by itself{said}", remedy)
-    return Diagnosis("EngineFailed", f"the engine failed{said}", "kubectl logs --previous shows more")
+    return Diagnosis("EngineFailed", f"the engine failed{said}", "see its last words in kubectl logs --previous")
 
 
 def known_failure(engine: str, text: str, version: str | None = None) -> Diagnosis | None:

@@ -15,12 +15,12 @@ OUT_OF_MEMORY = (
     f"{SMALLER}; where the weights had been loaded, lower kvCache.memoryPercent",
 )
 BY_STAGE: Mapping[Stage, str] = {
-    "Loading": f"the weights do not fit beside what the engine needs: {SMALLER}",
+    "Loading": f"{SMALLER}: the weights do not fit beside what the engine needs",
     "Profiling": f"lower maxConcurrentSequences or contextLength; or {SMALLER}",
     "Capturing": "lower kvCache.memoryPercent, which leaves room for CUDA graphs",
     "Serving": f"{CACHE}; or {SMALLER}",
 }
 FORMAT = "set model.format to what config.json says, or leave it at Auto"
-EARLIER = "the cause stands earlier in the log: kubectl logs --previous, first traceback"
+EARLIER = "see the first traceback of kubectl logs --previous, which has the cause"
 AGREE = "make engine.image and engine.version agree, or correct engine.extraArgs"
 ANOTHER = "use another engine.version; kubectl logs --previous shows where it failed"

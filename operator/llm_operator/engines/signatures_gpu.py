@@ -25,7 +25,7 @@ MEMORY: tuple[Signature, ...] = (
         r"CUDA-capable device\(s\) is/are busy or unavailable|cudaErrorDevicesUnavailable",
         "GPUMemoryTaken",
         "another process holds this GPU for itself",
-        "give the pod a GPU without other processes in gpu.resourceName; reset the GPU where none uses it",
+        "give the pod a GPU without other processes in gpu.resourceName; where none uses it, reset the GPU",
     ),
     sign(
         r"CUDA(?: \w+)? [Ee]rror:? out of memory|CUDA out of memory|torch\.OutOfMemoryError"
@@ -83,7 +83,7 @@ DEVICES: tuple[Signature, ...] = (
         r"|Unable to determine the device handle for GPU",
         "GPUFaulty",
         "the GPU or its link reports a hardware error",
-        "drain the node, reset or replace the GPU; kubelet's device plugin does not see this by itself",
+        "drain the node, then reset or replace the GPU: the kubelet's device plugin does not see this by itself",
     ),
     sign(
         r"'MIG-[\w/-]+'|\bMIG\b.{0,60}(?:not supported|unsupported)|NVML_ERROR_(?:NOT_SUPPORTED|INVALID_ARGUMENT)"
@@ -196,13 +196,13 @@ DEVICES: tuple[Signature, ...] = (
         r"|unable to write to file </torch_|requested size of shared memory",
         "SharedMemoryTooSmall",
         "/dev/shm is full",  # noqa: S108 - a message
-        "raise sharedMemory; a new pod begins with an empty /dev/shm",
+        "raise sharedMemory: a new pod begins with an empty /dev/shm",
     ),
     sign(
         r"cudaGetDeviceCount\(\)",
         "NoGPU",
         "CUDA cannot use the GPU that the container has",
-        "check the node's driver and runtimeClassName; restart the node where nvidia-smi fails there too",
+        "check the node's driver and runtimeClassName; where nvidia-smi fails too, reboot the node",
         rank=SYMPTOM,
     ),
     sign(
@@ -217,7 +217,7 @@ DEVICES: tuple[Signature, ...] = (
         r"|NCCL WARN|DistBackendError|Call to (?:CUDA function|ibv_\w+) failed",
         "NCCLFailed",
         "the GPUs of the pod cannot talk to each other",
-        "raise sharedMemory; NCCL_DEBUG=INFO in engine.env shows more",
+        "raise sharedMemory, or set NCCL_DEBUG=INFO in engine.env to see more",
         rank=SYMPTOM,
     ),
 )

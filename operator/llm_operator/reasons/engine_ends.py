@@ -9,7 +9,7 @@ ENDS: tuple[Reason, ...] = (
         "EngineDied",
         "Engine",
         "the engine's process died while it served",
-        "it restarts; `kubectl logs --previous` has the first error",
+        "see the first error that `kubectl logs --previous` has",
         conditions=(
             "Ready",
             "Stalled",
@@ -20,7 +20,7 @@ ENDS: tuple[Reason, ...] = (
         "EngineProcessDied",
         "Engine",
         "a process of the engine died while it started, and its log does not say why",
-        "`kubectl logs --previous`, first traceback",
+        "see the first traceback that `kubectl logs --previous` has",
         conditions=(
             "Ready",
             "Stalled",
@@ -31,8 +31,7 @@ ENDS: tuple[Reason, ...] = (
         "EngineCodeFailed",
         "Engine",
         "the engine failed in its own code, without a word of what it did not like",
-        "use another engine.version; with TurboMind, set engine.backend to PyTorch; `kubectl logs --previous` shows "
-        "where",
+        "use another engine.version; with TurboMind, set engine.backend to PyTorch",
         fields=("spec.engine.version", "spec.engine.backend"),
         conditions=("Ready", "Stalled"),
         stalls="after 3 restarts",
@@ -41,7 +40,7 @@ ENDS: tuple[Reason, ...] = (
         "EngineAborted",
         "Engine",
         "the engine aborted, after a failed check of its own",
-        "`kubectl logs --previous` shows what it checked; another engine.version",
+        "see in `kubectl logs --previous` what it checked, or use another engine.version",
         fields=("spec.engine.version",),
         conditions=(
             "Ready",
@@ -53,7 +52,7 @@ ENDS: tuple[Reason, ...] = (
         "EngineCrashed",
         "Engine",
         "a segmentation fault",
-        "use another engine.version or image",
+        "use another engine.version or engine.image",
         fields=("spec.engine.version",),
         conditions=(
             "Ready",
@@ -65,7 +64,8 @@ ENDS: tuple[Reason, ...] = (
         "EngineKilled",
         "Engine",
         "killed by the node for its memory, or by the kubelet after the startup or grace period",
-        "raise resources.limits.memory, or startupTimeoutSeconds; `kubectl describe pod` tells which",
+        "see in `kubectl describe pod` who killed it: raise resources.limits.memory for the node, "
+        "startupTimeoutSeconds for the kubelet",
         fields=(
             "spec.resources.limits.memory",
             "spec.startupTimeoutSeconds",
@@ -80,7 +80,7 @@ ENDS: tuple[Reason, ...] = (
         "EngineTerminated",
         "Engine",
         "the engine ended after SIGTERM",
-        "`kubectl describe pod` tells who ended it",
+        "see in `kubectl describe pod` who ended it",
         conditions=(
             "Ready",
             "Stalled",
@@ -91,7 +91,7 @@ ENDS: tuple[Reason, ...] = (
         "EngineExited",
         "Engine",
         "the engine ended by itself, with exit code 0 and without an error",
-        "`kubectl logs --previous` has its last words",
+        "see its last words in `kubectl logs --previous`",
         conditions=(
             "Ready",
             "Stalled",
@@ -102,7 +102,7 @@ ENDS: tuple[Reason, ...] = (
         "EngineFailed",
         "Engine",
         "anything else; the message quotes its last words",
-        "`kubectl logs --previous`",
+        "see its last words in `kubectl logs --previous`",
         conditions=(
             "Ready",
             "Stalled",
@@ -128,8 +128,8 @@ ENDS: tuple[Reason, ...] = (
         "StartStuck",
         "Engine",
         "an engine that loads has said nothing new in its log for 10 minutes; it still runs",
-        "as the message says: look at the volume's speed, or add --disable-custom-all-reduce to engine.extraArgs; "
-        "startupTimeoutSeconds ends it",
+        "do what the message says: look at the speed of the volume, or set NCCL_P2P_DISABLE=1 in "
+        "engine.env; startupTimeoutSeconds ends it",
         fields=("spec.engine.extraArgs", "spec.engine.env", "spec.startupTimeoutSeconds"),
         severity="Warning",
     ),

@@ -52,7 +52,8 @@ GPUS: tuple[Reason, ...] = (
         "ContextTooLong",
         "Engine",
         "the KV cache does not hold one request of the context length",
-        "lower `contextLength`, give the KV cache more memory, or quantize it",
+        "lower contextLength, give the KV cache more memory with kvCache.memoryPercent, or quantize it "
+        "with kvCache.quantization",
         fields=("spec.contextLength",),
         conditions=(
             "Ready",
@@ -64,7 +65,7 @@ GPUS: tuple[Reason, ...] = (
         "GPUMemoryTaken",
         "Engine",
         "somebody else uses this GPU",
-        "free it, or lower the KV cache's share",
+        "free the GPU, give the pod one without other processes in gpu.resourceName, or lower kvCache.memoryPercent",
         fields=("spec.kvCache.memoryPercent",),
         conditions=(
             "Ready",
@@ -93,7 +94,7 @@ GPUS: tuple[Reason, ...] = (
         "NotEnoughGPUs",
         "Engine",
         "the container has fewer GPUs than tensor parallelism asks for",
-        "check the device plugin and gpu.resourceName",
+        "check the device plugin, gpu.resourceName and parallelism.tensor",
         fields=(
             "spec.gpu.resourceName",
             "spec.parallelism.tensor",
@@ -123,7 +124,7 @@ GPUS: tuple[Reason, ...] = (
         "DriverTooOld",
         "Engine",
         "the node's NVIDIA driver is too old for the CUDA libraries of the image",
-        "update the driver, or use an image for an older CUDA",
+        "update the driver, or use an image for an older CUDA in engine.image",
         fields=("spec.engine.image",),
         conditions=(
             "Ready",
@@ -135,8 +136,8 @@ GPUS: tuple[Reason, ...] = (
         "DriverMismatch",
         "Engine",
         "the CUDA libraries of the image do not go with the driver of the node",
-        "let the driver's own libcuda come first: LD_LIBRARY_PATH=/usr/local/nvidia/lib64 in "
-        "engine.env; or use an image for the CUDA of the driver",
+        "set LD_LIBRARY_PATH=/usr/local/nvidia/lib64 in engine.env, so that the driver's own libcuda "
+        "comes first; or use an image for the driver's CUDA in engine.image",
         fields=(
             "spec.engine.env",
             "spec.engine.image",
@@ -151,7 +152,7 @@ GPUS: tuple[Reason, ...] = (
         "FabricNotReady",
         "Engine",
         "the fabric manager of the node does not run, which machines with NVSwitch need",
-        "start nvidia-fabricmanager of the driver's version on the node",
+        "start nvidia-fabricmanager of the driver's version on the node that `kubectl get pod -o wide` shows",
         conditions=(
             "Ready",
             "Stalled",
@@ -162,7 +163,7 @@ GPUS: tuple[Reason, ...] = (
         "GPUNotSupported",
         "Engine",
         "the image holds no code for this GPU's compute capability",
-        "choose another GPU, or an image built for this one",
+        "use an image built for this GPU in engine.image, or another GPU in gpu.resourceName",
         fields=("spec.engine.image",),
         conditions=(
             "Ready",
@@ -213,7 +214,7 @@ GPUS: tuple[Reason, ...] = (
         "GPUFaulty",
         "Engine",
         "the GPU or its link reports a hardware error (ECC, Xid, fallen off the bus)",
-        "drain the node, reset or replace the GPU",
+        "drain the node with `kubectl drain`, then reset or replace the GPU",
         conditions=(
             "Ready",
             "Stalled",
@@ -224,7 +225,7 @@ GPUS: tuple[Reason, ...] = (
         "TensorDoesNotDivide",
         "Engine",
         "`parallelism.tensor` does not divide the attention heads",
-        "choose a parallelism.tensor that does",
+        "choose a parallelism.tensor that divides what the message names",
         fields=("spec.parallelism.tensor",),
         conditions=(
             "Ready",
@@ -236,7 +237,7 @@ GPUS: tuple[Reason, ...] = (
         "NCCLFailed",
         "Engine",
         "the GPUs of the pod cannot talk to each other",
-        "raise sharedMemory; NCCL_DEBUG=INFO in engine.env shows more",
+        "raise sharedMemory, or set NCCL_DEBUG=INFO in engine.env to see more",
         fields=(
             "spec.sharedMemory",
             "spec.engine.env",
@@ -251,7 +252,7 @@ GPUS: tuple[Reason, ...] = (
         "NCCLTimeout",
         "Engine",
         "a rank did not answer the others in time, and the watchdog ended the engine",
-        "it restarts; when it comes back, set NCCL_P2P_DISABLE=1 in engine.env and look at the links of the GPUs",
+        "set NCCL_P2P_DISABLE=1 in engine.env if it happens again, and look at the links of the GPUs",
         fields=("spec.engine.env",),
         conditions=(
             "Ready",
@@ -263,7 +264,7 @@ GPUS: tuple[Reason, ...] = (
         "PeerAccessFailed",
         "Engine",
         "the GPUs of the pod cannot read each other's memory",
-        "add --disable-custom-all-reduce to engine.extraArgs, or set NCCL_P2P_DISABLE=1 in engine.env",
+        "set NCCL_P2P_DISABLE=1 in engine.env, or add --disable-custom-all-reduce to the engine.extraArgs of vLLM",
         fields=(
             "spec.engine.extraArgs",
             "spec.engine.env",
@@ -290,7 +291,8 @@ GPUS: tuple[Reason, ...] = (
         "IllegalMemoryAccess",
         "Engine",
         "a kernel of the engine read or wrote outside its memory",
-        "it restarts; when it comes back, use another engine.version, or add --enforce-eager to engine.extraArgs",
+        "use another engine.version if it happens again, or add --enforce-eager (LMDeploy: --eager-mode) "
+        "to engine.extraArgs",
         fields=(
             "spec.engine.version",
             "spec.engine.extraArgs",
@@ -305,7 +307,7 @@ GPUS: tuple[Reason, ...] = (
         "KernelFailed",
         "Engine",
         "a CUDA kernel or a CUDA library failed",
-        "use another engine.version; when another GPU works, look at this one",
+        "use another engine.version; when it fails on one node only, look at that GPU",
         fields=("spec.engine.version",),
         conditions=(
             "Ready",
@@ -317,8 +319,8 @@ GPUS: tuple[Reason, ...] = (
         "AttentionNotSupported",
         "Engine",
         "no attention kernel of this engine serves the model on this GPU as it is configured",
-        "remove --attention-backend from engine.extraArgs and VLLM_ATTENTION_BACKEND from engine.env; else use a newer "
-        "engine.version",
+        "remove --attention-backend from engine.extraArgs and VLLM_ATTENTION_BACKEND from engine.env, or "
+        "use a newer engine.version",
         fields=("spec.engine.extraArgs", "spec.engine.env", "spec.engine.version"),
         conditions=(
             "Ready",

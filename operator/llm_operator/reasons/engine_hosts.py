@@ -9,7 +9,7 @@ HOSTS: tuple[Reason, ...] = (
         "DiskFull",
         "Engine",
         "the pod's volume is full",
-        "give the cache more room",
+        "give the claim of `cache` more room",
         fields=("spec.cache",),
         conditions=(
             "Ready",
@@ -21,7 +21,7 @@ HOSTS: tuple[Reason, ...] = (
         "UnknownArgument",
         "Engine",
         "the image's engine does not know an argument",
-        "the image is another version than engine.version: make them agree, or correct engine.extraArgs",
+        "make engine.image and engine.version agree, or correct engine.extraArgs",
         fields=(
             "spec.engine.version",
             "spec.engine.extraArgs",
@@ -36,7 +36,7 @@ HOSTS: tuple[Reason, ...] = (
         "InvalidArgument",
         "Engine",
         "the image's engine does not take an argument's value",
-        "the image is another version than engine.version: make them agree, or correct engine.extraArgs",
+        "make engine.image and engine.version agree, or correct engine.extraArgs",
         fields=(
             "spec.engine.version",
             "spec.engine.extraArgs",
@@ -51,7 +51,8 @@ HOSTS: tuple[Reason, ...] = (
         "SettingRefused",
         "Engine",
         "the engine checks its settings and refuses one of them, or two together; the message has its own words",
-        "change what it names: an option in engine.extraArgs, a field of this object, or the files of the model",
+        "change what the message names: an option in engine.extraArgs, a field of this object, or the "
+        "files of the model",
         fields=("spec.engine.extraArgs",),
         conditions=(
             "Ready",
@@ -99,7 +100,7 @@ HOSTS: tuple[Reason, ...] = (
         "UnknownParser",
         "Engine",
         "there is no tool or reasoning parser of that name",
-        "correct engine.extraArgs",
+        "correct the parser's name in engine.extraArgs",
         fields=("spec.engine.extraArgs",),
         conditions=(
             "Ready",
@@ -111,7 +112,7 @@ HOSTS: tuple[Reason, ...] = (
         "ContextAboveModel",
         "Engine",
         "`contextLength` is above the model's own",
-        "lower it",
+        "lower contextLength to the model's own",
         fields=("spec.contextLength",),
         conditions=(
             "Ready",
@@ -123,7 +124,7 @@ HOSTS: tuple[Reason, ...] = (
         "ServiceLinksClash",
         "Engine",
         "a Service named vllm put its address into VLLM_PORT",
-        "remove VLLM_PORT from engine.env; pods of this operator get no service links",
+        "remove VLLM_PORT from engine.env",
         fields=("spec.engine.env",),
         conditions=(
             "Ready",
@@ -147,7 +148,7 @@ HOSTS: tuple[Reason, ...] = (
         "PortInUse",
         "Engine",
         "the port is taken inside the pod's network",
-        "a pod of this operator has its own network: look for hostNetwork or a sidecar on the port",
+        "remove the port from engine.extraArgs, and look for hostNetwork or a sidecar in `podTemplate`",
         conditions=(
             "Ready",
             "Stalled",
@@ -182,7 +183,7 @@ HOSTS: tuple[Reason, ...] = (
         "CompileFailed",
         "Engine",
         "a kernel could not be compiled at start: Triton, FlashInfer, Inductor or DeepGEMM ended with an error",
-        "add --enforce-eager to engine.extraArgs (LMDeploy: --eager-mode), or use another engine.version",
+        "add --enforce-eager (LMDeploy: --eager-mode) to engine.extraArgs, or use another engine.version",
         fields=(
             "spec.engine.extraArgs",
             "spec.engine.version",
@@ -221,7 +222,7 @@ HOSTS: tuple[Reason, ...] = (
         "PackageMissing",
         "Engine",
         "the image lacks a Python package or module that the engine or the model needs",
-        "use an image that has it: engine.image or another engine.version",
+        "use an image that has it in engine.image, or another engine.version",
         fields=(
             "spec.engine.image",
             "spec.engine.version",
@@ -236,8 +237,7 @@ HOSTS: tuple[Reason, ...] = (
         "LibraryMissing",
         "Engine",
         "a shared library is missing in the image, or is of another version than the engine was built for",
-        "use the engine project's own image in engine.image; libcuda.so.1 comes from the NVIDIA "
-        "container toolkit: check runtimeClassName",
+        "use the engine project's own image in engine.image; if libcuda.so.1 is missing, check runtimeClassName",
         fields=(
             "spec.engine.image",
             "spec.runtimeClassName",
@@ -279,7 +279,7 @@ HOSTS: tuple[Reason, ...] = (
         "PackageMismatch",
         "Engine",
         "the engine and a package of its image do not go together",
-        "use the engine project's own image of another version",
+        "use the engine project's own image of another version in engine.version or engine.image",
         fields=("spec.engine.version", "spec.engine.image"),
         conditions=(
             "Ready",

@@ -9,7 +9,7 @@ MODELS: tuple[Reason, ...] = (
         "ChatTemplateMissing",
         "Engine",
         "the ConfigMap of `model.chatTemplate`, or its key, does not exist",
-        "create the ConfigMap with that key, or name another one",
+        "create the ConfigMap of model.chatTemplate with its key, or name another one",
         fields=("spec.model.chatTemplate",),
         conditions=(
             "Ready",
@@ -21,7 +21,7 @@ MODELS: tuple[Reason, ...] = (
         "RemoteCodeNeeded",
         "Engine",
         "the model's repository holds code that loading it needs",
-        "read that code, then set model.trustRemoteCode to true",
+        "read the code of the repository, then set model.trustRemoteCode to true",
         fields=("spec.model.trustRemoteCode",),
         conditions=(
             "Ready",
@@ -45,7 +45,7 @@ MODELS: tuple[Reason, ...] = (
         "RevisionNotFound",
         "Engine",
         "the hub has no such revision of the model",
-        "correct the model's revision",
+        "correct the revision in `model`",
         fields=("spec.model",),
         conditions=(
             "Ready",
@@ -57,7 +57,7 @@ MODELS: tuple[Reason, ...] = (
         "ModelNotFound",
         "Engine",
         "the hub has no such repository, or hides it from this token",
-        "correct the model's repository, or name a token in model.credentials",
+        "correct the repository in `model`, or name a token in model.credentials",
         fields=("spec.model.credentials",),
         conditions=(
             "Ready",
@@ -81,7 +81,7 @@ MODELS: tuple[Reason, ...] = (
         "ModelNotReachable",
         "Engine",
         "the model is not on the pod's volume and the hub cannot be reached",
-        "check the pod's way to the hub and HF_HUB_OFFLINE, or serve from a persistentVolumeClaim",
+        "check the pod's way to the hub and HF_HUB_OFFLINE in engine.env, or serve from a model.persistentVolumeClaim",
         fields=("spec.model.persistentVolumeClaim",),
         conditions=(
             "Ready",
@@ -93,7 +93,7 @@ MODELS: tuple[Reason, ...] = (
         "ModelPathMissing",
         "Engine",
         "the directory is not on the claim",
-        "correct persistentVolumeClaim.path: it names a directory on the claim",
+        "correct model.persistentVolumeClaim.path, which names a directory on the claim",
         fields=("spec.model.persistentVolumeClaim.path",),
         conditions=(
             "Ready",
@@ -105,7 +105,7 @@ MODELS: tuple[Reason, ...] = (
         "ModelConfigMissing",
         "Engine",
         "the model's directory holds no usable config.json",
-        "correct persistentVolumeClaim.path, or the files on the claim",
+        "correct model.persistentVolumeClaim.path, or the files on the claim",
         fields=("spec.model.persistentVolumeClaim.path",),
         conditions=(
             "Ready",
@@ -129,7 +129,7 @@ MODELS: tuple[Reason, ...] = (
         "WeightsMissing",
         "Engine",
         "a file of the weights is missing",
-        "download the model again",
+        "download the model again, or correct its source in `model`",
         fields=("spec.model",),
         conditions=(
             "Ready",
@@ -141,7 +141,7 @@ MODELS: tuple[Reason, ...] = (
         "WeightsCorrupt",
         "Engine",
         "a file of the weights is cut short or damaged",
-        "download the model again",
+        "download the model again, or correct its source in `model`",
         fields=("spec.model",),
         conditions=(
             "Ready",
@@ -165,7 +165,7 @@ MODELS: tuple[Reason, ...] = (
         "UnsupportedArchitecture",
         "Engine",
         "the engine does not know the model's architecture",
-        "use a newer engine.version or the other engine",
+        "use a newer engine.version, or the other engine in engine.type",
         fields=("spec.engine.version",),
         conditions=(
             "Ready",
@@ -189,7 +189,7 @@ MODELS: tuple[Reason, ...] = (
         "VocabularyMissing",
         "Engine",
         "the vocabulary of gpt-oss is read from the network and cannot be reached",
-        "put the files beside the model and set TIKTOKEN_RS_CACHE_DIR or TIKTOKEN_ENCODINGS_BASE in engine.env",
+        "put the vocabulary files beside the model and set TIKTOKEN_ENCODINGS_BASE in engine.env to their directory",
         fields=("spec.engine.env",),
         conditions=(
             "Ready",
@@ -201,7 +201,7 @@ MODELS: tuple[Reason, ...] = (
         "ModelNotReadable",
         "Engine",
         "the container's user may not read a file of the model",
-        "make the files of the claim readable for every user (chmod -R a+rX)",
+        "make the files on the claim of model.persistentVolumeClaim readable for every user with `chmod -R a+rX`",
         fields=("spec.model.persistentVolumeClaim",),
         conditions=(
             "Ready",

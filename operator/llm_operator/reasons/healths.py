@@ -30,7 +30,8 @@ HEALTH: tuple[Reason, ...] = (
         "MetricsClosed", "Availability",
         "the engine's metrics cannot be read: an API key guards them, an argument turns them off, or the network does "
         "not let the operator through; the message says which pod",
-        "let the operator's pods reach the engine's port, or look at the engine yourself", severity="Warning",
+        "let the operator's pods reach the engine's port in `network.from`, or look at the engine "
+        "yourself with `kubectl llm logs`", severity="Warning",
         conditions=_CONDITIONS,
     ),
     Reason(

@@ -34,7 +34,7 @@ PAGE: tuple[Reason, ...] = (
     ),
     Reason(
         "PageFailed", "Page", "its process ended: the message has the exit code and its last line",
-        "see its log; correct `webUI.image` or the Secret of `webUI.password`",
+        "see its log with `kubectl logs`; correct `webUI.image` or the Secret of `webUI.password`",
         fields=("spec.webUI.image", "spec.webUI.password"), severity="Warning", conditions=_CONDITIONS,
     ),
 )  # fmt: skip

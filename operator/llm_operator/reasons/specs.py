@@ -92,7 +92,7 @@ SPEC: tuple[Reason, ...] = (
         "UnsupportedServedNames",
         "Spec",
         "this engine serves a model under one name",
-        "give one name, or use engine VLLM",
+        "give one name in `model.servedNames`, or use engine VLLM",
         fields=("spec.model.servedNames",),
         conditions=(
             "Ready",
@@ -104,7 +104,7 @@ SPEC: tuple[Reason, ...] = (
         "UnsupportedChatTemplate",
         "Spec",
         "the chat template's key names a format that this engine does not read",
-        "give Jinja to VLLM, and JSON to LMDeploy ([pods.md](pods.md#a-chat-template))",
+        "give `model.chatTemplate` in Jinja to VLLM, and in JSON to LMDeploy ([pods.md](pods.md#a-chat-template))",
         fields=("spec.model.chatTemplate",),
         conditions=(
             "Ready",
@@ -152,7 +152,7 @@ SPEC: tuple[Reason, ...] = (
         "MemoryShareUnknown",
         "Spec",
         "vLLM takes no share of what the weights leave free, and the plan knows too little to compute the bytes",
-        "set `gpu.memory` or `kvCache.memory`",
+        "set `gpu.memory`, or `kvCache.memory` instead of `kvCache.memoryPercent`",
         fields=("spec.kvCache.memoryPercent",),
         conditions=(
             "Ready",
@@ -164,7 +164,7 @@ SPEC: tuple[Reason, ...] = (
         "ConflictingArgument",
         "Spec",
         "an argument of `extraArgs` says what a field says, or what the operator sets, or contradicts it",
-        "correct `engine.extraArgs`; the message names the argument",
+        "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
         conditions=(
             "Ready",
@@ -176,7 +176,7 @@ SPEC: tuple[Reason, ...] = (
         "UnknownArgument",
         "Spec",
         "this version of the engine does not have the argument",
-        "correct `engine.extraArgs`; the message names the argument",
+        "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
         conditions=(
             "Ready",
@@ -188,7 +188,7 @@ SPEC: tuple[Reason, ...] = (
         "UnsupportedArgument",
         "Spec",
         "this version of the engine is known to fail with the argument",
-        "correct `engine.extraArgs`; the message names the argument",
+        "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
         conditions=(
             "Ready",
@@ -200,7 +200,7 @@ SPEC: tuple[Reason, ...] = (
         "InvalidArgument",
         "Spec",
         "this version of the engine does not take the value of the argument",
-        "correct `engine.extraArgs`; the message names the argument",
+        "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
         conditions=(
             "Ready",
@@ -212,7 +212,7 @@ SPEC: tuple[Reason, ...] = (
         "UnexpectedArgument",
         "Spec",
         "a word belongs to no option",
-        "correct `engine.extraArgs`; the message names the argument",
+        "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
         conditions=(
             "Ready",
@@ -224,7 +224,7 @@ SPEC: tuple[Reason, ...] = (
         "DuplicateArgument",
         "Spec",
         "an option is given twice",
-        "correct `engine.extraArgs`; the message names the argument",
+        "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
         conditions=(
             "Ready",
@@ -236,7 +236,7 @@ SPEC: tuple[Reason, ...] = (
         "IncompleteArguments",
         "Spec",
         "an option needs another one",
-        "correct `engine.extraArgs`; the message names the argument",
+        "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
         conditions=(
             "Ready",
@@ -248,7 +248,7 @@ SPEC: tuple[Reason, ...] = (
         "IgnoredArgument",
         "Spec",
         "the backend never reads the option",
-        "correct `engine.extraArgs`; the message names the argument",
+        "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
         conditions=(
             "Ready",
@@ -278,7 +278,7 @@ SPEC: tuple[Reason, ...] = (
         "InvalidRestart",
         "Spec",
         "the annotation `llm-operator.dev/restartedAt` of the object is not a time",
-        "`kubectl llm restart NAME`, or correct or remove the annotation",
+        "run `kubectl llm restart NAME`, or correct or remove the annotation",
         stalls="at once",
         conditions=("Ready", "Stalled"),
     ),

@@ -39,7 +39,7 @@ JOB: tuple[Reason, ...] = (
         "CABundleUnusable",
         "Job",
         "a ConfigMap with certificates is missing in this namespace, or holds none",
-        "create it, or correct `caBundle`, or the chart's `caBundle`",
+        "create the ConfigMap, or correct `caBundle`, or the chart's `caBundle`",
         fields=("spec.caBundle",),
         conditions=(
             "Ready",
@@ -54,7 +54,7 @@ JOB: tuple[Reason, ...] = (
         "ModelNotFound",
         "Job",
         "the hub has no such repository, or hides it from this token",
-        "correct the repository, or name a token in `model.credentials`",
+        "correct the repository in `model`, or name a token in `model.credentials`",
         fields=(
             "spec.model",
             "spec.model.credentials",
@@ -72,7 +72,7 @@ JOB: tuple[Reason, ...] = (
         "RevisionNotFound",
         "Job",
         "it has no such branch, tag or commit",
-        "correct `revision`",
+        "correct the revision in `model`",
         fields=("spec.model",),
         conditions=(
             "Ready",
@@ -87,7 +87,7 @@ JOB: tuple[Reason, ...] = (
         "ModelGated",
         "Job",
         "its licence was not accepted (403)",
-        "accept it on the hub with the token's account, and name the token in `model.credentials`",
+        "accept the licence on the hub with the token's account, and name the token in `model.credentials`",
         fields=("spec.model.credentials",),
         conditions=(
             "Ready",
@@ -102,7 +102,7 @@ JOB: tuple[Reason, ...] = (
         "ModelAccessDenied",
         "Job",
         "the hub does not accept the token (401), or disabled the repository",
-        "a valid token",
+        "name a valid token in `model.credentials`",
         fields=("spec.model.credentials",),
         conditions=(
             "Ready",
@@ -117,7 +117,7 @@ JOB: tuple[Reason, ...] = (
         "HubRateLimited",
         "Job",
         "too many requests (429)",
-        "a token has higher limits; or wait",
+        "name a token in `model.credentials`, which has higher limits, or wait",
         conditions=(
             "Ready",
             "Stalled",
@@ -131,7 +131,7 @@ JOB: tuple[Reason, ...] = (
         "HubUnreachable",
         "Job",
         "no answer, or none that makes sense",
-        "endpoint, proxy, network policies",
+        "check HF_ENDPOINT, the proxy and the network policies: `kubectl logs job/NAME` has the error",
         conditions=(
             "Ready",
             "Stalled",
@@ -145,7 +145,7 @@ JOB: tuple[Reason, ...] = (
         "DownloadStalled",
         "Job",
         "no byte for `modelTools.stallSeconds`, five times; what is there will be continued",
-        "the network, the proxy",
+        "check the network and the proxy: `kubectl logs job/NAME` has the last progress",
         conditions=(
             "Ready",
             "Stalled",
@@ -159,7 +159,7 @@ JOB: tuple[Reason, ...] = (
         "DiskFull",
         "Job",
         "the message has needed and free bytes",
-        "enlarge the claim, or `kubectl llm cache prune`",
+        "enlarge the claim of `cache`, or run `kubectl llm cache prune`",
         fields=("spec.cache",),
         conditions=(
             "Ready",
@@ -174,7 +174,7 @@ JOB: tuple[Reason, ...] = (
         "WeightsMissing",
         "Job",
         "no safetensors; weights in pickled formats are not loaded",
-        "another repository or revision",
+        "use another repository or revision in `model`",
         fields=("spec.model",),
         conditions=(
             "Ready",
@@ -189,7 +189,7 @@ JOB: tuple[Reason, ...] = (
         "ModelConfigMissing",
         "Job",
         "no usable `config.json`",
-        "another repository, `path` or revision",
+        "use another repository, path or revision in `model`",
         fields=("spec.model",),
         conditions=(
             "Ready",
@@ -204,7 +204,7 @@ JOB: tuple[Reason, ...] = (
         "ModelPathMissing",
         "Job",
         "the path is not on the volume, or leads out of it; the message lists what is there",
-        "correct `path`",
+        "correct `model.persistentVolumeClaim.path`",
         fields=("spec.model.persistentVolumeClaim.path",),
         conditions=(
             "Ready",
@@ -219,7 +219,7 @@ JOB: tuple[Reason, ...] = (
         "WeightsCorrupt",
         "Job",
         "sizes or hashes differ from the hub's, twice, or a file is no safetensors",
-        "another revision or mirror; copy the files again",
+        "use another revision or mirror in `model`, or copy the files again",
         fields=("spec.model",),
         conditions=(
             "Ready",
@@ -234,7 +234,7 @@ JOB: tuple[Reason, ...] = (
         "RecipeRefused",
         "Job",
         "the quantizer or the layout does not take this model, group size, data set or tensor parallelism",
-        "as the message says",
+        "change in `weightQuantization` what the message names",
         fields=("spec.weightQuantization",),
         conditions=(
             "Ready",
@@ -249,7 +249,7 @@ JOB: tuple[Reason, ...] = (
         "UnsupportedArchitecture",
         "Job",
         "`auto_awq` does not know this model; the message lists those it does",
-        "serve it as it is, or a repository that is quantized",
+        "remove `weightQuantization`, or use a quantized repository in `model`",
         conditions=(
             "Ready",
             "Stalled",
@@ -263,7 +263,8 @@ JOB: tuple[Reason, ...] = (
         "CalibrationDataMissing",
         "Job",
         "the data set cannot be loaded, or the text is empty or too short",
-        "as the message says: a way to the hub, the token, the image; `dataset: Text` or `None`",
+        "do what the message says: give a way to the hub, a token or an image that has the data; or set "
+        "`weightQuantization.calibration.dataset` to Text or None",
         fields=("spec.weightQuantization.calibration",),
         conditions=(
             "Ready",
@@ -278,7 +279,7 @@ JOB: tuple[Reason, ...] = (
         "GPUOutOfMemory",
         "Job",
         "not even without calibration data",
-        "a card with more memory; see who else uses it",
+        "use a card with more memory in `gpu`, or see with `nvidia-smi` who else uses it",
         conditions=(
             "Ready",
             "Stalled",
@@ -292,7 +293,7 @@ JOB: tuple[Reason, ...] = (
         "HostMemoryExhausted",
         "Job",
         "the model does not fit into host memory",
-        "`weightQuantization.resources.limits.memory`",
+        "raise `weightQuantization.resources.limits.memory`",
         fields=("spec.weightQuantization.resources.limits.memory",),
         conditions=(
             "Ready",
@@ -307,7 +308,7 @@ JOB: tuple[Reason, ...] = (
         "QuantizationFailed",
         "Job",
         "the tool ended with an error, which the message quotes",
-        "`kubectl logs job/<name>`",
+        "see `kubectl logs job/NAME`",
         conditions=(
             "Ready",
             "Stalled",
@@ -321,7 +322,7 @@ JOB: tuple[Reason, ...] = (
         "ConversionFailed",
         "Job",
         "the tool ended with an error, which the message quotes",
-        "`kubectl logs job/<name>`",
+        "see `kubectl logs job/NAME`",
         conditions=(
             "Ready",
             "Stalled",
@@ -335,7 +336,8 @@ JOB: tuple[Reason, ...] = (
         "QualityTooLow",
         "Job",
         "worse than `maxPerplexityIncreasePercent`, or not measured, with `policy: Block`",
-        "more samples, `searchScale`, text closer to the task, another limit",
+        "raise `weightQuantization.calibration.samples`, set `searchScale`, use text closer to the task, "
+        "or allow more in `weightQuantization.quality`",
         fields=("spec.weightQuantization",),
         conditions=(
             "Ready",
@@ -350,7 +352,7 @@ JOB: tuple[Reason, ...] = (
         "Interrupted",
         "Job",
         "its pods were killed again and again, and nobody says why",
-        "`kubectl describe job/<name>`; the nodes' memory",
+        "see `kubectl describe job/NAME`, and the nodes' memory",
         conditions=(
             "Ready",
             "Stalled",
@@ -364,7 +366,7 @@ JOB: tuple[Reason, ...] = (
         "ToolFailed",
         "Job",
         "anything else; the message has the error",
-        "`kubectl logs job/<name>`",
+        "see `kubectl logs job/NAME`",
         conditions=(
             "Ready",
             "Stalled",
@@ -379,7 +381,7 @@ JOB: tuple[Reason, ...] = (
         "Job",
         "the Job is complete, and its pod left no result: it was deleted before the operator read it, or the "
         "image, or `spec.tools.podTemplate`, is not what the model tools need",
-        "compare `kubectl describe job/<name>` with the chart's `modelTools.image`",
+        "compare `kubectl describe job/NAME` with the chart's `modelTools.image` and `tools.podTemplate`",
         fields=("spec.tools.podTemplate",),
         conditions=(
             "Ready",
@@ -394,7 +396,7 @@ JOB: tuple[Reason, ...] = (
         "JobFailed",
         "Job",
         "the Job ended without a word; the message is the Job controller's",
-        "`kubectl describe job/<name>`",
+        "see `kubectl describe job/NAME`",
         conditions=(
             "Ready",
             "Stalled",
@@ -408,7 +410,7 @@ JOB: tuple[Reason, ...] = (
         "ClaimNotLabelled",
         "Job",
         "the operator did not make the claim of `cache.claimName`, and nobody has labelled it: it writes nothing to it",
-        "`kubectl label pvc NAME llm-operator.dev/cache=true`, or let the operator make one with `cache.size`",
+        "run `kubectl label pvc NAME llm-operator.dev/cache=true`, or let the operator make a claim with `cache.size`",
         fields=("spec.cache",),
         conditions=(
             "Ready",
@@ -426,7 +428,7 @@ JOB: tuple[Reason, ...] = (
         "the claim that the operator made is smaller than `cache.size`, or of another class or access mode, or goes "
         "with its object although `retentionPolicy` is `Retain`: `cache` was removed and added again, or the claim is "
         "an earlier object's",
-        "as the message says: resize the claim, or say in `cache` what it is",
+        "do what the message says: resize the claim, or say in `cache` what it is",
         fields=("spec.cache",),
         conditions=(
             "Ready",
@@ -442,7 +444,7 @@ JOB: tuple[Reason, ...] = (
         "ClaimMissing",
         "Job",
         "the claim does not exist",
-        "create it, or name another",
+        "create the claim that the message names, or name another",
         conditions=(
             "Ready",
             "Stalled",

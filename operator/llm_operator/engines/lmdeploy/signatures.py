@@ -38,7 +38,7 @@ SIGNATURES: tuple[Signature, ...] = (
         r"an illegal memory access was encountered|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS|Warp Illegal Address",
         "IllegalMemoryAccess",
         "a kernel of the engine read or wrote outside its memory",
-        "it restarts; when it comes back, use another engine.version",
+        "wait for its restart; if it happens again, use another engine.version",
     ),
     sign(
         r"(?:The )?[Cc]hat template '((?!/chat-template/)[^']+)' (?:is not|has been removed)|AssertionError: invalid (?!quant_policy|cache_max)(\w+)$",

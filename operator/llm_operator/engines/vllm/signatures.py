@@ -41,13 +41,13 @@ SIGNATURES: tuple[Signature, ...] = (
         r"(?:desired GPU memory utilization|the engine's budget)",
         "GPUMemoryTaken",
         "only {0} of {1} GiB of the GPU were free at start, less than the engine should take",
-        "another process uses this GPU: free it, or lower kvCache.memoryPercent",
+        "free the GPU, which another process uses, or lower kvCache.memoryPercent",
     ),
     sign(
         r"Error in memory profiling|Initial free memory .{0,40}current free memory",
         "GPUMemoryTaken",
         "another process freed memory of this GPU while the engine measured it",
-        "give the pod a GPU without other processes in gpu.resourceName; another start usually succeeds",
+        "give the pod a GPU without other processes in gpu.resourceName, or wait: another start usually succeeds",
     ),
     sign(
         r"CUDA out of memory occurred when warming up|CUDA graph.{0,80}out of memory",
@@ -87,7 +87,7 @@ SIGNATURES: tuple[Signature, ...] = (
         r"an illegal memory access was encountered|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS|Warp Illegal Address",
         "IllegalMemoryAccess",
         "a kernel of the engine read or wrote outside its memory",
-        "it restarts; when it comes back, use another engine.version, or add --enforce-eager to engine.extraArgs",
+        "wait for its restart; if it happens again, use another engine.version, or add --enforce-eager to engine.extraArgs",
     ),
     sign(
         r"Cannot re-initialize CUDA in forked subprocess",
@@ -132,7 +132,7 @@ SIGNATURES: tuple[Signature, ...] = (
         r"VLLM_PORT '.*' appears to be a URI",
         "ServiceLinksClash",
         "a Service named vllm put its address into VLLM_PORT",
-        "remove VLLM_PORT from engine.env; pods of this operator get no service links",
+        "remove VLLM_PORT from engine.env: pods of this operator get no service links",
     ),
     sign(
         r"max_num_batched_tokens \(\d+\) is smaller than|max_num_batched_tokens \((\d+)\) must be"
