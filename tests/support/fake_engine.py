@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from llm_operator.api.model import Backend, EngineSpec
+from llm_operator.api.model import Backend, EngineSpec, EngineType
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import EngineRun, KVAllocation, Refusal, RenderRequest, common
@@ -201,7 +201,7 @@ def known() -> Iterator[FakeEngine]:
     """The operator knows the engine."""
     with tempfile.TemporaryDirectory() as folder:
         engine = FakeEngine(Path(folder))
-        real = tuple(ENGINES)
+        real = get_args(EngineType)
         ENGINES[NAME] = engine
         _api(*real, NAME)
         try:
