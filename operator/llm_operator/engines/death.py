@@ -44,7 +44,10 @@ _HARMLESS = re.compile(
 )
 # Lines that begin with blanks are frames and source, but for the texts of C++ exceptions and of pydantic.
 _INDENTED = re.compile(r"^\s+(what\(\): .*|(?:Value error|Assertion failed), .*)$")
-_ERROR = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b|what\(\):|.*\berror: )")
+# Python's exceptions by their name, or by the module before it.
+_ERROR = re.compile(
+    r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b|(?:[a-z_]\w*\.){1,9}[A-Z]\w*: |what\(\):|.*\berror: )"
+)
 # A progress bar ends its line only at 100 %: what is said before that follows it on the same line.
 _LINE = re.compile(r"\r|(?<=it/s\])(?=\S)|(?<=s/it\])(?=\S)")
 _DECORATION = re.compile(r"^[\W_]*$")

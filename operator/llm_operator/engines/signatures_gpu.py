@@ -179,6 +179,12 @@ DEVICES: tuple[Signature, ...] = (
         _LINKS,
     ),
     sign(
+        r"OutOfResources: out of resource: ([\w ]{1,40}), Required: (\d+), Hardware limit: (\d+)",
+        "KernelFailed",
+        "a kernel needs {1} bytes of {0} and this GPU has {2}",
+        "use another engine.version, or a GPU that has as much in gpu.resourceName",
+    ),
+    sign(
         r"^RuntimeError: Error Internal$|misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"
         r"|CUBLAS_STATUS_(?!ALLOC)\w+|cublas\w* failed|CUDNN_STATUS_(?!ALLOC)\w+|cudaError[A-Z]\w+"
         r"|invalid configuration argument|too many resources requested for launch"

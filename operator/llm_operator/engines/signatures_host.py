@@ -8,7 +8,7 @@ loaders, PyTorch, Triton, FlashInfer, Ray and the C library are as public report
 from __future__ import annotations
 
 from llm_operator.engines.remedies import AGREE
-from llm_operator.engines.signature import SYMPTOM, Signature, sign
+from llm_operator.engines.signature import CODE, SYMPTOM, Signature, sign
 
 _OWN_IMAGE = "use the engine project's own image of that version in engine.image"
 
@@ -28,7 +28,7 @@ IMAGE: tuple[Signature, ...] = (
     ),
     sign(
         r"Error building extension|'ninja'.{0,60}returned non-zero|Ninja build failed|ninja: build stopped|CompilationError"
-        r"|BackendCompilerFailed|torch\._dynamo\.exc\.|InductorError|CppCompileError|LoweringException|nvcc fatal|<Triton> (?:check|test) failed"
+        r"|BackendCompilerFailed|torch\._dynamo\.exc\.|InductorError|CppCompileError|LoweringException|nvcc fatal"
         r"|NVCC compilation failed|nvrtc: error|NVRTC_ERROR|nvcc error|error: command '\S*(?:gcc|nvcc)' failed"
         r"|JIT compilation failed|MLIR.{0,20}(?:failed|error)|Failed to compile the graph|PassManager::run failed"
         r"|'\S*(?:gcc|nvcc|cc|ptxas)'.{0,400}returned non-zero exit status|tvm\.error\.InternalError|TorchRuntimeError"
@@ -38,6 +38,13 @@ IMAGE: tuple[Signature, ...] = (
         "a kernel could not be compiled at start",
         "use another engine.version or its project's own image in engine.image",
         rank=SYMPTOM,
+    ),
+    sign(
+        r"<Triton> (?:check|test) failed",
+        "CompileFailed",
+        "the engine's own test of Triton failed",
+        "use another engine.version or its project's own image in engine.image",
+        rank=CODE,
     ),
     sign(
         # The model's own directory is read only, and neither devices nor /proc hold a cache.

@@ -99,7 +99,8 @@ MODEL: tuple[Signature, ...] = (
         r"|Max retries exceeded with url|\[Errno 113\]|\[Errno 101\]|No route to host|CERTIFICATE_VERIFY_FAILED"
         r"|ProxyError|Could not resolve host|dns error|httpx\.Connect(?:Error|Timeout)|offline mode is enabled"
         r"|error occurred while downloading|libstreamer due to: b'(?:File access|.{0,20}[Tt]ime)"
-        r"|(?:huggingface\.co|modelscope\.cn).{0,120}(?:[Cc]onnection refused|timed out)",
+        r"|(?:huggingface\.co|modelscope\.cn).{0,120}(?:[Cc]onnection refused|timed out)"
+        r"|HubHTTPError: 5\d\d |\b5\d\d Server Error.{0,60}for url: https?://[^/]*(?:huggingface|modelscope|\bhf)\.",
         "ModelNotReachable",
         "the model is not on the pod's volume and the hub cannot be reached",
         "check the pod's way to the hub (HF_ENDPOINT, HTTPS_PROXY in engine.env), or serve from a persistentVolumeClaim",
@@ -123,7 +124,7 @@ MODEL: tuple[Signature, ...] = (
     sign(
         r"No such file or directory:? '?(\S+\.(?:safetensors|bin|gguf|pt|pth))|Cannot find any (?:safetensors )?model weights"
         r"|no file named .{0,60}(?:pytorch_model|model\.safetensors)|weights were not initialized from"
-        r"|Could not find checkpoint files|Error no file named",
+        r"|Could not find checkpoint files|Error no file named|doesn't have any device set",
         "WeightsMissing",
         "a file of the weights, or a tensor in them, is missing",
         "download the model again, or correct its source in model",
@@ -138,7 +139,8 @@ MODEL: tuple[Signature, ...] = (
     sign(
         r"SafetensorError|file not fully covered|incomplete metadata|InvalidHeader|HeaderTooLarge|HeaderTooSmall"
         r"|MetadataIncompleteBuffer|PytorchStreamReader failed|invalid header or archive|unpickling stack underflow"
-        r"|invalid load key|git-lfs\.github\.com|gguf.{0,40}(?:magic|corrupt)|Consistency check failed",
+        r"|invalid load key|git-lfs\.github\.com|gguf.{0,40}(?:magic|corrupt)|Consistency check failed"
+        r"|weights_only=True`{0,2} with files saved in",
         "WeightsCorrupt",
         "a file of the weights is cut short or damaged",
         "download the model again, or correct its source in model",

@@ -109,8 +109,14 @@ SIGNATURES: tuple[Signature, ...] = (
         "add --max-lora-rank={0} to engine.extraArgs",
     ),
     sign(
+        r"\bassert all\(vocab_sizes\[0\] == vocab_size|draft model should have the same vocabulary",
+        "SettingRefused",
+        "the draft model has another vocabulary than the model",
+        "name a draft model of the same vocabulary in --speculative-config of engine.extraArgs, or remove it",
+    ),
+    sign(
         r"^\S*(?:Error|Exception): .{0,200}(?:(?:[Ll]oading )?\b[Ll]o[Rr][Aa]\b.{0,80}(?:failed|not (?:found|exist|support)|unsupported|No adapter)"
-        r"|No adapter found for|not supported LoRA|expected target modules|target_modules)",
+        r"|No adapter found for|(?:not supported|unsupported) LoRA|expected target modules|target_modules)",
         "AdapterRefused",
         "the engine cannot load a LoRA adapter",
         "correct --lora-modules in engine.extraArgs: the directory must hold adapter_config.json and weights for this model",
