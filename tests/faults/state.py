@@ -21,6 +21,8 @@ HEALTH = "Healthy"
 """A condition that is left out: it tells of engines, and no engine is here."""
 CHILDREN = ("Deployment", "Service", "PodDisruptionBudget", "Job", "PersistentVolumeClaim")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+_OF_NAMESPACE = re.compile(r'("llm-operator.dev/spec-hash": )"[0-9a-f]*"')
+"""What is hashed names the namespace."""
 _UID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 _OWN_OF_SERVER = ("clusterIP", "clusterIPs", "volumeName")
 
@@ -37,7 +39,7 @@ def snapshot(space: Space, only: str | None = None) -> JSON:
     if only is None:
         found["Pod"] = dict(_pods(space))
     text = json.dumps({kind: entry for kind, entry in found.items() if entry}, sort_keys=True)
-    text = _UID.sub("UID", _TIME.sub("TIME", text))
+    text = _OF_NAMESPACE.sub(r'\1""', _UID.sub("UID", _TIME.sub("TIME", text)))
     plain: JSON = _short(json.loads(re.sub(rf"\b{re.escape(space.name)}\b", "NAMESPACE", text)))
     return plain
 
