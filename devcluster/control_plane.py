@@ -6,6 +6,7 @@ It needs no root and no namespace, takes about seven seconds, and any number run
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -140,11 +141,33 @@ class ControlPlane:
 
     def restart_api_server(self) -> None:
         """Kill etcd and the API server, as a crash would, and start them on the same data and ports."""
-        for component in self._components[:2]:
+        self._stop_first(2)
+        self._start_first(2)
+
+    def copy_of_etcd(self, target: Path) -> Path:
+        """Copy etcd's data into a folder; etcd and the API server are stopped meanwhile."""
+        self._stop_first(2)
+        shutil.copytree(self.folder / "etcd", target)
+        self._start_first(2)
+        return target
+
+    def restore_etcd(self, copy: Path) -> None:
+        """Go back to a copy, and start everything anew, as after a disaster: versions of objects are lower then."""
+        every = len(self._components)
+        self._stop_first(every)
+        shutil.rmtree(self.folder / "etcd")
+        shutil.copytree(copy, self.folder / "etcd")
+        self._start_first(every)
+
+    def _stop_first(self, count: int) -> None:
+        for component in reversed(self._components[:count]):
             component.stop()
-        for index, log in enumerate(("etcd", "apiserver")):
-            self._components[index] = Component(self._components[index].command, self.folder / f"{log}.log")
-        self._components[1].wait_until(self._client.ready)
+
+    def _start_first(self, count: int) -> None:
+        for index, component in enumerate(self._components[:count]):
+            self._components[index] = Component(component.command, component.log)
+            if index == 1:
+                self._components[1].wait_until(self._client.ready)
 
     def fake_gpu_node(
         self, name: str, gpus: int = 8, product: str = "NVIDIA-H100-80GB-HBM3", memory_mib: int = 81559

@@ -19,9 +19,6 @@ import sys
 import traceback
 from typing import Any
 
-from kubernetes.aio.config import kube_config as aio_kube_config
-from kubernetes.config import kube_config
-
 from llm_operator.__main__ import main
 
 PR_SET_PDEATHSIG = 1
@@ -32,9 +29,6 @@ def run(order: dict[str, Any]) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.environ.update(order["env"])
-    # Read when the package was imported.
-    for module in (kube_config, aio_kube_config):
-        module.KUBE_CONFIG_DEFAULT_LOCATION = order["env"]["KUBECONFIG"]  # type: ignore[attr-defined]
     target = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, source in ((0, nothing), (1, target), (2, target)):

@@ -111,6 +111,7 @@ class Exchange:
     body: bytes
     number: int
     """How many writes there were before this one."""
+    authorization: str = ""
 
     @property
     def write(self) -> bool:
@@ -245,7 +246,8 @@ class Proxy:
         if self.down:
             return self._reset(request)
         body = await request.read()
-        exchange = Exchange(now, request.method, request.path, dict(request.query), body, self._numbered)
+        given = request.headers.get("Authorization", "")
+        exchange = Exchange(now, request.method, request.path, dict(request.query), body, self._numbered, given)
         if exchange.write:
             self._numbered += 1
         fault = self.rule(exchange) if self.rule is not None else None

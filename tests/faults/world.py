@@ -7,10 +7,12 @@ import gzip
 import itertools
 import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -142,7 +144,7 @@ class World:
             self.plane.fake_gpu_node(f"faults-{number}", gpus=1000)
         self._install()
         self.stand = Stand(self.plane)
-        self.token = self.plane.run_kubectl("-n", NAMESPACE, "create", "token", ACCOUNT, "--duration=24h").strip()
+        self.token = self.new_token()
 
     def __enter__(self) -> Self:
         return self
@@ -154,6 +156,10 @@ class World:
         self.nursery.__exit__(kind, error, trace)
         self.plane.stop()
         self.loop.close()
+
+    def new_token(self) -> str:
+        """A token of the operator's ServiceAccount."""
+        return self.plane.run_kubectl("-n", NAMESPACE, "create", "token", ACCOUNT, "--duration=24h").strip()
 
     def rights(self) -> list[JSON]:
         """What the chart grants to its ServiceAccount."""
@@ -189,6 +195,28 @@ class World:
         self.plane.request("POST", "/apis/storage.k8s.io/v1/storageclasses", storage)
 
 
+@dataclass(frozen=True)
+class TrustFiles:
+    """What an operator reaches its proxy with, each in a file that may change.
+
+    Attributes:
+        tls: the proxy's side.
+        authority: certificates that the operator trusts.
+        token: the operator's.
+    """
+
+    tls: ssl.SSLContext
+    authority: Path
+    token: Path
+
+    def name_in(self, kubeconfig: Path) -> None:
+        """Have a kubeconfig name the files."""
+        body = yaml.safe_load(kubeconfig.read_text())
+        body["clusters"][0]["cluster"]["certificate-authority"] = str(self.authority)
+        body["users"][0]["user"] = {"tokenFile": str(self.token)}
+        kubeconfig.write_text(yaml.safe_dump(body))
+
+
 class Case:
     """A namespace that one operator serves through a proxy. Whoever kills the operator gets the next one at once."""
 
@@ -200,19 +228,22 @@ class Case:
         rule: Rule | None = None,
         arguments: Sequence[str] = ("--no-leader-elect", "--no-gpu-inventory"),
         space: Space | None = None,
+        files: TrustFiles | None = None,
     ) -> None:
         self.world = world
         self.name = world.name(name)
         self.space = space or Space(world.plane, self.name)
         """A namespace of its own, unless one is given."""
         authority = world.plane.folder / "pki" / "ca.crt"
-        self.proxy = Proxy(world.loop, world.plane.url, authority, self.name)
+        self.proxy = Proxy(world.loop, world.plane.url, authority, self.name, files.tls if files else None)
         self.proxy.rule = rule
         self.log = world.folder / f"{self.name}.log"
         self._owns_space = space is None
         self._kubeconfig = write_kubeconfig(
             world.folder / f"{self.name}.kubeconfig", self.proxy.url, authority, world.token
         )
+        if files is not None:
+            files.name_in(self._kubeconfig)
         self._arguments = (*arguments, *TOOLS)
         self._child: Child | None = None
         self._killed = False

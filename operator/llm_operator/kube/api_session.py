@@ -151,6 +151,7 @@ class ApiSession:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._connection.ssl_context()),
             cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=self._connection.proxy,
             response_class=CheckedAnswer,
             middlewares=(self._ask,),
         )
@@ -194,10 +195,7 @@ class ApiSession:
                 answer = None
                 try:
                     async with asyncio.timeout(ATTEMPT_SECONDS):
-                        authorization = self._connection.authorization()
-                        if authorization:
-                            request.headers["Authorization"] = authorization
-                        answer = await send(request)
+                        answer = await self._sent(request, send)
                         if watch:
                             return await self._watch(stream, answer)
                         return await self._value(stream, url, answer)
@@ -211,6 +209,15 @@ class ApiSession:
                         await asyncio.sleep(min(error.retry_after, RETRY_AFTER_LIMIT_SECONDS))
         finally:
             stream.trying = max(0, stream.trying - 1)
+
+    async def _sent(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        authorization = self._connection.authorization()
+        if authorization:
+            request.headers["Authorization"] = authorization
+        answer = await send(request)
+        if answer.status == 401:
+            self._connection.refused()
+        return answer
 
     async def _value(self, stream: Stream, url: URL, answer: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
         """A list or a part of the API's discovery."""

@@ -41,9 +41,8 @@ MOST_CAUSES = 16
 REQUEST_TIMEOUT_SECONDS = 30
 OF_EVERY_OBJECT = ("name", "namespace", "uid")
 """Texts in the metadata of every object of the kinds here."""
-# Finding out which credentials are valid costs more than signing a request with them. Both loaders of the package
-# renew them minutes before they end, so that a few seconds more do no harm.
 AUTHORIZATION_SECONDS = 5.0
+"""For so long the same credentials are sent without a question."""
 
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
@@ -105,6 +104,7 @@ class ApiClient:
             connector=aiohttp.TCPConnector(ssl=self._connection.ssl_context(), limit=limit),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=self._connection.proxy,
         )
 
     async def __aexit__(
@@ -336,6 +336,7 @@ class ApiClient:
         if response.status == 401:
             # The token may have been rotated: the next request looks for the new one.
             self._headers_until = 0.0
+            self._connection.refused()
         if response.status >= 400:
             raise _error(response.status, text, response.headers.get("Retry-After"))
         return text

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
+import ssl
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from kubernetes.aio.client import ApiClient as PackageClient
 from kubernetes.aio.client import Configuration, V1Lease, V1ObjectMeta
 from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.config import load_incluster_config, load_kube_config
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 from llm_operator.kube import tasks
+from llm_operator.kube.connection import Connection
 from llm_operator.kube.reading import UNREACHABLE
 
 log = logging.getLogger("llm_operator.lease")
@@ -45,6 +46,8 @@ class PatientLock(LeaseLock):
 
     holder: str | None = None
     """The process that the Lease named when it was read last."""
+    refused: Callable[[], None] = staticmethod(lambda: None)
+    """Called if the API server does not know the credentials."""
 
     async def get(
         self, name: str, namespace: str
@@ -52,6 +55,8 @@ class PatientLock(LeaseLock):
         """The lease's record; an ApiException where the server cannot be reached."""
         try:
             found, record = await super().get(name, namespace)
+            if isinstance(record, ApiException) and record.status == 401:
+                self.refused()
             self.holder = record.holder_identity if isinstance(record, LeaderElectionRecord) else None
             return found, record  # type: ignore[return-value]
         except UNREACHABLE as error:
@@ -233,17 +238,28 @@ async def _nothing() -> None:
     """Starting is the caller's part."""
 
 
-def leadership(name: str, namespace: str, identity: str) -> Leadership:
+def leadership(connection: Connection, name: str, namespace: str, identity: str) -> Leadership:
     """Prepare an election over the Lease `namespace/name` as candidate `identity`."""
 
     async def prepare() -> tuple[PatientLock, PackageClient]:
-        configuration = Configuration()
-        # As connection.load() chooses; the package's own choice prints a warning before the log begins.
-        if os.environ.get("KUBERNETES_SERVICE_HOST"):
-            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        configuration = Configuration(host=connection.server)
+
+        def credentials(of: Any) -> None:
+            authorization = connection.authorization()
+            of.api_key = {"BearerToken": authorization} if authorization else {}
+
+        # The hook is asked only if there is something before.
+        credentials(configuration)
+        configuration.refresh_api_key_hook = credentials  # type: ignore[assignment]
+        configuration.proxy = connection.proxy
+        # As all other requests: the environment's proxy for the hub is none for the API server.
+        configuration.client_session_kwargs = {"trust_env": False}
         client = PackageClient(configuration)
-        return PatientLock(name, namespace, identity, client), client
+        tls = connection.ssl_context()
+        if isinstance(tls, ssl.SSLContext):
+            client.rest_client.ssl_context = tls
+        lock = PatientLock(name, namespace, identity, client)
+        lock.refused = connection.refused
+        return lock, client
 
     return Leadership(prepare)

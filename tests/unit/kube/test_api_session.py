@@ -30,6 +30,11 @@ class Connection:
 
     asked = 0
 
+    proxy = None
+
+    def refused(self) -> None:
+        """As always."""
+
     def authorization(self) -> str:
         self.asked += 1
         return f"Bearer token-{self.asked}"

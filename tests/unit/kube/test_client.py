@@ -25,9 +25,14 @@ SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "demo", "
 class FakeConnection:
     """Credentials that change with every question."""
 
+    proxy = None
+
     def __init__(self, server: str) -> None:
         self.server = server
         self.asked = 0
+
+    def refused(self) -> None:
+        """They change anyway."""
 
     def authorization(self) -> str:
         self.asked += 1

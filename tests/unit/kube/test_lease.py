@@ -19,6 +19,7 @@ from aiohttp import web
 
 from llm_operator.kube import lease
 from llm_operator.kube.client import ApiClient
+from llm_operator.kube.connection import load
 from llm_operator.kube.lease import Leadership, LostLeadershipError, leadership
 from llm_operator.telemetry.metrics import Metrics
 
@@ -106,7 +107,8 @@ def server(short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     }
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(config))
-    monkeypatch.setattr("kubernetes.aio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     yield fake
     stop.set()
     thread.join(30)
@@ -118,7 +120,7 @@ def server(short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 async def leader(server: FakeLeases) -> AsyncIterator[Leadership]:
-    election = leadership("llm-operator", "default", "me")
+    election = leadership(load(), "llm-operator", "default", "me")
     await asyncio.wait_for(election.acquire(), 10)
     yield election
     await election.release()
@@ -171,7 +173,7 @@ async def test_a_release_ends_although_nothing_answers(server: FakeLeases, leade
 
 
 async def test_a_second_candidate_waits_until_the_first_one_is_over(server: FakeLeases, leader: Leadership) -> None:
-    second = leadership("llm-operator", "default", "you")
+    second = leadership(load(), "llm-operator", "default", "you")
     waiting = asyncio.create_task(second.acquire())
     await asyncio.sleep(0.5)
     assert not waiting.done()
@@ -188,6 +190,7 @@ class Closed:
     """A connection that nothing may use."""
 
     server = "http://127.0.0.1:9"
+    proxy = None
 
     def ssl_context(self) -> None:
         return None
