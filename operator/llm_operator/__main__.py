@@ -10,7 +10,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import prometheus_client
@@ -22,6 +21,7 @@ from llm_operator.kube.event_loop import new_event_loop
 from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.operator_process import OperatorProcess, Options
 from llm_operator.kube.planner import ClusterPlanner
+from llm_operator.kube.vital_signs import Paces
 from llm_operator.kube.watches import WatchesFailedError
 from llm_operator.modeltools import trust
 from llm_operator.telemetry import logs
@@ -126,11 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         plan_wait_seconds=float(chosen.plan_wait_seconds),
         gpu_inventory=chosen.gpu_inventory,
         learned_name=chosen.learned_config_map,
-        tools=replace(
-            tool_settings(chosen),
-            engine_look_seconds=float(chosen.engine_look_seconds),
-            engine_silent_seconds=float(chosen.engine_silent_seconds),
-        ),
+        tools=tool_settings(chosen),
+        paces=Paces(float(chosen.engine_look_seconds), float(chosen.engine_silent_seconds)),
     )
 
     # Nothing that was imported will ever be garbage, and most of the rest goes without the collector: looking for

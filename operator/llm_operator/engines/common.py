@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_operator.api.base import SecretKeyReference
-from llm_operator.api.model import ModelSpec
+from llm_operator.api.model import Backend, ModelSpec
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines.types import Refusal, RenderRequest
+from llm_operator.engines.types import EngineRun, Refusal, RenderRequest
 
 MODEL_MOUNT = "/models"
 CACHE_PATH = "/cache"
@@ -49,6 +49,57 @@ DEVICE_VARIABLES: Mapping[str, str] = dict.fromkeys(
 
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Where OpenSSL, Python's ssl and httpx; requests; and curl look for roots (modeltools/trust.py)."""
+
+
+def run(  # noqa: PLR0913 - the fields of one record
+    request: RenderRequest,
+    *,
+    type: str,
+    version: str,
+    backend: Backend | None,
+    default_image: str,
+    command: tuple[str, ...],
+    args: tuple[str, ...],
+    variables: Iterable[Mapping[str, Any]],
+    port: int,
+    metrics_need_key: bool,
+    exit_margin_seconds: int,
+    served_name: str,
+) -> EngineRun:
+    """An engine's part of a pod, with what is the same for every engine.
+
+    Args:
+        request: what is to be rendered.
+        type, version, backend, command, port, metrics_need_key, served_name: as in EngineRun.
+        default_image: the image, unless the spec names another.
+        args: the engine's own; those of the spec follow.
+        variables: the engine's own; those of every engine and of the spec are added.
+        exit_margin_seconds: what the engine may take to end after it has drained.
+    """
+    spec = request.spec
+    return EngineRun(
+        type=type,
+        version=version,
+        backend=backend,
+        image=spec.engine.image or default_image,
+        command=command,
+        args=(*args, *map(literal, spec.engine.extra_args)),
+        env=environment(spec, variables),
+        port=port,
+        port_name=PORT_NAME,
+        health_path=HEALTH_PATH,
+        metrics_path=METRICS_PATH,
+        metrics_need_key=metrics_need_key,
+        startup_period_seconds=STARTUP_PERIOD_SECONDS,
+        startup_failure_threshold=startup_failure_threshold(spec),
+        pre_stop_sleep_seconds=PRE_STOP_SLEEP_SECONDS,
+        termination_grace_period_seconds=PRE_STOP_SLEEP_SECONDS + spec.drain_timeout_seconds + exit_margin_seconds,
+        shared_memory_bytes=shared_memory_bytes(spec, request.tensor),
+        gpus=request.tensor,
+        served_name=served_name,
+        model_mount=MODEL_MOUNT,
+        cache_path=CACHE_PATH,
+    )
 
 
 def literal(text: str) -> str:

@@ -19,6 +19,7 @@ from llm_operator.kube.gather import Gatherer, Planner
 from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.publish import Publisher
+from llm_operator.kube.vital_signs import DEFAULT_PACES, Paces
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.manifests.tools import ToolSettings
@@ -53,6 +54,7 @@ class Controller:
         now: Callable[[], str] = utc_now,
         *,
         identity: str = "this operator",
+        paces: Paces = DEFAULT_PACES,
     ) -> None:
         self._cache = cache
         self._queue = queue
@@ -61,7 +63,7 @@ class Controller:
         claims = Claims(client)
         self._contest = Contest(identity)
         self._model_jobs = ModelJobs(client, cache, queue, tools, now, self._contest)
-        self._gatherer = Gatherer(client, cache, queue, planner, claims, self._model_jobs, tools)
+        self._gatherer = Gatherer(client, cache, queue, planner, claims, self._model_jobs, tools, paces=paces)
         self._executor = Executor(client, cache, queue, claims, self._model_jobs, self._contest)
         self._publisher = Publisher(client, cache, queue, self._contest, now)
         self._results = {

@@ -16,7 +16,7 @@ from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.pod_owners import PodOwners
 from llm_operator.kube.progress import ProgressReader
 from llm_operator.kube.starts import Starts
-from llm_operator.kube.vital_signs import VitalSigns
+from llm_operator.kube.vital_signs import Paces, VitalSigns
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.manifests.tools import ToolSettings
@@ -49,7 +49,7 @@ class Planner(Protocol):
 class Gatherer:
     """The sources of what is known. What they do not know yet they ask for beside the reconciler, and add the key."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made in one place
         self,
         client: ApiClient,
         cache: Cache,
@@ -58,6 +58,8 @@ class Gatherer:
         claims: Claims,
         model_jobs: ModelJobs,
         tools: ToolSettings,
+        *,
+        paces: Paces,
     ) -> None:
         self._cache = cache
         self._planner = planner
@@ -68,7 +70,7 @@ class Gatherer:
         self._job_pods = JobPods(client, queue.add_after)
         self._last_logs = LastLogs(client, queue)
         self._progress = ProgressReader(client, queue.add)
-        self._vital_signs = VitalSigns(queue.add, pace=tools.engine_look_seconds, silent=tools.engine_silent_seconds)
+        self._vital_signs = VitalSigns(queue.add, paces=paces)
         self._starts = Starts(client, queue.add)
 
     async def gather(self, key: Key, resource: LLMDeployment) -> Snapshot:

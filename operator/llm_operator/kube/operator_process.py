@@ -26,6 +26,7 @@ from llm_operator.kube.intake import Intake
 from llm_operator.kube.learned import read_learned
 from llm_operator.kube.lease import Leadership, LostLeadershipError, leadership
 from llm_operator.kube.relist import Relist
+from llm_operator.kube.vital_signs import DEFAULT_PACES, Paces
 from llm_operator.kube.watches import Watches
 from llm_operator.kube.web import Pulse, WebServer
 from llm_operator.kube.workqueue import WorkQueue
@@ -70,6 +71,7 @@ class Options:
     calibration: Calibration = NOTHING_LEARNED
     """What earlier leaders kept there."""
     tools: ToolSettings = NO_TOOLS
+    paces: Paces = DEFAULT_PACES
     metrics_authentication: bool = False
 
     def identity(self) -> str:
@@ -174,6 +176,7 @@ class OperatorProcess:
                 self._metrics,
                 self._options.tools,
                 identity=self._options.identity(),
+                paces=self._options.paces,
             )
             self._controller = controller
             self._metrics.max_concurrent.labels(controller=CONTROLLER).set(self._options.workers)

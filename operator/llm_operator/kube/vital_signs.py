@@ -35,6 +35,19 @@ AT_ONCE = 8
 SILENT = "the metrics do not answer, or do not tell what runs"
 
 
+@dataclass(frozen=True, slots=True)
+class Paces:
+    """How often engines that serve are looked at, and what they are allowed."""
+
+    look_seconds: float = PACE_SECONDS
+    """Between two looks at the metrics of an engine."""
+    silent_seconds: float = SILENT_SECONDS
+    """How long requests may run without a token, or a queue grow, before the engine is not Healthy."""
+
+
+DEFAULT_PACES = Paces()
+
+
 @dataclass(slots=True)
 class _Watched:
     """One container that serves; another start of it is another one."""
@@ -58,12 +71,11 @@ class VitalSigns:
         self,
         changed: Callable[[Key], None],
         now: Callable[[], float] = time.time,
-        pace: float = PACE_SECONDS,
-        silent: float = SILENT_SECONDS,
+        paces: Paces = DEFAULT_PACES,
     ) -> None:
         self._changed = changed
-        self._pace = pace
-        self._silent = silent
+        self._pace = paces.look_seconds
+        self._silent = paces.silent_seconds
         self._now = now
         self._watched: dict[Key, dict[tuple[str, str | None], _Watched]] = {}
         self._told: dict[Key, Finding] = {}

@@ -51,8 +51,6 @@ class ToolSettings:
         ca_bundle: certificates that the tools trust beside the public roots, in a ConfigMap of each namespace.
         proxy_secret: Secret of each namespace whose keys are the proxy variables; empty: none.
         propagation: labels and annotations of an object that are handed on to what is made for it.
-        engine_look_seconds: between two looks at the metrics of an engine that serves.
-        engine_silent_seconds: how long requests may run without a token, or a queue grow, before it is not Healthy.
     """
 
     image: str = ""
@@ -71,8 +69,6 @@ class ToolSettings:
     propagation: Propagation = NO_PROPAGATION
     ca_bundle: ConfigMapKeyReference | None = None
     proxy_secret: str = ""
-    engine_look_seconds: float = 30.0
-    engine_silent_seconds: float = 300.0
 
     @property
     def enabled(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from llm_operator.kube.vital_signs import CLOSED_PACES, PACE_SECONDS, PATIENCE, VitalSigns
+from llm_operator.kube.vital_signs import CLOSED_PACES, PACE_SECONDS, PATIENCE, Paces, VitalSigns
 from llm_operator.reconcile.health import SILENT_SECONDS
 from llm_operator.reconcile.observed import Observed
 from tests.support.build import pod, resource
@@ -62,7 +62,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 async def test_how_long_it_may_be_silent_is_a_setting(engine: StubEngine, clock: Clock) -> None:
     engine.answers["/metrics"] = metrics
     changed: list[Any] = []
-    signs = VitalSigns(changed.append, clock, pace=2.0, silent=20.0)
+    signs = VitalSigns(changed.append, clock, Paces(look_seconds=2.0, silent_seconds=20.0))
     signs.of(KEY, OF, serving())
     await until(lambda: bool(changed))
     assert signs.of(KEY, OF, serving()).reason == "EnginesWork"

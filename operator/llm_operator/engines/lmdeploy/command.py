@@ -23,7 +23,10 @@ COMMAND = ("lmdeploy", "serve", "api_server")
 """The image has no entrypoint."""
 
 EXIT_MARGIN_SECONDS = 10
-"""An idle server took up to 4.4 s from SIGTERM to its end (0.18.0 on an H200)."""
+"""An idle server took up to 4.4 s from SIGTERM to its end (0.18.0 on an H200).
+
+LMDeploy drains without a limit of its own, so the grace period is the only one.
+"""
 
 REMOTE_CODE_FLAG_SINCE = release("0.13.0")
 """Before, every model's code was run and the flag did not exist (lmdeploy/cli/serve.py)."""
@@ -262,32 +265,20 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
         raise RefusedError(refusals)
     served_name = spec.model.names(request.name)[0]
     options = _options(request, table, backend, served_name)
-    return EngineRun(
+    return common.run(
+        request,
         type=NAME,
         version=table.version,
         backend=backend,
-        image=spec.engine.image or default_image(table.version),
+        default_image=default_image(table.version),
         command=guard.guarded(COMMAND),
         # The model first: --api-keys and others take any number of values and would swallow it.
-        args=(common.model_path(request), *options, *map(common.literal, spec.engine.extra_args)),
-        env=common.environment(spec, _variables(request)),
+        args=(common.model_path(request), *options),
+        variables=_variables(request),
         port=PORT,
-        port_name=common.PORT_NAME,
-        health_path=common.HEALTH_PATH,
-        metrics_path=common.METRICS_PATH,
         metrics_need_key=True,
-        startup_period_seconds=common.STARTUP_PERIOD_SECONDS,
-        startup_failure_threshold=common.startup_failure_threshold(spec),
-        pre_stop_sleep_seconds=common.PRE_STOP_SLEEP_SECONDS,
-        # LMDeploy drains without a limit of its own, so the grace period is the only one.
-        termination_grace_period_seconds=common.PRE_STOP_SLEEP_SECONDS
-        + spec.drain_timeout_seconds
-        + EXIT_MARGIN_SECONDS,
-        shared_memory_bytes=common.shared_memory_bytes(spec, request.tensor),
-        gpus=request.tensor,
+        exit_margin_seconds=EXIT_MARGIN_SECONDS,
         served_name=served_name,
-        model_mount=common.MODEL_MOUNT,
-        cache_path=common.CACHE_PATH,
     )
 
 

@@ -208,34 +208,19 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
     if refusals:
         raise RefusedError(refusals)
     served_names = spec.model.names(request.name)
-    return EngineRun(
+    return common.run(
+        request,
         type=NAME,
         version=table.version,
         backend=None,
-        image=spec.engine.image or default_image(table.version),
+        default_image=default_image(table.version),
         command=guard.guarded(COMMAND),
-        args=(
-            common.model_path(request),
-            *_options(request, table, served_names),
-            *map(common.literal, spec.engine.extra_args),
-        ),
-        env=common.environment(spec, _variables(request)),
+        args=(common.model_path(request), *_options(request, table, served_names)),
+        variables=_variables(request),
         port=PORT,
-        port_name=common.PORT_NAME,
-        health_path=common.HEALTH_PATH,
-        metrics_path=common.METRICS_PATH,
         metrics_need_key=False,
-        startup_period_seconds=common.STARTUP_PERIOD_SECONDS,
-        startup_failure_threshold=common.startup_failure_threshold(spec),
-        pre_stop_sleep_seconds=common.PRE_STOP_SLEEP_SECONDS,
-        termination_grace_period_seconds=common.PRE_STOP_SLEEP_SECONDS
-        + spec.drain_timeout_seconds
-        + EXIT_MARGIN_SECONDS,
-        shared_memory_bytes=common.shared_memory_bytes(spec, request.tensor),
-        gpus=request.tensor,
+        exit_margin_seconds=EXIT_MARGIN_SECONDS,
         served_name=served_names[0],
-        model_mount=common.MODEL_MOUNT,
-        cache_path=common.CACHE_PATH,
     )
 
 
