@@ -206,6 +206,11 @@ class ModelShape:
         return any(group.kind is AttentionKind.LATENT for group in self.attention)
 
     @property
+    def keeps_tokens(self) -> bool:
+        """Whether any layer keeps something of each token; without one there is no KV cache to compute."""
+        return any(group.layers for group in self.attention)
+
+    @property
     def has_window(self) -> bool:
         """Whether any layer has a sliding window."""
         return any(group.kind is AttentionKind.SLIDING for group in self.attention)

@@ -53,7 +53,7 @@ def unknowns(request: PlanRequest) -> tuple[str, ...]:
             f"{request.shape.architecture}: {request.shape.unplanned}; its weights take {held} on each of {ranks} GPUs."
             " No plan is made, and nothing is held back",
         )
-    if not any(group.layers for group in request.shape.attention):
+    if not request.shape.keeps_tokens:
         return (
             f"{request.shape.architecture}: config.json has no layer of attention, so that no cache of tokens can be"
             " counted. No plan is made, and nothing is held back",

@@ -24,7 +24,7 @@ MOST_PERCENT = 95
 def counter_offers(request: PlanRequest) -> tuple[CounterOffer, ...]:
     """Return changes that fit, the least ones first: one change where that is enough, two where it is not."""
     request = as_loaded(request)
-    if request.shape.unplanned:  # no change makes its cache known
+    if request.shape.unplanned or not request.shape.keeps_tokens:  # no change makes its cache known
         return ()
     found = list(_fitting(_single(request)))
     if not found:

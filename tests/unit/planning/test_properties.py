@@ -6,6 +6,7 @@ import builtins
 import re
 import socket
 import time
+from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -14,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from llm_operator.models import ModelShape, Role
+from llm_operator.models import ModelConfigError, ModelShape, Role, parse_config
 from llm_operator.planning import KVQuantization, PlanRequest, Verdict, WeightQuantization, compare, plan
 from llm_operator.planning.parallel import objections
 from tests.support.engine_names import Backend, Engine
-from tests.support.planning import CONFIGS, ENGINES, VERSIONS, card, request, shape
+from tests.support.planning import CONFIGS, ENGINES, VERSIONS, card, config, request, shape
 
 # Many requests do not fit and are passed over, and the machine may be busy: neither says anything of the planner.
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
@@ -155,3 +156,52 @@ def test_reasons_name_nothing_that_only_the_code_knows(name: str) -> None:
         shown = " ".join(result.reasons)
         assert not INTERNAL.search(shown), shown
         assert not re.search(r"<[A-Za-z]|\bRole\b|object at 0x|Traceback", shown), shown
+
+
+# What a broken or hostile config.json has in the place of a value.
+WRONG: list[Any] = [
+    *(None, True, -1, 0, 1, 3, 10**6, 2**63, 10**40, -(10**40), 1.5, float("nan"), float("inf")),
+    *("", "x", "4096", "a" * 300, [], [1], [[]], ["a"], [None], [0] * 5000, {}, {"a": {"b": {}}}, {"AutoConfig": 3}),
+    *({"type": "yarn", "factor": float("nan")}, {"quant_method": ["awq"]}, {"quant_method": "awq", "bits": "4"}),
+    *({"quant_method": "gptq", "bits": 4, "group_size": size} for size in (0, -5, 10**30)),
+    *({"quant_method": "fp8", "weight_block_size": block} for block in ([0, 0], [1, 10**20], [128], "128")),
+    {"quant_method": "compressed-tensors", "config_groups": []},
+    {"quant_method": "compressed-tensors", "config_groups": {"a": 1}},
+    {"quant_method": "compressed-tensors", "config_groups": {"a": {}}},
+    {"quant_method": "modelopt", "quantization": {"quant_algo": "NVFP4", "group_size": 3}},
+]
+PLACES = ("quantization_config", "compression_config", "auto_map", "text_config", "llm_config", "thinker_config")
+
+
+def _read(values: dict[str, Any]) -> ModelShape | str:
+    try:
+        return parse_config(values)
+    except ModelConfigError as error:
+        return str(error)
+
+
+@settings(SETTINGS, max_examples=400)
+@given(st.data())
+def test_a_broken_configuration_is_told_in_words(data: st.DataObject) -> None:
+    values = config(data.draw(st.sampled_from(sorted(SHAPES))))
+    for _ in range(data.draw(st.integers(1, 2))):
+        parts = [values, *(value for value in values.values() if isinstance(value, dict))]
+        part = parts[data.draw(st.integers(0, len(parts) - 1))]
+        part[data.draw(st.sampled_from((*sorted(part), *PLACES)))] = deepcopy(data.draw(st.sampled_from(WRONG)))
+    found = _read(values)
+    if isinstance(found, str):
+        assert 10 < len(found) < 1000
+        return
+    for engine, backend in ENGINES:
+        word = data.draw(st.sampled_from(["Auto", "AWQ", "FP8"]))
+        result = plan(PlanRequest(found, engine, VERSIONS[engine], card(80, 8, (9, 0)), backend, weight_format=word))
+        assert result.reasons
+        assert all(offer.plan.context_length <= found.context_length for offer in result.counter_offers)
+
+
+@pytest.mark.parametrize(("engine", "backend"), ENGINES)
+def test_a_model_without_a_layer_of_attention_has_no_offers(engine: Engine, backend: Backend) -> None:
+    found = parse_config({**config("lfm2-1.2b"), "full_attn_idxs": [], "layer_types": None})
+    result = plan(PlanRequest(found, engine, VERSIONS[engine], card(80, 8, (9, 0)), backend))
+    assert result.verdict is not Verdict.FITS
+    assert result.counter_offers == ()
