@@ -13,7 +13,7 @@ from llm_operator.kube.job_index import Groups, JobIndex
 from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.chat_page import ROLE
-from llm_operator.manifests.common import LABEL_CHAT, LABEL_DEPLOYMENT
+from llm_operator.manifests.common import LABEL_CHAT, LABEL_DEPLOYMENT, MANAGER
 from llm_operator.manifests.kinds import KINDS, Reduction
 from llm_operator.manifests.network_policy import JOBS_SUFFIX
 from llm_operator.reconcile.jobs import JobView, job_from
@@ -46,8 +46,15 @@ def job_key(namespace: str, job: str) -> Key:
 
 
 def _trimmed(raw: Mapping[str, Any], propagation: Propagation) -> JSON:
-    """An LLMDeployment without what the API server keeps for itself, and without others' annotations."""
+    """An LLMDeployment without what the API server keeps for itself, and without others' annotations.
+
+    Of the managed fields only the names of others who wrote its status stay.
+    """
     meta = {key: value for key, value in raw["metadata"].items() if key not in ("managedFields", "annotations")}
+    entries = raw["metadata"].get("managedFields") or ()
+    others = {str(one.get("manager")) for one in entries if one.get("subresource") == "status"} - {MANAGER}
+    if others:
+        meta["managedFields"] = [{"manager": one, "subresource": "status"} for one in sorted(others)]
     given = raw["metadata"].get("annotations") or {}
     kept = {key: value for key, value in given.items() if key == ANNOTATION_RESTARTED or propagation.keeps(key)}
     if kept:

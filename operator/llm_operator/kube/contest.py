@@ -147,11 +147,12 @@ class Contest:
         return condition, RENEW_SECONDS - age
 
     def _look(self, key: Key, body: JSON) -> None:
+        """Count a status that another operator wrote; the cache keeps managedFields if anybody else wrote it."""
         known, version = self._known.get(key), body["metadata"]["resourceVersion"]
         if known is None or not known.said or known.seen == version:
             return
         known.seen = version
-        if _digest(body.get("status")) not in known.said:
+        if _digest(body.get("status")) not in known.said and not body["metadata"].get("managedFields"):
             self.undone(key, 1)
 
     def _conditions(self, body: JSON, now: str) -> list[JSON]:

@@ -158,8 +158,6 @@ class ModelJobs:
         """
         of_job = job_key(key[0], body["metadata"]["name"])
         async with self._lock(of_job):
-            if self._made_as.get(of_job) == _digest_of(body):
-                self._contest.undone(key, 1)
             return await self._create(of_job, body)
 
     async def _create(self, of_job: Key, body: dict[str, Any]) -> dict[str, Any]:

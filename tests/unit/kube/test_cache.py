@@ -6,7 +6,7 @@ import pytest
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.cache import Cache
 from llm_operator.manifests.artifacts import ANNOTATION_RESULT, LABEL_ARTIFACT, LABEL_STAGE
-from llm_operator.manifests.common import LABEL_DEPLOYMENT
+from llm_operator.manifests.common import LABEL_DEPLOYMENT, MANAGER
 from llm_operator.reconcile.jobs import last_words
 
 KEY = ("team", "demo")
@@ -200,3 +200,13 @@ def test_two_thousand_jobs_cost_a_look_no_more_than_one(monkeypatch: pytest.Monk
     assert looks == 3
     cache.remove(done(5000, "llm-fetch-7", "models/m/7"))
     assert cache.jobs_at("team", "models/m/7") == []
+
+
+def test_of_the_managed_fields_others_who_wrote_the_status_stay() -> None:
+    cache = Cache()
+    fields = {"fieldsType": "FieldsV1", "fieldsV1": {"f:status": {}}, "operation": "Update"}
+    ours = [{"manager": MANAGER, "subresource": "status", **fields}, {"manager": "kubectl", **fields}]
+    cache.update(thing(KIND, 1, managedFields=ours))
+    assert "managedFields" not in cache.objects[KEY]["metadata"]
+    cache.update(thing(KIND, 2, managedFields=[*ours, {"manager": "kubectl-edit", "subresource": "status", **fields}]))
+    assert cache.objects[KEY]["metadata"]["managedFields"] == [{"manager": "kubectl-edit", "subresource": "status"}]
