@@ -102,7 +102,7 @@ def test_a_person_who_edits_and_deletes_is_no_second_operator(
             before = eventually(job, why="a Job")
             (one,) = space.plane.request("GET", space.path("Job"))["items"]
             space.delete("Job", one["metadata"]["name"])
-            edit = {"status": {"conditions": []}}
+            edit: JSON = {"status": {"conditions": []}}
             space.plane.request("PATCH", status, edit, "application/merge-patch+json")
             eventually(lambda: job() not in ("", before), why="the Job is made again")  # noqa: B023
             eventually(lambda: space.condition("cached", "Ready")[0] == "False", why="the status is written again")
