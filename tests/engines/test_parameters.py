@@ -32,6 +32,7 @@ WITHOUT = {
     "DotsOCRForCausalLM": "its repository's code",
     "Ernie4_5_VLMoeForConditionalGeneration": "its defaults cannot be built",
     "ExaoneForCausalLM": "its repository's code",
+    "ExaoneMoEForCausalLM": "K-EXAONE's spelling of ExaoneMoe",
     "Gemma3nForConditionalGeneration": "needs timm",
     "H2OVLChatModel": "its repository's code",
     "IQuestCoderForCausalLM": "vLLM's name for Llama's layers",

@@ -101,6 +101,7 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyTy
         "Qwen3_5MoeForCausalLM": ("Qwen3_5", hybrids.qwen3_5_moe),
         "MiMoV2ForCausalLM": ("MiMo", special.mimo_v2),
         "Zamba2ForCausalLM": ("Zamba2", hybrids.zamba2),
+        "ExaoneMoEForCausalLM": ("Exaone", reader_of(ROWS["ExaoneMoeForCausalLM"][1])),  # as K-EXAONE spells it
         **{architecture: (family, reader_of(traits)) for architecture, (family, traits) in ROWS.items()},
     }
 )

@@ -261,3 +261,19 @@ def test_text_that_no_encoding_has_is_refused_and_whole_pairs_are_read(kind: typ
     nested = half.replace('"\\ud83d"', "[" * 800 + '"\\ud83d"' + "]" * 800)
     with pytest.raises(InvalidModelConfigError):
         parse_config_text(nested)
+
+
+def test_both_spellings_of_exaones_mixture_are_one_model() -> None:
+    values: dict[str, Any] = {
+        "architectures": ["ExaoneMoeForCausalLM"],
+        **{"hidden_size": 6144, "num_hidden_layers": 48, "num_attention_heads": 64, "num_key_value_heads": 8},
+        **{"head_dim": 128, "intermediate_size": 18432, "moe_intermediate_size": 2048, "vocab_size": 153600},
+        **{"num_experts": 128, "num_experts_per_tok": 8, "num_shared_experts": 1, "first_k_dense_replace": 1},
+        **{"max_position_embeddings": 262144, "sliding_window": 128, "sliding_window_pattern": "LLLG"},
+    }
+    other = parse_config(values | {"architectures": ["ExaoneMoEForCausalLM"]})
+    assert other.parameters == parse_config(values).parameters
+    assert other.parameters > 230_000_000_000
+    assert other.attention == parse_config(values | {"sliding_window_pattern": 4}).attention
+    odd = parse_config(values | {"num_hidden_layers": 47})
+    assert sum(group.layers for group in odd.attention if group.window is None) == 12

@@ -201,10 +201,16 @@ def _windows(core: Core, fields: Fields, traits: Traits) -> tuple[Heads, ...]:
 
 
 def every(default: int, *names: str) -> Callable[[Fields, int], Places]:
-    """Return windows in all layers but each `pattern`th, the number being a field."""
+    """Return windows in all layers but each `pattern`th, the number being a field.
+
+    EXAONE 4 writes the pattern out, such as LLLG: local and global layers in turns, the last one always global.
+    """
 
     def places(fields: Fields, layers: int) -> Places:
         name = next((name for name in names if fields.values.get(name) is not None), "")
+        written = fields.values.get(name)
+        if isinstance(written, str) and 0 < len(written) <= layers and set(written) <= {"L", "G"}:
+            return tuple(layer for layer in range(layers - 1) if written[layer % len(written)] == "L")
         pattern = fields.integer(name, default) if name else default
         return tuple(layer for layer in range(layers) if (layer + 1) % pattern)
 
