@@ -111,7 +111,7 @@ def command_line() -> str:
 
 
 def write(target: Path) -> None:
-    """Write the site's sources into a folder, which is made anew."""
+    """Write the site's sources into a new folder."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(ROOT / "docs", target, ignore=shutil.ignore_patterns("requirements*"))
     for name, moved in PAGES.items():

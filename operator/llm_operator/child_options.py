@@ -126,23 +126,28 @@ def _add_tools(add: Callable[..., None]) -> None:
         default=True,
         help="read config.json of models on claims and in images by a Job, to plan them",
     )
-    add("--stall-seconds", type=positive, default=60, help="begin a download again without a byte for so long")
+    add(
+        "--stall-seconds",
+        type=positive,
+        default=60,
+        help="resume a download that receives no data for this many seconds",
+    )
     add(
         "--cache-retention-seconds",
         type=_not_negative,
         default=0,
-        help="remove cached models that no object asks for after so long (default 0: keep them)",
+        help="delete cached models that no object has used for this many seconds (default 0: keep them)",
     )
     add(
         "--cache-verify-seconds",
         type=_not_negative,
         default=30 * 86_400,
-        help="compare cached models with their hashes after so long, again and again (default 30 days; 0: never)",
+        help="compare cached models with their hashes at this interval, in seconds (default 30 days; 0: never)",
     )
 
 
 def _add_page(add: Callable[..., None]) -> None:
-    """The chat page that an object may ask for."""
+    """The chat page that an object may have."""
     add("--web-image", default=reference("web", __version__), metavar="IMAGE", help="image of the chat page")
     add("--web-pull-policy", choices=PULL_POLICIES, default="IfNotPresent", help="of it (default IfNotPresent)")
 

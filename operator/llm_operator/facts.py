@@ -18,7 +18,7 @@ class Known(Generic[T_co]):
 
     Attributes:
         value: what is known.
-        at: when it was learned, in seconds of the clock of whoever keeps it; 0: what it was read from does not change.
+        at: when it was learned, in seconds of the keeper's clock; 0: what it was read from does not change.
     """
 
     value: T_co
@@ -27,12 +27,12 @@ class Known(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Not known yet: the answer is on its way, or is asked for again.
+    """Not known yet: the answer is on its way, or will be requested again.
 
     Attributes:
         reason: CamelCase word.
         message: what is waited for.
-        failed: an attempt has failed: nobody knows when the next one will not.
+        failed: an attempt has failed: it is unknown when one will succeed.
     """
 
     reason: str
@@ -42,7 +42,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Unknowable:
-    """Not known, and not before somebody changes something.
+    """Not known, and not until a user changes something.
 
     Attributes:
         reason: CamelCase word.

@@ -1,7 +1,7 @@
 """What the project's images are called: one place for the operator, the chart and the development cluster.
 
-The project has no registry of its own yet, and a name in a public registry that it does not own could become somebody
-else's. So the default is a registry that nobody can pull from: images are built (docs/install.md), and the chart's
+The project has no registry yet, and a name in a public registry that it does not own could become somebody
+else's. So the default is a registry that cannot be pulled from: images are built (docs/install.md), and the chart's
 `imageRegistry` says where they were pushed.
 """
 

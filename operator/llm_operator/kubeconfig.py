@@ -322,7 +322,7 @@ def own() -> Access:
         namespace = read_file(ACCOUNT / "namespace", FILE_BYTES).decode().strip()
         tls = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     except OSError as error:
-        text = f"no cluster to talk to: there is no {DEFAULT_KUBECONFIG}, and this is no pod ({error})"
+        text = f"no cluster configured: there is no {DEFAULT_KUBECONFIG}, and this is not a pod ({error})"
         raise KubeconfigError([f"{text}; give --kubeconfig, or set KUBECONFIG"]) from error
     shown = f"[{host}]" if ":" in host else host
     files = (ACCOUNT / "token", ACCOUNT / "ca.crt")

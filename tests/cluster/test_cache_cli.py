@@ -130,20 +130,20 @@ def test_prune_marks_only_what_no_object_asks_for(space: Space) -> None:
 
     code, output, errors = ran(space, "prune", "-n", space.name, "--dry-run")
     assert (code, errors) == (0, "")
-    assert output.endswith("Would ask for the removal of 1 model, 5.00 GiB. Nothing was changed.\n")
+    assert output.endswith("Would request the removal of 1 model, 5.00 GiB. Nothing was changed.\n")
     code, _, errors = ran(space, "prune", "-n", space.name)
     assert code == 2
-    assert errors == "kubectl llm cache: there is no terminal to ask on: say --yes, or look with --dry-run\n"
+    assert errors == "kubectl llm cache: stdin is not a terminal: confirm with --yes, or preview with --dry-run\n"
     assert not marked(space, old)
 
     code, output, errors = ran(space, "prune", "-n", space.name, "--older-than", "1d", "--yes")
     assert (code, errors) == (0, "")
-    assert "Asked for the removal of 1 model, 5.00 GiB: the operator removes the files" in output
+    assert "Requested the removal of 1 model, 5.00 GiB: the operator removes the files" in output
     assert marked(space, old)
     assert {name: space.get("Job", name) for name in (kept, running)} == before
     assert listed(space, "--unused")["items"][0]["removalRequested"] is True
     code, output, _ = ran(space, "prune", "-n", space.name, "--yes")
-    assert (code, output.splitlines()[0]) == (0, "The removal of 1 model, 5.00 GiB was asked for before.")
+    assert (code, output.splitlines()[0]) == (0, "The removal of 1 model, 5.00 GiB was requested before.")
 
 
 def test_what_is_half_done_is_listed_and_pruned_like_a_model(space: Space) -> None:
@@ -169,7 +169,7 @@ def test_what_is_half_done_is_listed_and_pruned_like_a_model(space: Space) -> No
     assert [(total["bytes"], total["unusedBytes"]) for total in found["claims"]] == [(6 << 30, 3 << 30)]
     code, output, errors = ran(space, "prune", "-n", space.name, "--older-than", "1d", "--yes")
     assert (code, errors) == (0, "")
-    assert "Asked for the removal of 1 model, 3.00 GiB" in output
+    assert "Requested the removal of 1 model, 3.00 GiB" in output
     assert (marked(space, left), marked(space, kept)) == (True, False)
 
 
@@ -236,7 +236,7 @@ def test_who_may_not_list_is_told_what_he_lacks(space: Space, tmp_path: Path) ->
     code, _, errors = ran(space, "list", "--kubeconfig", str(changed), "--context", "changed")
     assert code == 2
     assert errors.startswith("kubectl llm cache: cannot list jobs: jobs.batch is forbidden: ")
-    assert errors.endswith("; ask for the right, or name a namespace with -n\n")
+    assert errors.endswith("; request that right, or name a namespace with -n\n")
 
 
 def test_as_a_plugin_of_kubectl(space: Space) -> None:

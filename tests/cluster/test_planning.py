@@ -334,7 +334,7 @@ def test_another_plan_restarts_no_engine(plane: ControlPlane, hub: FaultyHub, tm
     labelled_node(plane, "changing", 1, gpu_labels(product, 49140, 1, 8, 6), "nvidia.com/gpu")
     before: JSON = {}
     plans: list[JSON] = []
-    for memory, beside in ((49140, ""), (40960, "is another: fits on 1 x"), (15360, "is another: DoesNotFit: ")):
+    for memory, beside in ((49140, ""), (40960, "is another: fits on one"), (15360, "is another: DoesNotFit: ")):
         labels = {"metadata": {"labels": {"nvidia.com/gpu.memory": str(memory)}}}
         plane.request("PATCH", "/api/v1/nodes/changing", labels, "application/merge-patch+json")
         with OperatorUnderTest(

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.waiting import eventually
+from tests.web.behind_a_proxy import PathProxy
 from tests.web.conftest import KEY, Serve, Server, free_port
 from tests.web.fake_openai import WAIT_SECONDS, FakeOpenAI, Script, Step, words
 
@@ -357,6 +358,27 @@ def test_a_password_keeps_others_out(serve: Serve, fake_engine: FakeOpenAI, tab:
         expect(page.locator("#question")).to_have_count(int(there))
     ask(page, "Hello")
     expect(answers(page)).to_contain_text("You said: Hello")
+
+
+def test_below_a_path_of_a_proxy(serve: Serve, fake_engine: FakeOpenAI, tab: Tab) -> None:
+    """An Ingress that takes `/chat` off; the answer streams through it, and every part is asked for below the path."""
+    rest = threading.Event()
+    fake_engine.script = says(*words("first part"), lambda: rest.wait(WAIT_SECONDS), *words("the end"), "stop")
+    behind = serve("--api", fake_engine.url, "--root-path", "/chat", environment={"CHAT_PAGE_PASSWORD": "opensesame"})
+    proxy = PathProxy("/chat", behind.port)
+    try:
+        page = tab(proxy.url)
+        page.locator("input").first.fill("chat")
+        page.locator("input[type=password]").fill("opensesame")
+        page.get_by_role("button", name=re.compile("log ?in", re.IGNORECASE)).click()
+        ask(page, "Hello")
+        expect(answers(page)).to_contain_text("first part")
+        rest.set()
+        expect(answers(page)).to_contain_text("the end")
+        settled(page)
+    finally:
+        rest.set()
+        proxy.close()
 
 
 def test_paths_that_the_page_does_not_need_are_closed(server: Server) -> None:

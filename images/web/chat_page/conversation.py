@@ -48,11 +48,11 @@ class Draft:
     """An answer so far."""
 
     thought: str = ""
-    """What the engine itself told apart as thoughts."""
+    """What the engine itself marked as thoughts."""
     text: str = ""
     """The answer's text, perhaps with thoughts between tags."""
     finish: str = ""
-    """Why it ended; empty while it goes on."""
+    """Why it ended; empty until then."""
     began: float | None = None
     thought_seconds: float | None = None
     """How long the thoughts took; None while they go on."""

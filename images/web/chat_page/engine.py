@@ -40,7 +40,7 @@ class Piece:
     thought: str = ""
     text: str = ""
     finish: str = ""
-    """Why the answer ended: `stop`, `length` (its own limit), `context` (that is full); empty while it goes on."""
+    """Why the answer ended: `stop`, `length` (its own limit), `context` (that is full); empty until it has ended."""
 
 
 class Engine:
@@ -72,7 +72,7 @@ class Engine:
         name = self._settings.model or next(iter(served))
         if name not in served:
             raise EngineError(f"The engine serves {', '.join(served)[:DETAIL_LIMIT]}, not {name}.")
-        # vLLM tells its context as max_model_len (0.33.0, entrypoints/openai/models/protocol.py).
+        # vLLM reports its context as max_model_len (0.33.0, entrypoints/openai/models/protocol.py).
         context = getattr(served[name], "max_model_len", None)
         return Served(name, context if isinstance(context, int) else None)
 
@@ -155,7 +155,7 @@ def _status_sentence(error: openai.APIStatusError, *, has_key: bool) -> str:
             return "The engine refuses this page's API key: check that the page and the engine use the same Secret."
         return "The engine wants an API key, and this page has none: start it with the engine's key."
     if status == 404:
-        return f"The engine doesn't know what the page asks for: {detail}"
+        return f"The engine doesn't know what the page requests: {detail}"
     if status in (400, 413, 422):
         return f"The engine refuses the request: {detail}"
     if status in {429, 503}:

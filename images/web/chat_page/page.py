@@ -1,4 +1,4 @@
-"""The page: what is on it, and what happens when somebody asks, stops or asks again."""
+"""The page: what is on it, and what happens when a user asks, stops or asks again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chat_page.settings import Settings
 
 STYLE = Path(__file__).with_name("style.css")
 FRAME_SECONDS = 0.08
-"""The page is drawn anew at most so often: a fast engine sends a token every few milliseconds."""
+"""Minimum time between two updates of the page: a fast engine sends a token every few milliseconds."""
 PAUSE_SECONDS = 0.25
 LOOK_AGAIN_SECONDS = 5.0
 LONGEST_ANSWER = 1_000_000
@@ -179,7 +179,7 @@ def ask(question: str | None, history: list[Message]) -> tuple[list[Message], An
 
 
 def ask_again(history: list[Message]) -> tuple[list[Message], Any]:
-    """The conversation up to its last question, to be answered anew."""
+    """The conversation up to its last question, to be answered again."""
     kept = list(history)
     while kept and kept[-1]["role"] != "user":
         kept.pop()
@@ -194,7 +194,7 @@ def take_back(history: list[Message]) -> tuple[list[Message], Any]:
 
 
 def settle(history: list[Message]) -> tuple[list[Message], Any]:
-    """After an answer, however it ended: nothing waits any more."""
+    """After an answer, however it ended: nothing is waiting."""
     kept: list[Message] = []
     for message in history:
         metadata = message.get("metadata") or {}

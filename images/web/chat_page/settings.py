@@ -55,7 +55,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
 
     Raises:
         SettingsError: a value can't work.
-        SystemExit: the command line is wrong, or asks for help.
+        SystemExit: the command line is wrong, or requests help.
     """
     parser = argparse.ArgumentParser(
         prog="chat-page",
@@ -73,7 +73,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     parser.add_argument("--user-name", default=USER_NAME, help="name to log in with (default: %(default)s)")
     said = parser.parse_args(arguments)
     if said.context is not None and said.context < 1:
-        raise SettingsError(f"--context {said.context} is no number of tokens: give 1 or more, or leave it out")
+        raise SettingsError(f"--context {said.context} isn't a number of tokens: give 1 or more, or leave it out")
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", said.root_path):
         raise SettingsError(f"--root-path {said.root_path!r} isn't a path: it begins with / and ends without one")
     password = environment.get(PASSWORD_VARIABLE)
@@ -99,7 +99,7 @@ def base_url(text: str) -> str:
     """A server's URL as the base of its API: `http://host:23333` becomes `http://host:23333/v1`.
 
     Raises:
-        SettingsError: it is no URL of HTTP.
+        SettingsError: it is not an HTTP URL.
     """
     try:
         url = urlsplit(text)

@@ -1,4 +1,4 @@
-"""A reasoning model's thoughts, told apart from its answer. Pure."""
+"""A reasoning model's thoughts, separated from its answer. Pure."""
 
 from __future__ import annotations
 

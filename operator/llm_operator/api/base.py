@@ -77,7 +77,7 @@ VALIDATIONS = "x-kubernetes-validations"
 
 @dataclass(frozen=True, slots=True)
 class KeyedBy:
-    """Metadata of a list whose entries are told apart by one field: no two may share it (listType=map).
+    """Metadata of a list whose entries are identified by one field: no two may share a value (listType=map).
 
     Attributes:
         key: JSON name of the field, the same as its Python name.

@@ -76,7 +76,7 @@ class CacheSpec(ApiModel):
         default=None, description="PersistentVolumeClaim in the namespace of this object; several objects may share it."
     )
     size: PositiveQuantity | None = Field(
-        default=None, description="Make a claim of this size for this object, such as 100Gi."
+        default=None, description="Create a claim of this size for this object, for example 100Gi."
     )
     storage_class_name: Name | None = Field(
         default=None, description="StorageClass of that claim. Default: the cluster's."
@@ -86,5 +86,5 @@ class CacheSpec(ApiModel):
         description="Access mode of that claim: ReadWriteMany for replicas on several nodes. Default: ReadWriteOnce.",
     )
     retention_policy: RetentionPolicy | None = Field(
-        default=None, description="What becomes of that claim when this object is deleted. Default: Delete."
+        default=None, description="What happens to that claim when this object is deleted. Default: Delete."
     )

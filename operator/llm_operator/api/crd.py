@@ -27,8 +27,18 @@ def _condition(field: str) -> str:
 
 
 _COLUMNS: list[dict[str, Any]] = [
-    {"name": "Ready", "type": "string", "jsonPath": _condition("status"), "description": "Whether it serves."},
-    {"name": "Reason", "type": "string", "jsonPath": _condition("reason"), "description": "Why, or why not."},
+    {
+        "name": "Ready",
+        "type": "string",
+        "jsonPath": _condition("status"),
+        "description": "Status of the condition Ready.",
+    },
+    {
+        "name": "Reason",
+        "type": "string",
+        "jsonPath": _condition("reason"),
+        "description": "Reason of the condition Ready.",
+    },
     {"name": "Engine", "type": "string", "jsonPath": ".spec.engine.type", "description": "LMDeploy or VLLM."},
     {
         "name": "Model",
@@ -39,8 +49,8 @@ _COLUMNS: list[dict[str, Any]] = [
     },
     {"name": "TP", "type": "integer", "jsonPath": ".status.plan.tensor", "description": "GPUs per replica."},
     {"name": "KV", "type": "string", "jsonPath": ".spec.kvCache.quantization", "description": "KV-cache format."},
-    {"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas", "description": "Replicas asked for."},
-    {"name": "Serving", "type": "integer", "jsonPath": ".status.readyReplicas", "description": "Replicas that serve."},
+    {"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas", "description": "Desired number of replicas."},
+    {"name": "Serving", "type": "integer", "jsonPath": ".status.readyReplicas", "description": "Ready replicas."},
     {
         "name": "Progress",
         "type": "string",
@@ -69,8 +79,11 @@ def custom_resource_definition() -> dict[str, Any]:
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
             "kind": {"type": "string", "description": KIND},
             "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
-            "spec": {**structural(LLMDeploymentSpec), "description": "What to serve, and how."},
-            "status": {**structural(LLMDeploymentStatus), "description": "What the operator found and did."},
+            "spec": {**structural(LLMDeploymentSpec), "description": "The desired model, engine and resources."},
+            "status": {
+                **structural(LLMDeploymentStatus),
+                "description": "The state of the object, written by the operator.",
+            },
         },
     }
     version = {

@@ -77,7 +77,7 @@ class ImageSource(ApiModel):
 
     RULES = (_INSIDE,)
 
-    reference: ImageReference = Field(description="Image that holds the model's files.")
+    reference: ImageReference = Field(description="Image that contains the model's files.")
     path: Directory = Field(
         default="", description="Directory inside the image that holds config.json. Default: the root of the image."
     )
@@ -163,8 +163,8 @@ class KeyReference(ApiModel):
     """A key of a Secret or ConfigMap of the same namespace, as an environment variable's value."""
 
     name: Name = Field(description="Name of the Secret or ConfigMap.")
-    key: DataKey = Field(description="Key in it.")
-    optional: bool | None = Field(default=None, description="Start the pod also when the reference is missing.")
+    key: DataKey = Field(description="Key inside it.")
+    optional: bool | None = Field(default=None, description="Start the pod even if the reference is missing.")
 
 
 class EnvironmentSource(ApiModel):
@@ -225,15 +225,16 @@ class EngineSpec(ApiModel):
 
     type: EngineType = Field(description="LMDeploy or VLLM.")
     backend: Backend | None = Field(
-        default=None, description="LMDeploy's backend. Default: TurboMind where it supports the model."
+        default=None, description="LMDeploy's backend. Default: TurboMind if it supports the model."
     )
     version: (
         Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?(\.post[0-9]+)?$")] | None
     ) = Field(
-        default=None, description="Engine version: image and flags follow it. Default: the newest the operator knows."
+        default=None, description="Engine version, which determines image and flags. Default: the newest known version."
     )
     image: ImageReference | None = Field(
-        default=None, description="Image instead of the version's own; it must hold the engine in that version."
+        default=None,
+        description="Image to use instead of the default of that version; it must contain the engine in that version.",
     )
     conversion: Conversion = Field(
         default="None",
@@ -241,12 +242,12 @@ class EngineSpec(ApiModel):
     )
     extra_args: Annotated[list[Argument], Field(max_length=64)] = Field(
         default_factory=list,
-        description="Further arguments of the engine. Refused where a field of this spec already says it.",
+        description="Additional arguments of the engine. Refused if a field of this spec sets the same.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     env: Annotated[list[EnvironmentVariable], Field(max_length=64), KeyedBy("name")] = Field(
         default_factory=list,
-        description="Further environment variables of the engine.",
+        description="Additional environment variables of the engine.",
     )
     api_key: SecretKeyReference | None = Field(
         default=None,

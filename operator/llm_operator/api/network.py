@@ -25,7 +25,7 @@ class LabelExpression(ApiModel):
     )
 
     key: QualifiedName = Field(description="Key of the label.")
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the values count.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the values are compared.")
     values: Annotated[list[LabelValue], Field(max_length=16)] = Field(
         default_factory=list,
         description="Values, with In and NotIn.",
@@ -41,7 +41,7 @@ class LabelSelector(ApiModel):
     )
     match_expressions: Annotated[list[LabelExpression], Field(max_length=8)] = Field(
         default_factory=list,
-        description="Further requirements.",
+        description="Additional requirements.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
@@ -72,10 +72,10 @@ class NetworkPeer(ApiModel):
     )
 
     pod_selector: LabelSelector | None = Field(
-        default=None, description="Pods, of this object's namespace where no namespaceSelector is given."
+        default=None, description="Pods, in this object's namespace unless namespaceSelector is given."
     )
     namespace_selector: LabelSelector | None = Field(
-        default=None, description="Namespaces; all their pods where no podSelector is given."
+        default=None, description="Namespaces; all their pods unless podSelector is given."
     )
     ip_block: AddressBlock | None = Field(default=None, description="Addresses outside of the cluster's pods.")
 
@@ -90,7 +90,7 @@ class NetworkSpec(ApiModel):
     from_: Annotated[list[NetworkPeer], Field(min_length=1, max_length=16)] | None = Field(
         default=None,
         alias="from",
-        description="Peers that reach the pods, beside the operator and the chart's scrapers. Default: the pods of "
-        "this namespace.",
+        description="Peers that may reach the pods, in addition to the operator and the chart's scrapers. Default: the "
+        "pods of this namespace.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )

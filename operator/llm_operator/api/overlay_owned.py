@@ -138,7 +138,7 @@ def overlay_schema(child: OverlayChild) -> JSON:
         "properties": {
             "name": {**_TEXT, "description": f"The operator's own container is {child}."},
             **{
-                field: _declared(field, f"Of further containers; of {child}: {text}.")
+                field: _declared(field, f"Additional containers only; for {child}: {text}.")
                 for field, text in container_fields(child).items()
             },
         },
@@ -172,8 +172,8 @@ def overlay_schema(child: OverlayChild) -> JSON:
         **_OPAQUE,
         "description": "Labels and annotations of the pods.",
         "properties": {
-            "labels": {**_pairs(63, labels=True), "description": "Further labels."},
-            "annotations": {**_pairs(32768, labels=False), "description": "Further annotations."},
+            "labels": {**_pairs(63, labels=True), "description": "Additional labels."},
+            "annotations": {**_pairs(32768, labels=False), "description": "Additional annotations."},
         },
     }
     return {**_OPAQUE, "maxProperties": 2, "properties": {"metadata": metadata, "spec": spec}}

@@ -14,7 +14,7 @@ Method = Literal["AWQ"]
 CalibrationDataset = Literal[
     "WikiText2", "C4", "PileVal", "GSM8K", "NeuralMagicCalibration", "OpenPlatypus", "OpenWebText", "Text", "None"
 ]
-"""LMDeploy's closed list since 0.12.0 (lmdeploy/lite/utils/calib_dataloader.py), text of one's own, and no data."""
+"""LMDeploy's closed list since 0.12.0 (lmdeploy/lite/utils/calib_dataloader.py), the user's own text, and no data."""
 QualityPolicy = Literal["Warn", "Block"]
 
 
@@ -66,7 +66,7 @@ class Calibration(ApiModel):
     )
     batch_size: Annotated[int, Field(ge=1, le=64), WHOLE] = Field(default=1, description="Samples in one batch.")
     search_scale: bool = Field(
-        default=False, description="Search the best scaling ratio of each layer; slower, often better."
+        default=False, description="Search for the best scaling ratio of each layer: slower, often better."
     )
 
 
@@ -82,12 +82,13 @@ class Quality(ApiModel):
         ),
     )
 
-    evaluate: bool = Field(default=True, description="Measure perplexity and agreement and tell them in status.")
+    evaluate: bool = Field(default=True, description="Measure perplexity and agreement, and report them in status.")
     max_perplexity_increase_percent: Annotated[int, Field(ge=0, le=1000), WHOLE] | None = Field(
-        default=None, description="Highest increase of the perplexity, in percent. Default: no limit."
+        default=None, description="Maximum increase of the perplexity, in percent. Default: no limit."
     )
     policy: QualityPolicy = Field(
-        default="Warn", description="Beyond the limit: Warn says so and serves, Block does not serve the result."
+        default="Warn",
+        description="If the limit is exceeded: Warn reports it and serves the result, Block does not serve it.",
     )
 
 

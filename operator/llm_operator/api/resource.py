@@ -1,4 +1,4 @@
-"""The whole object: what an author or the API server hands us, parsed with every error told at once."""
+"""The whole object: what an author or the API server hands us, parsed with all errors reported at once."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Metadata(ApiModel):
 
     @property
     def restarted_at(self) -> str | None:
-        """When somebody asked for new pods, as it was written; None: nobody did."""
+        """When new pods were requested, as it was written; None: never."""
         return self.annotations.get(ANNOTATION_RESTARTED)
 
 
 class InvalidResource(Exception):  # noqa: N818 - says what the object is, as Invalid does in the API
-    """An object that is no valid LLMDeployment.
+    """An object that is not a valid LLMDeployment.
 
     Attributes:
         errors: (field, message) of every error found, such as ("spec.engine.env[0].name", "Field required").
@@ -87,7 +87,7 @@ class LLMDeployment(ApiModel):
         of the operator must not keep the object from being served.
 
         Raises:
-            InvalidResource: the object breaks its schema or a rule; every error found is told.
+            InvalidResource: the object breaks its schema or a rule; all errors are reported.
         """
         if not isinstance(document, Mapping):
             raise InvalidResource([("", f"expected a mapping, got {type(document).__name__}")])
@@ -125,7 +125,7 @@ def _field_path(root: str, location: tuple[int | str, ...]) -> str:
 def _message(line: ErrorDetails) -> str:
     """What is wrong, and for a scalar what was given."""
     given = line["input"]
-    # Pydantic names its own class, which is no word of the manifest.
+    # Pydantic names its own class, which the manifest does not contain.
     message = "Input should be an object" if line["type"] in ("model_type", "dict_type") else line["msg"]
     shown = f", got {given!r}" if isinstance(given, str | int | float | bool) else ""
     return f"{message}{shown[:200]}"

@@ -59,7 +59,7 @@ class ServiceSettings(ApiModel):
         default=None, alias="clusterIP", description="None: headless, DNS gives the pods' addresses."
     )
     traffic_distribution: Literal["PreferClose", "PreferSameZone", "PreferSameNode"] | None = Field(
-        default=None, description="Which pods are preferred. Default: all alike."
+        default=None, description="Which pods receive traffic first. Default: all equally."
     )
-    labels: Labels = Field(default_factory=dict, description="Further labels of the Service.")
-    annotations: Annotations = Field(default_factory=dict, description="Further annotations of the Service.")
+    labels: Labels = Field(default_factory=dict, description="Additional labels of the Service.")
+    annotations: Annotations = Field(default_factory=dict, description="Additional annotations of the Service.")

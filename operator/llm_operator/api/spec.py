@@ -1,4 +1,4 @@
-"""`spec` of an LLMDeployment: what the user asks for."""
+"""`spec` of an LLMDeployment: the desired state."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PlanPolicy = Literal["Enforce", "Warn"]
 
 
 class Parallelism(ApiModel):
-    """How one replica is spread over GPUs."""
+    """How one replica is distributed over GPUs."""
 
     tensor: Annotated[int, Field(ge=1, le=64), WHOLE] | None = Field(
         default=None, description="Tensor parallelism: GPUs per replica. Default: the smallest that fits."
@@ -59,7 +59,7 @@ class KVCache(ApiModel):
     memory: PositiveQuantity | None = Field(
         default=None, description="KV cache per GPU in bytes, such as 20Gi. VLLM only."
     )
-    prefix_caching: bool = Field(default=True, description="Keep the KV cache of common prompt prefixes.")
+    prefix_caching: bool = Field(default=True, description="Reuse the KV cache of common prompt prefixes.")
 
 
 class GpuSpec(ApiModel):
@@ -72,7 +72,7 @@ class GpuSpec(ApiModel):
         default=None, description="Run only on this product: value of the node label nvidia.com/gpu.product."
     )
     memory: PositiveQuantity | None = Field(
-        default=None, description="Memory of one GPU, for the plan. Default: what the nodes' labels say."
+        default=None, description="Memory of one GPU, for the plan. Default: from the nodes' labels."
     )
 
 
@@ -87,7 +87,7 @@ class Toleration(ApiModel):
         ),
         Rule(
             "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
-            "operator Exists looks at no value; leave value out or use Equal",
+            "operator Exists takes no value: leave value out or use Equal",
             lambda toleration: toleration.operator != "Exists" or not toleration.value,
             ".value",
         ),
@@ -100,13 +100,13 @@ class Toleration(ApiModel):
     )
 
     key: QualifiedName | None = Field(
-        default=None, description="Key of the taint. Without it every taint, with Exists."
+        default=None, description="Key of the taint. Without a key, Exists matches every taint."
     )
     operator: Literal["Exists", "Equal"] | None = Field(default=None, description="Exists or Equal.")
     value: LabelValue | None = Field(default=None, description="Value of the taint, with Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(default=None, description="Effect.")
     toleration_seconds: Annotated[int, Field(ge=-(2**31), le=2**31 - 1), WHOLE] | None = Field(
-        default=None, description="Seconds to stay on a node with a NoExecute taint."
+        default=None, description="Seconds to stay on a node after a NoExecute taint is added."
     )
 
 
@@ -176,13 +176,15 @@ class LLMDeploymentSpec(ApiModel):
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1, description="Number of replicas; 0 stops serving."
     )
-    model: ModelSpec = Field(description="What to serve.")
+    model: ModelSpec = Field(description="The model to serve.")
     cache: CacheSpec | None = Field(
         default=None,
-        description="Volume that keeps the model. Default: a volume of each pod's own, filled at its start.",
+        description="Volume that keeps the model. Default: each pod has its own volume and fills it when it starts.",
     )
-    engine: EngineSpec = Field(description="With which engine.")
-    parallelism: Parallelism = Field(default_factory=Parallelism, description="How one replica is spread over GPUs.")
+    engine: EngineSpec = Field(description="The engine that serves the model.")
+    parallelism: Parallelism = Field(
+        default_factory=Parallelism, description="How one replica is distributed over GPUs."
+    )
     weight_quantization: WeightQuantization | None = Field(
         default=None, description="Quantize the weights before serving. Default: serve them as they are."
     )
@@ -191,24 +193,25 @@ class LLMDeploymentSpec(ApiModel):
         default=None, description="Longest prompt plus answer, in tokens. Default: the model's, cut to what fits."
     )
     max_concurrent_sequences: Annotated[int, Field(ge=1, le=65_536), WHOLE] | None = Field(
-        default=None, description="Most requests in one batch. Default: the engine's."
+        default=None, description="Maximum number of requests per batch. Default: the engine's."
     )
     gpu: GpuSpec = Field(default_factory=GpuSpec, description="Which GPUs to use.")
     plan_policy: PlanPolicy = Field(
-        default="Enforce", description="Enforce: no GPU pod for a plan that cannot work. Warn: say so and proceed."
+        default="Enforce",
+        description="Enforce: create no GPU pod for a plan that cannot work. Warn: report it and continue.",
     )
     startup_timeout_seconds: Annotated[int, Field(ge=30, le=86_400), WHOLE] = Field(
-        default=1800, description="Time an engine has to load the model, in seconds, before it is restarted."
+        default=1800, description="How long an engine may take to load the model before it is restarted, in seconds."
     )
     drain_timeout_seconds: Annotated[int, Field(ge=0, le=86_400), WHOLE] = Field(
-        default=120, description="Time running requests have to finish when a pod is stopped, in seconds."
+        default=120, description="How long running requests may take to finish when a pod stops, in seconds."
     )
     shared_memory: PositiveQuantity | None = Field(
         default=None, description="Size of /dev/shm. Default: 2Gi, 8Gi with tensor parallelism."
     )
     resources: Resources = Field(default_factory=Resources, description="CPU and memory of the engine's container.")
     node_selector: Annotated[dict[QualifiedName, LabelValue], Field(max_length=32), BeforeValidator(without_nulls)] = (
-        Field(default_factory=dict, description="Node labels that the pods need.")
+        Field(default_factory=dict, description="Node labels that the pods require.")
     )
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(
         default_factory=list,
@@ -231,11 +234,12 @@ class LLMDeploymentSpec(ApiModel):
         default=None, alias="webUI", description="A chat page in front of the engine. Default: none."
     )
     network: NetworkSpec = Field(
-        default_factory=NetworkSpec, description="Who may reach the pods, where the operator makes NetworkPolicies."
+        default_factory=NetworkSpec, description="Who may reach the pods, if the operator creates NetworkPolicies."
     )
     ca_bundle: ConfigMapKeyReference | None = Field(
         default=None,
-        description="Certificates (PEM) in a ConfigMap, trusted beside the public roots by the engine and the Jobs.",
+        description="Certificates (PEM) in a ConfigMap that the engine and the Jobs trust in addition to the public "
+        "roots.",
     )
     service: ServiceSettings = Field(default_factory=ServiceSettings, description="The Service in front of the engine.")
     pod_template: EnginePodTemplate | None = Field(

@@ -29,16 +29,17 @@ class WebUI(ApiModel):
 
     # Not more than one: a conversation's stream stays with the pod that it began on.
     replicas: Annotated[int, Field(ge=0, le=1), WHOLE] = Field(
-        default=1, description="0 stops the page. It also stops while spec.replicas is 0."
+        default=1,
+        description="Number of page pods; 0 stops the page. It also stops while spec.replicas is 0.",
     )
     image: ImageReference | None = Field(default=None, description="Image of the page. Default: the operator's.")
     password: SecretKeyReference | None = Field(
         default=None,
-        description="Secret with the page's password. Default: who reaches the page may use it. Read when the page "
-        "starts: after a change of the Secret, run `kubectl llm restart`.",
+        description="Secret with the page's password. Default: anyone who reaches the page may use it. Read when the "
+        "page starts: after a change of the Secret, run `kubectl llm restart`.",
     )
     user_name: UserName | None = Field(
-        default=None, description="Name to log in with, beside the password. Default: chat."
+        default=None, description="User name for the login with the password. Default: chat."
     )
     resources: Resources = Field(
         default_factory=Resources,

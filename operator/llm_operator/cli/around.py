@@ -79,7 +79,7 @@ def resource_of(body: Mapping[str, Any]) -> str:
 
 
 def wanted(body: Mapping[str, Any], resource: str) -> int:
-    """GPUs of all replicas that an object asks for."""
+    """GPUs that all replicas of an object need."""
     if resource_of(body) != resource:
         return 0
     plan = (body.get("status") or {}).get("plan") or {}

@@ -1,4 +1,4 @@
-"""`kubectl llm cache`: which models are kept on claims, who asks for them, and asking for their removal."""
+"""`kubectl llm cache`: the models on PVCs and the objects that use them; removal of unused models."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SELECTOR = f"{LABEL_MANAGED_BY}={MANAGER},{LABEL_STAGE} in ({', '.join((*KEPT, '
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 _DESCRIPTION = "The models that Jobs of the model tools fetched, quantized or converted onto claims."
-_PRUNE = """Ask the operator to remove the models that no LLMDeployment asks for. Exit code: 0 done, or nothing to do; 1
+_PRUNE = """Ask the operator to remove the models that no LLMDeployment uses. Exit code: 0 done, or nothing to do; 1
 declined; 2 bad input, or no cluster."""
 
 
@@ -55,12 +55,14 @@ def add_to(commands: Any) -> None:
     listing = actions.add_parser(
         "list", parents=[common], help="models, sizes, users", description=_DESCRIPTION, allow_abbrev=False
     )
-    listing.add_argument("--unused", action="store_true", help="only those that no LLMDeployment asks for")
+    listing.add_argument("--unused", action="store_true", help="only those that no LLMDeployment uses")
     listing.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
     prune = actions.add_parser(
-        "prune", parents=[common], help="ask for the removal of unused models", description=_PRUNE, allow_abbrev=False
+        "prune", parents=[common], help="have the operator remove unused models", description=_PRUNE, allow_abbrev=False
     )
-    prune.add_argument("--older-than", type=age, metavar="AGE", help="only those unused for so long, such as 30d")
+    prune.add_argument(
+        "--older-than", type=age, metavar="AGE", help="only those unused for at least this long, such as 30d"
+    )
     answer = prune.add_mutually_exclusive_group()
     answer.add_argument("--yes", action="store_true", help="do not ask")
     answer.add_argument("--dry-run", action="store_true", help="only say what would be done")
@@ -74,7 +76,9 @@ def age(text: str) -> timedelta:
     """
     found = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age: expected a number and s, m, h, d or w, such as 30d")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a valid age: expected a number and s, m, h, d or w, such as 30d"
+        )
     return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
 
 
@@ -82,7 +86,7 @@ def run(chosen: argparse.Namespace) -> int:
     """List, or mark for removal.
 
     Raises:
-        BadInputError: no cluster to talk to, or nobody to ask.
+        BadInputError: no cluster is configured, or stdin is not a terminal and --yes is missing.
     """
     # The client takes a second to import, which `plan` is spared.
     from llm_operator.cli.cluster import connect  # noqa: PLC0415
@@ -93,7 +97,7 @@ def run(chosen: argparse.Namespace) -> int:
     # The objects last: one that came meanwhile counts as a user.
     found = inventory(jobs, cluster.objects(namespace))
     for where, name, problem in found.unreadable:
-        text = f"LLMDeployment {where}/{name} cannot be read, what it asks for is not known: {problem}"
+        text = f"LLMDeployment {where}/{name} cannot be read, so the models that it uses are not known: {problem}"
         print(f"kubectl llm cache: {one_line(text)}", file=sys.stderr)
     return _list(chosen, found) if chosen.action == "list" else _prune(chosen, cluster, found)
 
@@ -113,26 +117,26 @@ def _prune(chosen: argparse.Namespace, cluster: Cluster, found: Inventory) -> in
     asked = [model for model in due if model.to_be_removed]
     models = [model for model in due if not model.to_be_removed]
     if asked:
-        print(f"The removal of {_amount(asked)} was asked for before.")
+        print(f"The removal of {_amount(asked)} was requested before.")
     if not models:
-        since = " for so long" if chosen.older_than is not None else ""
+        since = " for that long" if chosen.older_than is not None else ""
         print(f"Nothing {'more ' if asked else ''}to remove: no {'other ' if asked else ''}model is unused{since}.")
         return EXIT_DONE
     print(table(models))
     if chosen.dry_run:
-        print(f"\nWould ask for the removal of {_amount(models)}. Nothing was changed.")
+        print(f"\nWould request the removal of {_amount(models)}. Nothing was changed.")
         return EXIT_DONE
     if not chosen.yes and not _agreed(f"\nRemove {_amount(models)}? [y/N] "):
         print("Nothing was changed.")
         return EXIT_DECLINED
     done = [model for model in models if _mark(cluster, model)]
-    print(f"\nAsked for the removal of {_amount(done)}: the operator removes the files as soon as no pod mounts them.")
+    print(f"\nRequested the removal of {_amount(done)}: the operator removes the files as soon as no pod mounts them.")
     return EXIT_DONE
 
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise BadInputError(["there is no terminal to ask on: say --yes, or look with --dry-run"])
+        raise BadInputError(["stdin is not a terminal: confirm with --yes, or preview with --dry-run"])
     try:
         return input(question).strip().lower() in ("y", "yes")
     except EOFError:

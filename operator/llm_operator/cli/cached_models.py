@@ -1,7 +1,7 @@
-"""The models on a cluster's caches, from its Jobs and LLMDeployments as the API server tells them. Pure.
+"""The models on a cluster's caches, from its Jobs and LLMDeployments as the API server returns them. Pure.
 
-A Job is the record of what it put on a claim: directory, size, revision. Who asks for it follows from the objects, by
-the same names that the operator gives Jobs.
+A Job is the record of what it put on a claim: directory, size, revision. Which objects use it follows from their specs,
+by the same names that the operator gives Jobs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ JSON = dict[str, Any]
 READY = "Ready"
 FAILED = "Failed"
 INCOMPLETE = "Incomplete"
-"""A Job failed, or was ended because nobody asked for it any more, and left something."""
+"""A Job failed, or was ended because no object used it, and left partial output."""
 REMOVING = "Removing"
 _DOING: Mapping[str, str] = {"fetch": "Fetching", "quantize": "Quantizing", "convert": "Converting"}
 
@@ -37,15 +37,15 @@ class CachedModel:
         job: name of the Job.
         resource_version: the Job's, as it was read.
         directory: directory on the claim, also of what is half-done; empty while it is not known.
-        source: what it was made from, as the Job's annotation tells.
+        source: what it was made from, from the Job's annotation.
         revision: commit of the hub; None: not known, or no hub.
         bytes: size of the files that are there; None: not known.
         state: Ready, Failed, Incomplete, Removing, or what the Job does now.
         reason: CamelCase word, where something failed.
         message: what was wrong, or how far the Job that runs is.
-        used_by: names of the LLMDeployments that ask for this directory.
-        unused_since: RFC 3339; since when the operator has seen nobody ask for it.
-        to_be_removed: its removal was asked for.
+        used_by: names of the LLMDeployments that use this directory.
+        unused_since: RFC 3339; since when no object uses it, as recorded by the operator.
+        to_be_removed: its removal was requested.
     """
 
     namespace: str
@@ -70,13 +70,13 @@ class CachedModel:
 
     @property
     def unused(self) -> bool:
-        """It is there, whole or in part, and no object asks for it."""
+        """It exists, complete or partial, and no object uses it."""
         return self.state in (READY, INCOMPLETE) and not self.used_by
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The models, and the objects that could not be read: what those ask for is not known."""
+    """The models, and the objects that could not be read: the models of those are unknown."""
 
     models: tuple[CachedModel, ...]
     unreadable: tuple[tuple[str, str, str], ...] = ()
@@ -124,7 +124,7 @@ def inventory(jobs: Iterable[Mapping[str, Any]], objects: Iterable[Mapping[str, 
 def _users(
     objects: Iterable[Mapping[str, Any]],
 ) -> tuple[dict[tuple[str, str], list[LLMDeployment]], list[tuple[str, str, str]]]:
-    """Who asks for which Job, and which objects cannot be read."""
+    """Which objects use which Job, and which objects cannot be read."""
     users: dict[tuple[str, str], list[LLMDeployment]] = defaultdict(list)
     unreadable: list[tuple[str, str, str]] = []
     for body in objects:
@@ -198,7 +198,7 @@ def _mounted(raw: Mapping[str, Any]) -> str:
 
 
 def totals(models: Iterable[CachedModel]) -> list[ClaimTotal]:
-    """What lies on each claim; a directory counts once, whoever made it."""
+    """What lies on each claim; a directory counts once, even if several Jobs made it."""
     places = {model.place: model for model in models if model.directory}
     claims: dict[tuple[str, str], list[CachedModel]] = defaultdict(list)
     for model in places.values():
@@ -216,10 +216,10 @@ def bytes_of(models: Iterable[CachedModel]) -> int:
 
 
 def prunable(found: Inventory, *, now: datetime, older_than: timedelta | None) -> list[CachedModel]:
-    """The models whose removal may be asked for: nobody asks for them, for so long.
+    """The models that may be removed: unused for at least the given time.
 
     A directory that two Jobs filled goes when both are due. Where an object cannot be read, nothing of its namespace is
-    taken: what it asks for is not known.
+    taken: its models are unknown.
     """
     unknown = {namespace for namespace, _, _ in found.unreadable}
     groups: dict[tuple[str, str, str], list[CachedModel]] = defaultdict(list)
@@ -240,7 +240,7 @@ def _due(model: CachedModel, now: datetime, older_than: timedelta | None) -> boo
     try:
         since = datetime.fromisoformat(model.unused_since)
         return now - since >= older_than
-    except (ValueError, TypeError):  # somebody wrote no time, or one without a zone
+    except (ValueError, TypeError):  # not a time, or one without a zone
         return False
 
 

@@ -113,7 +113,7 @@ class Cluster:
         return f"; it has {', '.join(found[:5])}" if found else "; it has none: name another namespace with -n"
 
     def annotate_job(self, namespace: str, name: str, resource_version: str, annotations: dict[str, str]) -> bool:
-        """Annotate a Job if nobody has changed it since it was read; whether that was so.
+        """Annotate a Job unless it has changed since it was read; returns whether it was annotated.
 
         Raises:
             BadInputError: the API server refuses, or cannot be reached.
@@ -146,7 +146,7 @@ class Cluster:
             options = {"limit": str(CHUNK), **({"labelSelector": selector} if selector else {}), **more}
             page = self.get(f"{path}?{urlencode(options)}", f"list {plural}")
             if not isinstance(page.get("items"), list):
-                raise BadInputError([f"{self.access.server} is no Kubernetes API server: it answers with no list"])
+                raise BadInputError([f"{self.access.server} is not a Kubernetes API server: its answer is not a list"])
             items += page["items"]
             token = (page.get("metadata") or {}).get("continue")
             if not token:
@@ -191,7 +191,8 @@ class Cluster:
                 yield from whole
                 if len(rest) > limit:
                     raise BadInputError([f"a line of the answer is longer than {limit:,} bytes"])
-            yield rest
+            if rest:
+                yield rest
 
     @contextmanager
     def open(
@@ -237,7 +238,7 @@ class Cluster:
         except UnreadableError:
             value = None
         if not isinstance(value, dict):
-            raise BadInputError([f"{self.access.server} is no Kubernetes API server: it answers with no list"])
+            raise BadInputError([f"{self.access.server} is not a Kubernetes API server: its answer is not a list"])
         return value
 
     @contextmanager
@@ -266,7 +267,7 @@ def _reason(error: Exception) -> str:
 
 
 def _environment_proxy(server: str) -> str | None:
-    """The proxy of HTTPS_PROXY and NO_PROXY, as kubectl heeds them."""
+    """The proxy of HTTPS_PROXY and NO_PROXY, as kubectl uses them."""
     from urllib.parse import urlsplit  # noqa: PLC0415
     from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415
 
@@ -287,7 +288,7 @@ def _refusal(status: int, said: str) -> str:
     if status == 401:
         return f"the API server does not accept these credentials: {said}"
     if status == 403:
-        return f"{said}; ask for the right, or name a namespace with -n"
+        return f"{said}; request that right, or name a namespace with -n"
     if status == 404:
         return f"{said}; is this a Kubernetes API server with the CRD of {KIND}?"
     return f"{status} {said}"

@@ -77,7 +77,7 @@ def _operands(command: str, rest: list[str], before: list[str]) -> tuple[Iterabl
 
 
 def _values(option: str, before: list[str]) -> tuple[Iterable[tuple[str, str]], bool]:
-    """Values of an option without choices of its own."""
+    """Values of an option without fixed choices."""
     if option in ("-n", "--namespace"):
         return _namespaces(before), False
     if option == "--context":

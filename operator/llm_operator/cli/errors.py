@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class BadInputError(Exception):
-    """Input that makes no sense; all problems are told at once."""
+    """Input that makes no sense; all problems are reported at once."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))

@@ -29,7 +29,7 @@ from llm_operator.planning import GpuFacts, PlanInputError, UnknownGpuError, gpu
 from llm_operator.reconcile.planned import GPUS_PER_NODE, gpu_given
 
 MOST_DIGITS = 30
-# What was read and is no mistake of the caller; what is one, also where a manifest and no flag named the model.
+# Facts that are not the caller's mistake; facts that are, even if a manifest and not a flag named the model.
 UNKNOWN_MODEL = ("ModelUnknown", "WeightsContradictConfig")
 NO_ANSWER = ("HubUnreachable", "HubError")
 WRONG_MODEL = ("ModelUnsupported", "ModelNotFound", "RevisionNotFound")
@@ -74,7 +74,7 @@ def one_config_for_several(config: str | None, resources: Sequence[LLMDeployment
 
 
 def read_shape(config: str | None, resource: LLMDeployment) -> ModelShape | str:
-    """The model's shape; a text where nothing can be known of it, which is no mistake of the caller.
+    """The model's shape; a text if it cannot be known for a reason that is not the caller's mistake.
 
     Args:
         config: a path to config.json or to its folder, or a repository of the hub; None: what the manifest names.

@@ -21,7 +21,7 @@ JSON = dict[str, Any]
 
 REFRESH_SECONDS = 2.0
 MOST_ENGINES = 32
-"""Engines that are asked for their KV cache, all at once."""
+"""Most engines whose KV cache is read, all in parallel."""
 ENGINES_SECONDS = 2.0
 
 

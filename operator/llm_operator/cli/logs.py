@@ -102,7 +102,7 @@ def shown(line: str) -> str:
 
 
 def selected(lines: Iterable[str], level: str) -> Iterator[str]:
-    """The lines of a level and higher; a line without a level of its own has that of the line before."""
+    """The lines of a level and higher; a line without a level has that of the line before."""
     if level == LEVELS[0]:
         yield from lines
         return

@@ -120,7 +120,7 @@ def _values(document: Any) -> Iterator[None]:
 
 def _take(document: Any, where: str, found: list[LLMDeployment], problems: list[str]) -> None:
     if sum(1 for _ in islice(_values(document), MOST_VALUES)) == MOST_VALUES:
-        problems.append(f"{where}: holds {MOST_VALUES} values or more, or contains itself: that is no manifest")
+        problems.append(f"{where}: holds {MOST_VALUES} values or more, or contains itself: that is not a manifest")
         return
     if not isinstance(document, dict):
         problems.append(f"{where}: is a {type(document).__name__}, expected an object with apiVersion and kind")

@@ -1,4 +1,4 @@
-"""What a load told of an engine's speed: percentiles of requests, sums of tokens. Pure."""
+"""The results of a load: percentiles over requests, sums of tokens. Pure."""
 
 from __future__ import annotations
 

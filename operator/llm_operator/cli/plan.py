@@ -1,4 +1,4 @@
-"""`kubectl llm plan`: what will fit, before a GPU is asked for; the operator's own answer."""
+"""`kubectl llm plan`: what will fit, before a GPU is requested, with the operator's own planner."""
 
 from __future__ import annotations
 

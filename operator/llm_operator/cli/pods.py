@@ -67,7 +67,7 @@ def seconds_since(moment: str | None, now: datetime) -> float | None:
     """Seconds since a time as the API server writes it; None: it is none."""
     try:
         return (now - datetime.fromisoformat(str(moment))).total_seconds() if moment else None
-    except (ValueError, TypeError):  # somebody wrote no time, or one without a zone
+    except (ValueError, TypeError):  # not a time, or one without a zone
         return None
 
 

@@ -104,7 +104,7 @@ def _rendered(
     outcome = _outcome(resource, config, gpu)
     found = rehearse(resource, outcome, tools)
     problems = [f"{refusal.field}: {refusal.message}" for refusal in found.refusals]
-    if found.refusals and outcome.verdict == "Unknown":
+    if found.refusals and outcome.verdict == "Unknown" and not any(outcome.message in problem for problem in problems):
         problems.append(outcome.message)
     if found.trouble is not None:
         problems.append(f"{found.trouble.reason}: {found.trouble.message}")
@@ -114,7 +114,7 @@ def _rendered(
 
 
 def _outcome(resource: LLMDeployment, config: str | None, given: GpuFacts | None) -> PlanOutcome:
-    """The plan, as far as it can be made without asking anybody that the command line does not name."""
+    """The plan, as far as it follows from what the command line names."""
     spec = resource.spec
     if config is None:
         text = "without config.json there is no plan, and arguments that follow from it are left out: give --config"

@@ -94,7 +94,7 @@ class Serving:
             if error.status == 403:
                 text = (
                     f"{self.name} needs the API key of the Secret {secret}, which you may not read in namespace "
-                    f"{self.namespace}: ask for the right, or set {KEY_VARIABLE}"
+                    f"{self.namespace}: request that right, or set {KEY_VARIABLE}"
                 )
                 raise BadInputError([text]) from None
             if error.status == 404:
@@ -190,7 +190,7 @@ class Serving:
             # The API server has just accepted this user, so it is the engine that wants credentials.
             text = f"{self.name} wants an API key that spec.engine.apiKey does not name: set {KEY_VARIABLE}"
         elif error.status == 403 and "services/proxy" in error.said:
-            text = f"{error.said}; ask for the right, or try --port-forward"
+            text = f"{error.said}; request that right, or try --port-forward"
         else:
             return error
         return BadInputError([text])

@@ -9,6 +9,7 @@ from typing import Any
 
 from llm_operator.cli.around import gpus, leader, resource_of, warnings
 from llm_operator.cli.cluster import Cluster
+from llm_operator.cli.ends import reason_of, summary
 from llm_operator.cli.errors import BadInputError
 from llm_operator.cli.pods import POD_LABEL, load_left, pod_of
 from llm_operator.cli.where import add_where, connected
@@ -48,7 +49,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def gathered(cluster: Cluster, body: JSON) -> JSON:
-    """What the cluster knows around an object. A part that this user may not read is an error text of its own."""
+    """What the cluster knows around an object. A part that this user may not read becomes a note."""
     meta, status = body["metadata"], body.get("status") or {}
     namespace, name, resource = meta["namespace"], meta["name"], resource_of(body)
     notes: list[str] = []
@@ -61,7 +62,7 @@ def gathered(cluster: Cluster, body: JSON) -> JSON:
             return otherwise
 
     raw = part(lambda: cluster.list("api/v1", "pods", namespace, f"{POD_LABEL}={name}"), [])
-    pods = [pod_of(pod, resource) for pod in raw]
+    pods = [_pod(body, pod, resource) for pod in raw]
     return {
         "name": name,
         "namespace": namespace,
@@ -71,12 +72,20 @@ def gathered(cluster: Cluster, body: JSON) -> JSON:
         "progress": status.get("progress"),
         "loadSecondsLeft": load_left(body, pods),
         "pods": pods,
+        "restarts": summary(pods),
         "now": part(lambda: _now(cluster, body), None) if any(pod["ready"] for pod in pods) else None,
         "warnings": part(lambda: warnings(cluster, namespace, name, [pod["name"] for pod in pods]), []),
         "operator": part(lambda: leader(cluster), None),
         "gpus": part(lambda: gpus(cluster, resource), None),
         "notes": notes,
     }
+
+
+def _pod(body: JSON, raw: JSON, resource: str) -> JSON:
+    """A pod, with the reason of its engine's last end in the operator's words."""
+    pod = pod_of(raw, resource)
+    end = pod["lastEnd"] and {**pod["lastEnd"], "explained": reason_of(body, raw)}
+    return {**pod, "lastEnd": end}
 
 
 def _now(cluster: Cluster, body: JSON) -> JSON:

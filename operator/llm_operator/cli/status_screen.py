@@ -14,6 +14,7 @@ from llm_operator.cli.pods import duration, load_words, seconds_since
 JSON = dict[str, Any]
 
 LABEL = 11
+WEEK_SECONDS = 7 * 86_400
 _WAITS_FOR = {
     "KV tokens": "room in the KV cache: kvCache.quantization, a shorter contextLength or more replicas help",
     "sequences": "a free sequence: raise maxConcurrentSequences, or add replicas",
@@ -71,6 +72,7 @@ def _facts(body: JSON, found: JSON, now: datetime) -> Iterator[tuple[str, str]]:
     if found["now"]:
         yield from _now(found["now"])
     yield from _pods(found["pods"], now)
+    yield from _restarts(found, now)
     for event in found["warnings"]:
         age = seconds_since(event["last"], now)
         when = f", {duration(max(0, age))} ago" if age is not None else ""
@@ -126,13 +128,26 @@ def _pods(pods: list[JSON], now: datetime) -> Iterator[tuple[str, str]]:
         end = pod["lastEnd"]
         ago = seconds_since(end["finishedAt"], now) if end else None
         when = f", {duration(max(0, ago))} ago" if ago is not None else ""
-        why = f"; the last one: {end['reason'] or 'ended'}, exit code {end['exitCode']}{when}" if end else ""
+        reason = end and (end.get("explained") or end["reason"] or "ended")
+        why = f"; the last one: {reason}, exit code {end['exitCode']}{when}" if end else ""
         state = "ready" if pod["ready"] else str(pod["phase"]).lower()
         where = f"on {pod['node']}" if pod["node"] else "on no node"
         yield (
             "Pod",
             (f"{pod['name']}: {state}, {where}, {pod['gpus']} GPU{'s' * (pod['gpus'] != 1)}, {restarts}{since}{why}"),
         )
+
+
+def _restarts(found: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
+    """All pods together, with the time that they cover: Kubernetes keeps nothing of pods that are gone."""
+    total = found.get("restarts")
+    age = seconds_since(total["since"], now) if total else None
+    if not total or age is None or not total["count"]:
+        return
+    text = f"{total['count']:,} in {duration(max(0, age))}, since the oldest of these pods was created"
+    if age < WEEK_SECONDS:
+        text += "; for the last 7 days, with pods that are gone, ask Prometheus: see docs/cli.md, On call"
+    yield "Restarts", text
 
 
 def _gpus(found: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ def _wait(cluster: Cluster, namespace: str, chosen: argparse.Namespace, progress
 
 
 def _code(body: JSON) -> int | None:
-    """The exit code; None: it goes on."""
+    """The exit code; None: keep waiting."""
     ready, stalled = condition(body, "Ready"), condition(body, "Stalled")
     if (body.get("status") or {}).get("observedGeneration") != body["metadata"].get("generation"):
         return None

@@ -106,13 +106,13 @@ def _by_form(form: LogForm, log: Log, text: str, number: int) -> Diagnosis | Non
     if form.waiting is not None and form.waiting.search(text):
         return Diagnosis("StartupHung", "its processes waited for each other until it was killed", form.unlinked)
     if _JOINING.search(log.end) or (form.joining is not None and form.joining.search(log.end)):
-        message = f"it was killed while its processes looked for each other; its last words: {_short(log.end)}"
+        message = f"it was killed while its processes looked for each other. Last log line: {_short(log.end)}"
         return Diagnosis("StartupHung", message, f"{form.unlinked}; kubectl describe pod shows who killed it")
     return None
 
 
 def _by_exit(exit_code: int, number: int, quoted: str) -> Diagnosis:
-    said = f"; its last words: {quoted}" if quoted else "; it said nothing"
+    said = f". Last log line: {quoted}" if quoted else " and logged no error"
     by_signal = _SIGNALS.get(number)
     if by_signal is not None:
         return Diagnosis(by_signal.reason, by_signal.message + said, by_signal.remedy)
@@ -121,9 +121,9 @@ def _by_exit(exit_code: int, number: int, quoted: str) -> Diagnosis:
             "InvalidArgument", f"the engine refused its command line: {quoted}", "correct engine.extraArgs"
         )
     if exit_code == 0:
-        remedy = "see in kubectl logs --previous what it did last: nobody ended it"
+        remedy = "see in kubectl logs --previous what it did last: nothing outside ended it"
         return Diagnosis("EngineExited", f"the engine ended by itself{said}", remedy)
-    return Diagnosis("EngineFailed", f"the engine failed{said}", "see its last words in kubectl logs --previous")
+    return Diagnosis("EngineFailed", f"the engine failed{said}", "see the end of its log: kubectl logs --previous")
 
 
 def known_failure(engine: str, text: str, version: str | None = None) -> Diagnosis | None:

@@ -278,9 +278,7 @@ class ApiClient:
         # A creation that was only tried has no version.
         texts = OF_EVERY_OBJECT if tried else (*OF_EVERY_OBJECT, "resourceVersion")
         if not isinstance(meta, dict) or not all(isinstance(meta.get(name), str) for name in texts):
-            raise ApiError(
-                502, "Unreadable", f"{self._server} answered with something that is not an object of its own"
-            )
+            raise ApiError(502, "Unreadable", f"{self._server} answered with something that is not a Kubernetes object")
         return answer
 
     async def _request(

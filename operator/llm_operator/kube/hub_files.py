@@ -99,7 +99,7 @@ _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str],
     (
         MemoryError,
         "ModelUnsupported",
-        "{repository}: config.json, or what tells the size of the weights, takes more memory to read than any model's",
+        "{repository}: config.json, or what gives the size of the weights, takes more memory to read than any model's",
     ),
 )
 

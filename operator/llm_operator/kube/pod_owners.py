@@ -95,7 +95,9 @@ class PodOwners:
 
     def _warn(self, error: ApiError) -> None:
         if not self._forbidden:
-            log.warning("ReplicaSets may not be read: pods are told apart by the name of theirs (%s)", error.message)
+            log.warning(
+                "ReplicaSets may not be read: pods are matched by the names of their ReplicaSets (%s)", error.message
+            )
             self._forbidden = True
 
 

@@ -104,7 +104,7 @@ class ProgressReader:
             except ApiError as error:
                 text = ""
                 if error.status == 403:
-                    log.info("logs may not be read: no progress is told (%s)", error.message)
+                    log.info("logs may not be read: no progress is reported (%s)", error.message)
                     pause = FORBIDDEN_SECONDS
             except UNREADABLE:
                 text = ""

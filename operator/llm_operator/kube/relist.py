@@ -53,7 +53,7 @@ class Relist:
             if repairs and self.synced:
                 behind.append(row.name)
                 self._metrics.relist_repairs.labels(kind=row.name).inc(repairs)
-                log.warning("relist found %d %s that the watch had not told", repairs, row.name)
+                log.warning("relist found %d %s that the watch had missed", repairs, row.name)
         self.synced, self.behind = True, behind
         return total
 

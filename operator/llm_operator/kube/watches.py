@@ -124,7 +124,7 @@ class Watches:
             if kopf_task.done():
                 error = None if kopf_task.cancelled() else kopf_task.exception()
                 return "kopf ended" if error is None else f"{type(error).__name__}: {error}"
-            return f"nobody watches {deaf.result()}" if deaf.done() else "stopped"
+            return f"no watch for {deaf.result()}" if deaf.done() else "stopped"
         finally:
             ended.set()
             await tasks.stop(deaf, stopped)

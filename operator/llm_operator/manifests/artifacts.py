@@ -26,15 +26,15 @@ LABEL_CLAIM = "llm-operator.dev/claim"
 LABEL_CACHE = "llm-operator.dev/cache"
 """On a claim that the operator did not make: "true" lets its Jobs write models to it."""
 ANNOTATION_RESULT = "llm-operator.dev/result"
-"""On a finished Job: what it told in its last words, kept when its pod is gone."""
+"""On a finished Job: the result in its termination message, kept when its pod is gone."""
 ANNOTATION_SOURCE = "llm-operator.dev/source"
 """On a Job: what it was made from, for people and `kubectl llm cache`."""
 ANNOTATION_INCOMPLETE = "llm-operator.dev/incomplete"
-"""On a Job that has not told a result: what pods of it, or an earlier Job of its name, left half-done on the claim."""
+"""On a Job without a result: the partial output that its pods, or an earlier Job of its name, left on the claim."""
 ANNOTATION_MADE_FOR = "llm-operator.dev/made-for"
 """On a Job: the object whose placement, pull secrets and overlay it has; others may wait for it too."""
 ANNOTATION_JOB_TEMPLATE = "llm-operator.dev/job-template"
-"""On a Job: hash of the pod template that it was made with, before anybody else changed it."""
+"""On a Job: hash of the pod template that it was made with, before anyone else changed it."""
 ANNOTATION_UNUSED_SINCE = "llm-operator.dev/unused-since"
 ANNOTATION_REMOVE = "llm-operator.dev/remove"
 """On a finished Job: "true" asks the operator to remove what it made or left, as soon as nothing uses it."""
@@ -74,12 +74,12 @@ def digest_of(*parts: object) -> str:
 
 
 def removal_name(claim: str, directory: str) -> str:
-    """Name of the Job that removes a directory from a claim, whoever made it and under however many names."""
+    """Name of the Job that removes a directory from a claim, even if several Jobs made it under several names."""
     return f"llm-remove-{digest_of(claim, directory)}"
 
 
 def verification_name(claim: str, directory: str) -> str:
-    """Name of the Job that compares a directory of a claim with its hashes, whoever made it."""
+    """Name of the Job that compares a directory of a claim with its hashes, for any Job that made it."""
     return f"llm-verify-{digest_of(claim, directory)}"
 
 
@@ -117,7 +117,7 @@ def source_words(resource: LLMDeployment) -> JSON:
 def source_artifact(resource: LLMDeployment) -> Artifact | None:
     """The fetched or inspected model; None where the engine's pod fetches it for itself.
 
-    Credentials count: who may not read a gated repository must not get it because somebody else could.
+    Credentials count: a user who may not read a gated repository must not get it because another one could.
     """
     about = source_words(resource)
     if not from_hub(resource):
@@ -141,13 +141,13 @@ def quantized_artifact(resource: LLMDeployment) -> Artifact | None:
     said = recipe.model_dump(mode="json", by_alias=True, exclude={"resources"})
     parts = ("quantize", source.digest, said, cache_claim(resource), QUANTIZE_VERSION)
     words = f"{recipe.method} W{recipe.bits} g{recipe.group_size} {recipe.calibration.dataset}"
-    # The claim of a model that lies on one is told, and not the cache's: the Job belongs to that one anyway.
+    # For a model on a claim, that claim is named, and not the cache's: the Job belongs to that one anyway.
     about = {"claimName": cache_claim(resource), **source.about, "recipe": words}
     return Artifact("quantize", digest_of(*parts), about)
 
 
 def converted_artifact(resource: LLMDeployment) -> Artifact | None:
-    """The TurboMind workspace; None where none is asked for."""
+    """The TurboMind workspace; None if the object has no conversion."""
     source = quantized_artifact(resource) or source_artifact(resource)
     if resource.spec.engine.conversion != "TurboMind" or source is None:
         return None

@@ -79,7 +79,7 @@ class ClaimFacts:
         uid: its identity; owner of the Jobs that fill it. Empty where claims may not be read.
         single_node: ReadWriteOnce only: pods that mount it must share a node.
         managed: the operator made it, by its label.
-        labelled: somebody said by its label that the operator may keep models on it.
+        labelled: its label allows the operator to keep models on it.
         deleting: it goes away, and its name is free after that.
         owner_uid: uid of the object that it goes with; None: it stays.
         bound: it has a volume.
@@ -109,7 +109,7 @@ class JobRequest:
     """One Job to be made.
 
     Attributes:
-        resource: the object that asks for it first; placement and pull secrets are its own.
+        resource: the first object that needs it; placement and pull secrets are its own.
         artifact: what it makes.
         tools: the operator's settings.
         claim: claim that it writes to, or reads from when it only inspects; None for an image.
@@ -223,7 +223,7 @@ def job_template(request: JobRequest) -> JSON:
 def template_digest(request: JobRequest) -> str:
     """Changes with everything that a Job's pods are made with: placement, images, pull secrets, overlay, settings.
 
-    Not with the operator's version alone, nor with the memory that a plan asks for, which comes and goes with facts.
+    Not with the operator's version alone, nor with the memory that a plan requires, which comes and goes with facts.
     """
     template = job_template(replace(request, memory_bytes=None))
     labels = {name: value for name, value in template["metadata"]["labels"].items() if name != LABEL_VERSION}
@@ -250,7 +250,7 @@ def _failure_rules() -> list[JSON]:
     final = {"containerName": CONTAINER, "operator": "In", "values": list(FINAL_EXIT_CODES)}
     return [
         {"action": "FailJob", "onExitCodes": final},
-        # A drained node or a preempted pod is no failure of the Job.
+        # A drained node or a preempted pod is not a failure of the Job.
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
     ]
 
@@ -326,7 +326,7 @@ def _source(request: JobRequest) -> tuple[str, JSON | None, JSON | None]:
 
 
 def _foreign(request: JobRequest, image: str, arguments: list[str], extra: _Parts, resources: JSON) -> _Parts:
-    """The tools in an engine's image: an init container brings them along."""
+    """The tools in an engine's image: an init container copies them there."""
     root, source_volume, source_mount = _source(request)
     words = [*arguments[:1], "--root", root, "--output-root", ROOT, "--model", request.source_directory or "."]
     words += ["--output", request.output_directory, *arguments[1:]]
@@ -377,7 +377,7 @@ def _cache_mounts(request: JobRequest) -> list[JSON]:
 def _quantize(request: JobRequest) -> _Parts:
     recipe = request.resource.spec.weight_quantization
     if recipe is None:
-        raise ValueError("the object asks for no quantization")
+        raise ValueError("the object has no weightQuantization")
     image = recipe.image or request.tools.quantize_image
     resources = _gpu_resources(request, recipe)
     text_mount, text_volume, text_words = _calibration(recipe)
@@ -497,7 +497,7 @@ def _volume_job(namespace: str, name: str, claim: ClaimFacts, arguments: list[st
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108
         "volumeMounts": [_mount("model", ROOT), _mount("tmp", "/tmp")],  # noqa: S108
     }
-    # The files are the Job's that made them, and so need not be given to anybody.
+    # The files are the Job's that made them, and so need no change of their owner.
     security = pod_security(tools, writes=False)
     pod = _pod([container], [claim_volume("model", claim.name, read_only=False)], security)
     return {

@@ -123,7 +123,7 @@ def claim_labels(*claims: str | None) -> dict[str, str]:
 
 
 def same_node(claim: str) -> JSON:
-    """Affinity that brings every pod with a claim to one node: a ReadWriteOnce volume is attached to one at a time.
+    """Affinity that places all pods with a claim on one node: a ReadWriteOnce volume is attached to one at a time.
 
     A pod that matches its own term may be the first one: the scheduler lets it in when no other pod matches.
     """

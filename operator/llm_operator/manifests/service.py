@@ -22,7 +22,7 @@ def service(resource: LLMDeployment) -> JSON:
 
 
 def service_of(meta: JSON, selector: Mapping[str, str], settings: ServiceSettings, pod_port: int) -> JSON:
-    """A Service as its settings ask for it.
+    """A Service with its settings.
 
     Args:
         meta: name, namespace, labels and owner.

@@ -14,12 +14,12 @@ from llm_operator.manifests.common import JSON
 
 CONTAINER = "tool"
 USER = 65532
-"""User and group of the pods, unless the operator was told otherwise; what they write can be read by any user."""
+"""User and group of the pods, unless the operator is configured otherwise; what they write can be read by any user."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
-    """What the operator was told about the NetworkPolicies of objects.
+    """The operator's settings for the NetworkPolicies of objects.
 
     Attributes:
         enabled: the operator makes them; where not, those that it made are removed.
@@ -32,17 +32,17 @@ class NetworkSettings:
 
 @dataclass(frozen=True, slots=True)
 class ToolSettings:
-    """What the operator was told about its tools.
+    """The operator's settings for its tools.
 
     Attributes:
         image: image of the model tools; empty: engines fetch their models themselves, nothing is cached or inspected.
         quantize_image: image with `lmdeploy lite` and the datasets package.
         pull_policy: imagePullPolicy of both.
         environment: variables handed on to the tools: the hub's endpoint and proxies.
-        stall_seconds: without a byte for so long, a download is begun again.
+        stall_seconds: a download without data for this long is resumed.
         inspect: read config.json of models on claims and in images by a Job, so that they can be planned.
-        retention_seconds: a cached model that no object asks for is removed after so long; 0: it is kept.
-        verify_seconds: a cached model is read and compared with its hashes after so long, and again; 0: never.
+        retention_seconds: an unused cached model is removed after this time; 0: it is kept.
+        verify_seconds: interval at which a cached model is read and compared with its hashes; 0: never.
         web_image: image of the chat page; empty: an object's page names its own.
         web_pull_policy: imagePullPolicy of the chat page.
         network: the NetworkPolicies of objects.
@@ -99,7 +99,7 @@ SECCOMP: JSON = {"seccompProfile": {"type": "RuntimeDefault"}}
 
 
 def user_ids(tools: ToolSettings) -> JSON:
-    """User and group of a pod's security context; empty where somebody else says them."""
+    """User and group of a pod's security context; empty if the platform chooses them."""
     return {} if tools.user is None else {"runAsUser": tools.user, "runAsGroup": tools.user}
 
 

@@ -38,7 +38,7 @@ def with_trust(
 ) -> JSON:
     """The pod's spec with containers that trust further certificates; as it is where there are none.
 
-    The ConfigMaps are optional volumes: where one is missing the init container says so, and a condition tells it.
+    The ConfigMaps are optional volumes: if one is missing, the init container says so, and a condition reports it.
 
     Args:
         pod: a pod's spec.

@@ -49,7 +49,7 @@ def contradiction(shape: ModelShape, stored_bytes: int) -> str | None:
         return f"{held}, {how}: the files are as large as unquantized ones, so no plan is made"
     return (
         f"{held}, as this version reads them {how}: the files decide, and what they quantize is not known here, so no"
-        " plan is made, and nothing is held back"
+        " plan is made, and nothing is blocked"
     )
 
 

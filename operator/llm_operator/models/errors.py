@@ -35,7 +35,7 @@ class UnknownQuantizationError(UnknownModelError):
 
     def __init__(self, found: str) -> None:
         super().__init__(
-            f"quantization_config has {found}, whose bytes are unknown: no plan is made, and nothing is held back"
+            f"quantization_config has {found}, whose bytes are unknown: no plan is made, and nothing is blocked"
         )
 
 
@@ -49,7 +49,7 @@ class UnknownArchitectureError(UnknownModelError):
         self.architecture = architecture
         super().__init__(
             f"architecture {architecture} is unknown: its KV cache cannot be computed, so no plan is made, and nothing"
-            " is held back"
+            " is blocked"
         )
 
 
@@ -62,7 +62,7 @@ class UnknownKindError(UnknownModelError):
     def __init__(self, kind: str, found: str) -> None:
         self.kind = kind
         super().__init__(
-            f"this is {kind} ({found}), of which no tokens can be told: no plan is made, and nothing is held back"
+            f"this is {kind} ({found}), whose tokens cannot be counted: there is no plan, and nothing is blocked"
         )
 
 

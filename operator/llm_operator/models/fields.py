@@ -95,7 +95,7 @@ def load_json(content: str | bytes, what: str) -> dict[str, Json]:
         raise InvalidModelConfigError(f"{what} is nested too deeply to be a model's: download it again") from error
     except json.JSONDecodeError as error:
         raise InvalidModelConfigError(
-            f"{what} is no complete JSON: {error.msg} at line {error.lineno}, column {error.colno};"
+            f"{what} is not complete JSON: {error.msg} at line {error.lineno}, column {error.colno};"
             " it may be truncated: download it again"
         ) from error
     except ValueError as error:  # an integer with thousands of digits

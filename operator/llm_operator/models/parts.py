@@ -61,7 +61,7 @@ def divided(hidden: int, heads: int) -> int:
     """Return the head size that hidden_size gives. Raises InvalidModelConfigError where it is no integer."""
     if hidden % heads:
         raise InvalidModelConfigError(
-            f"config.json: hidden_size {hidden} is no multiple of {heads} attention heads and head_dim is absent"
+            f"config.json: hidden_size {hidden} is not a multiple of {heads} attention heads and head_dim is absent"
         )
     return hidden // heads
 

@@ -180,7 +180,7 @@ def compressed_groups(fields: Fields) -> tuple[tuple[tuple[str, ...], Checkpoint
     found = []
     for name, group in groups.items():
         if not isinstance(group, dict):
-            raise InvalidModelConfigError(f"config.json: config_groups.{name} is no object")
+            raise InvalidModelConfigError(f"config.json: config_groups.{name} is not an object")
         of = Fields(group, fields.architecture)
         if of.values.get("weights") is None:
             continue

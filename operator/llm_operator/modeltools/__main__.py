@@ -23,7 +23,7 @@ COMMANDS = {
 def command_line(chosen: str | None = None) -> argparse.ArgumentParser:
     """The parser; with the options of the chosen command only.
 
-    Only the command asked for is imported: the others may need what this image does not have.
+    Only the requested command is imported: the others may need what this image does not have.
     """
     parser = argparse.ArgumentParser(prog="python3 -m llm_operator.modeltools", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

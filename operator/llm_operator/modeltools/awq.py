@@ -1,4 +1,4 @@
-"""`lmdeploy lite auto_awq`: its command line, and what its output tells of how far it is."""
+"""`lmdeploy lite auto_awq`: its command line, and its progress, read from its output."""
 
 from __future__ import annotations
 

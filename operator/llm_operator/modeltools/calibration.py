@@ -1,10 +1,10 @@
-"""Text that activations are measured with: one's own, offline, or a data set of the hub.
+"""Text that activations are measured with: the user's own, offline, or a data set of the hub.
 
-LMDeploy knows data sets by name only. Text of one's own is given to it as the data set `wikitext` in the working
+LMDeploy knows data sets by name only. The user's own text is given to it as the data set `wikitext` in the working
 directory, where the datasets library looks before it asks the hub (seen with LMDeploy 0.18.0 and datasets 5.2.0).
 
 WikiText2 itself is given to it in the same way: LMDeploy up to 0.18.0 asks the hub for `wikitext`, and huggingface_hub
-2.4.0 takes no name without an organisation any more (huggingface_hub/hf_file_system.py, resolve_path).
+2.4.0 no longer takes a name without an organisation (huggingface_hub/hf_file_system.py, resolve_path).
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def _json_lines(path: Path, content: str, cut: bool) -> list[str]:
             text = None
         if not isinstance(text, str):
             raise _missing(
-                f'line {number} of {path} is no JSON object with a text: write {{"text": "..."}} in each line'
+                f'line {number} of {path} is not a JSON object with a text: write {{"text": "..."}} in each line'
             )
         texts.append(text)
     return texts

@@ -26,7 +26,7 @@ def running(
     pass_fds: Collection[int] = (),
     grace_seconds: float = 10,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a program in a process group of its own; it is ended when the block is left, whatever the reason.
+    """Start a program in a separate process group; it is ended when the block is left, whatever the reason.
 
     It is also killed by the kernel when this process dies without a chance to clean up.
     """
@@ -70,6 +70,6 @@ def end(process: subprocess.Popen[bytes], grace_seconds: float = 10) -> None:
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    # The group of the same number as its leader, who started a session of its own; none is left where all have ended.
+    # The group of the same number as its leader, which started a session; none is left where all have ended.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)

@@ -21,7 +21,7 @@ class CorruptError(Exception):
 
 
 class HashedFile(io.RawIOBase):
-    """A file to append to, hashed by a thread of its own while the next piece arrives.
+    """A file to append to, hashed by a separate thread while the next piece arrives.
 
     hashlib leaves the interpreter to others while it works, so that with two cores hashing costs no time. What is
     already in the file is read and hashed first.
@@ -57,14 +57,14 @@ class HashedFile(io.RawIOBase):
         return self._raw.seek(offset, whence)
 
     def truncate(self, size: int | None = None) -> int:
-        """Forget what follows; huggingface_hub's http_get does it where a server ignores the range asked for."""
+        """Forget what follows; huggingface_hub's http_get does it where a server ignores the requested range."""
         self._drain()
         self.size = self._raw.truncate(size)
         self._begin()
         return self.size
 
     def close(self) -> None:
-        """Close the file; what is not hashed yet is not needed any more."""
+        """Close the file; what is not hashed yet is no longer needed."""
         if not self.closed:
             self._drain()
             self._raw.close()

@@ -36,7 +36,7 @@ _BAR = re.compile(r"Convert to turbomind format:\s+(\d+)%\|[^|]*\|\s*(\d+)/(\d+)
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """What is asked for."""
+    """What to convert, and how."""
 
     model_name: str
     tensor: int
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-root", type=Path, metavar="PATH", help="mount of the cache; default the same")
     parser.add_argument("--model", required=True, metavar="DIRECTORY", help="the original, below its root")
     parser.add_argument("--output", required=True, metavar="DIRECTORY", help="the workspace, below its root")
-    parser.add_argument("--model-name", default="model", help="LMDeploy asks for one and does not use it")
+    parser.add_argument("--model-name", default="model", help="LMDeploy requires one and does not use it")
     parser.add_argument("--tensor", type=int, default=1, help="GPUs of the server")
     parser.add_argument("--model-format", choices=FORMATS, default="hf")
     parser.add_argument("--group-size", type=int, default=AWQ_GROUP_SIZE, help="of AWQ")
@@ -86,7 +86,7 @@ def check(config: Mapping[str, Any], conversion: Conversion, version: str, wante
         config: config.json.
         conversion: what is to be made.
         version: LMDeploy of this image.
-        wanted: LMDeploy that the object asks for; empty: the same.
+        wanted: LMDeploy version that the object requires; empty: the same.
 
     Raises:
         ToolError: RecipeRefused or UnsupportedArchitecture.
@@ -123,7 +123,7 @@ def check(config: Mapping[str, Any], conversion: Conversion, version: str, wante
 def _convert(options: argparse.Namespace, progress: Progress) -> Mapping[str, object]:
     root = (options.output_root or options.root).resolve()
     if not root.is_dir():
-        raise ToolError("ModelPathMissing", f"{root} is no directory: the cache is not mounted there")
+        raise ToolError("ModelPathMissing", f"{root} is not a directory: the cache is not mounted there")
     directory = layout.below(root, options.output)
     try:
         marker = layout.complete(directory)

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _HeldError(Exception):
-    """Somebody else holds a lock that is not worth waiting for."""
+    """Another process holds a lock that is not worth waiting for."""
 
 
 @dataclasses.dataclass
@@ -87,7 +87,7 @@ class Fetch:
 
     def _cached(self, root: Path) -> Mapping[str, object]:
         if not root.is_dir():
-            raise ToolError("ModelPathMissing", f"{root} is no directory: the cache volume is not mounted there")
+            raise ToolError("ModelPathMissing", f"{root} is not a directory: the cache volume is not mounted there")
         given = self.options.revision
         if given is not None and COMMIT.fullmatch(given):
             # A commit says everything: what is complete needs no hub.
@@ -123,7 +123,7 @@ class Fetch:
         """Download into a directory of the cache. The lock is held."""
         written = layout.partial(directory)
         if directory.exists() and not written.exists():
-            # Damaged: it goes on as a download that was interrupted, and every file of it is checked.
+            # Damaged: it is resumed like an interrupted download, and every file of it is checked.
             os.rename(directory, written)
             (written / layout.MARKER).unlink(missing_ok=True)
         self._take_over(directory)
@@ -141,7 +141,7 @@ class Fetch:
         return sorted(path.with_name(path.name.removesuffix(layout.PARTIAL)) for path in begun)
 
     def _take_over(self, directory: Path) -> None:
-        """Go on with what was begun before the branch moved: most files are the same, nobody else will finish it."""
+        """Continue what was begun before the branch moved: most files are the same, and nothing else will finish it."""
 
         def held() -> None:
             raise _HeldError

@@ -1,4 +1,4 @@
-"""The quality gate: measuring a quantized model in a process of its own, and what follows from the numbers."""
+"""The quality gate: measuring a quantized model in a separate process, and what follows from the numbers."""
 
 from __future__ import annotations
 

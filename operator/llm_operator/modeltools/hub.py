@@ -64,7 +64,7 @@ class RemoteFile:
 
     @property
     def identity(self) -> str:
-        """Names the content, as far as the hub tells."""
+        """Identifies the content, if the hub reports it."""
         return self.sha256 or self.blob or f"unknown-{re.sub(r'[^A-Za-z0-9.-]', '_', self.name)}"
 
     def within(self, folder: Path) -> Path:
@@ -106,7 +106,7 @@ class Hub(Protocol):
 
 
 class Transfer(Protocol):
-    """What a hub's `fetch` is told and tells."""
+    """Context and callbacks of Hub.fetch."""
 
     repository: str
     commit: str
@@ -123,14 +123,14 @@ class Transfer(Protocol):
 
 
 def check_repository(repository: str) -> None:
-    """Refuse what is no name of a repository.
+    """Refuse what is not a valid repository name.
 
     Raises:
         ToolError: ModelNotFound.
     """
     if not REPOSITORY.fullmatch(repository) or ".." in repository:
         raise ToolError(
-            "ModelNotFound", f"{repository!r} is no name of a repository: expected such as organisation/model"
+            "ModelNotFound", f"{repository!r} is not a valid repository name: expected, for example, organisation/model"
         )
 
 
@@ -159,7 +159,7 @@ def listing(files: Iterable[RemoteFile], repository: str) -> list[RemoteFile]:
 
 
 def select(files: Sequence[RemoteFile], repository: str) -> list[RemoteFile]:
-    """The files that an engine loads: safetensors, and everything that is no weight.
+    """The files that an engine loads: safetensors, and everything that is not a weight.
 
     Raises:
         ToolError: ModelConfigMissing, WeightsMissing: an engine could not load what is there.

@@ -68,7 +68,7 @@ class HuggingFace:
             commit: str | None = self._api.model_info(repository, revision=revision, timeout=REQUEST_SECONDS).sha
             # It becomes a directory's name.
             if commit is None or not COMMIT.fullmatch(commit):
-                raise ToolError("HubUnreachable", f"the hub tells no commit of {repository}", retry=True)
+                raise ToolError("HubUnreachable", f"the hub does not report a commit of {repository}", retry=True)
             return commit
 
         return self._told(ask, repository, revision)
@@ -165,7 +165,7 @@ def _refuse_when_limited(response: httpx2.Response) -> None:
 
 # The first that an error is an instance of; the client's errors are subclasses of each other.
 _REFUSALS: tuple[tuple[type[Exception], Reason, str], ...] = (
-    (errors.HFValidationError, "ModelNotFound", "{repository!r} is no name of a repository"),
+    (errors.HFValidationError, "ModelNotFound", "{repository!r} is not a valid repository name"),
     (
         errors.GatedRepoError,
         "ModelGated",

@@ -38,7 +38,7 @@ def _inspect(root: Path, given: str) -> Mapping[str, object]:
     named = Path(given)
     relative = str(named.relative_to(root)) if named.is_absolute() and named.is_relative_to(root) else given
     if not top.is_dir():
-        raise ToolError("ModelPathMissing", f"{root} is no directory: nothing is mounted there")
+        raise ToolError("ModelPathMissing", f"{root} is not a directory: nothing is mounted there")
     directory = layout.inside(top, relative)
     return {"directory": str(directory.relative_to(top)), **describe(directory)}
 
@@ -76,7 +76,7 @@ def read_config(directory: Path) -> bytes:
     except (OSError, ValueError) as error:
         raise ToolError("ModelConfigMissing", f"{path} cannot be read as JSON: {error}") from error
     if not valid:
-        raise ToolError("ModelConfigMissing", f"{path} is no JSON object")
+        raise ToolError("ModelConfigMissing", f"{path} is not a JSON object")
     return content
 
 
@@ -113,7 +113,7 @@ def tensor_bytes(path: Path) -> int:
     """Bytes of the tensors of one file, by its header.
 
     Raises:
-        ToolError: WeightsCorrupt: it is no safetensors file, or has another size than its header says.
+        ToolError: WeightsCorrupt: it is not a safetensors file, or has another size than its header says.
     """
     size = path.stat().st_size
     try:
@@ -125,7 +125,9 @@ def tensor_bytes(path: Path) -> int:
         header.pop("__metadata__", None)
         end = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
-        raise ToolError("WeightsCorrupt", f"{path} is no safetensors file: {error}; copy or fetch it again") from error
+        raise ToolError(
+            "WeightsCorrupt", f"{path} is not a safetensors file: {error}; copy or fetch it again"
+        ) from error
     if 8 + length + end != size:
         raise ToolError(
             "WeightsCorrupt",
@@ -141,5 +143,5 @@ def _names_of(index: Path) -> list[str]:
         if not names or any("/" in name for name in names):
             raise ValueError("no files, or files elsewhere")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ToolError("WeightsCorrupt", f"{index} is no index of weights: {error}") from error
+        raise ToolError("WeightsCorrupt", f"{index} is not an index of weights: {error}") from error
     return names

@@ -1,6 +1,6 @@
 """What is tried, and in which order, when the GPU or the machine runs out of memory.
 
-The first try is the recipe asked for. Then, step by step: batches of one sample, half the samples, half the length, and
+The first try is the requested recipe. Then, step by step: batches of one sample, half the samples, half the length, and
 so on down to MIN_SAMPLES samples of MIN_LENGTH tokens; last without calibration data. The memory on the GPU follows
 samples x length: auto_awq keeps the hidden states of all samples there (lmdeploy/lite/quantization/calibration.py).
 """
@@ -46,11 +46,11 @@ def rungs(recipe: Recipe) -> list[Recipe]:
 
 @dataclasses.dataclass
 class Attempts:
-    """Which rung is tried; kept beside the directory, so that the next pod goes on where this one was killed."""
+    """Which rung is tried; kept beside the directory, so that the next pod continues where this one was killed."""
 
     path: Path
     recipe: dict[str, object]
-    """The recipe asked for, and the tool's version."""
+    """The requested recipe, and the tool's version."""
     rung: int = 0
     state: State = "stopped"
     failures: list[dict[str, object]] = dataclasses.field(default_factory=list)

@@ -154,7 +154,7 @@ def read_marker(directory: Path) -> Marker | None:
 def complete(directory: Path, *, verify_hashes: bool = False) -> Marker | None:
     """The marker of a directory that holds what the marker says, else None.
 
-    Sizes are compared, which takes milliseconds; hashes, which take a read of everything, where asked for.
+    Sizes are compared, which takes milliseconds; hashes, which take a read of everything, on request.
     """
     marker = read_marker(directory)
     if marker is None:
@@ -184,7 +184,7 @@ def beginnings(directory: Path) -> list[Path]:
 
 
 def leftover(root: Path, relative: str) -> dict[str, object]:
-    """What a failed command tells of a directory that it left half-done, and the bytes there; empty without one.
+    """What a failed command reports of a directory that it left incomplete, and the bytes there; empty without one.
 
     Raises:
         ToolError: ModelPathMissing: it leads out of the root.

@@ -125,7 +125,7 @@ def environment(scratch: Path, extra: Mapping[str, str]) -> dict[str, str]:
     home = Path(given.get("HOME", "/"))
     if not os.access(home, os.W_OK):
         given["HOME"] = str(scratch)
-    # torch's caches ask for the user's name, and pods run under ids that have none.
+    # torch's caches need the user's name, and pods run under ids that have none.
     given.setdefault("USER", "llm")
     return {**given, "PYTHONUNBUFFERED": "1", **extra}
 

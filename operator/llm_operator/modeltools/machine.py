@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 CGROUP_LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Of cgroup v2 and v1, as a container sees them. `max`, or a number beyond any machine, is no limit."""
+"""Of cgroup v2 and v1, as a container sees them. `max`, or a number beyond any machine, means no limit."""
 
 
 def host_memory_bytes(root: Path = Path("/")) -> int | None:

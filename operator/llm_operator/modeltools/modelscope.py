@@ -48,7 +48,7 @@ class ModelScope:
 
         commit: str = self._told(read, repository, revision or "master")
         if not COMMIT.fullmatch(commit):
-            raise ToolError("HubUnreachable", f"the hub tells no commit of {repository}", retry=True)
+            raise ToolError("HubUnreachable", f"the hub does not report a commit of {repository}", retry=True)
         return commit
 
     def files(self, repository: str, commit: str) -> list[RemoteFile]:
@@ -131,6 +131,6 @@ class ModelScope:
             )
         if isinstance(error, errors.PermissionDeniedError):
             return refused_repository(
-                "ModelGated", f"the token may not read {repository}: ask for access on {endpoint}", error
+                "ModelGated", f"the token may not read {repository}: request access on {endpoint}", error
             )
         return unwritable(error) or unreachable(endpoint, error)

@@ -1,4 +1,4 @@
-"""The one way from text of somebody else to a path: a hub's file names, commits, markers, an index's shards, options.
+"""The one way from foreign text to a path: a hub's file names, commits, markers, an index's shards, options.
 
 No path is joined from such text anywhere else (tests/unit/modeltools/test_paths.py): what comes out of here lies below
 its root, also when symbolic links are followed.

@@ -1,7 +1,7 @@
 """How much worse a quantized model is: perplexity of a text, and agreement with the original on prompts.
 
 The original is measured first; then its weights are replaced in place by the unpacked ones of the quantized checkpoint
-and it is measured again, so that nothing but the weights differs. It runs in a process of its own: an out-of-memory
+and it is measured again, so that nothing but the weights differs. It runs in a separate process: an out-of-memory
 here must not lose the quantized weights.
 """
 
@@ -78,7 +78,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
 
 
 def summary(original: float, quantized: float, equal: Sequence[bool], tokens: int) -> dict[str, object]:
-    """The numbers as the result tells them.
+    """The numbers as the result reports them.
 
     Raises:
         ToolError: ToolFailed: a perplexity is not finite, which means broken weights.
@@ -143,7 +143,7 @@ def _place(model: Any, *, stream: bool) -> Any:
 
 
 def _stream_layers(model: Any, device: Any) -> None:
-    """Bring each decoder layer to the device for its turn only; everything else stays there.
+    """Move each decoder layer to the device only while it computes; everything else stays there.
 
     Not accelerate's offloading: it puts empty tensors in the model's place, which cannot be filled in place.
     """

@@ -99,7 +99,9 @@ class Quantize:
         """
         options = self._options
         if not self._output_root.is_dir():
-            raise ToolError("ModelPathMissing", f"{self._output_root} is no directory: the cache is not mounted there")
+            raise ToolError(
+                "ModelPathMissing", f"{self._output_root} is not a directory: the cache is not mounted there"
+            )
         directory = layout.below(self._output_root, options.output)
         marker = layout.complete(directory)
         if marker is None or self._to_be_measured(marker):
@@ -110,7 +112,7 @@ class Quantize:
                 elif self._to_be_measured(marker):
                     marker = self._measure_published(directory, marker)
         quality = marker.extra.get("quality")
-        # Published for somebody with another limit, it still may be too bad for this one.
+        # Published for an object with another limit, it may still be too bad for this one.
         return self._result(directory, marker, gate.judge(options, quality if isinstance(quality, dict) else None))
 
     def _to_be_measured(self, marker: Marker) -> bool:

@@ -30,7 +30,7 @@ DATASETS: Mapping[str, tuple[str, str]] = {
 }
 """Name -> LMDeploy's word for it, and the first release that can load it (lmdeploy/lite/utils/calib_dataloader.py).
 
-Older releases ask for C4 by a configuration that it does not have (seen with 0.10.2 and datasets 5.2.0).
+Older releases request C4 by a configuration that it does not have (seen with 0.10.2 and datasets 5.2.0).
 """
 TEXT, NO_DATA = "Text", "None"
 CALIBRATIONS = (*DATASETS, TEXT, NO_DATA)
@@ -83,7 +83,7 @@ class Recipe:
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
-    """The recipe that the command line asks for."""
+    """The recipe of the command line."""
     without_data = options.dataset == NO_DATA
     return Recipe(
         bits=options.bits,
@@ -144,7 +144,7 @@ def check(config: Mapping[str, Any], recipe: Recipe, version: str) -> None:
         if size % recipe.group_size:
             raise ToolError(
                 "RecipeRefused",
-                f"{name} {size} is no multiple of the group size {recipe.group_size}, which every quantized matrix "
+                f"{name} {size} is not a multiple of the group size {recipe.group_size}, which every quantized matrix "
                 "needs: choose a group size that divides it, or serve the model as it is",
             )
 
@@ -191,7 +191,7 @@ def sizes(tensors: Iterable[Tensor], recipe: Recipe) -> tuple[int, int]:
 def _check_numbers(recipe: Recipe, version: str) -> None:
     refusal = None
     if recipe.bits != BITS:
-        refusal = f"AWQ packs weights in 4 bits, {recipe.bits} were asked for: set bits to 4"
+        refusal = f"AWQ packs weights in 4 bits, {recipe.bits} were requested: set bits to 4"
     elif recipe.group_size not in GROUP_SIZES:
         refusal = f"no engine serves AWQ in groups of {recipe.group_size} weights: use 128 (vLLM also serves 32 and 64)"
     elif recipe.symmetric:

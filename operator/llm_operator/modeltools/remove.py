@@ -39,7 +39,7 @@ def _remove(root: Path, relative: str) -> Mapping[str, object]:
     if len(parts) != DEPTH or parts[0] != layout.MODELS or "." in parts[2]:
         raise ToolError(
             "ModelPathMissing",
-            f"{relative!r} is no model of the cache: expected models/<source>--<repository>/<commit>, or that and "
+            f"{relative!r} is not a model of the cache: expected models/<source>--<repository>/<commit>, or that and "
             ".partial",
         )
     progress = Progress()
@@ -48,7 +48,7 @@ def _remove(root: Path, relative: str) -> Mapping[str, object]:
         return {"directory": relative, "bytes": 0}
     try:
         with layout.lock(directory, lambda: progress.show("Waiting", detail=relative)):
-            # Whoever held the lock may have finished it meanwhile: what is whole is removed only by its own name.
+            # The holder of the lock may have finished it: a complete directory is removed only by its own name.
             freed = layout.remove(directory) if given == directory else 0
             freed += layout.remove_beginnings(directory)
             if not directory.exists():

@@ -74,7 +74,7 @@ PROGRESS_SECONDS = 2.0
 
 
 class ToolError(Exception):
-    """A foreseeable failure, told to the user as it is."""
+    """A foreseeable failure, reported to the user as it is."""
 
     def __init__(self, reason: Reason, message: str, *, retry: bool = False) -> None:
         """Take the reason, a text (what was wrong, what was expected, what to do) and whether another try may help."""
@@ -206,7 +206,7 @@ def _failed(result_file: str, error: ToolError, leftover: Callable[[], Mapping[s
 
 
 def _known(leftover: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
-    # A volume that does not answer is no reason to say nothing of the failure.
+    # The failure is reported even if a volume does not answer.
     try:
         return leftover()
     except (OSError, ToolError):

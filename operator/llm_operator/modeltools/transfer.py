@@ -1,6 +1,6 @@
 """The process that downloads: `python -m llm_operator.modeltools.transfer JOB ACTIVITY`.
 
-A process of its own, because a thread that waits for a byte that never comes cannot be ended. It may be killed at any
+A separate process, because a thread that waits for a byte that never comes cannot be ended. It may be killed at any
 time: what it has written is continued by the next one.
 """
 
@@ -50,7 +50,7 @@ class Job:
     files: tuple[RemoteFile, ...]
     xet: bool = True
     revision: str = ""
-    """What was asked for: a branch, tag or commit; empty for the default branch."""
+    """The requested revision: a branch, tag or commit; empty for the default branch."""
 
     @property
     def work(self) -> Path:
@@ -152,7 +152,7 @@ class Activity:
 
 
 class Downloads:
-    """The work of this process; also what the hubs' `fetch` is told (see hub.Transfer)."""
+    """The work of this process; also the context of the hubs' `fetch` (see hub.Transfer)."""
 
     def __init__(self, job: Job, hub: Hub, activity: Activity) -> None:
         self._job = job
@@ -218,7 +218,7 @@ class Downloads:
 
 
 def revision_of(folder: Path) -> str | None:
-    """The revision that was asked for when a download into this folder began; None where nobody noted it."""
+    """The revision that was requested when a download into this folder began; None if it was not noted."""
     try:
         revision = read_json(read_file(folder / WORK / NOTE))["revision"]
     except (OSError, ValueError, KeyError, TypeError):

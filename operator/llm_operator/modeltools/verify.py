@@ -1,7 +1,7 @@
 """`verify`: read a model of the cache from the disk and compare it with what was written, file by file.
 
-Disks and network file systems change bytes without a word, and whoever may write to a claim can. What differs is told,
-and the directory counts as complete no longer: the next Job that makes it compares every file again and replaces what
+Disks and network file systems change bytes silently, and so can anyone who may write to it. What differs is reported,
+and the directory no longer counts as complete: the next Job that makes it compares every file again and replaces what
 differs. The files themselves are left as they are, because an engine may serve them.
 """
 
@@ -45,7 +45,7 @@ def _verify(options: argparse.Namespace) -> Mapping[str, object]:
     directory = layout.inside(options.root, options.directory)
     marker = layout.read_marker(directory)
     if marker is None:
-        raise ToolError("WeightsCorrupt", f"{options.directory} has no marker that tells what its files should be")
+        raise ToolError("WeightsCorrupt", f"{options.directory} has no marker with the hashes of its files")
     progress = Progress()
     pace = _Pace(options.mib_per_second << 20, marker.bytes, progress)
     try:
@@ -105,7 +105,7 @@ def sha256_of_disk(path: Path, pace: _Pace) -> str:
     digest = hashlib.sha256()
     number, direct = _opened(path)
     try:
-        # Aligned to a page, as O_DIRECT asks for.
+        # Aligned to a page, as O_DIRECT requires.
         with contextlib.closing(mmap.mmap(-1, layout.READ_BYTES)) as piece:
             while True:
                 try:

@@ -41,7 +41,7 @@ class Patience:
     """Before the second attempt; doubles with each further one."""
 
     def wait(self, failed: int, error: ToolError) -> float:
-        """Seconds to wait after so many failures; raises the error where that is no use."""
+        """Seconds to wait after this many failures; raises the error if waiting is useless."""
         if not error.retry or failed >= self.attempts:
             raise error
         seconds: float = min(self.backoff_seconds * 2 ** (failed - 1), LONGEST_WAIT_SECONDS)
@@ -199,7 +199,7 @@ def _environment(job: transfer.Job) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "MODELSCOPE_DOWNLOAD_FILE_LOCK": "false",
-        # Failures are counted, waited for and told here.
+        # Failures are counted, waited for and reported here.
         "MODELSCOPE_DOWNLOAD_MAX_RETRIES": "0",
         "TQDM_DISABLE": "1",
     }
@@ -228,5 +228,5 @@ def _disk_full(job: transfer.Job, done: int) -> ToolError:
     return ToolError(
         "DiskFull",
         f"{job.repository} needs {needed} more bytes ({job.bytes} in all), the volume has {free} free: enlarge the "
-        f"claim, or remove models that nobody uses (kubectl llm cache). What is there so far ({leftover} bytes) stays",
+        f"claim, or remove unused models (kubectl llm cache). What is there so far ({leftover} bytes) stays",
     )

@@ -18,7 +18,7 @@ LEAST_BYTES = 32 << 20
 
 @contextlib.contextmanager
 def early(files: Sequence[tuple[Path, ...]]) -> Iterator[None]:
-    """Write files to the disk as they grow, in a thread of its own; each file by the paths that it has in turn."""
+    """Write files to the disk as they grow, in a separate thread; each file by the paths that it has in turn."""
     ended = threading.Event()
     # A daemon, never waited for: it may be in the middle of a write that takes long.
     threading.Thread(target=_run, args=(files, ended), daemon=True).start()

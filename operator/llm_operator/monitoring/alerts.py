@@ -53,7 +53,7 @@ ALERTS: tuple[Alert, ...] = (
         "10m",
         "critical",
         f"{OBJECT} should serve and does not.",
-        "Requests to this object fail, or fewer replicas answer than it asks for.",
+        "Requests to this object fail, or fewer replicas answer than it requests.",
         "Ready",
     ),
     Alert(
@@ -181,7 +181,7 @@ ALERTS: tuple[Alert, ...] = (
         "sum(increase(llm_operator_watch_restarts_total[1h])) > 0",
         "0m",
         "warning",
-        "All watches of the operator were started anew.",
+        "All watches of the operator were restarted.",
         "Until they had listed again, changes were noticed late. The operator ends itself if that happens often.",
     ),
     Alert(

@@ -51,11 +51,11 @@ def unknowns(request: PlanRequest) -> tuple[str, ...]:
         held = gib(weight_bytes(request, ranks).total)
         return (
             f"{request.shape.architecture}: {request.shape.unplanned}; its weights take {held} on each of {ranks} GPUs."
-            " No plan is made, and nothing is held back",
+            " No plan is made, and nothing is blocked",
         )
     if not request.shape.keeps_tokens:
         return (
             f"{request.shape.architecture}: config.json has no layer of attention, so that no cache of tokens can be"
-            " counted. No plan is made, and nothing is held back",
+            " counted. No plan is made, and nothing is blocked",
         )
     return memory_of(request).unknowns(request)

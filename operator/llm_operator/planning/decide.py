@@ -91,11 +91,19 @@ def _given(request: PlanRequest, tensor: int) -> PlanResult:
 
 
 def _on(tried: Estimate, problem: str) -> str:
-    return f"on {tried.tensor} x {tried.request.gpu.product}: {problem}"
+    return f"on {_gpus(tried)}: {problem}"
+
+
+def _gpus(tried: Estimate) -> str:
+    product, count = tried.request.gpu.product, tried.tensor
+    if count == 1:
+        return f"one {product}"
+    size = product.removeprefix("GPU of ")
+    return f"{count} {product} GPUs" if size == product else f"{count} GPUs of {size}"
 
 
 def _fits(tried: Estimate) -> PlanResult:
-    reasons = [f"fits on {tried.tensor} x {tried.request.gpu.product}"]
+    reasons = [f"fits on {_gpus(tried)}"]
     if tried.context < tried.request.shape.context_length and tried.request.context_length is None:
         reasons.append(f"the context is cut to {tried.context:,} tokens, as more do not fit")
     if tried.low.tokens <= 0:

@@ -184,7 +184,7 @@ def parse_quantity(text: str) -> int:
     except ValueError as error:
         spelled = re.fullmatch(r"([0-9]{1,9})\s*([kmgtp])i?b?", text.strip().lower())
         hint = f" (did you mean {spelled[1]}{spelled[2].upper()}i?)" if spelled else ""
-        wrong = f"memory {text[:40]!r} is no size{hint}; expected bytes or a quantity such as 48Gi or 24576Mi"
+        wrong = f"memory {text[:40]!r} is not a valid size{hint}; expected bytes or a quantity such as 48Gi or 24576Mi"
         raise PlanInputError(wrong) from error
 
 
@@ -200,7 +200,9 @@ def _with_count(text: str) -> tuple[str, int]:
     if not colon:
         return number, 1
     if not (number.isascii() and number.isdigit()):
-        raise PlanInputError(f"GPU count {number[:20]!r} in {text[:60]!r} is no number; expected such as NVIDIA-L4:2")
+        raise PlanInputError(
+            f"GPU count {number[:20]!r} in {text[:60]!r} is not a number; expected, for example, NVIDIA-L4:2"
+        )
     if len(number) > 6:
         raise PlanInputError(f"GPU count {number[:20]}... has {len(number):,} digits; expected 1 to {MOST_GPUS:,}")
     return name, checked_count(int(number))

@@ -85,9 +85,9 @@ def _record(number: int, row: Any) -> Record:
     for name in names:
         value, most = row[name], numbers.get(name)
         if most is None and not (isinstance(value, str) and len(value) <= 256):
-            raise PlanInputError(f"record {number} of the calibration: {name} is no text of at most 256 characters")
+            raise PlanInputError(f"record {number} of the calibration: {name} is not a text of at most 256 characters")
         if most is not None and not (type(value) is int and 1 <= value <= most):
-            raise PlanInputError(f"record {number} of the calibration: {name} is no number from 1 to {most}")
+            raise PlanInputError(f"record {number} of the calibration: {name} is not a number from 1 to {most}")
     extras = row["extras"]
     if not (
         isinstance(extras, list)

@@ -39,7 +39,7 @@ ENDS: tuple[Reason, ...] = (
     Reason(
         "EngineAborted",
         "Engine",
-        "the engine aborted, after a failed check of its own",
+        "the engine aborted after one of its internal checks failed",
         "see in `kubectl logs --previous` what it checked, or use another engine.version",
         fields=("spec.engine.version",),
         conditions=(
@@ -91,7 +91,7 @@ ENDS: tuple[Reason, ...] = (
         "EngineExited",
         "Engine",
         "the engine ended by itself, with exit code 0 and without an error",
-        "see its last words in `kubectl logs --previous`",
+        "see the end of its log: `kubectl logs --previous`",
         conditions=(
             "Ready",
             "Stalled",
@@ -101,8 +101,8 @@ ENDS: tuple[Reason, ...] = (
     Reason(
         "EngineFailed",
         "Engine",
-        "anything else; the message quotes its last words",
-        "see its last words in `kubectl logs --previous`",
+        "anything else; the message quotes the last line of its log",
+        "see the end of its log: `kubectl logs --previous`",
         conditions=(
             "Ready",
             "Stalled",

@@ -93,7 +93,7 @@ GPUS: tuple[Reason, ...] = (
     Reason(
         "NotEnoughGPUs",
         "Engine",
-        "the container has fewer GPUs than tensor parallelism asks for",
+        "the container has fewer GPUs than tensor parallelism requires",
         "check the device plugin, gpu.resourceName and parallelism.tensor",
         fields=(
             "spec.gpu.resourceName",

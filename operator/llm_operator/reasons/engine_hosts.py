@@ -209,7 +209,7 @@ HOSTS: tuple[Reason, ...] = (
     Reason(
         "UserUnknown",
         "Engine",
-        "the user of the container has no name in the image, and a library asks for it",
+        "the user of the container has no name in the image, and a library needs one",
         "set USER and LOGNAME in engine.env, or use an image that has this user",
         fields=("spec.engine.env",),
         conditions=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llm_operator.reasons.types import Reason
 
 OBJECT: tuple[Reason, ...] = (
-    Reason("ReplicasReady", "Object", "all replicas serve", severity="Info"),
+    Reason("ReplicasReady", "Object", "all replicas are ready", severity="Info"),
     Reason("Stopped", "Object", "`replicas` is 0", severity="Info"),
     Reason(
         "Progressing", "Object", "pods are made, scheduled, rolled", "wait: nothing has to be done", severity="Info"
@@ -145,7 +145,7 @@ OBJECT: tuple[Reason, ...] = (
     Reason(
         "NamespaceTerminating",
         "Object",
-        "the namespace is being deleted, and nothing is created in it any more",
+        "the namespace is being deleted, and nothing can be created in it",
         "do nothing: `kubectl get namespace` shows that the object goes with its namespace",
         severity="Info",
     ),
@@ -317,7 +317,7 @@ OBJECT: tuple[Reason, ...] = (
     Reason(
         "Unschedulable",
         "Object",
-        "no node takes the pod; the message is the scheduler's, with what the pod asks for and what the nodes have",
+        "the pod cannot be scheduled; the message is the scheduler's, with the pod's requests and what the nodes have",
         "free GPUs, or correct `gpu`, `nodeSelector` or `tolerations`",
         fields=(
             "spec.gpu",
@@ -380,7 +380,7 @@ OBJECT: tuple[Reason, ...] = (
     Reason(
         "InvalidImage",
         "Object",
-        "`engine.image` is no image reference",
+        "`engine.image` is not a valid image reference",
         "correct `engine.image`",
         fields=("spec.engine.image",),
         severity="Error",
@@ -417,7 +417,7 @@ OBJECT: tuple[Reason, ...] = (
 )
 
 AVAILABILITY: tuple[Reason, ...] = (
-    Reason("Serving", "Availability", "at least one replica answers", severity="Info", conditions=("Available",)),
+    Reason("Serving", "Availability", "at least one replica is available", severity="Info", conditions=("Available",)),
     Reason(
         "NoReadyReplica",
         "Availability",

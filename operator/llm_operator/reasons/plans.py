@@ -92,7 +92,7 @@ PLAN: tuple[Reason, ...] = (
     Reason(
         "WeightsContradictConfig",
         "Plan",
-        "the weights' index tells another size than `config.json`",
+        "the weights' index gives another size than `config.json`",
         "check that the weights and config.json of `model` belong together",
         fields=("spec.model",),
         severity="Warning",

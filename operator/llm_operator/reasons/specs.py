@@ -55,7 +55,7 @@ SPEC: tuple[Reason, ...] = (
     Reason(
         "InsecureEngineVersion",
         "Spec",
-        "LMDeploy before 0.10.2 can run code that anybody in the cluster sends it, past the filter before its router",
+        "LMDeploy before 0.10.2 can run code that anyone in the cluster sends it, past the filter before its router",
         "set `engine.version` to 0.10.2 or newer",
         fields=("spec.engine.version",),
         conditions=(

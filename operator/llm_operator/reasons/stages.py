@@ -161,7 +161,7 @@ JOB: tuple[Reason, ...] = (
     Reason(
         "WeightsCorrupt",
         "Job",
-        "sizes or hashes differ from the hub's, twice, or a file is no safetensors",
+        "sizes or hashes differ from the hub's, twice, or a file is not safetensors",
         "use another revision or mirror in `model`, or copy the files again",
         fields=("spec.model",),
         conditions=STOPS,
@@ -249,7 +249,7 @@ JOB: tuple[Reason, ...] = (
     Reason(
         "Interrupted",
         "Job",
-        "its pods were killed again and again, and nobody says why",
+        "its pods were killed repeatedly, for no reported reason",
         "see `kubectl describe job/NAME`, and the nodes' memory",
         conditions=STOPS,
         stages="fetch, quantize, convert",
@@ -287,7 +287,7 @@ JOB: tuple[Reason, ...] = (
     Reason(
         "ClaimNotLabelled",
         "Job",
-        "the operator did not make the claim of `cache.claimName`, and nobody has labelled it: it writes nothing to it",
+        "the claim of `cache.claimName` is neither created by the operator nor labelled: nothing is written to it",
         "run `kubectl label pvc NAME llm-operator.dev/cache=true`, or let the operator make a claim with `cache.size`",
         fields=("spec.cache",),
         conditions=STOPS,

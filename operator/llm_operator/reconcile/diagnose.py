@@ -91,7 +91,7 @@ _GIVEN_UP = {
     "UnexpectedAdmissionError": "the kubelet could not give the pod its devices: check the device plugin of that node",
     "OutOfcpu": "the node has too little CPU left for the pod",
     "OutOfmemory": "the node has too little memory left for the pod",
-    "NodeLost": "the node does not answer any more",
+    "NodeLost": "the node does not answer",
     "NodeShutdown": "the node was shut down",
     "Terminated": "the node was shut down",
     "Preempting": "a pod of higher priority took its place: raise spec.priorityClassName",
@@ -165,7 +165,7 @@ def deletion_refused(kind: str, name: str, message: str) -> Trouble:
 
 def namespace_goes(namespace: str) -> Trouble:
     """The API server creates nothing in a namespace that is being deleted."""
-    text = f"namespace {namespace!r} is being deleted: nothing is created in it any more"
+    text = f"namespace {namespace!r} is being deleted: nothing can be created in it"
     return Trouble("NamespaceTerminating", text, stalled=False)
 
 

@@ -115,7 +115,7 @@ def health(pods: Iterable[Seen], before: Finding | None = None, silent_seconds: 
     """
     seen = sorted(pods, key=lambda one: one.pod)
     if not seen:
-        return Finding("Healthy", "Unknown", "NoReadyReplica", "no replica answers")
+        return Finding("Healthy", "Unknown", "NoReadyReplica", "no replica is available")
     wrong = [found for one in seen if one.vitals is not None and (found := _wrong(one.pod, one.vitals, silent_seconds))]
     if wrong:
         return min(wrong, key=lambda found: _WEIGHT[found.reason])

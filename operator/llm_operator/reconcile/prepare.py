@@ -342,8 +342,8 @@ def _believed(course: _Course, artifact: Artifact, result: Result, asked: re.Pat
     if asked.fullmatch(result.directory):
         return True
     text = (
-        f"Job {artifact.job_name} tells of the directory {result.directory!r}, which it was not to make, so its result "
-        f"is not used: kubectl delete job {artifact.job_name}"
+        f"Job {artifact.job_name} reports the directory {result.directory!r}, which it was not created for, so its "
+        f"result is not used: kubectl delete job {artifact.job_name}"
     )
     course.trouble = Trouble("JobFailed", text, stalled=True)
     course.reports[-1] = StageReport(artifact.stage, "Blocked", "JobFailed", text, artifact.job_name)
@@ -481,7 +481,7 @@ def _failure(job: JobView, result: Result | None) -> Trouble:
         return Trouble("HostMemoryExhausted", text + again, stalled=True)
     if result is not None and not result.ok:
         return Trouble(result.reason, result.message + again, stalled=True)
-    return Trouble("JobFailed", f"Job {job.name} failed: {job.failure or 'no reason is told'}{again}", stalled=True)
+    return Trouble("JobFailed", f"Job {job.name} failed: {job.failure or 'no reason was given'}{again}", stalled=True)
 
 
 _QUALITY = ("perplexityOriginal", "perplexityQuantized", "perplexityIncreasePercent", "agreementPercent")

@@ -74,7 +74,7 @@ def fate_of(
     if job.stage == "remove":
         return _removal(job, counterpart, now)
     if not wanted and job.stage not in KEPT:
-        return Fate("Delete", "no object asks for it any more")
+        return Fate("Delete", "no object uses it")
     if job.phase == "Active":
         return _active(job, wanted)
     if job.told is None and job.settled and last_words(job.pods):
@@ -120,7 +120,7 @@ def verify_fate(job: JobView, verify: VerifyFacts, now: datetime) -> Fate:
 def verification_fate(job: JobView, verify: VerifyFacts, now: datetime) -> Fate:
     """What a comparison found is written down and its Job deleted; one that found out nothing is made again later."""
     if not verify.seconds or not verify.makers:
-        return Fate("Delete", "nobody uses any more what it reads")
+        return Fate("Delete", "nothing uses what it reads")
     result = job.result() if job.settled else None
     if result is not None and (result.ok or result.reason == "WeightsCorrupt"):
         return Fate("Verified")
@@ -144,8 +144,8 @@ def _active(job: JobView, wanted: bool) -> Fate:
     if not wanted:
         # One that is held back runs no pod, and would not fail either.
         if job.suspended:
-            return Fate("Delete", "no object asks for it any more")
-        return Fate() if job.abandoned else Fate("End", "no object asks for it any more")
+            return Fate("Delete", "no object uses it")
+        return Fate() if job.abandoned else Fate("End", "no object uses it")
     if job.abandoned:
         return Fate("Delete", "it was being ended; the next one goes on with what is there")
     leftover = job.leftover()
@@ -176,14 +176,14 @@ def _without_result(job: JobView, usage: _Usage, now: datetime) -> Fate:
     left = LOST_SECONDS - _seconds_since(job.finished_at, now) if job.finished_at is not None else 0
     if left > 0:
         return Fate(look_again_seconds=left)
-    return Fate("RecordLoss") if usage.wanted else Fate("Delete", "no object asks for it, and its result was lost")
+    return Fate("RecordLoss") if usage.wanted else Fate("Delete", "no object uses it, and its result was lost")
 
 
 def _failed(job: JobView, usage: _Usage, now: datetime) -> Fate:
     if not usage.wanted:
         return _abandoned(job, usage, now)
     if job.abandoned:
-        return Fate("Delete", "an object asks for it again")
+        return Fate("Delete", "an object uses it again")
     if job.finished_at is None:
         return Fate(look_again_seconds=RETRY_SECONDS)
     result = job.result()
@@ -198,7 +198,7 @@ def _abandoned(job: JobView, usage: _Usage, now: datetime) -> Fate:
         return Fate()
     leftover = job.leftover()
     if leftover is None or job.claim is None or usage.finished_elsewhere:
-        return Fate("Delete", "no object asks for it, and it left nothing")
+        return Fate("Delete", "no object uses it, and it left nothing")
     if usage.in_use and job.unused_since is not None:
         return Fate(look_again_seconds=IN_USE_SECONDS)
     return _unused(job, leftover.path, now=now, retention_seconds=usage.retention_seconds)
@@ -208,11 +208,15 @@ def _unused(job: JobView, directory: str, *, now: datetime, retention_seconds: i
     if job.unused_since is None:
         return Fate("MarkUnused")
     if job.to_be_removed:
-        return Fate("Remove", "it was asked for", directory)
+        return Fate("Remove", "its removal was requested", directory)
     if retention_seconds == 0:
         return Fate()
     left = retention_seconds - _seconds_since(job.unused_since, now)
-    return Fate("Remove", "nobody used it", directory) if left <= 0 else Fate(look_again_seconds=left)
+    return (
+        Fate("Remove", "it was unused for the retention time", directory)
+        if left <= 0
+        else Fate(look_again_seconds=left)
+    )
 
 
 def _removal(job: JobView, maker: JobView | None, now: datetime) -> Fate:

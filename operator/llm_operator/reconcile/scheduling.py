@@ -77,12 +77,12 @@ def _remedies(message: str, asked: Asked) -> list[str]:
     if _SELECTOR.search(message) and asked.selector:
         labels = [f"{name}={value}" for name, value in sorted(asked.selector.items())]
         more = f" and {len(labels) - MOST_SHOWN} more" if len(labels) > MOST_SHOWN else ""
-        found.append(f"it asks for a node with {', '.join(labels[:MOST_SHOWN])}{more}")
+        found.append(f"it requires a node with {', '.join(labels[:MOST_SHOWN])}{more}")
     if asked.nodes:
         found.append(asked.nodes)
     short = _INSUFFICIENT.search(message)
     if short and asked.amounts.get(short[1]):
-        found.append(f"it asks for {asked.amounts[short[1]]:,} {short[1]} of one node")
+        found.append(f"it requests {asked.amounts[short[1]]:,} {short[1]} of one node")
     if _TAINT in message:
         found.append("a taint is passed with spec.tolerations")
     return found

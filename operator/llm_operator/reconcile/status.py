@@ -230,10 +230,10 @@ def _is_parked(progress: Progress, trouble: Trouble | None) -> bool:
 def _ready(situation: Situation, progress: Progress, trouble: Trouble | None) -> Finding:
     if progress.complete:
         if progress.wanted == 0:
-            return Finding("Ready", "True", "Stopped", "replicas is 0: nothing runs, as asked for")
-        return Finding("Ready", "True", "ReplicasReady", f"{progress.current}/{progress.wanted} replicas serve")
+            return Finding("Ready", "True", "Stopped", "replicas is 0: no pods, as configured")
+        return Finding("Ready", "True", "ReplicasReady", f"{progress.current} of {progress.wanted} replicas ready")
     if trouble is not None and _is_parked(progress, trouble):
-        text = f"replicas is 0: nothing runs, as asked for; what would keep it from running: {trouble.message}"
+        text = f"replicas is 0: no pods, as configured; what would prevent a start: {trouble.message}"
         return Finding("Ready", "True", "Stopped", text)
     if trouble is not None:
         return Finding("Ready", "False", trouble.reason, trouble.message)
@@ -252,11 +252,12 @@ def _under_way(situation: Situation, progress: Progress) -> Finding:
         text = f"somebody paused the rollout: kubectl rollout resume deployment/{situation.resource.metadata.name}"
         return Finding("Ready", "Unknown", "DeploymentPaused", text)
     loading = sum(pod.running and not pod.ready for pod in _current_pods(situation))
-    text = f"{progress.current}/{progress.wanted} replicas serve the current spec"
+    text = f"{progress.current} of {progress.wanted} replicas ready with the current spec"
     if loading:
         return _loading(situation, f"{text}; {loading} loading the model")
-    if _ending(situation):
-        text = f"{text}; waiting for {_ending(situation)} old pod(s) to end and free their GPUs"
+    ending = _ending(situation)
+    if ending:
+        text = f"{text}; waiting for {ending} old pod{'s' * (ending > 1)} to end and free the GPUs"
     return Finding("Ready", "Unknown", "Progressing", text)
 
 
@@ -308,11 +309,11 @@ def _model_status(model: ModelStatus | None, prepared: Prepared | None) -> Model
 def _available(progress: Progress) -> Finding:
     if progress.ready > 0:
         several = progress.ready != 1
-        text = f"{progress.ready} replica{'s' * several} answer{'s' * (not several)}"
+        text = f"{progress.ready} replica{'s' * several} available"
         return Finding("Available", "True", "Serving", text)
     if progress.wanted == 0:
         return Finding("Available", "False", "Stopped", "replicas is 0")
-    return Finding("Available", "False", "NoReadyReplica", "no replica answers")
+    return Finding("Available", "False", "NoReadyReplica", "no replica is available")
 
 
 def _stands(situation: Situation, status: LLMDeploymentStatus) -> bool:

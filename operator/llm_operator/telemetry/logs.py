@@ -37,7 +37,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For people: one line per record, and a traceback on lines of its own, which begin with a bar."""
+    """For people: one line per record, and a traceback on separate lines, which begin with a bar."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The lines of one record."""
@@ -75,7 +75,7 @@ def configure(level: str, form: str) -> None:
 
 
 def _catch_what_python_prints() -> None:
-    """Warnings, and errors that reach nobody, become records like all others."""
+    """Warnings, and errors without a handler, become records like all others."""
     log = logging.getLogger("llm_operator")
 
     def told(text: str, error: BaseException | None) -> None:
@@ -83,5 +83,5 @@ def _catch_what_python_prints() -> None:
 
     logging.captureWarnings(capture=True)
     sys.excepthook = lambda _kind, error, _trace: told("the process ends", error)
-    sys.unraisablehook = lambda what: told("an error that reaches nobody", what.exc_value)
+    sys.unraisablehook = lambda what: told("an error without a handler", what.exc_value)
     threading.excepthook = lambda what: told("a thread ended", what.exc_value)

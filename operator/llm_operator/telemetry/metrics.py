@@ -18,7 +18,7 @@ TASK_FAILURES = Counter(
 
 
 class Metrics:
-    """All metrics of one operator process, in a registry of their own."""
+    """All metrics of one operator process, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -61,7 +61,7 @@ class Metrics:
         )
         self.relist_repairs = Counter(
             "llm_operator_relist_repairs_total",
-            "Changes that a relist found and no watch had told.",
+            "Changes found by a relist that the watches had missed.",
             ["kind"],
             registry=reg,
         )
@@ -72,7 +72,7 @@ class Metrics:
             registry=reg,
         )
         self.watch_restarts = Counter(
-            "llm_operator_watch_restarts_total", "Times that all watches were started anew.", registry=reg
+            "llm_operator_watch_restarts_total", "Times that all watches were restarted.", registry=reg
         )
         self.unreadable = Counter(
             "llm_operator_unreadable_objects_total",

@@ -1,7 +1,7 @@
 """Metrics of each LLMDeployment, read from the cache once per scrape.
 
 The label values are those of the object itself, so that an alert names the object behind it. Series of an object end
-with the object: they are made anew at every scrape, and nothing is kept between two.
+with the object: they are built at every scrape, and nothing is kept between two.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _desired(served: Served) -> float:
 
 
 GAUGES: Sequence[tuple[str, str, Value]] = (
-    ("replicas_desired", "Replicas that the spec asks for.", _desired),
+    ("replicas_desired", "Replicas that the spec requests.", _desired),
     ("replicas_ready", "Pods that serve the current spec.", lambda o: _at(_status(o), "readyReplicas") or 0.0),
     ("gpus_requested", "GPUs of all replicas together, by the plan or by parallelism.tensor.", _gpus),
     ("engine_restarts", "Restarts of the engine's containers in the pods that exist.", lambda o: float(o.restarts)),

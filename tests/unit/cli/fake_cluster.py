@@ -63,9 +63,10 @@ class FakeHandler(BaseHTTPRequestHandler):
             if self.engine.key is not None and self.headers.get("Authorization") != f"Bearer {self.engine.key}":
                 self._send(401, {"error": "Unauthorized"})
                 return
-        if path in self.engine.texts:
-            self._text(200, self.engine.texts[path], "text/plain")
-            return
+        for known in (self.path, path):
+            if known in self.engine.texts:
+                self._text(200, self.engine.texts[known], "text/plain")
+                return
         body = self._answer(path)
         self._send(body.get("code", 200), body)
 
@@ -199,7 +200,7 @@ class FakeCluster:
     answers: dict[str, JSON] = field(default_factory=dict)
     """Further answers of the API server, by path."""
     texts: dict[str, str] = field(default_factory=dict)
-    """Answers that are no JSON, by path."""
+    """Answers that are not JSON, by path, or by path and query."""
     key: str | None = None
     """The API key that the engine wants, on its own port; the proxy drops it."""
     away: bool = False

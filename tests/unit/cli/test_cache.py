@@ -361,16 +361,16 @@ def test_prune_marks_what_no_object_asks_for(fake: FakeCluster, capsys: pytest.C
     assert name.startswith("llm-quantize-")
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
-        "Asked for the removal of 1 model, 1.50 GiB: the operator removes the files as soon as no pod mounts them."
+        "Requested the removal of 1 model, 1.50 GiB: the operator removes the files as soon as no pod mounts them."
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--dry-run"], 0, "Would ask for the removal of 1 model, 1.50 GiB. Nothing was changed."),
-        (["--yes", "--older-than", "99999w"], 0, "Nothing to remove: no model is unused for so long."),
-        ([], 2, "kubectl llm cache: there is no terminal to ask on: say --yes, or look with --dry-run"),
+        (["--dry-run"], 0, "Would request the removal of 1 model, 1.50 GiB. Nothing was changed."),
+        (["--yes", "--older-than", "99999w"], 0, "Nothing to remove: no model is unused for that long."),
+        ([], 2, "kubectl llm cache: stdin is not a terminal: confirm with --yes, or preview with --dry-run"),
     ],
 )
 def test_prune_marks_nothing(
@@ -394,7 +394,7 @@ def test_what_changed_meanwhile_is_left_alone(fake: FakeCluster, capsys: pytest.
     assert run(["cache", "prune", "--yes"]) == 0
     output, errors = capsys.readouterr()
     assert "has changed meanwhile and was left alone" in errors
-    assert "Asked for the removal of 0 models, 0 B" in output
+    assert "Requested the removal of 0 models, 0 B" in output
 
 
 def test_what_was_asked_for_before_is_not_asked_for_again(
@@ -404,7 +404,7 @@ def test_what_was_asked_for_before_is_not_asked_for_again(
     assert run(["cache", "prune", "--yes"]) == 0
     assert fake.marked == []
     assert capsys.readouterr().out.splitlines() == [
-        "The removal of 1 model, 1.50 GiB was asked for before.",
+        "The removal of 1 model, 1.50 GiB was requested before.",
         "Nothing more to remove: no other model is unused.",
     ]
 
@@ -440,7 +440,9 @@ def test_an_unreadable_object_is_told(fake: FakeCluster, capsys: pytest.CaptureF
     fake._objects.append(body("broken", engine={"type": "Unknown"}))
     assert run(["cache", "prune", "--yes"]) == 0
     assert fake.marked == []
-    assert "LLMDeployment team/broken cannot be read, what it asks for is not known" in capsys.readouterr().err
+    assert (
+        "LLMDeployment team/broken cannot be read, so the models that it uses are not known" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "1.5d", "-1d", "1y", "1000000d", "1d "])
@@ -448,4 +450,4 @@ def test_an_age_that_is_none(text: str, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as left:
         run(["cache", "prune", f"--older-than={text}"])
     assert left.value.code == 2
-    assert "is no age: expected a number and s, m, h, d or w, such as 30d" in capsys.readouterr().err
+    assert "is not a valid age: expected a number and s, m, h, d or w, such as 30d" in capsys.readouterr().err

@@ -106,7 +106,10 @@ def test_a_long_question_and_a_long_answer_pass_a_port_forward(keyed: FakeCluste
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ({"code": 403, "message": "no"}, "which you may not read in namespace team: ask for the right, or set LLM_API"),
+        (
+            {"code": 403, "message": "no"},
+            "which you may not read in namespace team: request that right, or set LLM_API",
+        ),
         ({"code": 404, "message": "no"}, "the Secret keys, which holds the API key of qwen, does not exist: create it"),
         ({"data": {"other": "eA=="}}, "the Secret keys has no key 'qwen'; see spec.engine.apiKey"),
         ({"data": {"qwen": "eA"}}, "the key 'qwen' of the Secret keys is not text"),
@@ -172,6 +175,13 @@ def test_a_conversation_on_a_terminal(space: FakeCluster, tmp_path: Path) -> Non
     terminal.until("starts again")
     terminal.until("> ")
     terminal.say("hi\n")
+    terminal.until("first after")
+    terminal.until("> ")
+    terminal.say("/reset\n")
+    terminal.until("starts again")
+    terminal.until("> ")
+    # Two lines up in the history: the question again.
+    terminal.say("\x1b[A\x1b[A\n")
     terminal.until("first after")
     terminal.until("> ")
     terminal.say("\x04")

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from llm_operator.cli.around import warnings
 from llm_operator.cli.cluster import Cluster
+from llm_operator.cli.ends import reason_of, summary
 from llm_operator.cli.listing import kv_tokens, lines, progress
 from llm_operator.cli.pods import duration, load_left, pod_of
 from llm_operator.cli.status_screen import screen
 from llm_operator.cli.table import aligned
 from llm_operator.manifests.common import LABEL_DEPLOYMENT
 from llm_operator.manifests.pod import CONTAINER
+from llm_operator.reasons import explain
 
 JSON = dict[str, Any]
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -112,6 +114,7 @@ FOUND: JSON = {
     "pods": [
         pod_of(pod(restarts=2, ended={"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2026-11-30T11:59:00Z"}))
     ],
+    "restarts": {"count": 2, "since": "2026-11-28T12:00:00Z"},
     "now": {
         "requests_running": 4,
         "requests_waiting": 22,
@@ -150,6 +153,7 @@ def test_the_screen_answers_what_a_person_on_call_asks() -> None:
         "requests wait for a free sequence: raise maxConcurrentSequences",
         "now p50 2.0 s, p95 unknown (10 requests); since the pod's start p50 200 ms, p95 500 ms (1,000 requests)",
         "2 restarts in 2 d; the last one: OOMKilled, exit code 137, 1 min ago",
+        "Restarts:   2 in 2 d, since the oldest of these pods was created; for the last 7 days",
         "EngineExited 2 times, 1 h ago (LLMDeployment qwen): x",
         "all LLMDeployments want 10; nodes have 8, pods hold 6, 4 more waited for by pods, 2 free (at most 1 on one",
         "NOT running; llm-operator-1 renewed its Lease 1 h 6 min ago",
@@ -160,6 +164,40 @@ def test_the_screen_answers_what_a_person_on_call_asks() -> None:
     narrow = screen(body(), FOUND, 60, NOW)
     assert all(len(line) < 60 for line in narrow.splitlines())
     assert "".join(narrow.split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        ({"reason": "OOMKilled", "exitCode": 137}, "HostMemoryExhausted"),
+        (
+            {"reason": "Error", "exitCode": 1, "message": "torch.OutOfMemoryError: CUDA out of memory."},
+            "GPUOutOfMemory",
+        ),
+        ({"reason": "Error", "exitCode": 1}, "EngineFailed"),
+        ({"reason": "Completed", "exitCode": 0}, "EngineExited"),
+    ],
+)
+def test_the_last_end_has_the_reason_that_explain_knows(ended: JSON, reason: str) -> None:
+    assert reason_of(body(), pod(restarts=1, ended=ended)) == reason
+    assert explain(reason)
+
+
+def test_an_engine_that_did_not_end_and_an_unknown_one_have_no_reason() -> None:
+    assert reason_of(body(), pod()) is None
+    unknown = body()
+    unknown["spec"]["engine"]["type"] = "Other"
+    assert reason_of(unknown, pod(restarts=1, ended={"exitCode": 1})) is None
+
+
+def test_restarts_are_counted_since_the_oldest_pod() -> None:
+    first, second = pod_of(pod(restarts=2)), pod_of(pod(restarts=1))
+    second["created"] = "2026-11-01T00:00:00Z"
+    assert summary([first, second]) == {"count": 3, "since": "2026-11-01T00:00:00Z"}
+    assert summary([]) is None
+    text = screen(body(), {**FOUND, "restarts": summary([first, second])}, None, NOW)
+    assert "Restarts:   3 in 29 d 12 h, since the oldest of these pods was created\n" in text
+    assert "Restarts:" not in screen(body(), {**FOUND, "restarts": {"count": 0, "since": first["created"]}}, None, NOW)
 
 
 def test_an_engine_that_hangs_has_a_next_step() -> None:

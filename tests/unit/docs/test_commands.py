@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import yaml
 from devcluster.__main__ import parser as devcluster_parser
 from devcluster.cache import ROOT
 from devcluster.toolchain import ensure
+from devtools.site import SUBCOMMANDS, help_of
 from llm_operator.cli.main import COMMANDS
 from llm_operator.cli.main import parser as llm_parser
 from tests.support.chart import CHART, Helm
@@ -29,11 +31,15 @@ ELSEWHERE = {
     "pre-commit": "a hook of the user's own repository",
 }
 """Programs whose commands no test runs, and why."""
-VERBS = {
-    *("annotate", "apply", "create", "delete", "describe", "diff", "drain", "events", "explain", "get", "kustomize"),
-    *("label", "llm", "logs", "patch", "port-forward", "rollout", "run", "scale", "top", "wait"),
-}
-"""Of kubectl."""
+UNKNOWN = re.compile(r"unknown (flag|shorthand flag|command)")
+NOWHERE = """apiVersion: v1
+kind: Config
+clusters: [{name: none, cluster: {server: "https://127.0.0.1:1"}}]
+contexts: [{name: none, context: {cluster: none, user: none}}]
+users: [{name: none, user: {token: none}}]
+current-context: none
+"""
+"""A kubeconfig of a server that refuses every connection: kubectl reads its command line before it connects."""
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -63,6 +69,19 @@ def before_a_redirection(words: list[str]) -> list[str]:
     return words[: min(ends, default=len(words))]
 
 
+def commands_in_prose(text: str) -> Iterator[list[str]]:
+    """The commands of kubectl between backticks, as words; they may be incomplete, or have names to fill in."""
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+    for code in re.findall(r"`(kubectl [^`\n]+(?:\n[^`\n]+)?)`", prose):
+        yield before_a_redirection(list(itertools.takewhile(lambda word: word != "|", shlex.split(code))))
+
+
+COMMANDS_IN_PROSE = [
+    pytest.param(words, id=f"{page.relative_to(ROOT)}: {' '.join(words)[:70]}")
+    for page in PAGES
+    if page.name != "CHANGELOG.md"
+    for words in commands_in_prose(page.read_text())
+]
 COMMANDS_OF_PAGES = [
     pytest.param(words, id=f"{page.relative_to(ROOT)}: {' '.join(words)[:70]}")
     for page in PAGES
@@ -78,8 +97,30 @@ def helm() -> Helm:
     return Helm(ensure(["helm"]) / "helm")
 
 
+class Kubectl:
+    """The real kubectl, which reaches no cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        self._config = folder / "config"
+        self._config.write_text(NOWHERE)
+        self._path = ensure(["kubectl"]) / "kubectl"
+
+    def complaint(self, arguments: list[str]) -> str:
+        """What it has against a command line; empty if nothing."""
+        done = subprocess.run(
+            [self._path, *arguments], check=False, capture_output=True, text=True, cwd=ROOT, timeout=60,
+            stdin=subprocess.DEVNULL, env={"KUBECONFIG": str(self._config), "HOME": str(self._config.parent)},
+        )  # fmt: skip
+        return done.stderr if UNKNOWN.search(done.stderr) else ""
+
+
+@pytest.fixture(scope="module")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    return Kubectl(tmp_path_factory.mktemp("kubectl"))
+
+
 @pytest.mark.parametrize("words", COMMANDS_OF_PAGES)
-def test_the_program_takes_the_command(helm: Helm, words: list[str]) -> None:
+def test_the_program_takes_the_command(helm: Helm, kubectl: Kubectl, words: list[str]) -> None:
     match words:
         case ["make", *_]:
             pass  # tests/unit/docs/test_docs.py
@@ -89,8 +130,7 @@ def test_the_program_takes_the_command(helm: Helm, words: list[str]) -> None:
         case ["python", "-m", "devcluster", *arguments]:
             devcluster_parser().parse_args(arguments)
         case ["kubectl", *arguments]:
-            verbs = [word for word in arguments if word in VERBS]
-            assert verbs, f"kubectl has none of the verbs that the documentation uses: {arguments}"
+            assert kubectl.complaint(arguments) == ""
             for path in (after for word, after in itertools.pairwise(arguments) if word in ("-f", "-k")):
                 known = path == "-" or path.startswith(("examples", "crds", "gitops"))
                 assert not known or path == "-" or (ROOT / path).exists(), path
@@ -104,6 +144,26 @@ def test_the_program_takes_the_command(helm: Helm, words: list[str]) -> None:
             pass  # tests/e2e/test_helm.py
         case [program, *_]:
             assert program.rpartition("/")[2] in ELSEWHERE, f"no test runs {program}: check it here, or say why not"
+
+
+@pytest.mark.parametrize("words", COMMANDS_IN_PROSE)
+def test_the_program_knows_the_command_of_a_sentence(kubectl: Kubectl, words: list[str]) -> None:
+    if words[1] != "llm":
+        assert kubectl.complaint(words[1:]) == ""
+        return
+    named = [word for word in words[2:] if word in COMMANDS]
+    command = named[0] if named else None
+    told = help_of(command) if command else ""
+    told += "".join(help_of(str(command), name) for name in SUBCOMMANDS.get(str(command), ()))
+    options = [word.partition("=")[0] for word in words if word.startswith("-")]
+    assert command or not options
+    assert [option for option in options if option != "--help" and option not in told] == []
+
+
+def test_kubectl_refuses_what_it_does_not_know(kubectl: Kubectl) -> None:
+    assert "unknown flag: --al-namespaces" in kubectl.complaint(["get", "llmdep", "--al-namespaces"])
+    assert "unknown command" in kubectl.complaint(["frobnicate"])
+    assert kubectl.complaint(["get", "llmdep", "--all-namespaces"]) == ""
 
 
 def test_a_wrong_command_is_found() -> None:

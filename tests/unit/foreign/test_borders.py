@@ -216,7 +216,7 @@ BORDERS = (
     Border("the labels of a claim", claim, {"llm-operator.dev/cache": "true", "app.kubernetes.io/managed-by": "x"}),
     Border("the labels of a node", node, NODE_LABELS),
     Border("a termination message", parse_result, json.dumps(RESULT)),
-    Border("a config.json that a Job tells", inspected, CONFIG),
+    Border("a config.json reported by a Job", inspected, CONFIG),
     Border("the last log of a container", last_log, LOG, limit=LAST_BYTES),
     Border("the log of an engine or a tool that runs", running_log, LOG),
     Border("the beginning of an engine's log", vllm_tokens_in_log, LOG, limit=LOG_BYTES),

@@ -134,7 +134,7 @@ def test_what_is_on_a_volume_is_not_asked_for() -> None:
             5_700_000_000,
             "ModelUnknown",
             "config.json of org/model: architecture MambaForCausalLM is unknown: its KV cache cannot be computed, so no"
-            " plan is made, and nothing is held back; its weight files hold 5.31 GiB",
+            " plan is made, and nothing is blocked; its weight files hold 5.31 GiB",
         ),
         (CONFIG.read_text(), 5_700_000_000, "WeightsContradictConfig", "org/model: "),
         (CONFIG.read_text(), 16_060_522_496, "", ""),

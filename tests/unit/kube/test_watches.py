@@ -97,7 +97,7 @@ async def test_a_kind_that_nobody_watches_is_noticed(caplog: pytest.LogCaptureFi
     played.watching.clear()
     session.streams[PATHS[2]].trying = 0
     await asyncio.wait_for(played.watching.wait(), 20)
-    assert caplog.records[0].message == f"the watches are started anew: nobody watches {PATHS[2]}"
+    assert caplog.records[0].message == f"the watches are started anew: no watch for {PATHS[2]}"
     session.streams[PATHS[2]].trying = 1
     stop.set()
     await asyncio.wait_for(running, 20)

@@ -180,7 +180,7 @@ def test_the_wrong_kind_of_model_is_said_to_be_that(values: dict[str, Any], kind
     ],
 )
 def test_what_an_engine_may_serve_otherwise_is_unknown_and_said_to_be_that(name: str, kind: str) -> None:
-    with pytest.raises(UnknownKindError, match=f"{kind} model.*nothing is held back"):
+    with pytest.raises(UnknownKindError, match=f"{kind} model.*nothing is blocked"):
         parse_config({"architectures": [name], "hidden_size": 64})
 
 

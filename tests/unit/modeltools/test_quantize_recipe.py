@@ -37,7 +37,7 @@ def refusal(work: Callable[[], object]) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"bits": 3}, "4 bits, 3 were asked for"),
+        ({"bits": 3}, "4 bits, 3 were requested"),
         ({"bits": 8}, "set bits to 4"),
         ({"group_size": 100}, "groups of 100 weights: use 128"),
         ({"group_size": 256}, "groups of 256"),

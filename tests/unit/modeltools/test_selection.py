@@ -62,7 +62,7 @@ def test_a_directory_is_one_name(value: str, tmp_path: Path) -> None:
 def test_a_hub_names_a_commit_or_nothing(sha: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = HuggingFace()
     hub.__dict__["_api"] = SimpleNamespace(model_info=lambda *_, **__: SimpleNamespace(sha=sha))
-    with pytest.raises(ToolError, match="tells no commit"):
+    with pytest.raises(ToolError, match="does not report a commit"):
         hub.commit("org/name", "main")
 
 

@@ -370,7 +370,7 @@ def test_lmdeploy_is_told_the_format_of_quantized_weights() -> None:
 
 def test_a_recipe_that_the_quantizer_refuses_asks_for_no_gpu() -> None:
     of = cached(weightQuantization=AWQ)
-    outcome = replace(plan(of), quantization_problems=("hidden size 100 is no multiple of 128",))
+    outcome = replace(plan(of), quantization_problems=("hidden size 100 is not a multiple of 128",))
     observed = seen(done(stages(of)["fetch"], fetched()))
     assert decide(of, observed, outcome, TOOLS).applies == ()
     assert conditions(of, observed, outcome)["WeightsQuantized"] == ("False", "RecipeRefused")

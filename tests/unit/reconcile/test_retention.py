@@ -140,9 +140,11 @@ def test_a_failed_job_is_the_record_of_what_it_left() -> None:
     assert fate(marked, wanted=False, after=1e9).action == "Keep"
     assert fate(marked, wanted=False, retention_seconds=100, after=40) == Fate(look_again_seconds=60)
     path = f"{DIRECTORY}.partial"
-    assert fate(marked, wanted=False, retention_seconds=100, after=100) == Fate("Remove", "nobody used it", path)
+    assert fate(marked, wanted=False, retention_seconds=100, after=100) == Fate(
+        "Remove", "it was unused for the retention time", path
+    )
     asked = replace(marked, to_be_removed=True)
-    assert fate(asked, wanted=False) == Fate("Remove", "it was asked for", path)
+    assert fate(asked, wanted=False) == Fate("Remove", "its removal was requested", path)
     assert fate(asked, wanted=False, in_use=True) == Fate(look_again_seconds=IN_USE_SECONDS)
     assert fate(asked, wanted=False, finished_elsewhere=True).action == "Delete"
     # Within the time, whoever asks again goes on with it, and at once.
@@ -213,7 +215,9 @@ def test_after_its_time_an_unused_model_is_removed() -> None:
     marked = replace(done(FETCH, fetched()), unused_since="2026-01-01T00:00:00Z")
     waiting = fate(marked, wanted=False, retention_seconds=100, after=40)
     assert waiting == Fate(look_again_seconds=60)
-    assert fate(marked, wanted=False, retention_seconds=100, after=100) == Fate("Remove", "nobody used it", DIRECTORY)
+    assert fate(marked, wanted=False, retention_seconds=100, after=100) == Fate(
+        "Remove", "it was unused for the retention time", DIRECTORY
+    )
 
 
 def test_a_removal_that_was_asked_for_still_heeds_pods() -> None:

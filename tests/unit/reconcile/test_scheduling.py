@@ -40,7 +40,7 @@ ASKED = Asked({"nvidia.com/gpu.product": "H100", "zone": "b"}, {"nvidia.com/gpu"
             "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available.",
             replace(ASKED, nodes=""),
             "Unschedulable",
-            ("it asks for 2 nvidia.com/gpu of one node",),
+            ("it requests 2 nvidia.com/gpu of one node",),
         ),
         ("0/1 nodes are available: 1 Insufficient cpu.", ASKED, "Unschedulable", ("Insufficient cpu",)),
         (

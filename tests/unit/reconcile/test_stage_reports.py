@@ -70,7 +70,7 @@ def test_a_result_is_told_with_its_size_and_revision(more: dict[str, Any], said:
         (failed(FETCH, "ModelGated"), "ModelGated", "what was wrong"),
         (job(FETCH, condition="Failed"), "JobFailed", f"Job {FETCH.job_name} failed: Why: "),
         (replace(job(FETCH, condition="Failed"), failure=""), "JobFailed",
-         f"Job {FETCH.job_name} failed: no reason is told"),
+         f"Job {FETCH.job_name} failed: no reason was given"),
         (replace(failed(FETCH, "ModelGated"), pods=(pod(OF, end=ContainerEnd(137, None, "OOMKilled", "")),)),
          "HostMemoryExhausted",
          f"Job {FETCH.job_name} exceeded its memory limit: raise weightQuantization.resources.limits.memory"),

@@ -69,11 +69,11 @@ def test_replicas_of_the_current_spec_are_told_from_old_ones() -> None:
         pod(of, name="old-and-ill", inputs="0123456789", running=True),
     )
     status = told(of, replace(applied(of, **counts), pods=pods))
-    text = "1/3 replicas serve the current spec; 1 loading the model"
+    text = "1 of 3 replicas ready with the current spec; 1 loading the model"
     assert summary(status, "Ready") == ("Unknown", "Loading", text)
     assert summary(status, "Reconciling") == ("True", "Loading", text)
     assert summary(status, "Stalled") == ("False", "Progressing", "")
-    assert summary(status, "Available") == ("True", "Serving", "3 replicas answer")
+    assert summary(status, "Available") == ("True", "Serving", "3 replicas available")
     assert (status.replicas, status.ready_replicas) == (4, 3)
 
 

@@ -32,7 +32,7 @@ def test_secrets_come_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        (["--context", "0"], {}, "--context 0 is no number of tokens"),
+        (["--context", "0"], {}, "--context 0 isn't a number of tokens"),
         (["--root-path", "chat/"], {}, "isn't a path"),
         ([], {"CHAT_PAGE_PASSWORD": "\n"}, "CHAT_PAGE_PASSWORD is empty"),
     ],

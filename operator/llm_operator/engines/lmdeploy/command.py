@@ -170,7 +170,7 @@ def _check_release(spec: LLMDeploymentSpec, table: Capabilities, backend: Backen
     if serves(table.version) or (spec.engine.conversion == "TurboMind" and backend != "PyTorch"):
         return []
     text = (
-        f"LMDeploy {table.version} can run code that anybody in the cluster sends it (GHSA-5h8j-6crg-7rmw): "
+        f"LMDeploy {table.version} can run code that anyone in the cluster sends it (GHSA-5h8j-6crg-7rmw): "
         "set version to 0.10.2 or newer"
     )
     return [Refusal("InsecureEngineVersion", "spec.engine.version", text)]

@@ -130,7 +130,7 @@ class TurboMindMemory(LMDeployMemory):
         shape, tower = request.shape, request.shape.tower
         what = next(formats.turbomind_unknowns(request), "")
         if not shape.states:
-            return (f"{what}: no plan is made for it, and nothing is held back",) if what else ()
+            return (f"{what}: no plan is made for it, and nothing is blocked",) if what else ()
         capability = request.gpu.compute_capability
         if release(request.version) < STATES_KNOWN:
             what = f"how TurboMind before 0.16.0 keeps the states of {shape.architecture} is not known"
@@ -140,7 +140,7 @@ class TurboMindMemory(LMDeployMemory):
             what = f"whether TurboMind runs the delta nets of {shape.architecture} on {card(request)} is not known"
         elif tower is not None and (not tower.heads or tower.hidden // tower.heads not in TOWER_HEADS):
             what = f"how TurboMind holds the image encoder of {shape.architecture} is known for heads of 64 and 72 only"
-        return (f"{what}: no plan is made for it, and nothing is held back",) if what else ()
+        return (f"{what}: no plan is made for it, and nothing is blocked",) if what else ()
 
     def objections(self, request: PlanRequest, tensor: int) -> Iterator[str]:
         """Yield why it refuses this many ranks: delta nets repeat no heads (GatedDeltaNetLayer.cc)."""
@@ -255,7 +255,7 @@ class PyTorchMemory(LMDeployMemory):
     def unknowns(self, request: PlanRequest) -> tuple[str, ...]:
         """Return why there are no numbers."""
         return tuple(
-            f"{what}: no plan is made for it, and nothing is held back" for what in formats.pytorch_unknowns(request)
+            f"{what}: no plan is made for it, and nothing is blocked" for what in formats.pytorch_unknowns(request)
         )
 
     def while_loading(self, request: PlanRequest) -> CheckpointQuantization | None:

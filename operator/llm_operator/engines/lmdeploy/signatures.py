@@ -81,7 +81,7 @@ SIGNATURES: tuple[Signature, ...] = (
     sign(
         r"^(?:[\w.]+: )?\[TM\]\[ERROR\] +Assertion fail: (\S+)|Check failed: (.{1,80})|^Assertion fail: (\S+)",
         "EngineCodeFailed",
-        "TurboMind failed a check of its own: {0}",
+        "an internal check of TurboMind failed: {0}",
         f"set engine.backend to PyTorch, or {ANOTHER}",
         rank=CODE,
     ),

@@ -112,7 +112,7 @@ def _check_active(spec: LLMDeploymentSpec, batch: Batch) -> list[Refusal]:
     if sequences is None or active <= sequences:
         return []
     text = (
-        f"{ACTIVE} {active} is more than the {sequences} sequences that vLLM will be told to hold: lower it, or set "
+        f"{ACTIVE} {active} is more than the {sequences} sequences that vLLM will be configured for: lower it, or set "
         f"spec.maxConcurrentSequences to {active} or more"
     )
     return [_conflict(text)]

@@ -69,7 +69,7 @@ def unknowns(request: PlanRequest) -> tuple[str, ...]:
         )
     if request.shape.architecture.startswith("SDAR"):
         found.append(f"vLLM {request.version} has no class for {request.shape.architecture}, a diffusion model of text")
-    return tuple(f"{text}. No plan is made, and nothing is held back" for text in found)
+    return tuple(f"{text}. No plan is made, and nothing is blocked" for text in found)
 
 
 def refusals(request: PlanRequest) -> Iterator[str]:

@@ -110,7 +110,7 @@ OWNED_VARIABLES: Mapping[str, str] = {
     "VLLM_ALLOW_INSECURE_SERIALIZATION": "it lets requests carry pickles, which run code",
     "VLLM_USE_RUST_FRONTEND": "its server does not keep clients from the engine's management API",
     "VLLM_RUST_FRONTEND_PATH": "its server does not keep clients from the engine's management API",
-    "VLLM_PORT": "it is no port of the API but of the workers, and vLLM chooses it",
+    "VLLM_PORT": "it sets a port of the workers, not of the API, and vLLM chooses it",
 }
 
 MODES_OFF: Mapping[str, str] = dict.fromkeys(

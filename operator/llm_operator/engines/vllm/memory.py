@@ -257,7 +257,7 @@ def _by_utilization(rank: Rank, share: float) -> Budget:
         problem = f"utilization {share} of {gib(total)} is {gib(requested)}: less than weights and activations"
     elif likely > room:
         problem = (
-            f"utilization {share} is no ceiling: with {gib(likely)} of KV cache, context, CUDA graphs and sampler need"
-            f" {gib(likely - room)} more than the card has"
+            f"utilization {share} is not an upper limit: with {gib(likely)} of KV cache, context, CUDA graphs and "
+            f"sampler need {gib(likely - room)} more than the card has"
         )
     return Budget(max(likely, 0), max(low, 0), problem=problem)

@@ -89,7 +89,7 @@ def check_overlay(spec: LLMDeploymentSpec, child: OverlayChild) -> tuple[Refusal
     overlay = without_nulls_inside(given)
     malformed = tuple(_refusal("InvalidPodTemplate", field, problem) for problem in problems(overlay))
     if malformed:
-        # What is not even a pod template has no parts that could belong to anybody.
+        # What is not even a pod template has no parts to check for owners.
         return malformed
     conflicts = _conflicts(overlay, _OWNED[child](spec))
     return tuple(_refusal("ConflictingPodTemplate", field, problem) for problem in conflicts)

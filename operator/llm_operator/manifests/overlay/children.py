@@ -14,7 +14,7 @@ def merged(template: JSON, given: JSON | None) -> JSON:
     """A child's pod template with the overlay; the same object without one.
 
     The overlay has passed `check_overlays`. What the merge rules replace as a whole and the operator needs is kept:
-    the term that brings the pods of a ReadWriteOnce claim to one node.
+    the term that places the pods of a ReadWriteOnce claim on one node.
 
     Args:
         template: as the operator makes it.

@@ -44,7 +44,7 @@ def _translated(path: str, overlay: JSON, template: JSON) -> str | None:
         name, place = step[1], step[2]
         if name is not None:
             if not isinstance(theirs, dict) or name not in theirs:
-                # What is missing: the path goes on from what the overlay does say.
+                # What is missing: the path continues from what the overlay contains.
                 return f"{result}{path[step.start() :]}" if result.count(".") > 1 else None
             field = types().get(kind, {}).get(name, Field("any"))
             theirs, whole, kind = theirs[name], (whole or {}).get(name), field.kind
@@ -52,7 +52,7 @@ def _translated(path: str, overlay: JSON, template: JSON) -> str | None:
         elif field.shape == "list" and place.isdigit():
             position = _position(int(place), field, theirs, whole)
             if position is None:
-                # The operator's own entry: what the overlay's is, nobody can say.
+                # The operator's own entry: the overlay's cannot be identified.
                 return None
             theirs, whole = theirs[position], whole[int(place)]
             result += f"[{position}]"

@@ -1,4 +1,4 @@
-"""The fields of a pod template as the API server's OpenAPI document tells them, and what is wrong with a value."""
+"""The fields of a pod template from the API server's OpenAPI document, and what is wrong with a value."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Field:
         kind: a type of the table, or `string`, `integer`, `number`, `boolean`, `scalar`, `any`: of the value, or of
             each entry of a list or map.
         shape: `one`, `list` or `map`.
-        merge: key by which the entries of a list are told apart; empty for plain entries; None: the list is replaced.
+        merge: key that identifies the entries of a list; empty for plain entries; None: the list is replaced.
     """
 
     kind: str
@@ -92,7 +92,7 @@ def _of_field(value: Any, field: Field, path: str) -> Iterator[Problem]:
         for place, entry in enumerate(value):
             yield from _of_kind(entry, field.kind, f"{path}[{place}]")
             if field.merge and isinstance(entry, dict) and entry.get(field.merge) is None:
-                yield Problem(f"{path}[{place}]", f"{field.merge} is missing, by which the entries are told apart")
+                yield Problem(f"{path}[{place}]", f"{field.merge} is missing: it identifies the entry")
     elif field.shape == "map":
         if not isinstance(value, dict):
             yield Problem(path, f"expected a mapping, got {_shown(value)}")

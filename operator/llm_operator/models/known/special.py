@@ -244,7 +244,7 @@ def ernie_vl(fields: Fields) -> Decoder:
     counts, sizes = fields.integers("moe_num_experts"), fields.integers("moe_intermediate_size")
     if len(counts) != 2 or len(sizes) != 2:
         fields.require("moe_num_experts", "moe_intermediate_size")
-        raise InvalidModelConfigError("config.json: moe_num_experts and moe_intermediate_size are no pairs")
+        raise InvalidModelConfigError("config.json: moe_num_experts and moe_intermediate_size differ in length")
     starts = fields.integers("moe_layer_start_index") or (1, 1)
     ends = fields.integers("moe_layer_end_index") or (core.layers - 1, core.layers - 1)
     bias = fields.boolean("use_bias", False)
