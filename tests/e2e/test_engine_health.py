@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +66,21 @@ def running(space: Space) -> float:
     return sum(sample_sum(text, metric.name) or 0.0 for metric in metric_names("VLLM", "requests_running"))
 
 
+def send(space: Space, pod: str, signal: str) -> None:
+    """A signal to the engine's core."""
+    space.kubectl("exec", pod, "-c", "engine", "--", "python3", "-c", SIGNAL, signal)
+
+
+@contextmanager
+def hanging(space: Space, pod: str) -> Iterator[None]:
+    """The engine's core hangs."""
+    send(space, pod, "SIGSTOP")
+    try:
+        yield
+    finally:
+        send(space, pod, "SIGCONT")
+
+
 @contextmanager
 def a_long_answer(space: Space) -> Iterator[None]:
     """Somebody has the engine write for as long as its context lasts."""
@@ -109,13 +126,9 @@ def test_a_core_that_hangs_is_not_healthy_and_its_end_is_seen(space: Space) -> N
     (pod,) = space.pods(NAME)
     name = pod["metadata"]["name"]
 
-    def signal_core(signal: str) -> None:
-        space.kubectl("exec", name, "-c", "engine", "--", "python3", "-c", SIGNAL, signal)
-
     with a_long_answer(space):
         eventually(lambda: running(space) >= 1, 60, "a request runs")
-        signal_core("SIGSTOP")
-        try:
+        with hanging(space, name):
             space.becomes(NAME, "Healthy", "False", "EngineSilent", seconds=120)
             message = space.condition(NAME, "Healthy")[2]
             assert name in message
@@ -124,7 +137,34 @@ def test_a_core_that_hangs_is_not_healthy_and_its_end_is_seen(space: Space) -> N
             said = space.command_line("status", NAME)
             assert "Healthy: False EngineSilent" in said
             assert "Next: look at the pod's log, then delete the pod" in said
-        finally:
-            signal_core("SIGCONT")
         space.becomes(NAME, "Healthy", "True", "EnginesWork", seconds=120)
     assert space.get("Pod", name)["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_nothing_shows_an_idle_core_that_hangs(space: Space) -> None:
+    """docs/operations.md says so: the server answers alone, and says what it said last."""
+    space.becomes(NAME, "Healthy", "True", "EnginesWork")
+    (pod,) = space.pods(NAME)
+    name = pod["metadata"]["name"]
+    eventually(lambda: running(space) == 0, 60, "nobody asks it anything")
+    with hanging(space, name):
+        time.sleep(2 * PACE["operator.engineSilentSeconds"])
+        for path in ("health", "metrics", "v1/models"):
+            space.kubectl("get", "--raw", f"/api/v1/namespaces/{space.name}/services/{NAME}:http/proxy/{path}")
+        assert running(space) == 0
+        assert space.condition(NAME, "Healthy")[0] == "True"
+        assert space.condition(NAME, "Ready")[0] == "True"
+
+
+def test_an_idle_core_that_dies_ends_the_engine(space: Space) -> None:
+    (pod,) = space.pods(NAME)
+    name = pod["metadata"]["name"]
+
+    def engine() -> Any:
+        return space.get("Pod", name)["status"]["containerStatuses"][0]
+
+    before = engine()["restartCount"]
+    send(space, name, "SIGKILL")
+    eventually(lambda: engine()["restartCount"] > before, 120, "the server ends by itself when its core is gone")
+    eventually(lambda: engine()["ready"], 360, "the new engine serves")
+    space.becomes(NAME, "Ready", "True")
