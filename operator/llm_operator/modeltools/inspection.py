@@ -113,6 +113,15 @@ def tensor_bytes(path: Path) -> int:
     """Bytes of the tensors of one file, by its header.
 
     Raises:
+        ToolError: see header_of().
+    """
+    return _last_byte(header_of(path))
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """What the header of a file says of each tensor, by name.
+
+    Raises:
         ToolError: WeightsCorrupt: it is not a safetensors file, or has another size than its header says.
     """
     size = path.stat().st_size
@@ -123,7 +132,7 @@ def tensor_bytes(path: Path) -> int:
                 raise ValueError(f"a header of {length} bytes")
             header: dict[str, Any] = read_json(file.read(length))
         header.pop("__metadata__", None)
-        end = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
+        end = _last_byte(header)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise ToolError(
             "WeightsCorrupt", f"{path} is not a safetensors file: {error}; copy or fetch it again"
@@ -133,7 +142,11 @@ def tensor_bytes(path: Path) -> int:
             "WeightsCorrupt",
             f"{path} has {size} bytes, its header says {8 + length + end}: it is damaged; copy or fetch it again",
         )
-    return end
+    return header
+
+
+def _last_byte(header: dict[str, Any]) -> int:
+    return max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
 
 
 def _names_of(index: Path) -> list[str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from llm_operator.modeltools import inspection
 from llm_operator.modeltools.report import ToolError
-from llm_operator.modeltools.text import read_json
 
 DIMENSIONS = 16
 
@@ -42,11 +41,7 @@ def read_tensors(directory: Path) -> list[Tensor]:
 
 
 def _of_file(file: Path) -> list[Tensor]:
-    inspection.tensor_bytes(file)  # refuses what is damaged
-    with file.open("rb") as content:
-        length = int.from_bytes(content.read(8), "little")
-        header = read_json(content.read(length))
-    header.pop("__metadata__", None)
+    header = inspection.header_of(file)
     try:
         return [Tensor(name, str(entry["dtype"]), _shape(entry["shape"])) for name, entry in header.items()]
     except (ValueError, TypeError, KeyError) as error:
