@@ -114,11 +114,9 @@ def test_a_marker_and_an_index_are_not_followed_out_of_their_directory(tmp_path:
 
 # What is joined elsewhere, and why that is not text of somebody else.
 ALLOWED = {
-    "cli": {  # files that a person names, and what that person's own kubeconfig names
-        "config.with_name(INDEX)", "config.with_name(SINGLE)", "folder / command", "folder / file",
-        "folder / user[name]",
-        "folder / user['tokenFile']", "Path(folder) / name", "Path(config)", "Path(path)", "Path(DEFAULT_KUBECONFIG)",
-        "Path(name)", "Path(folder)", "Path(rest.strip())",
+    "cli": {  # files that a person names
+        "config.with_name(INDEX)", "config.with_name(SINGLE)", "Path(config)", "Path(path)", "Path(name)",
+        "Path(folder)", "Path(rest.strip())",
     },
     "modeltools": {
         "Path(__file__)", "Path(__file__).with_name('data')", "Path(HUB_CACHE_TOP, 'huggingface')",
@@ -134,7 +132,12 @@ ALLOWED = {
         "Path(fields['folder'])", "Path(given.get('HOME', '/'))", "Path(certifi.where())",  # the operator's own words
         "Path(os.environ.get('LLM_TERMINATION_LOG', '/dev/termination-log'))",
     },
-    "": {"Path(tempfile.mkdtemp(prefix='llm-operator-'))"},
+    "": {
+        "Path(tempfile.mkdtemp(prefix='llm-operator-'))",
+        # kubeconfig.py: what the kubeconfig names that this process was started with
+        "cluster_folder / cluster['certificate-authority']", "folder / command", "folder / file", "folder / user[name]",
+        "folder / user['tokenFile']", "Path(folder) / name", "Path(path)", "Path(DEFAULT_KUBECONFIG)", "Path(folder)",
+    },
     "engines": {"resources.files(__package__).joinpath(FILE)",
                 "resources.files('llm_operator.engines').joinpath('data', f'{engine.lower()}.json')"},
     "kube": {"Path(llm_operator.__file__)"},
