@@ -392,9 +392,10 @@ class Case:
         )
 
     def complaints(self) -> str:
-        """A traceback in the log, or an operator that ended by itself; empty where all was well."""
+        """A traceback or a line without JSON in the log, or an operator that ended by itself; empty: all was well."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         at = text.find("Traceback")
         found = [f"the operator ended with {self.deaths}"] if self.deaths else []
         found += [f"a traceback: {text[max(0, at - 500) : at + 3000]}"] if at >= 0 else []
+        found += [f"not JSON: {line[:500]}" for line in text.splitlines() if line[:1] != "{"][:3]
         return "\n".join(found)

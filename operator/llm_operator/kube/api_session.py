@@ -66,6 +66,8 @@ class Stream:
     """The watch that is open."""
     opened: bool = False
     """It was open at least once."""
+    anew: bool = False
+    """The next watch is to begin with a list: after an etcd restore nothing is newer than what kopf saw last."""
     lists: int = 0
     failures: int = 0
     """In a row."""
@@ -163,10 +165,12 @@ class ApiSession:
             await self._session.close()
 
     def reopen(self, kind: str) -> None:
-        """Close the watches of a kind: kopf opens them again, perhaps to another API server."""
+        """Close the watches of a kind: kopf lists and opens them again, perhaps to another API server."""
         for stream in self.streams.values():
-            if stream.kind == kind and stream.response is not None:
-                stream.response.close()
+            if stream.kind == kind:
+                stream.anew = True
+                if stream.response is not None:
+                    stream.response.close()
 
     def discovery(self) -> Collection[Stream]:
         """How the requests stand by which kopf learns what there is to watch."""
@@ -272,6 +276,10 @@ class ApiSession:
             if "json" not in answer.content_type:
                 answer.close()
                 raise BadAnswerError(f"{answer.content_type} in place of a watch")
+        if stream.anew:
+            stream.anew = False
+            expired = True
+            answer.close()
         content = answer.content
         lines = _once(GONE) if expired else self._events(stream, answer, content)
         answer.status = 200

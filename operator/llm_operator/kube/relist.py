@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.intake import Intake
-from llm_operator.kube.workqueue import WorkQueue
+from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.kinds import WATCHED, KindRow
 from llm_operator.telemetry.metrics import Metrics
 
@@ -45,10 +45,20 @@ class Relist:
         Raises:
             ApiError, aiohttp.ClientError: the API server could not be read; the cache is as it was.
         """
+        changed: set[Key] = set()
+        # Nothing is decided on between two lists: after an etcd restore, children of now would be brought to a spec of
+        # before, and back.
+        try:
+            return await self._relist_all(changed)
+        finally:
+            for key in changed:
+                self._queue.add(key)
+
+    async def _relist_all(self, changed: set[Key]) -> int:
         total, behind = 0, []
         # Children before objects: an object must not be decided on before its children are known.
         for row in reversed(WATCHED):
-            repairs = await self._relist(row)
+            repairs = await self._relist(row, changed)
             total += repairs
             if repairs and self.synced:
                 behind.append(row.name)
@@ -57,7 +67,7 @@ class Relist:
         self.synced, self.behind = True, behind
         return total
 
-    async def _relist(self, row: KindRow) -> int:
+    async def _relist(self, row: KindRow, changed: set[Key]) -> int:
         kind = row.name
         known = {(key, name): version for key, name, version in self._cache.entries(kind)}
         seen = set()
@@ -75,12 +85,12 @@ class Relist:
                 unchanged = known.get(entry) == self._cache.version(kind, *entry)
                 if self._intake.update(raw, replace=unchanged) is not None:
                     repairs += 1
-                    self._queue.add(entry[0])
+                    changed.add(entry[0])
         current = {(key, name): version for key, name, version in self._cache.entries(kind)}
         for entry, version in known.items():
             # What changed in the meantime is alive; what is unchanged and not listed is gone.
             if entry not in seen and current.get(entry) == version:
                 self._cache.forget(kind, entry[0], entry[1])
-                self._queue.add(entry[0])
+                changed.add(entry[0])
                 repairs += 1
         return repairs

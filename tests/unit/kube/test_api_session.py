@@ -242,6 +242,15 @@ async def test_a_watch_that_is_refused_with_410_makes_kopf_list_again() -> None:
         assert [event["object"]["code"] async for event in session.lines()] == [410]
 
 
+async def test_a_watch_that_is_reopened_makes_kopf_list_again_once() -> None:
+    """After an etcd restore, a watch from what kopf saw last would tell nothing for as long as versions are lower."""
+    event = {"type": "ADDED", "object": pod("a")}
+    async with Session(events(event)) as session:
+        session.api.reopen("Pod")
+        assert [one["object"]["code"] async for one in session.lines()] == [410]
+        assert [one async for one in session.lines()] == [event]
+
+
 @pytest.mark.parametrize("bad", [json_answer({}, 401), json_answer({}, 403), text_answer("<html>", "text/html")])
 async def test_a_watch_is_opened_until_it_is_one(bad: Handler) -> None:
     event = {"type": "ADDED", "object": pod("a")}

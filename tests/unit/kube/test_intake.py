@@ -101,6 +101,26 @@ async def test_a_relist_does_not_undo_what_a_watch_has_brought_meanwhile() -> No
     assert cache.version("Service", ("team", "qwen"), "qwen") == "6"
 
 
+async def test_nothing_is_decided_on_between_two_lists_of_a_relist() -> None:
+    cache, metrics = Cache(), Metrics()
+    queue = WorkQueue(CONTROLLER, metrics, lambda: 0.0)
+    waiting: list[int] = []
+
+    class Looking(Lists):
+        async def list(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[JSON]:
+            waiting.append(len(queue))
+            if kind == KIND:
+                raise OSError("reset")
+            async for item in super().list(kind, namespace, selector):
+                yield item
+
+    client: Any = Looking(Service=[deployment("5")], Deployment=[deployment("6")])
+    with pytest.raises(OSError, match="reset"):
+        await Relist(client, cache, queue, [None], metrics).run()
+    assert set(waiting) == {0}
+    assert len(queue) == 1, "what was found is looked at, also if another kind could not be listed"
+
+
 async def test_a_relist_without_news_repairs_nothing() -> None:
     cache, metrics = Cache(), Metrics()
     queue = WorkQueue(CONTROLLER, metrics, lambda: 0.0)
