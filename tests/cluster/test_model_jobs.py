@@ -311,6 +311,57 @@ def test_a_model_that_nobody_uses_is_removed_when_asked(operator: OperatorUnderT
     becomes(space, "later", "ModelCached", "True", "Cached")
 
 
+def test_a_comparison_with_hashes_is_told_and_made_again(plane: ControlPlane, space: Space, tmp_path: Path) -> None:
+    body = cached("compared")
+    fetch = job_name(body, space, "fetch")
+    text = "1 file differs from what was written, of 3: the SHA-256 of model.safetensors is 0, and was 1"
+    arguments = (*TOOLS, "--cache-verify-seconds", "2")
+    log = tmp_path / "log"
+    with OperatorUnderTest(plane.kubeconfig, space.name, arguments=TOOLS, log=log) as operator:
+        operator.wait_ready()
+        claim(space)
+        space.create(body)
+        eventually(lambda: pods_of(space, fetch), why="the fetch begins")
+        end_pod(space, fetch, {**FETCHED, "config": packed({"model_type": "x"})})
+        eventually(lambda: space.condition("compared", "ModelCached")[1] == "Cached", why="it is cached")
+    with OperatorUnderTest(plane.kubeconfig, space.name, arguments=arguments, log=log) as operator:
+        before = ""
+        for _ in range(2):
+            verify = eventually(partial(verifying, space), why="a comparison")
+            end_pod(space, verify, {"ok": True, "bytes": 1})
+            before = eventually(partial(verified_at, space, fetch, before), why="its time is written down")
+        assert space.condition("compared", "ModelDamaged") == ("", "", "")
+        verify = eventually(partial(verifying, space), why="another comparison")
+        end_pod(space, verify, {"ok": False, "reason": "WeightsCorrupt", "message": text}, 3)
+        eventually(
+            lambda: text in space.condition("compared", "ModelDamaged")[2],
+            why=lambda: f"the object tells it: {space.get(KIND, 'compared')}",
+        )
+        # It is not compared again: the marker is gone, and the text would say only that.
+        time.sleep(4)
+        assert verifying(space) == ""
+        space.plane.request("DELETE", space.path("Job", fetch), {"propagationPolicy": "Background"})
+        # What serves keeps its template, and asks for no Job before its spec changes.
+        space.patch("compared", {"spec": {"startupTimeoutSeconds": 1801}})
+        eventually(lambda: pods_of(space, fetch), why="the fetch is made again")
+        end_pod(space, fetch, FETCHED)
+        eventually(lambda: space.condition("compared", "ModelDamaged")[0] == "", why="the condition goes")
+    assert "Traceback" not in log.read_text()
+
+
+def verifying(space: Space) -> str:
+    """Name of the Job that compares, while its pod runs."""
+    names = [job["metadata"]["name"] for job in jobs(space) if job["metadata"]["name"].startswith("llm-verify-")]
+    return next((name for name in names if pods_of(space, name)), "")
+
+
+def verified_at(space: Space, job: str, before: str) -> str:
+    """When a Job's directory was compared last, if that is later than before."""
+    annotations = (space.get("Job", job) or {"metadata": {}})["metadata"].get("annotations", {})
+    at = str(annotations.get("llm-operator.dev/verified-at", ""))
+    return at if at > before else ""
+
+
 def test_an_abandoned_download_ends_and_is_the_record_of_what_it_left(
     operator: OperatorUnderTest, space: Space
 ) -> None:

@@ -440,8 +440,8 @@ AVAILABILITY: tuple[Reason, ...] = (
         "HashMismatch",
         "Availability",
         "a cached model was read from its disk and is not what was written; what runs is left alone",
-        "check the volume, and who may write to it; then delete the Job that the message names: it is made again, "
-        "compares every file and replaces what differs",
+        "check the volume, and who may write to it; then delete the Job that the message names and change a field of "
+        "the spec that reaches the pods: the Job is made again, compares every file and replaces what differs",
         fields=("spec.cache",),
         severity="Warning",
         conditions=("ModelDamaged",),

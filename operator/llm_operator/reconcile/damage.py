@@ -23,6 +23,7 @@ def damage_findings(resource: LLMDeployment, jobs: Mapping[str, JobView]) -> tup
         return ()
     text = (
         f"{damaged.directory()} on claim {damaged.claim}: {damaged.damaged}. What runs was left alone; to have these "
-        f"files fetched or made again: kubectl delete job {damaged.name}"
+        f"files fetched or made again: kubectl delete job {damaged.name}, and change a field of the spec that reaches "
+        "the pods, such as startupTimeoutSeconds"
     )
     return (Finding("ModelDamaged", "True", "HashMismatch", text),)

@@ -106,7 +106,8 @@ class VerifyFacts:
 
 def verify_fate(job: JobView, verify: VerifyFacts, now: datetime) -> Fate:
     """When what a Job made, which is wanted and to which nothing else is to be done, is compared with its hashes."""
-    if job.phase != "Complete" or not verify.seconds or verify.at is None:
+    # What is damaged has no marker any more: another comparison would say only that.
+    if job.phase != "Complete" or not verify.seconds or verify.at is None or job.damaged:
         return Fate()
     left = verify.seconds - _seconds_since(verify.at, now)
     if left > 0:

@@ -313,7 +313,7 @@ async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok
     # The deleted Job may still be known when its maker is looked at again, which knows when its time comes again.
     queue.later.clear()
     await jobs.reconcile(key)
-    assert queue.later == [key]
+    assert queue.later == ([key] if ok else []), "what is damaged is not compared again"
     cache.forget("Job", job_key(SPACE, made["metadata"]["name"]), made["metadata"]["name"])
 
     found = damage_findings(resource, jobs.jobs_of(OBJECT, resource))

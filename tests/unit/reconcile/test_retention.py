@@ -266,6 +266,7 @@ def test_what_is_in_use_is_compared_with_its_hashes_when_its_time_has_come() -> 
     # The one that ended is forgotten later than what it found is known.
     assert due(made, running=True) == Fate(look_again_seconds=30 * DAY - 1)
     assert due(made, after=90 * DAY, seconds=0) == Fate()
+    assert due(replace(made, damaged="1 file differs"), after=90 * DAY) == Fate()
     assert due(failed(FETCH, "DiskFull"), after=90 * DAY) == Fate()
 
 
