@@ -1,6 +1,11 @@
-"""What the cluster tests share: objects, and reading them."""
+"""What the cluster tests share: namespaces, the operator that serves them, objects, and reading them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import API_VERSION, KIND, PLURAL
@@ -82,3 +87,68 @@ class Space:
             and condition_of(body, "Ready")[0] == "True"
             and body["status"]["observedGeneration"] == body["metadata"]["generation"]
         )
+
+
+class Spaces:
+    """The namespaces of one test module, `prefix-0` and on: its operator serves these only.
+
+    Jobs and objects of other tests, which end when they please, are then not written meanwhile.
+    """
+
+    def __init__(self, prefix: str, count: int) -> None:
+        self.prefix = prefix
+        self.names = tuple(f"{prefix}-{number}" for number in range(count))
+        self._unused = iter(self.names)
+
+    def next(self, plane: ControlPlane) -> Space:
+        """A namespace that no test has had.
+
+        Raises:
+            RuntimeError: there is none left.
+        """
+        name = next(self._unused, None)
+        if name is None:
+            raise RuntimeError(
+                f"the tests take more than {len(self.names)} namespaces {self.prefix}-N: raise the count"
+            )
+        return Space(plane, name)
+
+
+@contextmanager
+def serving(plane: ControlPlane, spaces: Spaces, folder: Path, *arguments: str) -> Iterator[OperatorUnderTest]:
+    """An operator for these namespaces; its log must have no traceback when it ends."""
+    log = folder / "log"
+    with OperatorUnderTest(plane.kubeconfig, *spaces.names, arguments=arguments, log=log) as process:
+        process.wait_ready()
+        yield process
+    text = log.read_text()
+    assert "Traceback" not in text, text[-4000:]
+
+
+def operator_fixture(spaces: Spaces, *arguments: str) -> object:
+    """The fixture `operator` of a test module, with a fake node of 64 GPUs.
+
+    Args:
+        spaces: which namespaces it serves.
+        arguments: its command line; none: without leader election and without the GPU inventory.
+    """
+
+    @pytest.fixture(scope="module")
+    def operator(
+        cluster_control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[OperatorUnderTest]:
+        cluster_control_plane.fake_gpu_node(f"{spaces.prefix}-1", gpus=64)
+        with serving(cluster_control_plane, spaces, tmp_path_factory.mktemp(spaces.prefix), *arguments) as process:
+            yield process
+
+    return operator
+
+
+def space_fixture(spaces: Spaces) -> object:
+    """The fixture `space` of a test module: a namespace for each test."""
+
+    @pytest.fixture
+    def space(cluster_control_plane: ControlPlane) -> Space:
+        return spaces.next(cluster_control_plane)
+
+    return space

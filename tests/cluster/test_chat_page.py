@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
 import pytest
 
 from devcluster.client import ApiError
-from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from tests.cluster.helpers import JSON, Space
+from tests.cluster.helpers import JSON, Space, Spaces, operator_fixture, space_fixture
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 KINDS = ("Deployment", "Service")
-numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def operator(
-    cluster_control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorUnderTest]:
-    cluster_control_plane.fake_gpu_node("page-1", gpus=64)
-    log = tmp_path_factory.mktemp("operator") / "log"
-    # Only these: Jobs and objects of other tests, which end when they please, are not written meanwhile.
-    spaces = [f"page-{number}" for number in range(7)]
-    with OperatorUnderTest(cluster_control_plane.kubeconfig, *spaces, log=log) as process:
-        process.wait_ready()
-        yield process
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture
-def space(cluster_control_plane: ControlPlane) -> Space:
-    return Space(cluster_control_plane, f"page-{next(numbers)}")
+SPACES = Spaces("page", 7)
+operator = operator_fixture(SPACES)
+space = space_fixture(SPACES)
 
 
 def found(space: Space, kind: str, name: str) -> JSON:

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
 from devcluster.client import ApiError
-from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from tests.cluster.helpers import JSON, Space
+from tests.cluster.helpers import JSON, Space, Spaces, operator_fixture, space_fixture
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
-numbers = itertools.count()
+SPACES = Spaces("deletions", 5)
+looks = itertools.count()
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 BINDINGS = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
-
-
-@pytest.fixture(scope="module")
-def operator(
-    cluster_control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorUnderTest]:
-    cluster_control_plane.fake_gpu_node("deletions-1", gpus=64)
-    log = tmp_path_factory.mktemp("operator") / "log"
-    spaces = [f"deletions-{number}" for number in range(5)]
-    with OperatorUnderTest(cluster_control_plane.kubeconfig, *spaces, log=log) as process:
-        process.wait_ready()
-        yield process
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture
-def space(cluster_control_plane: ControlPlane) -> Space:
-    return Space(cluster_control_plane, f"deletions-{next(numbers)}")
+operator = operator_fixture(SPACES)
+space = space_fixture(SPACES)
 
 
 def serving(space: Space, **spec: object) -> None:
@@ -115,7 +98,7 @@ def test_a_refused_deletion_is_told_and_tried_again(operator: OperatorUnderTest,
 
     def ready() -> bool:
         # Looked at anew, and not only after the time for what was refused.
-        space.patch("demo", {"metadata": {"annotations": {"example.com/look": str(next(numbers))}}})
+        space.patch("demo", {"metadata": {"annotations": {"example.com/look": str(next(looks))}}})
         return space.is_ready("demo")
 
     eventually(ready, every=1, why=lambda: str(space.condition("demo", "Ready")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,36 +10,23 @@ import pytest
 
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from tests.cluster.helpers import JSON, Space
+from tests.cluster.helpers import JSON, Space, Spaces, operator_fixture
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
-numbers = itertools.count()
+SPACES = Spaces("drift", 12)
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
-
-
-@pytest.fixture(scope="module")
-def operator(
-    cluster_control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorUnderTest]:
-    cluster_control_plane.fake_gpu_node("drift-1", gpus=64)
-    log = tmp_path_factory.mktemp("operator") / "log"
-    # Only these: Jobs and objects of other tests, which end when they please, are not written meanwhile.
-    spaces = [f"drift-{number}" for number in range(12)]
-    with OperatorUnderTest(cluster_control_plane.kubeconfig, *spaces, log=log) as process:
-        process.wait_ready()
-        yield process
-    assert "Traceback" not in log.read_text()
+operator = operator_fixture(SPACES)
 
 
 @pytest.fixture
 def space(cluster_control_plane: ControlPlane, operator: OperatorUnderTest) -> Iterator[Space]:
     """A namespace with the object `demo`, Ready, with a page and a budget."""
-    made = Space(cluster_control_plane, f"drift-{next(numbers)}")
+    made = SPACES.next(cluster_control_plane)
     made.create(llm("demo", replicas=2, webUI={}))
     eventually(lambda: made.is_ready("demo") and made.condition("demo", "WebUIReady")[0] == "True")
     yield made
@@ -50,7 +36,7 @@ def space(cluster_control_plane: ControlPlane, operator: OperatorUnderTest) -> I
 @pytest.fixture(scope="module")
 def shared(cluster_control_plane: ControlPlane, operator: OperatorUnderTest) -> Iterator[Space]:
     """The same for several tests, each of which leaves it as it was."""
-    made = Space(cluster_control_plane, f"drift-{next(numbers)}")
+    made = SPACES.next(cluster_control_plane)
     made.create(llm("demo", replicas=2, webUI={}))
     eventually(lambda: made.is_ready("demo") and made.condition("demo", "WebUIReady")[0] == "True")
     yield made

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from devcluster.control_plane import ControlPlane
 from devcluster.pod_schema import TARGET, text
 from llm_operator.api import KIND
 from llm_operator.api.crd import custom_resource_definition
-from tests.cluster.helpers import Space
+from tests.cluster.helpers import Space, Spaces, operator_fixture, space_fixture
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
 from tests.waiting import eventually
@@ -26,44 +24,23 @@ pytestmark = pytest.mark.cluster
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "pods.md"
 TOOLS = ("--no-leader-elect", "--no-gpu-inventory", "--model-tools-image", "tools:1")
-numbers, tools_numbers = itertools.count(), itertools.count()
+SPACES, TOOLS_SPACES = Spaces("pod-template", 20), Spaces("tools-template", 5)
 
 
 @pytest.fixture(scope="module")
 def plane(cluster_control_plane: ControlPlane) -> ControlPlane:
-    cluster_control_plane.fake_gpu_node("pod-template-1", gpus=64)
     return cluster_control_plane
 
 
-@pytest.fixture(scope="module")
-def operator(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorUnderTest]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    spaces = [f"pod-template-{number}" for number in range(20)]
-    with OperatorUnderTest(plane.kubeconfig, *spaces, log=log) as process:
-        process.wait_ready()
-        yield process
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture(scope="module")
-def with_tools(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorUnderTest]:
-    """An operator that makes Jobs; nobody runs them."""
-    log = tmp_path_factory.mktemp("tools") / "log"
-    spaces = [f"tools-template-{number}" for number in range(5)]
-    with OperatorUnderTest(plane.kubeconfig, *spaces, arguments=TOOLS, log=log) as process:
-        process.wait_ready()
-        yield process
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture
-def space(plane: ControlPlane) -> Space:
-    return Space(plane, f"pod-template-{next(numbers)}")
+operator = operator_fixture(SPACES)
+space = space_fixture(SPACES)
+with_tools = operator_fixture(TOOLS_SPACES, *TOOLS)
+"""An operator that makes Jobs; nobody runs them."""
 
 
 @pytest.fixture
 def tools_space(plane: ControlPlane) -> Space:
-    space = Space(plane, f"tools-template-{next(tools_numbers)}")
+    space = TOOLS_SPACES.next(plane)
     body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     meta = {"name": "models", "labels": {"llm-operator.dev/cache": "true"}}
     space.create({"metadata": meta, "spec": body}, "PersistentVolumeClaim")

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
 from llm_operator.api.names import ANNOTATION_RESTARTED
-from tests.cluster.helpers import JSON, Space
+from tests.cluster.helpers import JSON, Space, Spaces, operator_fixture, space_fixture
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 COMMAND = Path(sys.executable).with_name("kubectl-llm")
-numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def operator(
-    cluster_control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorUnderTest]:
-    cluster_control_plane.fake_gpu_node("restart-1", gpus=64)
-    log = tmp_path_factory.mktemp("operator") / "log"
-    # Only these: Jobs and objects of other tests, which end when they please, are not written meanwhile.
-    spaces = [f"restart-{number}" for number in range(12)]
-    with OperatorUnderTest(cluster_control_plane.kubeconfig, *spaces, log=log) as process:
-        process.wait_ready()
-        yield process
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture
-def space(cluster_control_plane: ControlPlane) -> Space:
-    return Space(cluster_control_plane, f"restart-{next(numbers)}")
+SPACES = Spaces("restart", 12)
+operator = operator_fixture(SPACES)
+space = space_fixture(SPACES)
 
 
 def template(space: Space, name: str) -> JSON:

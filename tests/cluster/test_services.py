@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
 import pytest
 
-from devcluster.control_plane import ControlPlane
-from tests.cluster.helpers import JSON, Space
+from tests.cluster.helpers import JSON, Space, Spaces, operator_fixture, space_fixture
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
 from tests.waiting import eventually
@@ -16,26 +12,9 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.cluster
 LISTS = ("--propagate-label", "kueue.x-k8s.io/*", "--propagate-annotation", "example.com/cost")
 QUEUE, COST = "kueue.x-k8s.io/queue-name", "example.com/cost"
-numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def operator(
-    cluster_control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorUnderTest]:
-    cluster_control_plane.fake_gpu_node("services-1", gpus=64)
-    log = tmp_path_factory.mktemp("operator") / "log"
-    arguments = ("--no-leader-elect", "--no-gpu-inventory", *LISTS)
-    spaces = [f"services-{number}" for number in range(10)]
-    with OperatorUnderTest(cluster_control_plane.kubeconfig, *spaces, arguments=arguments, log=log) as process:
-        process.wait_ready()
-        yield process
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture
-def space(cluster_control_plane: ControlPlane) -> Space:
-    return Space(cluster_control_plane, f"services-{next(numbers)}")
+SPACES = Spaces("services", 10)
+operator = operator_fixture(SPACES, "--no-leader-elect", "--no-gpu-inventory", *LISTS)
+space = space_fixture(SPACES)
 
 
 def found(space: Space, kind: str, name: str) -> JSON:
