@@ -317,12 +317,9 @@ class Case:
             seconds: how long to wait.
             reduced: leaves out what may differ.
         """
-        deadline, nudged = time.monotonic() + seconds, False
+        deadline = time.monotonic() + seconds
         while True:
             late = time.monotonic() > deadline
-            if not nudged and time.monotonic() > deadline - seconds / 2:
-                nudged = True
-                self._nudge()
             # Most looks see at the objects already that it is too early.
             if late or reduced(snapshot(self.space, KIND)).get(KIND) == expected.get(KIND):
                 found = reduced(snapshot(self.space))
@@ -331,19 +328,6 @@ class Case:
                 if late:
                     return difference(expected, found)
             time.sleep(LOOK_SECONDS)
-
-    def _nudge(self) -> None:
-        """Have the Deployment controller look again where its status is behind its pods.
-
-        Kubernetes 1.36.4 now and then computes updatedReplicas before its cache has the new ReplicaSet's pods, and
-        nothing brings the Deployment back to it.
-        """
-        for live in self.space.plane.request("GET", self.space.path("Deployment"))["items"]:
-            if live["status"].get("replicas") and not live["status"].get("updatedReplicas"):
-                for value in ("now", None):
-                    with suppress(ApiError):
-                        body = {"metadata": {"annotations": {"nudged": value}}}
-                        self.space.patch(live["metadata"]["name"], body, "Deployment")
 
     def rest(self, done: Callable[[Space], bool], quiet: float = 3.0, seconds: float = SETTLE_SECONDS) -> JSON:
         """Wait until something is true and then nothing changes and nothing is written for a while.
