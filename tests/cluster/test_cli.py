@@ -118,7 +118,7 @@ def test_status_answers_the_questions_of_the_night(space: Space) -> None:
     assert (code, errors) == (0, "")
     assert "planned not known, held 1,234,567" in output
     assert "qwen-1: ready, on gone, 2 GPUs, 1 restart in " in output
-    assert "the last one: OOMKilled, exit code 137, " in output
+    assert "the last one: HostMemoryExhausted (OOMKilled), exit code 137, " in output
     assert "nodes have 0, pods hold 2, 0 free (at most 0 on one node)" in output
     assert "no Lease of an operator was found" in output
     assert "Next: free GPUs" in output
@@ -172,7 +172,7 @@ def test_a_user_without_rights_is_told_which_one_is_missing(space: Space, nobody
         code, output, errors = as_nobody(nobody, "-n", space.name, *command)
         assert (code, output, errors.count("\n")) == (2, "", 1), errors
         assert f'User "nobody-{space.name}" cannot ' in errors
-        assert errors.endswith("ask for the right, or name a namespace with -n\n")
+        assert errors.endswith("request that right, or name a namespace with -n\n")
 
 
 def test_status_shows_what_a_user_may_read_and_names_the_rest(space: Space, nobody: dict[str, str]) -> None:

@@ -128,14 +128,21 @@ def _pods(pods: list[JSON], now: datetime) -> Iterator[tuple[str, str]]:
         end = pod["lastEnd"]
         ago = seconds_since(end["finishedAt"], now) if end else None
         when = f", {duration(max(0, ago))} ago" if ago is not None else ""
-        reason = end and (end.get("explained") or end["reason"] or "ended")
-        why = f"; the last one: {reason}, exit code {end['exitCode']}{when}" if end else ""
+        why = f"; the last one: {_reason(end)}, exit code {end['exitCode']}{when}" if end else ""
         state = "ready" if pod["ready"] else str(pod["phase"]).lower()
         where = f"on {pod['node']}" if pod["node"] else "on no node"
         yield (
             "Pod",
             (f"{pod['name']}: {state}, {where}, {pod['gpus']} GPU{'s' * (pod['gpus'] != 1)}, {restarts}{since}{why}"),
         )
+
+
+def _reason(end: Mapping[str, Any]) -> str:
+    """The operator's word, with the kubelet's if it says more than that it ended."""
+    said, explained = end["reason"] or "ended", end.get("explained")
+    if not explained:
+        return str(said)
+    return f"{explained} ({said})" if said not in ("Error", "Completed", "ended") else str(explained)
 
 
 def _restarts(found: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:

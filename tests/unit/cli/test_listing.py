@@ -183,6 +183,18 @@ def test_the_last_end_has_the_reason_that_explain_knows(ended: JSON, reason: str
     assert explain(reason)
 
 
+def test_the_screen_has_the_words_of_operator_and_kubelet() -> None:
+    end = {"exitCode": 137, "finishedAt": None}
+    for reason, explained, said in (
+        ("OOMKilled", "HostMemoryExhausted", "HostMemoryExhausted (OOMKilled)"),
+        ("Error", "GPUOutOfMemory", "GPUOutOfMemory"),
+        ("OOMKilled", None, "OOMKilled"),
+        (None, None, "ended"),
+    ):
+        one = {**pod_of(pod(restarts=1)), "lastEnd": {**end, "reason": reason, "explained": explained}}
+        assert f"the last one: {said}, exit code 137" in screen(body(), {**FOUND, "pods": [one]}, None, NOW)
+
+
 def test_an_engine_that_did_not_end_and_an_unknown_one_have_no_reason() -> None:
     assert reason_of(body(), pod()) is None
     unknown = body()
