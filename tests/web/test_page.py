@@ -228,7 +228,7 @@ def test_an_error_is_one_sentence_and_the_page_goes_on(server: Server, fake_engi
         expect(answers(page).last).to_contain_text(kept)
     refusals = [
         (400, "This model's maximum context length is 2048 tokens", "refuses the request: This model's maximum"),
-        (404, "The model `x` does not exist", "doesn't know what the page asks for: The model"),
+        (404, "The model `x` does not exist", "doesn't know what the page requests: The model"),
         (429, "busy", "takes no more requests now"),
         (500, "CUDA error", "failed with HTTP 500: CUDA error"),
     ]
