@@ -24,6 +24,7 @@ SENTENCE = "tiny test model"
 REPOSITORY = "org/tiny-qwen2"
 HUB = Path(__file__).resolve().parents[1] / "faulty_hub.py"
 COMMIT_LENGTH = 40
+VERIFIED = "llm-operator.dev/verified-at"
 PIECE = 256 << 10
 
 
@@ -276,6 +277,34 @@ def test_a_model_in_an_image_is_mounted_and_served(space: Space) -> None:
     assert SENTENCE in space.chat("imaged")
     assert space.status("imaged")["model"]["architecture"] == "Qwen2ForCausalLM"
     space.delete("imaged")
+
+
+def test_a_damaged_file_is_found_told_and_replaced(space: Space, hub: Hub) -> None:
+    if space.session.volumes is None:
+        pytest.skip("on a cluster of your own, the node's disk is out of reach")
+    deploy(space, "damaged", "tiny-lmdeploy", replicas=0)
+    space.becomes("damaged", "ModelCached", "True", "Cached")
+    (job,) = jobs(space, "fetch")
+    install(space, **{"modelTools.cacheVerifySeconds": 5})
+    eventually(lambda: VERIFIED in space.get("Job", job)["metadata"]["annotations"], 90, "it is compared, and whole")
+    assert space.condition("damaged", "ModelDamaged")[0] == ""
+    weights = space.session.volumes / f"models-{NAMESPACE}" / "models" / original(space) / "model.safetensors"
+    whole = weights.read_bytes()
+    with weights.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(bytes([whole[-1] ^ 1]))
+    space.becomes("damaged", "ModelDamaged", "True", "HashMismatch")
+    told = space.condition("damaged", "ModelDamaged")[2]
+    assert "the SHA-256 of model.safetensors is" in told
+    assert f"kubectl delete job {job}, and change a field of the spec" in told
+    assert weights.read_bytes() != whole, "what an engine may serve is left alone"
+    space.kubectl("delete", "job", job)
+    change = {"spec": {"startupTimeoutSeconds": 1801}}
+    space.kubectl("patch", "llmdep", "damaged", "--type=merge", "-p", json.dumps(change))
+    eventually(lambda: weights.is_file() and weights.read_bytes() == whole, 120, "the file is as it was")
+    eventually(lambda: space.condition("damaged", "ModelDamaged")[0] == "", 90, "the condition goes")
+    space.becomes("damaged", "ModelCached", "True", "Cached")
+    space.delete("damaged")
 
 
 def test_a_model_that_nobody_uses_is_removed_when_asked(space: Space, hub: Hub) -> None:
