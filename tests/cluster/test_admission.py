@@ -20,7 +20,7 @@ from llm_operator.manifests.tools import NetworkSettings
 from tests.cluster.helpers import JSON
 from tests.support.chart import NAMESPACE, Helm
 from tests.support.objects import llm
-from tests.support.rendered import TOOLS, children_of, jobs_of
+from tests.support.rendered import TOOLS, children_of, jobs_of, revision_of
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -101,7 +101,8 @@ def parsed(name: str, **spec: Any) -> LLMDeployment:
 def children(name: str, **spec: Any) -> list[JSON]:
     """What the operator makes for an object: Deployment, Service, budget, claim and Jobs."""
     of = parsed(name, replicas=2, **spec)
-    return [*children_of(of), *jobs_of(of)]
+    bodies = children_of(of)
+    return [*bodies, *jobs_of(of), revision_of(of, bodies[0]["spec"]["template"])]
 
 
 def policies(name: str) -> list[JSON]:
@@ -182,7 +183,14 @@ def test_an_object_from_before_can_still_be_labelled_and_deleted(plane: ControlP
 def test_the_operators_own_children_pass(plane: ControlPlane) -> None:
     bodies = children("whole")
     kinds = {body["kind"] for body in bodies}
-    assert kinds == {"Deployment", "Service", "PodDisruptionBudget", "PersistentVolumeClaim", "Job"}
+    assert kinds == {
+        "Deployment",
+        "Service",
+        "PodDisruptionBudget",
+        "PersistentVolumeClaim",
+        "Job",
+        "ControllerRevision",
+    }
     for body in bodies:
         admitted, said = operator(plane, "free", body)
         assert admitted, said

@@ -733,7 +733,6 @@ def test_render_prints_what_the_operator_then_creates(
 
 def told(body: JSON) -> None:
     """Leave out what only the Jobs' own results tell (sizes, quality), and why there is no plan."""
-    for name in ("llm-operator.dev/applied-template", "llm-operator.dev/plan"):
-        body["metadata"].get("annotations", {}).pop(name, None)
+    body["metadata"].get("annotations", {}).pop("llm-operator.dev/revision", None)
     annotations = body["spec"].get("template", {}).get("metadata", {}).get("annotations", {})
     annotations.pop("llm-operator.dev/model", None)

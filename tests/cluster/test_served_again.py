@@ -26,7 +26,7 @@ from tests.cluster.test_model_jobs import (
 )
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
-from tests.support.variables import noise, variables
+from tests.support.variables import wide
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -257,10 +257,10 @@ def test_a_job_whose_pods_are_refused_says_why(operator: OperatorUnderTest, spac
 
 
 def test_the_longest_variables_are_taken_by_the_api_server(operator: OperatorUnderTest, space: Space) -> None:
-    for name, env in (("long", variables("some words, again and again; " * 141)), ("noise", noise())):
+    for name, env in (("long", wide(55)), ("wide", wide(63))):
         space.create(llm(name, engine={"type": "VLLM", "env": env}))
     eventually(lambda: space.get("Deployment", "long"), why=lambda: str(space.condition("long", "Ready")))
-    becomes(space, "noise", "Stalled", "True", "SpecTooLarge")
+    becomes(space, "wide", "Stalled", "True", "SpecTooLarge")
     operator.wait_idle()
     version = (space.get("Deployment", "long") or {})["metadata"]["generation"]
     space.patch("long", {"spec": {"replicas": 2}})

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 from llm_operator.api import KIND
-from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
+from llm_operator.manifests.common import ANNOTATION_REVISION, LABEL_MANAGED_BY, MANAGER
 from llm_operator.manifests.kinds import KINDS
 from tests.cluster.helpers import Space
 
@@ -122,9 +122,13 @@ def _reduced(kind: str, item: JSON) -> JSON:
         told = {**status, "conditions": [entry for entry in status.get("conditions") or () if entry["type"] != HEALTH]}
     else:
         told = None
+    annotations = {**(meta.get("annotations") or {})}
+    if ANNOTATION_REVISION in annotations:
+        # Its name has a count and a digest, of names of the cluster too.
+        annotations[ANNOTATION_REVISION] = "some"
     return {
         "labels": meta.get("labels"),
-        "annotations": None if kind == "PersistentVolumeClaim" else meta.get("annotations"),
+        "annotations": None if kind == "PersistentVolumeClaim" else annotations or None,
         "owners": owners,
         "finalizers": meta.get("finalizers"),
         "deleting": "deletionTimestamp" in meta,

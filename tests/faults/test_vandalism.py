@@ -15,6 +15,7 @@ import pytest
 
 from devcluster.client import ApiError
 from llm_operator.api import GROUP, KIND, PLURAL
+from llm_operator.manifests.revision import REVISION, number_and_digest
 from tests.cluster.helpers import Space
 from tests.faults.conftest import Effort, Result
 from tests.faults.scenarios import claim
@@ -151,7 +152,13 @@ def foreign_child(case: Case, name: str, draw: random.Random) -> None:
 
 
 def remove_foreign(case: Case, name: str) -> None:
-    """Delete what has the name of a child and no owner."""
+    """Delete what has the name of a child or of a revision and no owner."""
+    for revision in case.space.names(REVISION):
+        live = case.space.get(REVISION, revision)
+        named = number_and_digest(name, revision) is not None
+        if named and live is not None and not live["metadata"].get("ownerReferences"):
+            with suppress(ApiError):
+                case.space.delete(REVISION, revision)
     for kind in ("Deployment", "Service", "PodDisruptionBudget"):
         for suffix in ("", "-chat"):
             live = case.space.get(kind, name + suffix)

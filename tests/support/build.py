@@ -1,17 +1,21 @@
 """Objects, children and pods for the tests of the pure core."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.common import ANNOTATION_PLAN, JSON, inputs_hash
-from llm_operator.reconcile.decide import decide
+from llm_operator.manifests.common import ANNOTATION_REVISION, ANNOTATION_TEMPLATE, JSON, inputs_hash
+from llm_operator.manifests.revision import REVISION
+from llm_operator.reconcile.decide import Apply, decide
 from llm_operator.reconcile.observed import Child, Observed, Pod, child_from
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import unknown_outcome
+from llm_operator.reconcile.revisions import Revision, revision_from
 from llm_operator.reconcile.status import Situation
+from tests.support.older import template_text
 
 UID = "11111111-1111-4111-8111-111111111111"
 NOW = "2026-01-01T00:00:00Z"
@@ -43,23 +47,40 @@ def live(body: JSON, **status: int) -> Child:
     return child_from(text)
 
 
+def live_revision(body: JSON) -> Revision:
+    """A revision as the API server would return what was created."""
+    text: JSON = json.loads(json.dumps(body))
+    text["metadata"] |= {"uid": f"uid-{body['metadata']['name']}", "resourceVersion": "1"}
+    return revision_from(text)
+
+
+def once_written(applies: Iterable[Apply], before: Observed | None = None, **status: int) -> Observed:
+    """What is there once these writes are made; the Deployments have that status."""
+    before = before or Observed()
+    children, revisions = dict(before.children), dict(before.revisions)
+    for apply in applies:
+        kind, name = apply.body["kind"], apply.body["metadata"]["name"]
+        if kind == REVISION:
+            revisions[name] = live_revision(apply.body)
+        else:
+            children[kind, apply.role] = live(apply.body, **(status if kind == "Deployment" else {}))
+    return replace(before, children=children, revisions=revisions)
+
+
 def applied(of: LLMDeployment, **status: int) -> Observed:
     """Everything in place."""
-    decision = decide(of, Observed(), plan(of))
-    return Observed(
-        children={
-            (apply.body["kind"], apply.role): live(apply.body, **(status if apply.body["kind"] == "Deployment" else {}))
-            for apply in decision.applies
-        }
-    )
+    return once_written(decide(of, Observed(), plan(of)).applies, None, **status)
 
 
-def made_by_an_older_operator(seen: Observed) -> Observed:
-    """Without the record of the plan that the pods were rendered from."""
+def made_by_an_older_operator(seen: Observed, **annotations: str) -> Observed:
+    """The template in an annotation of the Deployment, as before there were revisions, with further annotations."""
     child = seen.children["Deployment", "engine"]
     body = child.body()
-    del body["metadata"]["annotations"][ANNOTATION_PLAN]
-    return replace(seen, children={**seen.children, ("Deployment", "engine"): replace(child, text=json.dumps(body))})
+    given = body["metadata"]["annotations"]
+    del given[ANNOTATION_REVISION]
+    given |= {ANNOTATION_TEMPLATE: template_text(body["spec"]["template"]), **annotations}
+    older = replace(child, text=json.dumps(body), revision="")
+    return replace(seen, children={**seen.children, ("Deployment", "engine"): older}, revisions={})
 
 
 def serving(of: LLMDeployment) -> Observed:

@@ -16,6 +16,7 @@ from llm_operator.manifests.deployment import deployment, pod_template
 from llm_operator.manifests.model_job import ClaimFacts, JobRequest, model_job
 from llm_operator.manifests.model_volume import Prepared, model_path
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
+from llm_operator.manifests.revision import content_of, revision
 from llm_operator.manifests.service import service
 from llm_operator.manifests.tools import ToolSettings
 
@@ -79,9 +80,14 @@ def children_of(resource: LLMDeployment, tools: ToolSettings = TOOLS) -> list[JS
     )
     template = pod_template(resource, run, prepared, tools)
     bodies = (
-        deployment(resource, template),
+        deployment(resource, template, revision_of(resource, template)["metadata"]["name"]),
         service(resource),
         pod_disruption_budget(resource),
         cache_volume_claim(resource),
     )
     return [body for body in bodies if body is not None]
+
+
+def revision_of(resource: LLMDeployment, template: JSON) -> JSON:
+    """The first revision, without a plan."""
+    return revision(resource, 1, content_of(template, None))

@@ -18,3 +18,8 @@ def noise() -> list[JSON]:
     letters = string.ascii_letters + string.digits + string.punctuation.replace("$", "")
     values = ("".join(chance.choices(letters, k=4096)) for _ in range(64))
     return [{"name": f"VARIABLE_{number}", "value": value} for number, value in enumerate(values)]
+
+
+def wide(count: int) -> list[JSON]:
+    """So many of the longest variables that the CRD takes, of characters of four bytes, and the others of three."""
+    return [*variables("\U0001f600" * 4096)[:count], *variables("\u20ac" * 4096)[count:]]

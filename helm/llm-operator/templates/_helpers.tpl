@@ -81,6 +81,10 @@ A name that the project does not own is never a default: without a registry the 
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
+  resources: [controllerrevisions]
+  # What an engine's pods were rendered as.
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
   resources: [replicasets]
   # Whose a pod is.
   verbs: [get]

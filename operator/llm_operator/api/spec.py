@@ -196,6 +196,11 @@ class LLMDeploymentSpec(ApiModel):
         default=None, description="Maximum number of requests per batch. Default: the engine's."
     )
     gpu: GpuSpec = Field(default_factory=GpuSpec, description="Which GPUs to use.")
+    revision_history_limit: Annotated[int, Field(ge=0, le=100), WHOLE] = Field(
+        default=10,
+        description="Number of old revisions to keep beside the one that runs: ControllerRevisions that hold pod "
+        "template and plan of an engine, as `kubectl llm history` lists them.",
+    )
     plan_policy: PlanPolicy = Field(
         default="Enforce",
         description="Enforce: create no GPU pod for a plan that cannot work. Warn: report it and continue.",

@@ -17,7 +17,7 @@ NO_FILES, FILES = 4, 0
 """Cobra's ShellCompDirectiveNoFileComp and ShellCompDirectiveDefault."""
 SECONDS = 3.0
 """A cluster that does not answer by then completes nothing."""
-_NAMES = ("status", "wait", "chat", "bench", "logs", "restart")
+_NAMES = ("status", "wait", "chat", "bench", "logs", "history", "restart")
 
 
 def main() -> None:

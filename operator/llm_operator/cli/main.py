@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "bench": "how fast it answers",
     "logs": "what its engines wrote",
     "explain": "what a reason or a field means",
+    "history": "its revisions, and what each one changed",
     "restart": "replace the pods",
     "cache": "the models kept on claims",
     "completion": "completion for a shell",

@@ -28,10 +28,11 @@ EXIT_DOES_NOT_FIT = 1
 EXIT_LEFT_OUT = 2
 _DESCRIPTION = """Print every object that the operator would create for some manifests, as if all its stages went well.
 Nothing is read from a cluster, and from a hub only what --config names. What could not be checked is said on standard
-error. Owner references are left out, because they hold the uid that the API server gives. What the operator makes
-depends on its own settings: those of its Deployment with --operator, else the chart's defaults; single options replace
-them. Exit code: 0 rendered; 1 the plan says that something does not fit; 2 bad input, or an object that cannot be
-rendered; the others are printed."""
+error. Owner references are left out, because they hold the uid that the API server gives, and so is the
+ControllerRevision that keeps the engine's pod template. What the operator makes depends on its own settings: those of
+its Deployment with --operator, else the chart's defaults; single options replace them. Exit code: 0 rendered;
+1 the plan says that something does not fit; 2 bad input, or an object that cannot be rendered; the others are
+printed."""
 
 
 def add_to(commands: Any) -> None:

@@ -11,6 +11,7 @@ from llm_operator.cli.around import gpus, leader, resource_of, warnings
 from llm_operator.cli.cluster import Cluster
 from llm_operator.cli.ends import reason_of, summary
 from llm_operator.cli.errors import BadInputError
+from llm_operator.cli.history import running_revision
 from llm_operator.cli.pods import POD_LABEL, load_left, pod_of
 from llm_operator.cli.where import add_where, connected
 
@@ -71,6 +72,7 @@ def gathered(cluster: Cluster, body: JSON) -> JSON:
         "measured": status.get("measured"),
         "progress": status.get("progress"),
         "loadSecondsLeft": load_left(body, pods),
+        "revision": part(lambda: running_revision(cluster, namespace, name), ""),
         "pods": pods,
         "restarts": summary(pods),
         "now": part(lambda: _now(cluster, body), None) if any(pod["ready"] for pod in pods) else None,

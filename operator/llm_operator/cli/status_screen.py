@@ -62,8 +62,7 @@ def _facts(body: JSON, found: JSON, now: datetime) -> Iterator[tuple[str, str]]:
     status = body.get("status") or {}
     replicas = body["spec"].get("replicas", 1)
     yield "Replicas", f"{status.get('readyReplicas', 0)} of {replicas} ready"
-    if found["progress"]:
-        yield "Progress", _progress(found["progress"])
+    yield from _rendering(found)
     load = load_words(found["loadSecondsLeft"])
     if load is not None:
         yield "Loading", load
@@ -84,6 +83,13 @@ def _facts(body: JSON, found: JSON, now: datetime) -> Iterator[tuple[str, str]]:
         yield "Operator", _operator(found["operator"])
     for note in found["notes"]:
         yield "Not read", one_line(note)
+
+
+def _rendering(found: JSON) -> Iterator[tuple[str, str]]:
+    if found["revision"]:
+        yield "Revision", f"{one_line(found['revision'])}; kubectl llm history {found['name']}"
+    if found["progress"]:
+        yield "Progress", _progress(found["progress"])
 
 
 def _progress(progress: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ from llm_operator.kube.answers import (
 )
 from llm_operator.kube.connection import Connection
 from llm_operator.kube.reading import UNREACHABLE, TooLongError
-from llm_operator.manifests.kinds import WATCHED
+from llm_operator.manifests.kinds import KINDS, WATCHED
 from llm_operator.telemetry.metrics import Metrics
 
 JSON = dict[str, Any]
@@ -199,7 +199,7 @@ class ApiSession:
                 answer = None
                 try:
                     async with asyncio.timeout(ATTEMPT_SECONDS):
-                        answer = await self._sent(request, send)
+                        answer = await self._sent(stream, request, send)
                         if watch:
                             return await self._watch(stream, answer)
                         return await self._value(stream, url, answer)
@@ -214,10 +214,15 @@ class ApiSession:
         finally:
             stream.trying = max(0, stream.trying - 1)
 
-    async def _sent(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    async def _sent(
+        self, stream: Stream, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
         authorization = self._connection.authorization()
         if authorization:
             request.headers["Authorization"] = authorization
+        row = KINDS.get(stream.kind)
+        if row is not None and row.metadata_only:
+            request.headers["Accept"] = row.accept(of_list=request.url.query.get("watch") != "true")
         answer = await send(request)
         if answer.status == 401:
             self._connection.refused()
@@ -251,7 +256,7 @@ class ApiSession:
 
     def _news(self, stream: Stream, body: JSON) -> JSON:
         """A page of a list without what the cache holds already: kopf spends half a millisecond on each object."""
-        items, meta = body.get("items"), body.get("metadata")
+        items, meta = KINDS[stream.kind].items(body), body.get("metadata")
         if (
             not isinstance(items, list)
             or not isinstance(meta, dict)

@@ -10,6 +10,7 @@ from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.kube.job_index import Groups, JobIndex
+from llm_operator.kube.revision_index import RevisionIndex
 from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.chat_page import ROLE
@@ -27,6 +28,7 @@ from llm_operator.reconcile.observed import (
     controller_of,
     pod_from,
 )
+from llm_operator.reconcile.revisions import Revision, owner_of
 
 JSON = dict[str, Any]
 
@@ -111,6 +113,7 @@ class Cache:
         self._propagation = propagation
         self.objects: dict[Key, JSON] = {}
         self._children: dict[Key, dict[ChildKey, Child]] = {}
+        self._revisions = RevisionIndex()
         self._pods: dict[Key, dict[str, Pod]] = {}
         self._jobs: dict[Key, JobView] = {}
         self._index = JobIndex()
@@ -130,6 +133,7 @@ class Cache:
             children=dict(self._children.get(key, {})),
             pods=tuple(pod for pod in pods if pod.role == "engine"),
             chat_pods=tuple(pod for pod in pods if pod.role == "chat"),
+            revisions=self._revisions.of(key),
         )
 
     def child(self, key: Key, kind: str, name: str) -> Child | None:
@@ -189,6 +193,9 @@ class Cache:
             return job_key(meta["namespace"], meta["name"])
         if reduced == "pod" and LABEL_STAGE in labels:
             return job_key(meta["namespace"], f"llm-{labels[LABEL_STAGE]}-{labels.get(LABEL_ARTIFACT, '')}")
+        if reduced == "revision":
+            owner = owner_of(meta)
+            return (meta["namespace"], owner) if owner is not None else None
         # Children are named after their object: whatever happens to their labels, they are found.
         of_pod = labels.get(LABEL_CHAT) or labels.get(LABEL_DEPLOYMENT)
         name = of_pod if reduced == "pod" else _owner_name(meta, labels)
@@ -219,7 +226,11 @@ class Cache:
                 self._jobs[key] = job_from(raw)
                 self._index.update(key, self._view(key))
             case "child":
-                self._children.setdefault(key, {})[child_key(key, kind, name)] = child_from(raw)
+                child = self._children.setdefault(key, {})[child_key(key, kind, name)] = child_from(raw)
+                if child.revision:
+                    self._revisions.runs(key, child.revision)
+            case "revision":
+                self._revisions.update(key, raw)
         return key
 
     def remove(self, raw: Mapping[str, Any]) -> Key | None:
@@ -255,6 +266,15 @@ class Cache:
                 entries.pop(child_key(key, kind, name), None)
                 if not entries:
                     self._children.pop(key, None)
+            case "revision":
+                runs, body = self._children.get(key, {}).get(("Deployment", "engine")), self.objects.get(key)
+                uid = body["metadata"]["uid"] if body is not None else None
+                self._revisions.forget(key, name, running=runs.revision if runs else "", owner_uid=uid)
+
+    def learn(self, raw: Mapping[str, Any]) -> Revision | None:
+        """Take in what a revision holds, of which the watch tells the metadata alone; None: it belongs to no object."""
+        key = self.key_of(raw)
+        return self._revisions.update(key, raw) if key is not None else None
 
     def _set_object(self, key: Key, body: JSON | None) -> None:
         before = self.objects.pop(key, None)
@@ -262,6 +282,7 @@ class Cache:
             self._uids.pop(before["metadata"].get("uid"), None)
         if body is None:
             self._namespaces.remove(key[0], key)
+            self._revisions.object_gone(key)
             return
         self.objects[key] = body
         self._uids[body["metadata"].get("uid")] = key
@@ -294,6 +315,8 @@ class Cache:
             case "child":
                 children = ((key, child) for key, own in self._children.items() for child in own.values())
                 return [(key, child.name, child.resource_version) for key, child in children if child.kind == kind]
+            case "revision":
+                return self._revisions.entries()
 
     def version(self, kind: str, key: Key, name: str) -> str | None:
         """The resourceVersion that is known of one object; None if it is not known."""
@@ -309,3 +332,5 @@ class Cache:
             case "child":
                 child = self.child(key, kind, name)
                 return child.resource_version if child else None
+            case "revision":
+                return self._revisions.version(key, name)

@@ -16,9 +16,11 @@ from llm_operator.kube.contest import Contest
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.restoring import Restoring
+from llm_operator.kube.revisions import Revisions
 from llm_operator.kube.trial import Trials
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.kinds import CHILD_KINDS
+from llm_operator.manifests.revision import REVISION
 from llm_operator.reconcile.decide import Apply, Decision, Delete
 from llm_operator.reconcile.diagnose import (
     Trouble,
@@ -30,6 +32,7 @@ from llm_operator.reconcile.diagnose import (
 )
 from llm_operator.reconcile.drift import Drift
 from llm_operator.reconcile.observed import Child, ChildKey, Role
+from llm_operator.reconcile.revisions import Revision
 from llm_operator.reconcile.snapshot import Executed
 
 JSON = dict[str, Any]
@@ -46,11 +49,17 @@ class _Work:
     drift: list[Drift] = dataclasses.field(default_factory=list)
     restored: list[str] = dataclasses.field(default_factory=list)
     written: dict[ChildKey, Child | None] = dataclasses.field(default_factory=dict)
+    revisions: dict[str, Revision] = dataclasses.field(default_factory=dict)
+
+    def lacks_revision(self, apply: Apply) -> bool:
+        """Whether a Deployment waits for its revision: without it a restarted operator could not know what it runs."""
+        is_engine = apply.role == "engine" and apply.body["kind"] == "Deployment"
+        return is_engine and any(one.body["kind"] == REVISION for one in self.left)
 
     def done(self, decision: Decision) -> Executed:
         """The result."""
         left = dataclasses.replace(decision, applies=tuple(self.left), deletes=tuple(self.kept))
-        return Executed(left, self.blocked, tuple(self.drift), tuple(self.restored), self.written)
+        return Executed(left, self.blocked, tuple(self.drift), tuple(self.restored), self.written, self.revisions)
 
 
 class Executor:
@@ -73,6 +82,7 @@ class Executor:
         self._contest = contest
         self._trials = Trials(client)
         self._restoring = Restoring(client)
+        self._revisions = Revisions(client, cache)
 
     async def execute(self, key: Key, resource: LLMDeployment, decision: Decision) -> Executed:
         """Carry out a decision.
@@ -96,6 +106,9 @@ class Executor:
                 if held.seconds is not None:
                     self._queue.add_after(key, held.seconds)
                 continue
+            if work.lacks_revision(apply):
+                work.left.append(apply)
+                continue
             trouble = await self._apply(key, apply, work)
             if trouble is not None:
                 work.blocked.setdefault(apply.role, trouble)
@@ -114,7 +127,8 @@ class Executor:
             trouble = await _deleted(delete.kind, delete.name, deletion)
             if trouble is None:
                 self._cache.forget(delete.kind, key, delete.name)
-                work.written[child_key(key, delete.kind, delete.name)] = None
+                if delete.kind in CHILD_KINDS:
+                    work.written[child_key(key, delete.kind, delete.name)] = None
             else:
                 work.blocked.setdefault(delete.role, trouble)
                 work.kept.append(delete)
@@ -149,7 +163,11 @@ class Executor:
             self._claims.learn(answer)
             self._queue.add(key)
         else:
-            self._cache.update({**answer, "kind": kind})
+            if kind == REVISION:
+                learned = self._cache.learn({**answer, "kind": kind})
+                work.revisions |= {name: learned} if learned is not None else {}
+            else:
+                self._cache.update({**answer, "kind": kind})
             if kind in CHILD_KINDS:
                 work.written[child_key(key, kind, name)] = self._cache.child(key, kind, name)
             self._queue.wrote(key, (kind, answer["metadata"]["resourceVersion"]))
@@ -159,6 +177,8 @@ class Executor:
     async def _written(self, key: Key, apply: Apply) -> JSON:
         if apply.body["kind"] == "Job" and not apply.seen:
             return await self._model_jobs.make(key, apply.body)
+        if apply.body["kind"] == REVISION:
+            return await self._revisions.make(apply.body)
         if not apply.seen:
             return await ownership.create(self._client, apply.body)
 

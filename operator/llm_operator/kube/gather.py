@@ -15,12 +15,13 @@ from llm_operator.kube.last_logs import LastLogs
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.pod_owners import PodOwners
 from llm_operator.kube.progress import ProgressReader
+from llm_operator.kube.revisions import Revisions
 from llm_operator.kube.starts import Starts
 from llm_operator.kube.vital_signs import Paces, VitalSigns
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.manifests.tools import ToolSettings
-from llm_operator.reconcile.decide import kept_template
+from llm_operator.reconcile.decide import kept_rendering
 from llm_operator.reconcile.evaluate import log_sources
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
@@ -67,6 +68,7 @@ class Gatherer:
         self._model_jobs = model_jobs
         self._tools = tools
         self._owners = PodOwners(client)
+        self._revisions = Revisions(client, cache)
         self._job_pods = JobPods(client, queue.add_after)
         self._last_logs = LastLogs(client, queue)
         self._progress = ProgressReader(client, queue.add)
@@ -113,12 +115,13 @@ class Gatherer:
     async def _observe(self, key: Key, resource: LLMDeployment) -> Observed:
         """What is there, with the Jobs of the model tools, and with the claims while a model or pod waits for them."""
         observed = await self._owners.own(key[0], resource.metadata.uid, self._cache.observed(key))
+        observed = await self._revisions.with_running(key, observed)
         observed = self._last_logs.added(key, observed, resource.spec.engine.type)
         if not self._tools.enabled:
             return observed
         jobs = await self._job_pods.with_refusals(key, self._model_jobs.jobs_of(key, resource))
         claims: dict[str, ClaimFacts | None] = {}
-        prepares = kept_template(resource, observed.deployment) is None or provisional(resource, observed)
+        prepares = kept_rendering(resource, observed) is None or provisional(resource, observed)
         if prepares or any(pod.unschedulable is not None for pod in observed.pods):
             claims = await self._claims.look_up(key[0], needed_claims(resource))
         incomplete = self._model_jobs.incomplete(key, resource)

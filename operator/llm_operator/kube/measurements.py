@@ -50,7 +50,7 @@ class Measurements:
             bytes_per_token: KV cache of one token on one GPU, from the plan.
         """
         before = resource.status.measured if resource.status else None
-        pod = pod_to_measure(observed.pods, expected_inputs(resource, observed.deployment))
+        pod = pod_to_measure(observed.pods, expected_inputs(resource, observed))
         if pod is None:
             return before
         # A restarted container tells anew.

@@ -26,9 +26,12 @@ LABEL_ENGINE_TYPE = "llm-operator.dev/engine-type"
 LABEL_VERSION = "app.kubernetes.io/version"
 PART_OF = "llmdeployment"
 """Value of the part-of label: the application that engine, chat page and model tools make up."""
+ANNOTATION_REVISION = "llm-operator.dev/revision"
+"""On the engine's Deployment: name of the ControllerRevision that holds its pod template as it was rendered."""
 ANNOTATION_TEMPLATE = "llm-operator.dev/applied-template"
+"""Read only: operators before revisions kept the pod template here, and wrote it as it was applied."""
 ANNOTATION_PLAN = "llm-operator.dev/plan"
-"""On a Deployment: the plan that its pod template was rendered from (reconcile/plan_record.py)."""
+"""Read only: operators before revisions kept the plan here that the pod template was rendered from."""
 ANNOTATION_PROPAGATED = "llm-operator.dev/propagated"
 """On what is made for an object: names of the labels and annotations that it has from it."""
 ANNOTATION_PROPAGATES = "llm-operator.dev/propagates"
@@ -48,7 +51,7 @@ PAGE_PORT = 8080
 JSON = dict[str, Any]
 
 KEPT_OUT: tuple[tuple[str, ...], ...] = (
-    *(("replicas",), ("planPolicy",), ("webUI",), ("tools",), ("network",), ("service",)),
+    *(("replicas",), ("planPolicy",), ("webUI",), ("tools",), ("network",), ("service",), ("revisionHistoryLimit",)),
     # How a claim was made and how a Job ran does not reach a pod either.
     *(("cache", field) for field in ("size", "storageClassName", "accessMode", "retentionPolicy")),
     *(("weightQuantization", field) for field in ("quality", "resources", "image")),

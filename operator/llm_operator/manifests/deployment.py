@@ -9,9 +9,8 @@ from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
     ANNOTATION_GUARD,
     ANNOTATION_MODEL,
-    ANNOTATION_PLAN,
     ANNOTATION_PROPAGATES,
-    ANNOTATION_TEMPLATE,
+    ANNOTATION_REVISION,
     JSON,
     LABEL_INPUTS,
     LABEL_VERSION,
@@ -22,7 +21,6 @@ from llm_operator.manifests.common import (
     metadata,
     selector_labels,
 )
-from llm_operator.manifests.kept_template import template_text
 from llm_operator.manifests.model_volume import Prepared, claim_labels
 from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.pod import asks_for_root, pod_spec
@@ -62,21 +60,17 @@ def pod_template(
     return merged(template, overlay)
 
 
-def deployment(resource: LLMDeployment, template: JSON, plan: str | None = None) -> JSON:
+def deployment(resource: LLMDeployment, template: JSON, revision: str | None = None) -> JSON:
     """The Deployment around a pod template.
-
-    The template is kept in an annotation as it was applied: an operator that renders pods differently must be able to
-    keep what runs, and still to repair it after somebody else's edit.
 
     Args:
         resource: the object.
         template: the pod template.
-        plan: record of the plan that the template was rendered from; None where it is not known.
+        revision: name of the revision that holds the template; None for a trial, which keeps nothing.
     """
     meta = metadata(resource)
-    meta["annotations"] = {**meta.get("annotations", {}), ANNOTATION_TEMPLATE: template_text(template)}
-    if plan is not None:
-        meta["annotations"][ANNOTATION_PLAN] = plan
+    if revision is not None:
+        meta["annotations"] = {**meta.get("annotations", {}), ANNOTATION_REVISION: revision}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -15,13 +15,16 @@ from llm_operator.api import GROUP, KIND, PLURAL, VERSION
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
 
 Verb = Literal["get", "list", "watch", "create", "patch", "update", "delete"]
-Reduction = Literal["object", "child", "job", "pod"]
-"""What the cache keeps: an LLMDeployment whole, a child's text and status, a Job of the model tools, a pod's state."""
+Reduction = Literal["object", "child", "revision", "job", "pod"]
+"""What the cache keeps: an LLMDeployment whole, a child's text and status, which revisions there are, a Job of the
+model tools, a pod's state."""
 Grant = Literal["workloads", "gpu-inventory", "leader", "metrics-authentication"]
 """A role of the chart (helm/llm-operator/templates/rbac.yaml)."""
 
 OURS = f"{LABEL_MANAGED_BY}={MANAGER}"
 """Label selector of everything that the operator makes."""
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""What a request accepts to get the metadata of an object alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class KindRow:
     """How the cache keeps it. Exactly what is kept is watched and relisted; None: it is read when it is needed."""
     selector: str = OURS
     """Label selector of its watch and its lists; empty for all objects of the kind."""
+    metadata_only: bool = False
+    """Only its metadata is watched and listed: what it holds is read by name, and only of the one that matters."""
     made_once: bool = False
     """It is what it was made for: a creation that finds one of that name takes it as it is."""
     subresources: Mapping[str, tuple[Verb, ...]] = field(default_factory=dict)
@@ -56,6 +61,18 @@ class KindRow:
         """Path of its objects: in one namespace, or with None in all of them."""
         inside = f"/namespaces/{namespace}" if self.namespaced and namespace is not None else ""
         return f"{self.group_path}{inside}/{self.plural}"
+
+    def accept(self, *, of_list: bool) -> str:
+        """What a list or a watch of it accepts."""
+        if not self.metadata_only:
+            return "application/json"
+        return METADATA.replace("PartialObjectMetadata", "PartialObjectMetadataList") if of_list else METADATA
+
+    def items(self, page: Mapping[str, object]) -> object:
+        """The objects of a page of a list, as it was answered: of metadata alone, an empty one has null for them."""
+        items = page.get("items")
+        empty = self.metadata_only and items is None and page.get("kind") == "PartialObjectMetadataList"
+        return [] if empty else items
 
     def needs(self, verb: Verb, subresource: str = "") -> None:
         """Check that a request is one for which the chart grants the right.
@@ -87,6 +104,17 @@ _ROWS = (
     KindRow("Service", "", "v1", "services", _ALL, reduced="child"),
     KindRow("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _ALL, reduced="child"),
     KindRow("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", _ALL, reduced="child"),
+    # patch: labels that somebody edited away.
+    KindRow(
+        "ControllerRevision",
+        "apps",
+        "v1",
+        "controllerrevisions",
+        _ALL,
+        reduced="revision",
+        metadata_only=True,
+        made_once=True,
+    ),
     KindRow("Job", "batch", "v1", "jobs", _ALL, reduced="job", made_once=True),
     # create: only as a dry run, to learn whether the pod of a template would be admitted.
     KindRow("Pod", "", "v1", "pods", ("list", "watch", "create"), reduced="pod", subresources={"log": ("get",)}),

@@ -32,7 +32,7 @@ SPEC: tuple[Reason, ...] = (
     Reason(
         "SpecTooLarge",
         "Spec",
-        "the pods' template cannot be kept with its Deployment, whose annotations may have 256 KiB",
+        "the pods' template is longer than the API server can store: 1 MiB, or 256 KiB of annotations",
         "shorten `engine.env` and `podTemplate`, for example with a ConfigMap that `podTemplate` mounts",
         fields=("spec.engine.env", "spec.podTemplate"),
         conditions=(

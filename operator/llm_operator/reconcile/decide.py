@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,39 +10,50 @@ from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import Refusal, RefusedError, RenderRequest, check, render
-from llm_operator.foreign import read_again, read_json, read_object
+from llm_operator.foreign import read_json, read_object
 from llm_operator.manifests.chat_page import chat_page
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
     ANNOTATION_MODEL,
     ANNOTATION_PROPAGATED,
     ANNOTATION_PROPAGATES,
-    ANNOTATION_TEMPLATE,
     JSON,
     LABEL_INPUTS,
     inputs_hash,
     with_version,
 )
 from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
-from llm_operator.manifests.kept_template import ANNOTATIONS_BYTES, excess, read_template
 from llm_operator.manifests.kinds import CHILD_KINDS
 from llm_operator.manifests.model_volume import Prepared, model_path
 from llm_operator.manifests.network_policy import policies_of
 from llm_operator.manifests.overlay import check_overlay
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
 from llm_operator.manifests.restart import check_restart, with_restart
+from llm_operator.manifests.revision import (
+    REVISION,
+    content_of,
+    digest_of,
+    excess,
+    number_and_digest,
+    revision,
+    revision_name,
+)
 from llm_operator.manifests.service import ANNOTATION_SERVICE, service
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.covers import covers
 from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.observed import Child, Kind, Observed, Role
 from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.plan_record import provisional, record_text, recorded_text
+from llm_operator.reconcile.plan_record import provisional, record
 from llm_operator.reconcile.planned import look_decides
 from llm_operator.reconcile.prepare import Preparation, inspecting, prepare
+from llm_operator.reconcile.revisions import Kept, content, to_remove
+from llm_operator.reconcile.running import kept_of, newest_name, running_name
 
 POLICIES = frozenset({"NetworkPolicy"})
 WORKLOADS = frozenset(CHILD_KINDS) - POLICIES
+MOST_REVISIONS = 999_999_999
+"""Highest number of a revision; the next one is 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +119,7 @@ def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools
     """The writes that bring the children to what the object asks for; none when they are there already."""
     unusable = check_restart(resource)
     decision = Decision(refusals=unusable) if unusable else _engine(resource, observed, plan, tools)
-    child = observed.deployment
-    template = decision.template or (applied_template(child) if child is not None and _owns(resource, child) else None)
+    template = decision.template or applied_template(resource, observed)
     policies, deletes = _policies(resource, observed, template, tools)
     # Policies first: no pod is reachable before its policy is there.
     decision = replace(decision, applies=(*policies, *decision.applies), deletes=(*decision.deletes, *deletes))
@@ -149,7 +158,7 @@ def _page(resource: LLMDeployment, template: JSON | None, tools: ToolSettings) -
 
 
 def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings) -> Decision:
-    kept = kept_template(resource, observed.deployment)
+    kept = kept_rendering(resource, observed)
     refusals = check_overlay(resource.spec, "tool")
     if kept is not None and plan.verdict in ("Fits", "DoesNotFit") and provisional(resource, observed):
         kept = None
@@ -163,8 +172,8 @@ def _engine(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tool
     if refusals:
         return Decision(refusals=refusals)
     if kept is not None:
-        template = with_restart(kept, resource.metadata.restarted_at)
-        return _children(resource, observed, template, recorded_text(observed.deployment))
+        template = with_restart(kept.template, resource.metadata.restarted_at)
+        return _children(resource, observed, template, kept.plan)
     look = inspecting(resource, observed, tools)
     if look is None:
         return _anew(resource, observed, plan, tools)
@@ -186,17 +195,17 @@ def _anew(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools:
     except RefusedError as refused:
         return _without_plan(plan, refused.refusals, preparation)
     template = with_restart(template, resource.metadata.restarted_at)
-    too_long = excess(deployment(resource, template, record_text(plan)))
+    planned = record(plan)
+    too_long = excess(content_of(template, planned), deployment(resource, template))
     if too_long:
         return Decision(refusals=(_too_large(too_long),), preparation=preparation)
-    return replace(_children(resource, observed, template, record_text(plan)), preparation=preparation)
+    return replace(_children(resource, observed, template, planned), preparation=preparation)
 
 
 def _too_large(excess_bytes: int) -> Refusal:
     text = (
-        f"the pods' template is {excess_bytes:,} bytes longer than the operator can keep with the Deployment, whose "
-        f"annotations may have {ANNOTATIONS_BYTES >> 10} KiB: shorten spec.engine.env and spec.podTemplate, for "
-        "example with a ConfigMap that spec.podTemplate mounts"
+        f"the pods' template is {excess_bytes:,} bytes longer than the API server can store: shorten spec.engine.env "
+        "and spec.podTemplate, for example with a ConfigMap that spec.podTemplate mounts"
     )
     return Refusal("SpecTooLarge", "spec", text)
 
@@ -237,12 +246,41 @@ def _preparing(preparation: Preparation) -> Decision:
     return Decision(applies=applies, held=True, preparation=preparation, outdated=preparation.outdated)
 
 
-def _children(resource: LLMDeployment, observed: Observed, kept: JSON, plan: str | None) -> Decision:
-    """The writes that bring Deployment, Service and budget to a template."""
-    desired = (deployment(resource, kept, plan), service(resource), pod_disruption_budget(resource))
-    wanted = [with_version(body, kept) for body in desired if body is not None]
+def _children(resource: LLMDeployment, observed: Observed, template: JSON, plan: Mapping[str, Any] | None) -> Decision:
+    """The writes that bring revision, Deployment, Service and budget to a template."""
+    name, revisions, removed = _revisions(resource, observed, template, plan)
+    desired = (deployment(resource, template, name), service(resource), pod_disruption_budget(resource))
+    wanted = [with_version(body, template) for body in desired if body is not None]
     applies, deletes = _writes(resource, observed, wanted, "engine", WORKLOADS)
-    return Decision(applies=applies, deletes=deletes, template=kept)
+    # The revision first: once the Deployment runs a template, the template is kept.
+    return Decision(applies=(*revisions, *applies), deletes=(*deletes, *removed), template=template)
+
+
+def _revisions(
+    resource: LLMDeployment, observed: Observed, template: JSON, plan: Mapping[str, Any] | None
+) -> tuple[str, tuple[Apply, ...], tuple[Delete, ...]]:
+    """The name of the revision for a template; its creation, where it is not there; and the revisions that go."""
+    owner, uid = resource.metadata.name, resource.metadata.uid
+    named = running_name(observed) or newest_name(observed, uid)
+    before, was = number_and_digest(owner, named or "") or (0, "")
+    kept = kept_of(observed)
+    if kept is not None and was and template is kept.template and plan is kept.plan:
+        digest = was
+    else:
+        digest = digest_of(content_of(template, plan))
+    number = before if digest == was else before % MOST_REVISIONS + 1
+    name = revision_name(owner, number, digest)
+    there = observed.revisions.get(name)
+    sound = there is not None and there.owner_uid == uid and there.labelled and not there.gone
+    if sound and (there is None or there.text is None or content(there) is not None):
+        applies: tuple[Apply, ...] = ()
+    else:
+        applies = (Apply(revision(resource, number, content_of(template, plan)), seen=False),)
+    in_use = {name, *([named] if named is not None else [])}
+    # The one that is replaced counts as old, and stays for as long as the Deployment names it.
+    most = max(0, resource.spec.revision_history_limit - len(in_use - {name}))
+    removed = to_remove(observed.revisions, uid, in_use, number, most)
+    return name, applies, tuple(Delete(REVISION, one.name, one.uid) for one in removed)
 
 
 def _writes(
@@ -275,26 +313,25 @@ def _owns(resource: LLMDeployment, child: Child) -> bool:
     return child.owner_uid == resource.metadata.uid
 
 
-def kept_template(resource: LLMDeployment, child: Child | None) -> JSON | None:
-    """The template that runs, where it was rendered from the same inputs; else None.
+def kept_rendering(resource: LLMDeployment, observed: Observed) -> Kept | None:
+    """What runs, where it was rendered from the same inputs; else None.
 
     A newer operator may render the same inputs differently. It must not: that would restart engines without a reason
     in their own spec.
     """
-    if child is None or not _owns(resource, child):
-        return None
-    template = applied_template(child)
-    if template is None:
+    child = observed.deployment
+    kept = kept_of(observed) if child is not None and _owns(resource, child) else None
+    if kept is None:
         return None
     # With the list of that time: another list of what is handed on is no reason in the object itself.
-    said = resource.handing_on(_propagation_of(template))
-    return template if template["metadata"]["labels"][LABEL_INPUTS] == inputs_hash(said) else None
+    said = resource.handing_on(_propagation_of(kept.template))
+    return kept if kept.template["metadata"]["labels"][LABEL_INPUTS] == inputs_hash(said) else None
 
 
-def expected_inputs(resource: LLMDeployment, child: Child | None) -> str:
+def expected_inputs(resource: LLMDeployment, observed: Observed) -> str:
     """The hash of inputs of the pods that should run."""
-    kept = kept_template(resource, child)
-    label: str = kept["metadata"]["labels"][LABEL_INPUTS] if kept else inputs_hash(resource)
+    kept = kept_rendering(resource, observed)
+    label: str = kept.template["metadata"]["labels"][LABEL_INPUTS] if kept else inputs_hash(resource)
     return label
 
 
@@ -308,21 +345,11 @@ def _propagation_of(template: JSON) -> Propagation:
     return Propagation(*(tuple(map(str, names)) if isinstance(names, list) else () for names in lists))
 
 
-def applied_template(child: Child) -> JSON | None:
-    """The pod template as it was applied last; None where the Deployment's annotation is damaged or gone."""
-    return _applied_in(child.text)
-
-
-@functools.lru_cache(maxsize=256)
-def _applied_in(text: str) -> JSON | None:
-    """Remembered, because one look at an object asks several times; the result is read, never changed."""
-    try:
-        annotations: Any = read_again(text)["metadata"]["annotations"]
-        template: Any = read_template(annotations.get(ANNOTATION_TEMPLATE, ""))
-        complete = bool(template["spec"]["containers"][0]["image"] and template["metadata"]["labels"][LABEL_INPUTS])
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return None
-    return template if complete else None
+def applied_template(resource: LLMDeployment, observed: Observed) -> JSON | None:
+    """The pod template as it was applied last; None where nothing tells."""
+    child = observed.deployment
+    kept = kept_of(observed) if child is not None and _owns(resource, child) else None
+    return kept.template if kept is not None else None
 
 
 def prepared_of(template: JSON | None) -> Prepared | None:

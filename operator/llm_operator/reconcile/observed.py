@@ -13,11 +13,18 @@ from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.engines.registry import ENGINES
 from llm_operator.foreign import read_again, read_object
 from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
-from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
+from llm_operator.manifests.common import (
+    ANNOTATION_ENGINE,
+    ANNOTATION_MODEL,
+    ANNOTATION_REVISION,
+    LABEL_CHAT,
+    LABEL_INPUTS,
+)
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
 from llm_operator.manifests.tools import CONTAINER as TOOL_CONTAINER
 from llm_operator.reconcile.deaths import Life, restarts_when_ready
 from llm_operator.reconcile.managed_fields import ForeignField, foreign_fields
+from llm_operator.reconcile.revisions import Revision
 
 if TYPE_CHECKING:
     from llm_operator.manifests.model_job import ClaimFacts
@@ -71,6 +78,8 @@ class Child:
     name: str = ""
     foreign: tuple[ForeignField, ...] = ()
     """Fields of its spec that others set."""
+    revision: str = ""
+    """Name of the revision that it says it was rendered as; empty where it says none."""
 
     def body(self) -> JSON:
         """The child's metadata and spec."""
@@ -157,6 +166,8 @@ class Observed:
     """Claims that were looked up, by name; None for one that does not exist."""
     incomplete: Mapping[str, str] = field(default_factory=dict)
     """By name of a Job: what an earlier one left half-done, as the annotation of the next one."""
+    revisions: Mapping[str, Revision] = field(default_factory=dict)
+    """By name."""
 
     @property
     def deployment(self) -> Child | None:
@@ -194,7 +205,12 @@ def child_from(raw: Mapping[str, Any]) -> Child:
         paused=(raw.get("spec") or {}).get("paused") is True,
         name=meta["name"],
         foreign=foreign_fields(raw),
+        revision=_text((meta.get("annotations") or {}).get(ANNOTATION_REVISION)),
     )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:

@@ -1,20 +1,22 @@
-"""Which plan a Deployment's pods were rendered from: an annotation of the Deployment, not of the pods. Pure.
+"""Which plan an engine's pods were rendered from: a part of their revision. Pure.
 
 The plan of today's facts may be another one: a GPU was added, a branch has moved. What runs is described by its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import PlanStatus
-from llm_operator.foreign import read_object
-from llm_operator.manifests.common import ANNOTATION_PLAN, compact_json, inputs_hash
-from llm_operator.reconcile.observed import Child, Observed
+from llm_operator.manifests.common import inputs_hash
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.running import kept_of
 
 MESSAGE_CHARACTERS = 1024
 VERDICTS = ("Fits", "DoesNotFit", "Unknown")
@@ -30,32 +32,32 @@ class PlanRecord:
     status: PlanStatus | None
 
 
-def record_text(plan: PlanOutcome) -> str:
-    """The annotation's value."""
+def record(plan: PlanOutcome) -> dict[str, Any]:
+    """A plan as a revision keeps it."""
     numbers = _numbers(plan.status)
-    return compact_json(
-        {
-            "verdict": plan.verdict,
-            "reason": plan.reason,
-            "message": plan.message[:MESSAGE_CHARACTERS],
-            "plan": numbers.to_json() if numbers is not None else None,
-        }
-    )
+    return {
+        "verdict": plan.verdict,
+        "reason": plan.reason,
+        "message": plan.message[:MESSAGE_CHARACTERS],
+        "plan": numbers.to_json() if numbers is not None else None,
+    }
 
 
-def recorded_text(child: Child | None) -> str | None:
-    """The annotation as it is there; None where there is none: an older operator made the Deployment."""
-    if child is None:
-        return None
-    text = child.body()["metadata"]["annotations"].get(ANNOTATION_PLAN)
-    return text if isinstance(text, str) else None
-
-
-def record_of(child: Child | None) -> PlanRecord | None:
+def record_of(observed: Observed) -> PlanRecord | None:
     """The plan of what runs; None where it is not recorded, or the record cannot be read."""
-    body = read_object(recorded_text(child))
+    kept = kept_of(observed)
+    return read_record(kept.plan) if kept is not None and kept.plan is not None else None
+
+
+def read_record(body: Mapping[str, Any]) -> PlanRecord | None:
+    """A record as somebody may have written it; None if it cannot be read."""
     verdict, reason, message = body.get("verdict"), body.get("reason"), body.get("message")
-    if verdict not in VERDICTS or not isinstance(reason, str) or not isinstance(message, str):
+    if (
+        not isinstance(verdict, str)
+        or verdict not in VERDICTS
+        or not isinstance(reason, str)
+        or not isinstance(message, str)
+    ):
         return None
     if not reason.isalnum() or not reason.isascii() or not reason[:1].isalpha() or len(reason) > 64:
         return None
@@ -75,7 +77,7 @@ def agrees(record: PlanRecord, plan: PlanOutcome) -> bool:
 def provisional(resource: LLMDeployment, observed: Observed) -> bool:
     """Whether the pods were rendered without a plan and have never been Ready: they are rendered again with one."""
     child = observed.deployment
-    record = record_of(child)
+    record = record_of(observed)
     if child is None or record is None or record.verdict != "Unknown":
         return False
     if child.status.get("observedGeneration", 0) < child.generation:

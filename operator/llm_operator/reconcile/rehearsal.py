@@ -15,9 +15,10 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import Refusal
 from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.claim import cache_volume_claim
-from llm_operator.manifests.common import JSON
+from llm_operator.manifests.common import ANNOTATION_REVISION, JSON
 from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.manifests.network_policy import JOBS_SUFFIX
+from llm_operator.manifests.revision import REVISION
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.decide import Apply, decide
 from llm_operator.reconcile.diagnose import Trouble
@@ -68,7 +69,8 @@ def rehearse(resource: LLMDeployment, plan: PlanOutcome, tools: ToolSettings) ->
         if trouble is not None and trouble.stalled:
             rehearsal.trouble = trouble
             return rehearsal
-        rehearsal.objects += [_shown(apply.body) for apply in decision.applies]
+        # A revision repeats the pod template, and its name depends on what only the cluster tells.
+        rehearsal.objects += [_shown(apply.body) for apply in decision.applies if apply.body["kind"] != REVISION]
         if not decision.held or not decision.applies:
             rehearsal.held = decision.held
             return rehearsal
@@ -154,7 +156,10 @@ def _directory(resource: LLMDeployment, stage: str, pod: Mapping[str, list[JSON]
 
 
 def _shown(body: JSON) -> JSON:
-    meta = {name: value for name, value in body["metadata"].items() if name != "ownerReferences"}
+    meta = {name: value for name, value in body["metadata"].items() if name not in ("ownerReferences", "annotations")}
+    annotations = {**body["metadata"].get("annotations", {})}
+    annotations.pop(ANNOTATION_REVISION, None)
+    meta |= {"annotations": annotations} if annotations else {}
     shown: JSON = _with_commit({**body, "metadata": meta})
     return shown
 

@@ -16,6 +16,7 @@ from llm_operator.reconcile.drift import Drift
 from llm_operator.reconcile.finding import Finding
 from llm_operator.reconcile.observed import Child, ChildKey, Observed, Role
 from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.revisions import Revision
 from llm_operator.reconcile.starting import Start
 
 
@@ -73,8 +74,14 @@ class Executed:
     """Which changes of others were undone, a sentence each."""
     written: Mapping[ChildKey, Child | None] = field(default_factory=dict)
     """Children as the API server answered; None for one that was deleted."""
+    revisions: Mapping[str, Revision] = field(default_factory=dict)
+    """Revisions that were created, by name."""
 
     def seen_in(self, observed: Observed) -> Observed:
         """What was observed, with what was written since."""
         children = {**observed.children, **self.written}
-        return replace(observed, children={key: child for key, child in children.items() if child is not None})
+        return replace(
+            observed,
+            children={key: child for key, child in children.items() if child is not None},
+            revisions={**observed.revisions, **self.revisions},
+        )

@@ -295,8 +295,7 @@ def _prepared(situation: Situation) -> Prepared | None:
     preparation = situation.decision.preparation
     if preparation is not None:
         return preparation.prepared
-    child = situation.observed.deployment
-    return prepared_of(situation.decision.template or (applied_template(child) if child else None))
+    return prepared_of(situation.decision.template or applied_template(situation.resource, situation.observed))
 
 
 def _model_status(model: ModelStatus | None, prepared: Prepared | None) -> ModelStatus | None:
@@ -348,7 +347,7 @@ def _running_plan(situation: Situation) -> PlanRecord | None:
     """The plan of what runs, if it is another one than that of today's facts."""
     if situation.decision.template is None:
         return None
-    record = record_of(situation.observed.deployment)
+    record = record_of(situation.observed)
     return None if record is None or agrees(record, situation.plan) else record
 
 

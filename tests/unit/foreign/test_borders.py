@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.engines.failures import diagnose
 from llm_operator.engines.guard import sitecustomize
@@ -40,17 +41,20 @@ from llm_operator.kube.inventory import _add
 from llm_operator.kube.last_logs import LAST_BYTES
 from llm_operator.kube.progress import last_progress
 from llm_operator.manifests.artifacts import ANNOTATION_RESULT, ANNOTATION_SOURCE
-from llm_operator.manifests.common import ANNOTATION_MODEL, ANNOTATION_TEMPLATE
+from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, ANNOTATION_TEMPLATE
+from llm_operator.manifests.revision import REVISION, digest_of
 from llm_operator.modeltools import paths
 from llm_operator.modeltools.hub import RemoteFile
 from llm_operator.modeltools.report import ToolError
 from llm_operator.planning import GpuFacts
-from llm_operator.reconcile.decide import applied_template, prepared_of
+from llm_operator.reconcile.decide import prepared_of
 from llm_operator.reconcile.health import sample_of
 from llm_operator.reconcile.invalid import invalid_status
 from llm_operator.reconcile.jobs import Result, parse_result
 from llm_operator.reconcile.measured import ANSWER_BYTES, LOG_BYTES
 from llm_operator.reconcile.observed import child_from
+from llm_operator.reconcile.plan_record import read_record
+from llm_operator.reconcile.revisions import content, legacy
 from llm_operator.reconcile.starting import looked
 from llm_operator.telemetry.metrics import Metrics
 from tests.support.objects import llm
@@ -87,8 +91,12 @@ JOB = {
     "spec": {"template": {"spec": {"nodeSelector": {"a": "b"}}}},
     "status": {"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
 }  # fmt: skip
-TEMPLATE = {"metadata": {"labels": {"llm-operator.dev/inputs": "x"}, "annotations": {ANNOTATION_MODEL: '{"bytes": 1}'}},
-            "spec": {"containers": [{"name": "engine", "image": "i"}]}}  # fmt: skip
+TOLD = {ANNOTATION_MODEL: '{"bytes": 1}', ANNOTATION_ENGINE: '{"type": "VLLM", "version": "0.33.0"}'}
+TEMPLATE = {"metadata": {"labels": {"llm-operator.dev/inputs": "x"}, "annotations": TOLD},
+            "spec": {"containers": [{"name": "engine", "image": "i", "args": ["--port"]}]}}  # fmt: skip
+OWNER = {"apiVersion": API_VERSION, "kind": KIND, "name": "a", "uid": "o", "controller": True}
+CONTENT = {"inputs": "x", "template": TEMPLATE,
+           "plan": {"verdict": "Fits", "reason": "Fits", "message": "m", "plan": {"tensor": 1}}}  # fmt: skip
 DEPLOYMENT = {
     "kind": "Deployment",
     "metadata": {**META, "labels": {"a": "b"}, "annotations": {ANNOTATION_TEMPLATE: json.dumps(TEMPLATE)}},
@@ -120,8 +128,20 @@ def intake(raw: Any) -> object:
     """As a watch or a list gives it to the cache; what is refused is counted."""
     taken = Intake(Cache(), Metrics()).update(raw)
     if raw.get("kind") == "Deployment" and taken is not None:
-        prepared_of(applied_template(child_from(raw)))
+        kept = legacy(child_from(raw).text)
+        prepared_of(kept.template if kept is not None else None)
     return taken
+
+
+def held(raw: Any) -> object:
+    """What a revision holds, as it is read by its name: of data that its name tells of, and that it does not."""
+    digest = digest_of(raw)
+    body = {"kind": REVISION, "metadata": {**META, "name": f"a-1-{digest}", "ownerReferences": [OWNER]}, "data": raw}
+    found = Cache().learn(body)
+    kept = content(found)
+    if kept is not None and kept.plan is not None:
+        read_record(kept.plan)
+    return prepared_of(kept.template if kept is not None else None)
 
 
 def spec(raw: Any) -> object:
@@ -213,6 +233,7 @@ BORDERS = (
     Border("a pod", intake, POD, odd=False),
     Border("a Job of the model tools", intake, JOB, odd=False),
     Border("a child of an object", intake, DEPLOYMENT, odd=False),
+    Border("what a revision holds", held, CONTENT),
     Border("the labels of a claim", claim, {"llm-operator.dev/cache": "true", "app.kubernetes.io/managed-by": "x"}),
     Border("the labels of a node", node, NODE_LABELS),
     Border("a termination message", parse_result, json.dumps(RESULT)),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 from llm_operator.kube import client as client_module
-from llm_operator.kube.client import ApiClient, ApiError, yaml_safe
+from llm_operator.kube.client import ApiClient, ApiError, as_go, yaml_safe
 from llm_operator.telemetry.metrics import Metrics
 
 SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "demo", "namespace": "team"}, "spec": {"ä": [1]}}
@@ -205,3 +205,12 @@ async def test_an_answer_that_is_no_stored_object_is_a_refusal(text: str) -> Non
         ):
             with pytest.raises(ApiError, match="502 Unreadable"):
                 await work
+
+
+@given(st.text())
+@example("<&>\u2028\u2029\x7f\x08\u00e9")
+def test_json_is_sent_as_go_writes_it_and_means_the_same(text: str) -> None:
+    sent = as_go(to_json({"args": [text]}))
+    assert json.loads(sent) == {"args": [text]}
+    assert not set("<>&\u2028\u2029") & set(sent.decode())
+    assert as_go(sent) == sent

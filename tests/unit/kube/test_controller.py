@@ -18,6 +18,7 @@ from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.controller import Controller
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.artifacts import ANNOTATION_DAMAGED, ANNOTATION_RESULT, LABEL_CACHE
+from llm_operator.manifests.revision import REVISION
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
@@ -119,7 +120,8 @@ async def test_the_status_counts_what_was_just_written_and_the_next_look_writes_
     world = World(ToolSettings())
     world.has(**CLAIM)
     await world.controller.reconcile(KEY)
-    children = ["create Deployment demo", "create Service demo"]
+    ((name, _),) = world.cache.observed(KEY).revisions.items()
+    children = [f"create {REVISION} {name}", "create Deployment demo", "create Service demo"]
     assert [one for one in world.api.writes if "Event" not in one] == [*children, f"status {KIND} demo"]
     assert world.conditions()["Ready"]["reason"] == "Progressing"
     assert set(world.cache.observed(KEY).children) == {("Deployment", "engine"), ("Service", "engine")}

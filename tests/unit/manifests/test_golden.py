@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm_operator.api.resource import LLMDeployment
-from tests.support.rendered import children_of, jobs_of, manifests
+from tests.support.rendered import children_of, jobs_of, manifests, revision_of
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -22,7 +22,9 @@ def test_what_is_applied_is_as_it_was(name: str) -> None:
     document = manifests()[name]
     document["metadata"]["uid"] = "uid-of-object"
     resource = LLMDeployment.parse(document)
-    text = json.dumps([*children_of(resource), *jobs_of(resource)], indent=1) + "\n"
+    children = children_of(resource)
+    kept = revision_of(resource, children[0]["spec"]["template"])
+    text = json.dumps([*children, *jobs_of(resource), kept], indent=1) + "\n"
     path = GOLDEN / f"{name}.json"
     if os.environ.get("LLM_OPERATOR_WRITE_GOLDEN") == "yes":
         path.write_text(text)

@@ -1,58 +1,69 @@
-"""Every spec that the API server takes is kept with its Deployment, or refused with what to do."""
+"""Every spec that the API server takes is kept in a revision, or refused with what to do; annotations are read."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from llm_operator.manifests.common import ANNOTATION_TEMPLATE, compact_json
-from llm_operator.manifests.kept_template import PLAIN_BYTES, UNPACKED_BYTES, read_template, template_text
-from llm_operator.reconcile.decide import applied_template, decide, kept_template
-from llm_operator.reconcile.observed import Observed, child_from
-from tests.support.build import live, plan, resource
-from tests.support.variables import noise, variables
+from llm_operator.manifests.kept_template import UNPACKED_BYTES, read_template
+from llm_operator.manifests.revision import CONTENT_BYTES, REVISION
+from llm_operator.reconcile.decide import applied_template, decide, kept_rendering
+from llm_operator.reconcile.observed import Observed
+from tests.support.build import applied, made_by_an_older_operator, once_written, plan, resource
+from tests.support.older import PLAIN_BYTES, template_text
+from tests.support.variables import noise, variables, wide
 
 JSON = dict[str, Any]
 
 
-def test_what_is_short_is_kept_as_text() -> None:
-    template = {"spec": {"a": "b" * 1000}}
-    assert template_text(template) == compact_json(template)
-    assert read_template(template_text(template)) == template
-
-
-def test_the_longest_variables_are_kept_and_read_back() -> None:
+@pytest.mark.parametrize("env", [noise(), wide(55)], ids=["noise", "wide"])
+def test_the_longest_variables_are_kept_and_read_back(env: list[JSON]) -> None:
     """B16: 64 variables of 4,096 characters were refused with a riddle."""
-    of = resource(engine={"type": "VLLM", "env": variables("some words, again and again; " * 141)})
+    of = resource(engine={"type": "VLLM", "env": env})
     decision = decide(of, Observed(), plan(of))
-    body = next(apply.body for apply in decision.applies if apply.body["kind"] == "Deployment")
-    text = body["metadata"]["annotations"][ANNOTATION_TEMPLATE]
-    assert len(compact_json(body["spec"]["template"])) > PLAIN_BYTES > len(text)
-    child = live(body)
-    assert applied_template(child) == decision.template
-    assert kept_template(of, child) == decision.template
-    again = decide(of, Observed(children={("Deployment", "engine"): child}), plan(of))
-    assert [apply.body["kind"] for apply in again.applies] == ["Service"], "nothing is written anew"
+    assert PLAIN_BYTES < len(compact_json(decision.template)) < CONTENT_BYTES
+    seen = once_written(decision.applies)
+    assert applied_template(of, seen) == decision.template
+    kept = kept_rendering(of, seen)
+    assert kept is not None
+    assert kept.template == decision.template
+    assert decide(of, seen, plan(of)).applies == (), "nothing is written anew"
 
 
 def test_what_cannot_be_kept_is_refused_with_what_to_do() -> None:
-    of = resource(engine={"type": "VLLM", "env": noise()})
+    of = resource(engine={"type": "VLLM", "env": wide(63)})
     decision = decide(of, Observed(), plan(of))
     assert [refusal.reason for refusal in decision.refusals] == ["SpecTooLarge"]
     assert "shorten spec.engine.env" in decision.refusals[0].message
     assert decision.applies == ()
 
 
-def test_a_template_as_text_of_an_older_operator_is_kept() -> None:
+@pytest.mark.parametrize("text", ["x" * 1000, "x" * 2500], ids=["text", "packed"])
+def test_a_template_of_an_older_operator_becomes_a_revision(text: str) -> None:
+    of = resource(engine={"type": "VLLM", "env": variables(text)})
+    older = made_by_an_older_operator(applied(of))
+    told = older.children["Deployment", "engine"].body()["metadata"]["annotations"][ANNOTATION_TEMPLATE]
+    assert told.startswith("gzip:") is (len(text) > 2000)
+    revision, deployment = decide(of, older, plan(of)).applies
+    assert revision.body["kind"] == REVISION
+    assert revision.body["data"]["template"] == deployment.body["spec"]["template"] == read_template(told)
+    assert ANNOTATION_TEMPLATE not in deployment.body["metadata"]["annotations"]
+
+
+def test_a_template_as_long_text_of_a_still_older_operator_is_kept() -> None:
     of = resource(engine={"type": "VLLM", "env": variables("x" * 2500)})
-    body = next(apply.body for apply in decide(of, Observed(), plan(of)).applies if apply.body["kind"] == "Deployment")
-    older = compact_json(body["spec"]["template"])
-    assert PLAIN_BYTES < len(older) < 256 << 10
-    meta = {**body["metadata"], "annotations": {**body["metadata"]["annotations"], ANNOTATION_TEMPLATE: older}}
-    child = child_from({**body, "metadata": {**meta, "uid": "u", "resourceVersion": "1", "generation": 1}})
-    assert kept_template(of, child) == json.loads(older)
+    seen = applied(of)
+    template = applied_template(of, seen)
+    text = compact_json(template)
+    assert PLAIN_BYTES < len(text) < 256 << 10
+    older = made_by_an_older_operator(seen, **{ANNOTATION_TEMPLATE: text})
+    kept = kept_rendering(of, replace(older))
+    assert kept is not None
+    assert kept.template == json.loads(text)
 
 
 @pytest.mark.parametrize(

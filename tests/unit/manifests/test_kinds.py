@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llm_operator.api import KIND
 from llm_operator.kube.answers import needed_resources
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.handlers import settings
@@ -50,7 +51,9 @@ def test_every_watch_has_the_selector_of_its_row() -> None:
 
 @pytest.mark.parametrize("kind", [row.name for row in KINDS.values()])
 def test_the_cache_keeps_exactly_what_is_watched(kind: str) -> None:
-    meta = {"name": "demo", "namespace": "team", "uid": "1", "resourceVersion": "1"}
+    name = "demo-1-0123456789" if KINDS[kind].reduced == "revision" else "demo"
+    owner = {"kind": KIND, "name": "demo", "uid": "u", "controller": True}
+    meta = {"name": name, "namespace": "team", "uid": "1", "resourceVersion": "1", "ownerReferences": [owner]}
     raw: dict[str, Any] = {"kind": kind, "metadata": {**meta, "labels": {LABEL_DEPLOYMENT: "demo"}}, "spec": {}}
     cache = Cache()
     if KINDS[kind].reduced is None:
@@ -59,9 +62,9 @@ def test_the_cache_keeps_exactly_what_is_watched(kind: str) -> None:
         return
     key = cache.update(raw)
     assert key is not None
-    assert list(cache.entries(kind)) == [(key, "demo", "1")]
-    assert cache.version(kind, key, "demo") == "1"
-    cache.forget(kind, key, "demo")
+    assert list(cache.entries(kind)) == [(key, name, "1")]
+    assert cache.version(kind, key, name) == "1"
+    cache.forget(kind, key, name)
     assert list(cache.entries(kind)) == []
 
 
@@ -78,3 +81,13 @@ def test_every_rendered_object_is_of_a_kind_in_the_table() -> None:
 def test_a_request_without_a_right_is_refused_here(kind: str, verb: Verb, subresource: str) -> None:
     with pytest.raises(ValueError, match="the chart does not grant it"):
         KINDS[kind].needs(verb, subresource)
+
+
+def test_metadata_alone_is_asked_for_and_an_empty_list_of_it_is_read() -> None:
+    row, usual = KINDS["ControllerRevision"], KINDS["Deployment"]
+    assert row.accept(of_list=True) == "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    assert row.accept(of_list=False) == "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+    assert usual.accept(of_list=True) == "application/json"
+    empty = {"kind": "PartialObjectMetadataList", "items": None}
+    assert (row.items(empty), usual.items(empty), row.items({"items": None})) == ([], None, None)
+    assert row.items({"kind": "PartialObjectMetadataList", "items": [1]}) == [1]

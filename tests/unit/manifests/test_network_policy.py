@@ -12,11 +12,12 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube.cache import Cache
 from llm_operator.manifests.common import JSON
 from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.manifests.revision import REVISION
 from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 from llm_operator.reconcile.decide import Decision, decide
 from llm_operator.reconcile.observed import Child, ChildKey, Observed
 from llm_operator.reconcile.status import status_of
-from tests.support.build import NOW, live, plan, resource, serving, situation
+from tests.support.build import NOW, live, once_written, plan, resource, serving, situation
 from tests.support.rendered import jobs_of
 from tests.unit.manifests.policies import NAMESPACE_NAME, Endpoint, pod, reaches
 
@@ -54,13 +55,16 @@ def pods(decision: Decision) -> dict[str, Endpoint]:
 def in_place(of: LLMDeployment, tools: ToolSettings = ON) -> Observed:
     """Everything that was decided, as it is then seen."""
     cache, children = Cache(), dict[ChildKey, Child]()
+    seen = once_written(decided(of, tools=tools).applies)
     for apply in decided(of, tools=tools).applies:
+        if apply.body["kind"] == REVISION:
+            continue
         child = live(apply.body)
         key = cache.key_of({**apply.body, "kind": child.kind})
         assert key == ("team", "demo"), child.name
         role: Any = "chat" if child.name.endswith("-chat") else "jobs" if child.name.endswith(".jobs") else "engine"
         children[child.kind, role] = child
-    return Observed(children=children)
+    return replace(seen, children=children)
 
 
 def test_by_default_the_namespace_and_the_operator_reach_the_engine() -> None:

@@ -15,16 +15,19 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.child_options import tool_settings
 from llm_operator.manifests.common import (
     ANNOTATION_PROPAGATED,
+    ANNOTATION_REVISION,
+    ANNOTATION_TEMPLATE,
     LABEL_ENGINE_TYPE,
     LABEL_INPUTS,
     LABEL_VERSION,
     inputs_hash,
 )
+from llm_operator.manifests.revision import REVISION
 from llm_operator.manifests.service import ANNOTATION_SERVICE, endpoint, service
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide, expected_inputs
 from llm_operator.reconcile.observed import Child, ChildKey, Observed
-from tests.support.build import UID, live, plan
+from tests.support.build import UID, live, once_written, plan
 from tests.support.build import resource as build
 from tests.support.rendered import jobs_of
 
@@ -40,12 +43,13 @@ def resource(labels: JSON | None = None, annotations: JSON | None = None, **spec
 
 
 def written(of: LLMDeployment, observed: Observed | None = None) -> dict[ChildKey, JSON]:
-    decision = decide(of, observed or Observed(), plan(of))
-    return {(apply.body["kind"], apply.role): apply.body for apply in decision.applies}
+    """The children that are written; not their revision."""
+    applies = decide(of, observed or Observed(), plan(of)).applies
+    return {(apply.body["kind"], apply.role): apply.body for apply in applies if apply.body["kind"] != REVISION}
 
 
 def seen(of: LLMDeployment) -> Observed:
-    return Observed(children={key: live(body) for key, body in written(of).items()})
+    return once_written(decide(of, Observed(), plan(of)).applies)
 
 
 def template(bodies: dict[ChildKey, JSON]) -> JSON:
@@ -175,7 +179,7 @@ def test_another_list_restarts_no_engine_and_reaches_the_rest_at_once() -> None:
         assert set(changed) == {("Deployment", "engine"), ("Service", "engine")}
         assert template(changed) == template(written(before))
         assert (QUEUE in changed["Service", "engine"]["metadata"]["labels"]) is (QUEUE in after.carried.labels)
-        assert expected_inputs(after, seen(before).deployment) == template(changed)["metadata"]["labels"][LABEL_INPUTS]
+        assert expected_inputs(after, seen(before)) == template(changed)["metadata"]["labels"][LABEL_INPUTS]
     rolled = written(resource({QUEUE: "a"}, contextLength=4096).handing_on(LIST), seen(plain))
     assert template(rolled)["metadata"]["labels"][QUEUE] == "a"
 
@@ -220,7 +224,8 @@ def test_an_upgrade_that_brings_labels_restarts_nothing(monkeypatch: pytest.Monk
         for meta in metas:
             meta["labels"] = {name: value for name, value in meta["labels"].items() if name not in new}
         if "template" in text["spec"]:
-            text["metadata"]["annotations"]["llm-operator.dev/applied-template"] = json.dumps(text["spec"]["template"])
+            del text["metadata"]["annotations"][ANNOTATION_REVISION]
+            text["metadata"]["annotations"][ANNOTATION_TEMPLATE] = json.dumps(text["spec"]["template"])
         older[key] = live(text)
     changed = written(of, Observed(children=older))
     assert set(changed) == {("Deployment", "engine"), ("Service", "engine")}
@@ -240,10 +245,10 @@ def test_an_annotation_of_ours_that_somebody_added_is_taken_away() -> None:
     body["metadata"]["annotations"]["somebody.example/else"] = "x"
     spoilt: Child = replace(observed.children["Service", "engine"], text=json.dumps(body))
     children = {**observed.children, ("Service", "engine"): spoilt}
-    assert set(written(of, Observed(children=children))) == {("Service", "engine")}
+    assert set(written(of, replace(observed, children=children))) == {("Service", "engine")}
     del body["metadata"]["annotations"][ANNOTATION_SERVICE]
     children["Service", "engine"] = replace(spoilt, text=json.dumps(body))
-    assert written(of, Observed(children=children)) == {}
+    assert written(of, replace(observed, children=children)) == {}
 
 
 def test_the_command_line_names_the_lists(capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,4 +271,4 @@ def test_names_that_are_handed_on_are_told_on_the_child() -> None:
     of = resource({QUEUE: "a"}, {COST: "1"}).handing_on(LIST)
     told = written(of)["Service", "engine"]["metadata"]["annotations"][ANNOTATION_PROPAGATED]
     assert json.loads(told) == {"labels": [QUEUE], "annotations": [COST]}
-    assert decide_module.kept_template(of, seen(of).deployment) is not None
+    assert decide_module.kept_rendering(of, seen(of)) is not None

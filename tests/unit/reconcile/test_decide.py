@@ -7,20 +7,31 @@ import pytest
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.manifests.common import ANNOTATION_TEMPLATE, JSON, SPECS_REMEMBERED, inputs_hash
 from llm_operator.manifests.pod import GUARD, pod_spec
+from llm_operator.manifests.revision import REVISION, digest_of
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
-from tests.support.build import NOW, UID, applied, live, plan, resource, serving, situation
+from tests.support.build import (
+    NOW,
+    UID,
+    applied,
+    live,
+    made_by_an_older_operator,
+    plan,
+    resource,
+    serving,
+    situation,
+)
 
 
 def kinds(decision: decide_module.Decision) -> list[str]:
     return [apply.body["kind"] for apply in decision.applies]
 
 
-def test_the_first_visit_writes_deployment_and_service_by_creation() -> None:
+def test_the_first_visit_writes_revision_deployment_and_service_by_creation() -> None:
     decision = decide(resource(), Observed(), plan(resource()))
-    assert kinds(decision) == ["Deployment", "Service"]
+    assert kinds(decision) == [REVISION, "Deployment", "Service"]
     assert not any(apply.seen for apply in decision.applies)
 
 
@@ -104,21 +115,19 @@ def test_drift_is_repaired_with_the_template_that_ran() -> None:
     body = seen.children["Deployment", "engine"].body()
     body["spec"]["template"]["spec"]["containers"][0]["args"].append("--hostile")
     broken = replace(seen.children["Deployment", "engine"], text=json.dumps(body))
-    decision = decide(of, Observed(children={**seen.children, ("Deployment", "engine"): broken}), plan(of))
+    decision = decide(of, replace(seen, children={**seen.children, ("Deployment", "engine"): broken}), plan(of))
     assert kinds(decision) == ["Deployment"]
     assert decision.applies[0].seen
     assert "--hostile" not in decision.applies[0].body["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
 @pytest.mark.parametrize("annotation", ["", "{", "[]", "{}", '{"metadata": {"labels": {}}}', "null"])
-def test_a_spoilt_annotation_is_rendered_anew(annotation: str) -> None:
+def test_a_spoilt_annotation_of_an_older_operator_is_rendered_anew(annotation: str) -> None:
     of = resource()
-    seen = applied(of)
-    body = seen.children["Deployment", "engine"].body()
-    body["metadata"]["annotations"][ANNOTATION_TEMPLATE] = annotation
-    broken = replace(seen.children["Deployment", "engine"], text=json.dumps(body))
-    decision = decide(of, Observed(children={**seen.children, ("Deployment", "engine"): broken}), plan(of))
-    assert kinds(decision) == ["Deployment"]
+    seen = made_by_an_older_operator(applied(of), **{ANNOTATION_TEMPLATE: annotation})
+    decision = decide(of, seen, plan(of))
+    assert kinds(decision) == [REVISION, "Deployment"]
+    assert decision.template == decide(of, Observed(), plan(of)).template
 
 
 def test_a_refused_spec_writes_nothing_and_says_why() -> None:
@@ -153,13 +162,14 @@ def test_a_child_that_is_going_is_waited_for() -> None:
     of = resource()
     seen = applied(of)
     going = replace(seen.children["Service", "engine"], deleting=True, text='{"metadata": {}, "spec": {}}')
-    assert decide(of, Observed(children={**seen.children, ("Service", "engine"): going}), plan(of)).applies == ()
+    assert decide(of, replace(seen, children={**seen.children, ("Service", "engine"): going}), plan(of)).applies == ()
 
 
 def test_children_are_owned_and_named_after_the_object() -> None:
     for apply in decide(resource(replicas=2), Observed(), plan(resource())).applies:
         meta = apply.body["metadata"]
-        assert (meta["name"], meta["namespace"]) == ("demo", "team")
+        name = "demo" if apply.body["kind"] != REVISION else f"demo-1-{digest_of(apply.body['data'])}"
+        assert (meta["name"], meta["namespace"]) == (name, "team")
         assert meta["ownerReferences"][0]["uid"] == UID
         assert live(apply.body).owner_uid == UID
 
@@ -169,7 +179,8 @@ def test_a_request_for_new_pods_changes_the_template_by_its_annotation_alone() -
     asked = plain.model_copy(
         update={"metadata": plain.metadata.model_copy(update={"annotations": {ANNOTATION_RESTARTED: NOW}})}
     )
-    (apply,) = (one for one in decide(asked, applied(plain), plan(plain)).applies)
+    revision, apply = decide(asked, applied(plain), plan(plain)).applies
+    assert revision.body["data"]["template"] == apply.body["spec"]["template"]
     annotations = apply.body["spec"]["template"]["metadata"]["annotations"]
     assert annotations.pop(ANNOTATION_RESTARTED) == NOW
     (before,) = (one.body for one in decide(plain, Observed(), plan(plain)).applies if one.body["kind"] == "Deployment")

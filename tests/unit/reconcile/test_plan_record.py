@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import PlanStatus
-from llm_operator.manifests.common import ANNOTATION_PLAN
+from llm_operator.manifests.common import ANNOTATION_PLAN, compact_json
+from llm_operator.manifests.revision import REVISION
 from llm_operator.reconcile.decide import decide
-from llm_operator.reconcile.observed import Child, ChildCondition, ChildKey, Observed
+from llm_operator.reconcile.observed import ChildCondition, ChildKey, Observed
 from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.plan_record import record_of, record_text
+from llm_operator.reconcile.plan_record import read_record, record, record_of
 from llm_operator.reconcile.planned import unknown_outcome
 from llm_operator.reconcile.status import Situation, status_of
-from tests.support.build import NOW, live, made_by_an_older_operator, plan, pod, resource
+from tests.support.build import NOW, made_by_an_older_operator, once_written, plan, pod, resource
 
 FOUR = PlanStatus(tensor=4, gpus_per_replica=4, kv_tokens=1000)
 KEY: ChildKey = ("Deployment", "engine")
@@ -33,9 +34,9 @@ def fits(of: LLMDeployment, tensor: int = 4, message: str = "fits on 4") -> Plan
 def rendered(of: LLMDeployment, by: PlanOutcome, progressing: str = "ReplicaSetUpdated", **status: int) -> Observed:
     """What is there after an operator with that plan; the pods have not been Ready."""
     counts = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, **status}
-    children = {(one.body["kind"], one.role): live(one.body, **counts) for one in decide(of, Observed(), by).applies}
-    children[KEY] = replace(children[KEY], conditions={"Progressing": ChildCondition("True", progressing, "")})
-    return Observed(children=children, pods=(pod(of),))
+    seen = once_written(decide(of, Observed(), by).applies, None, **counts)
+    child = replace(seen.children[KEY], conditions={"Progressing": ChildCondition("True", progressing, "")})
+    return replace(seen, children={**seen.children, KEY: child}, pods=(pod(of),))
 
 
 def planned(of: LLMDeployment, seen: Observed, today: PlanOutcome) -> tuple[str, str, str, PlanStatus | None]:
@@ -47,11 +48,12 @@ def planned(of: LLMDeployment, seen: Observed, today: PlanOutcome) -> tuple[str,
 def test_pods_that_were_never_ready_are_rendered_again_when_the_plan_is_there() -> None:
     of = resource()
     seen = rendered(of, plan(of))
-    (apply,) = decide(of, seen, fits(of)).applies
+    revision, apply = decide(of, seen, fits(of)).applies
+    assert (revision.body["kind"], revision.body["revision"]) == (REVISION, 2)
     assert apply.body["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "4"
-    record = record_of(live(apply.body))
-    assert record is not None
-    assert (record.verdict, record.status) == ("Fits", FOUR)
+    found = record_of(once_written((revision, apply), seen))
+    assert found is not None
+    assert (found.verdict, found.status) == ("Fits", FOUR)
     # The next look finds it as it should be.
     assert decide(of, rendered(of, fits(of)), fits(of)).applies == ()
 
@@ -70,19 +72,26 @@ def test_a_plan_that_says_it_does_not_fit_holds_what_never_served() -> None:
         lambda of: rendered(of, plan(of), readyReplicas=1),
         lambda of: replace(rendered(of, plan(of)), pods=(pod(of, ready=True),)),
         lambda of: rendered(of, plan(of), observedGeneration=0),
-        lambda of: made_by_an_older_operator(rendered(of, plan(of))),
     ],
-    ids=["served once", "serves", "one of two serves", "not seen yet", "older operator"],
+    ids=["served once", "serves", "one of two serves", "not seen yet"],
 )
 def test_what_serves_or_has_served_keeps_its_template(seen: Any) -> None:
     of = resource()
     assert decide(of, seen(of), fits(of)).applies == ()
 
 
+def test_what_an_older_operator_made_keeps_its_template_and_has_no_plan() -> None:
+    of = resource()
+    seen = made_by_an_older_operator(rendered(of, plan(of)))
+    revision, apply = decide(of, seen, fits(of)).applies
+    assert apply.body["spec"]["template"] == seen.children[KEY].body()["spec"]["template"]
+    assert "plan" not in revision.body["data"]
+
+
 def test_a_parked_object_is_rendered_again() -> None:
     of = resource(replicas=0)
     seen = replace(rendered(of, plan(of), "NewReplicaSetAvailable", replicas=0, updatedReplicas=0), pods=())
-    assert len(decide(of, seen, fits(of)).applies) == 1
+    assert [apply.body["kind"] for apply in decide(of, seen, fits(of)).applies] == [REVISION, "Deployment"]
 
 
 def test_status_tells_the_plan_of_what_runs_and_another_one_beside_it() -> None:
@@ -102,12 +111,10 @@ def test_status_tells_the_plan_of_what_runs_and_another_one_beside_it() -> None:
     assert planned(of, seen, away) == ("True", "Fits", "fits on 4", FOUR)
 
 
-def recorded(text: Any) -> Child:
+def recorded(text: Any) -> Observed:
+    """As an older operator's Deployment, of which somebody has written the record."""
     of = resource()
-    child = rendered(of, plan(of)).children[KEY]
-    body = child.body()
-    body["metadata"]["annotations"][ANNOTATION_PLAN] = text
-    return replace(child, text=json.dumps(body))
+    return made_by_an_older_operator(rendered(of, plan(of)), **{ANNOTATION_PLAN: text})
 
 
 @settings(deadline=None)
@@ -122,13 +129,24 @@ def recorded(text: Any) -> Child:
 )
 def test_a_record_that_somebody_else_wrote_does_no_harm(text: str) -> None:
     of = resource()
-    seen = Observed(children={KEY: recorded(text)})
+    seen = recorded(text)
     status_of(Situation(of, seen, decide(of, seen, fits(of)), fits(of)), NOW)
 
 
 def test_a_record_is_short() -> None:
     of = resource()
-    assert len(record_text(fits(of, message="x" * 100_000))) < 2_000
+    kept = record(fits(of, message="x" * 100_000))
+    assert len(compact_json(kept)) < 2_000
+    assert read_record(kept) is not None
+
+
+def test_the_plan_in_an_older_operators_annotation_is_kept() -> None:
+    of = resource()
+    seen = recorded(compact_json(record(fits(of))))
+    found = record_of(seen)
+    assert found is not None
+    assert (found.verdict, found.status) == ("Fits", FOUR)
+    assert decide(of, seen, plan(of)).applies[0].body["data"]["plan"] == record(fits(of))
 
 
 def test_what_a_new_object_waits_for_is_told_whatever_was_told_before() -> None:

@@ -11,13 +11,14 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import KVAllocation
 from llm_operator.manifests.artifacts import artifacts_of, removal_name
 from llm_operator.manifests.common import inputs_hash
+from llm_operator.manifests.revision import REVISION
 from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.decide import Decision, decide, prepared_of
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import inspection, needed_claims
 from llm_operator.reconcile.status import Situation, status_of
-from tests.support.build import NOW, live, plan, pod, resource
+from tests.support.build import NOW, once_written, plan, pod, resource
 from tests.support.model_jobs import (
     CLAIM,
     COMMIT,
@@ -270,9 +271,8 @@ def test_a_job_whose_pod_cannot_start_says_why() -> None:
 def test_what_serves_is_not_touched_while_a_new_model_is_prepared() -> None:
     of = resource(model=HUB)
     before = decide(of, Observed(), plan(of), TOOLS)
-    children = {(apply.body["kind"], apply.role): live(apply.body) for apply in before.applies}
     changed = cached()
-    decision = decide(changed, replace(seen(), children=children), plan(changed), TOOLS)
+    decision = decide(changed, once_written(before.applies, seen()), plan(changed), TOOLS)
     assert [kind for kind, _ in kinds(decision)] == ["Job"]
     assert decision.deletes == ()
 
@@ -380,8 +380,7 @@ def test_status_tells_quality_also_when_the_jobs_are_gone() -> None:
     of = cached(weightQuantization=AWQ)
     both = seen(done(stages(of)["fetch"], fetched()), done(stages(of)["quantize"], quantized()))
     first = decide(of, both, plan(of), TOOLS)
-    children = {(apply.body["kind"], apply.role): live(apply.body) for apply in first.applies}
-    later = Observed(children=children)
+    later = once_written(first.applies)
     status = status_of(Situation(of, later, decide(of, later, plan(of), TOOLS), plan(of)), NOW)
     assert status.quantization is not None
     assert (status.quantization.perplexity_quantized, status.quantization.agreement_percent) == ("8.300", 97)
@@ -482,7 +481,7 @@ def test_an_engine_does_not_wait_for_a_look_that_decides_nothing(spec: dict[str,
     of = resource(**spec)
     decision = decide(of, seen(), unplannable(of), TOOLS)
     made = [kind for kind, _ in kinds(decision)]
-    assert made == (["Job"] if waits else ["Deployment", "Service", "Job"])
+    assert made == (["Job"] if waits else [REVISION, "Deployment", "Service", "Job"])
     assert decision.held is waits
 
 

@@ -10,15 +10,26 @@ import pytest
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import Condition, LLMDeploymentStatus, ModelStatus, PlanStatus, ProgressStatus
-from llm_operator.manifests.common import ANNOTATION_MODEL, ANNOTATION_TEMPLATE
+from llm_operator.manifests.common import ANNOTATION_MODEL
 from llm_operator.manifests.model_volume import Prepared
+from llm_operator.manifests.revision import content_of, revision
 from llm_operator.reconcile.decide import Decision, decide
 from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.prepare import Preparation, StageReport
 from llm_operator.reconcile.status import MESSAGE_LIMIT, status_of, transitions
-from tests.support.build import NOW, applied, made_by_an_older_operator, plan, pod, resource, serving, situation
+from tests.support.build import (
+    NOW,
+    applied,
+    live_revision,
+    made_by_an_older_operator,
+    plan,
+    pod,
+    resource,
+    serving,
+    situation,
+)
 from tests.support.model_jobs import COMMIT, DIRECTORY
 
 FETCHING = ProgressStatus(stage="Fetching", summary="Fetching 10 %")
@@ -231,17 +242,19 @@ def test_what_is_waited_for_is_told_with_how_far_it_is() -> None:
     assert status.progress == FETCHING
 
 
-def test_what_was_prepared_is_read_from_the_deployment_where_nothing_is_rendered() -> None:
+def test_what_was_prepared_is_read_from_the_revision_where_nothing_is_rendered() -> None:
     of = resource()
     observed = serving(of)
     prepared = Prepared(claim_name="models", directory=DIRECTORY, revision=COMMIT, bytes=7)
-    body = observed.children["Deployment", "engine"].body()
-    annotations = body["metadata"]["annotations"]
-    template = json.loads(annotations[ANNOTATION_TEMPLATE])
+    template = observed.children["Deployment", "engine"].body()["spec"]["template"]
     template["metadata"]["annotations"][ANNOTATION_MODEL] = json.dumps(prepared.to_json())
-    annotations[ANNOTATION_TEMPLATE] = json.dumps(template)
-    child = replace(observed.children["Deployment", "engine"], text=json.dumps(body))
-    observed = replace(observed, children={**observed.children, ("Deployment", "engine"): child})
+    kept = revision(of, 1, content_of(template, None))
+    child = replace(observed.children["Deployment", "engine"], revision=kept["metadata"]["name"])
+    observed = replace(
+        observed,
+        children={**observed.children, ("Deployment", "engine"): child},
+        revisions={kept["metadata"]["name"]: live_revision(kept)},
+    )
     status = told(of, observed, decision=Decision(held=True))
     assert status.cache is not None
     assert (status.cache.claim_name, status.cache.directory, status.cache.bytes) == ("models", DIRECTORY, 7)

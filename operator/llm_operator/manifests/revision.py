@@ -1,0 +1,82 @@
+"""What an engine's pods were rendered as, in a ControllerRevision: pod template, plan and the digest of the inputs.
+
+A revision is created and never changed; the API server keeps its data as it is. Its name holds the number and the
+digest of the data, so that the same rendering after a crash is the same object, and metadata alone tells which it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.manifests.common import JSON, LABEL_INPUTS, compact_json, metadata
+
+REVISION = "ControllerRevision"
+CONTENT_BYTES = 1 << 20
+"""Of a revision's data as JSON; etcd takes 1.5 MiB of an object, and the Deployment holds the template as well."""
+ANNOTATIONS_BYTES = 256 << 10
+"""Of all annotations of an object (apimachinery, TotalAnnotationSizeLimitB)."""
+MARGIN_BYTES = 2 << 10
+"""For annotations of others, such as the revision that the Deployment controller writes."""
+_SUFFIX = re.compile(r"-([1-9][0-9]{0,8})-([0-9a-f]{10})")
+
+
+def content_of(template: JSON, plan: Mapping[str, Any] | None) -> JSON:
+    """The data of a revision.
+
+    Args:
+        template: the pod template.
+        plan: record of the plan that it was rendered from (reconcile/plan_record.py); None where it is not known.
+    """
+    told = {"plan": dict(plan)} if plan else {}
+    return {"inputs": template["metadata"]["labels"][LABEL_INPUTS], **told, "template": template}
+
+
+def _in_order(value: Any) -> Any:
+    """The same with the keys of objects in order, as the API server writes them again."""
+    if isinstance(value, dict):
+        return {name: _in_order(value[name]) for name in sorted(value)}
+    return [_in_order(one) for one in value] if isinstance(value, list) else value
+
+
+def digest_of(content: object) -> str:
+    """Digest of a revision's data; ten hexadecimal digits."""
+    return hashlib.sha256(compact_json(content).encode(errors="replace")).hexdigest()[:10]
+
+
+def revision_name(owner: str, number: int, digest: str) -> str:
+    """The name of a revision: with an object's name of 52 characters, at most 73."""
+    return f"{owner}-{number}-{digest}"
+
+
+def number_and_digest(owner: str, name: str) -> tuple[int, str] | None:
+    """What the name of a revision says; None if it is not the name of a revision of that object."""
+    found = _SUFFIX.fullmatch(name.removeprefix(owner)) if name.startswith(owner) else None
+    return (int(found[1]), found[2]) if found is not None else None
+
+
+def revision(resource: LLMDeployment, number: int, content: JSON) -> JSON:
+    """The ControllerRevision that holds a rendering."""
+    meta = metadata(resource)
+    name = revision_name(resource.metadata.name, number, digest_of(content))
+    return {
+        "apiVersion": "apps/v1",
+        "kind": REVISION,
+        "metadata": {**meta, "name": name, "labels": {**meta["labels"], LABEL_INPUTS: content["inputs"]}},
+        "revision": number,
+        "data": _in_order(content),
+    }
+
+
+def excess(content: JSON, deployment: Mapping[str, Any]) -> int:
+    """Bytes by which a revision's data, or the annotations of the Deployment or its pods, are too long; 0: they fit."""
+    metas = (deployment["metadata"], deployment["spec"]["template"]["metadata"])
+    annotations = max(_size(meta.get("annotations") or {}) for meta in metas) + MARGIN_BYTES - ANNOTATIONS_BYTES
+    return max(0, annotations, len(compact_json(content).encode()) - CONTENT_BYTES)
+
+
+def _size(annotations: Mapping[str, str]) -> int:
+    return sum(len(name.encode()) + len(value.encode()) for name, value in annotations.items())
