@@ -37,7 +37,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "unit" / "models" / "configs"
 SMALL = (CONFIGS / "llama-3.1-8b.json").read_bytes()
 LARGE = (CONFIGS / "llama-3.3-70b.json").read_bytes()
 PLANNING = ("--no-leader-elect", "--plan-wait-seconds", "3")
-A6000, L4 = "NVIDIA-RTX-A6000", "NVIDIA-L4"
+A6000, L4, TURING = "NVIDIA-RTX-A6000", "NVIDIA-L4", "Quadro-RTX-8000"
 numbers = itertools.count()
 
 
@@ -65,6 +65,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         started.install_crd(CRD)
         labelled_node(started, "two-a6000", 2, gpu_labels(A6000, 49140, 2, 8, 6), "nvidia.com/gpu")
         labelled_node(started, "one-l4", 1, gpu_labels(L4, 23034, 1, 8, 9), "nvidia.com/gpu")
+        labelled_node(started, "turing", 1, gpu_labels(TURING, 49152, 1, 7, 5), "nvidia.com/gpu")
         yield started
 
 
@@ -225,8 +226,8 @@ def test_the_compute_capability_of_the_labels_counts(operator: OperatorUnderTest
     quantized: JSON = {"contextLength": 4096, "kvCache": {"quantization": "FP8"}}
     serve(space, "ada", gpu={"product": L4}, **quantized)
     planned(space, "ada", "Fits")
-    serve(space, "ampere", gpu={"product": A6000}, **quantized)
-    assert "8.9" in planned(space, "ampere", "DoesNotFit")
+    serve(space, "turing", gpu={"product": TURING}, **quantized)
+    assert "8.0" in planned(space, "turing", "DoesNotFit")
 
 
 def test_a_resource_nobody_asked_for_before_is_looked_up_first(
