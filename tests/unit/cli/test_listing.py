@@ -111,6 +111,7 @@ FOUND: JSON = {
     "measured": {"kvTokens": 990, "secondsToReady": 95},
     "progress": None,
     "loadSecondsLeft": None,
+    "revision": "qwen-3-0123456789",
     "pods": [
         pod_of(pod(restarts=2, ended={"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2026-11-30T11:59:00Z"}))
     ],
@@ -148,6 +149,7 @@ def test_the_screen_answers_what_a_person_on_call_asks() -> None:
     for said in (
         "Ready: True ReplicasReady: 1 of 1\\x1b[2J",
         "planned 1,000, held 990",
+        "qwen-3-0123456789; kubectl llm history qwen",
         "1 min 35 s from the container's start to Ready",
         "4 requests running, 22 waiting (one pod); KV cache 0% full",
         "requests wait for a free sequence: raise maxConcurrentSequences",
