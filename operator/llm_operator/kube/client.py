@@ -1,7 +1,7 @@
 """The hot path's requests: server-side apply, status, delete and list, straight through aiohttp.
 
 An apply through the `kubernetes` package costs 0.8-1.2 ms of CPU, one through aiohttp 0.2 ms (kubernetes 37.0.2,
-16 at a time): with four writes or more per object that is most of the operator's time. Everything else uses the package.
+16 at a time): with four writes or more per object that is most of the operator's time. The rest uses the package.
 """
 
 from __future__ import annotations
