@@ -205,7 +205,7 @@ def _variables(container: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _rest(template: Mapping[str, Any]) -> Any:
-    """What of a pod's spec has no word of its own."""
+    """The parts of a pod's spec that the table does not name separately."""
     own = ("image", "args", "env", "resources")
     container = {name: value for name, value in _container(template).items() if name not in own}
     return {**{name: value for name, value in _pod(template).items() if name != "containers"}, "container": container}

@@ -94,8 +94,8 @@ def read_log(text: str) -> Log:
     deciding = _last([_asserted(said, lines, place) for place, line in enumerate(lines) if (said := _said(line))])
     errors = [line for line in deciding if _ERROR.match(line)]
     whole = [line.strip() for line in lines if not _DECORATION.match(line)] or [""]
-    told = errors or deciding or whole
-    return Log(tuple(deciding), tuple(errors), told[-1], whole[-1], _stage("\n".join(lines)))
+    lasting = errors or deciding or whole
+    return Log(tuple(deciding), tuple(errors), lasting[-1], whole[-1], _stage("\n".join(lines)))
 
 
 def _last(lines: list[str]) -> list[str]:
@@ -109,7 +109,7 @@ def _last(lines: list[str]) -> list[str]:
 
 
 def level_of(line: str) -> Literal["debug", "info", "warning", "error"] | None:
-    """The level of a line of an engine's log; None: it has none of its own, as the lines of a traceback."""
+    """The level of a line of an engine's log; None: the line has none, as in a traceback."""
     bare = _PROCESS.sub("", _CONTROL.sub("", line[:MOST_OF_A_LINE]))
     for prefix in (*_prefixes(), _BEGINS):
         found = prefix.match(bare)
@@ -119,7 +119,7 @@ def level_of(line: str) -> Literal["debug", "info", "warning", "error"] | None:
 
 
 def _asserted(said: str, lines: list[str], place: int) -> str:
-    """An error without a word of its own, with the line of source that it is about; no other source counts.
+    """Add the line of source to an error that has no text; other lines of source do not count.
 
     These are a failed assertion without a text, and a key that the source looks up by its name.
     """

@@ -83,9 +83,9 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
     found = _known(engine, log, version)
     if found is not None and found[0].rank < CODE:
         return _said(*found, log)
-    told = _by_form(ENGINES[engine].log, log, text, number) if engine in ENGINES else None
-    if told is not None:
-        return told
+    by_form = _by_form(ENGINES[engine].log, log, text, number) if engine in ENGINES else None
+    if by_form is not None:
+        return by_form
     if found is None:
         return _by_exit(exit_code, number, _short(log.last))
     said, cause = _said(*found, log), _before(engine, log)
@@ -167,7 +167,7 @@ def _of_version(signature: Signature, version: str | None) -> bool:
 
 
 def _before(engine: str, log: Log) -> str:
-    """The last error that is more than word of another process's death; empty where the log has none."""
+    """The last error that says more than that another process died; empty if the log has none."""
     own = ENGINES[engine].signatures if engine in ENGINES else ()
     wrappers = [signature.pattern for signature in (*own, *COMMON) if signature.rank == WRAPPER]
     errors = (line.strip() for line in reversed(log.errors))

@@ -22,7 +22,7 @@ class LogForm:
         steps: steps of a start: name, and what the log says at it; a group is the percentage.
         stages: what shows how far it had come; functions stand in tracebacks. The last marker in the log tells.
         levels: how a line with a level begins; the first group is the level.
-        harmless: how a line begins that never decides; None: it has none of its own.
+        harmless: how a line begins that never decides; None: the engine prints no such line.
         child: what says that a child of it died of a signal; the group is its number, negative.
         waiting: what says that its processes wait for each other; None: nothing does.
         joining: what is said last by a start that hangs while its processes find each other.

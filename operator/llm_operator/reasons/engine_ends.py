@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_operator.reasons.types import Reason
+from llm_operator.reasons.types import READY_AND_STALLED, Reason
 
 ENDS: tuple[Reason, ...] = (
     Reason(
@@ -10,10 +10,7 @@ ENDS: tuple[Reason, ...] = (
         "Engine",
         "the engine's process died while it served",
         "see the first error that `kubectl logs --previous` has",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -21,10 +18,7 @@ ENDS: tuple[Reason, ...] = (
         "Engine",
         "a process of the engine died while it started, and its log does not say why",
         "see the first traceback that `kubectl logs --previous` has",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -33,7 +27,7 @@ ENDS: tuple[Reason, ...] = (
         "the engine failed in its own code, without a word of what it did not like",
         "use another engine.version; with TurboMind, set engine.backend to PyTorch",
         fields=("spec.engine.version", "spec.engine.backend"),
-        conditions=("Ready", "Stalled"),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -42,10 +36,7 @@ ENDS: tuple[Reason, ...] = (
         "the engine aborted after one of its internal checks failed",
         "see in `kubectl logs --previous` what it checked, or use another engine.version",
         fields=("spec.engine.version",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -54,10 +45,7 @@ ENDS: tuple[Reason, ...] = (
         "a segmentation fault",
         "use another engine.version or engine.image",
         fields=("spec.engine.version",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -70,10 +58,7 @@ ENDS: tuple[Reason, ...] = (
             "spec.resources.limits.memory",
             "spec.startupTimeoutSeconds",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -81,10 +66,7 @@ ENDS: tuple[Reason, ...] = (
         "Engine",
         "the engine ended after SIGTERM",
         "see in `kubectl describe pod` who ended it",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -92,10 +74,7 @@ ENDS: tuple[Reason, ...] = (
         "Engine",
         "the engine ended by itself, with exit code 0 and without an error",
         "see the end of its log: `kubectl logs --previous`",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -103,10 +82,7 @@ ENDS: tuple[Reason, ...] = (
         "Engine",
         "anything else; the message quotes the last line of its log",
         "see the end of its log: `kubectl logs --previous`",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -118,10 +94,7 @@ ENDS: tuple[Reason, ...] = (
             "spec.engine.extraArgs",
             "spec.engine.env",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -139,10 +112,7 @@ ENDS: tuple[Reason, ...] = (
         "the kubelet ended the engine before it was ready: the startup probe gave up",
         "raise startupTimeoutSeconds",
         fields=("spec.startupTimeoutSeconds",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_operator.reasons.types import Reason
+from llm_operator.reasons.types import READY_AND_STALLED, Reason
 
 GPUS: tuple[Reason, ...] = (
     Reason(
@@ -14,10 +14,7 @@ GPUS: tuple[Reason, ...] = (
             "spec.kvCache.memoryPercent",
             "spec.parallelism.tensor",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -30,10 +27,7 @@ GPUS: tuple[Reason, ...] = (
             "spec.maxConcurrentSequences",
             "spec.parallelism.tensor",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -42,10 +36,7 @@ GPUS: tuple[Reason, ...] = (
         "the state of linear attention for every concurrent sequence does not fit",
         "lower maxConcurrentSequences",
         fields=("spec.maxConcurrentSequences",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -55,10 +46,7 @@ GPUS: tuple[Reason, ...] = (
         "lower contextLength, give the KV cache more memory with kvCache.memoryPercent, or quantize it "
         "with kvCache.quantization",
         fields=("spec.contextLength",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -67,10 +55,7 @@ GPUS: tuple[Reason, ...] = (
         "somebody else uses this GPU",
         "free the GPU, give the pod one without other processes in gpu.resourceName, or lower kvCache.memoryPercent",
         fields=("spec.kvCache.memoryPercent",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -84,10 +69,7 @@ GPUS: tuple[Reason, ...] = (
             "spec.maxConcurrentSequences",
             "spec.parallelism.tensor",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -99,10 +81,7 @@ GPUS: tuple[Reason, ...] = (
             "spec.gpu.resourceName",
             "spec.parallelism.tensor",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -114,10 +93,7 @@ GPUS: tuple[Reason, ...] = (
             "spec.gpu.resourceName",
             "spec.runtimeClassName",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -126,10 +102,7 @@ GPUS: tuple[Reason, ...] = (
         "the node's NVIDIA driver is too old for the CUDA libraries of the image",
         "update the driver, or use an image for an older CUDA in engine.image",
         fields=("spec.engine.image",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -142,10 +115,7 @@ GPUS: tuple[Reason, ...] = (
             "spec.engine.env",
             "spec.engine.image",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -153,10 +123,7 @@ GPUS: tuple[Reason, ...] = (
         "Engine",
         "the fabric manager of the node does not run, which machines with NVSwitch need",
         "start nvidia-fabricmanager of the driver's version on the node that `kubectl get pod -o wide` shows",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -165,10 +132,7 @@ GPUS: tuple[Reason, ...] = (
         "the image holds no code for this GPU's compute capability",
         "use an image built for this GPU in engine.image, or another GPU in gpu.resourceName",
         fields=("spec.engine.image",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -177,10 +141,7 @@ GPUS: tuple[Reason, ...] = (
         "this GPU, or the format of the weights, has no bfloat16",
         "add --dtype=float16 to engine.extraArgs",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -189,10 +150,7 @@ GPUS: tuple[Reason, ...] = (
         "this GPU has no kernels for the format of the weights",
         "use weights of another format in model, or a GPU of the compute capability in the message",
         fields=("spec.model",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -204,10 +162,7 @@ GPUS: tuple[Reason, ...] = (
             "spec.engine.version",
             "spec.gpu.resourceName",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -215,10 +170,7 @@ GPUS: tuple[Reason, ...] = (
         "Engine",
         "the GPU or its link reports a hardware error (ECC, Xid, fallen off the bus)",
         "drain the node with `kubectl drain`, then reset or replace the GPU",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -227,10 +179,7 @@ GPUS: tuple[Reason, ...] = (
         "`parallelism.tensor` does not divide the attention heads",
         "choose a parallelism.tensor that divides what the message names",
         fields=("spec.parallelism.tensor",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -242,10 +191,7 @@ GPUS: tuple[Reason, ...] = (
             "spec.sharedMemory",
             "spec.engine.env",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -254,10 +200,7 @@ GPUS: tuple[Reason, ...] = (
         "a rank did not answer the others in time, and the watchdog ended the engine",
         "set NCCL_P2P_DISABLE=1 in engine.env if it happens again, and look at the links of the GPUs",
         fields=("spec.engine.env",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -269,10 +212,7 @@ GPUS: tuple[Reason, ...] = (
             "spec.engine.extraArgs",
             "spec.engine.env",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -281,10 +221,7 @@ GPUS: tuple[Reason, ...] = (
         "/dev/shm is full",  # noqa: S108 - a message
         "raise sharedMemory",
         fields=("spec.sharedMemory",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -297,10 +234,7 @@ GPUS: tuple[Reason, ...] = (
             "spec.engine.version",
             "spec.engine.extraArgs",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -309,10 +243,7 @@ GPUS: tuple[Reason, ...] = (
         "a CUDA kernel or a CUDA library failed",
         "use another engine.version; when it fails on one node only, look at that GPU",
         fields=("spec.engine.version",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -322,10 +253,7 @@ GPUS: tuple[Reason, ...] = (
         "remove --attention-backend from engine.extraArgs and VLLM_ATTENTION_BACKEND from engine.env, or "
         "use a newer engine.version",
         fields=("spec.engine.extraArgs", "spec.engine.env", "spec.engine.version"),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
 )

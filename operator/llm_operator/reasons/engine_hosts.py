@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_operator.reasons.types import Reason
+from llm_operator.reasons.types import READY_AND_STALLED, Reason
 
 HOSTS: tuple[Reason, ...] = (
     Reason(
@@ -11,10 +11,7 @@ HOSTS: tuple[Reason, ...] = (
         "the pod's volume is full",
         "give the claim of `cache` more room",
         fields=("spec.cache",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -26,10 +23,7 @@ HOSTS: tuple[Reason, ...] = (
             "spec.engine.version",
             "spec.engine.extraArgs",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -41,10 +35,7 @@ HOSTS: tuple[Reason, ...] = (
             "spec.engine.version",
             "spec.engine.extraArgs",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -54,10 +45,7 @@ HOSTS: tuple[Reason, ...] = (
         "change what the message names: an option in engine.extraArgs, a field of this object, or the "
         "files of the model",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -66,10 +54,7 @@ HOSTS: tuple[Reason, ...] = (
         "the engine cannot load a LoRA adapter, or its rank is above the engine's limit",
         "correct --lora-modules, or raise --max-lora-rank, in engine.extraArgs",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -78,10 +63,7 @@ HOSTS: tuple[Reason, ...] = (
         "the KV cache's share must be more than 0 and less than 1",
         "set kvCache.memoryPercent between 1 and 99",
         fields=("spec.kvCache.memoryPercent",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -90,10 +72,7 @@ HOSTS: tuple[Reason, ...] = (
         "this backend does not have the KV cache's number format",
         "use kvCache.quantization None, Int8 or Int4, or another backend",
         fields=("spec.kvCache.quantization",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -102,10 +81,7 @@ HOSTS: tuple[Reason, ...] = (
         "there is no tool or reasoning parser of that name",
         "correct the parser's name in engine.extraArgs",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -114,10 +90,7 @@ HOSTS: tuple[Reason, ...] = (
         "`contextLength` is above the model's own",
         "lower contextLength to the model's own",
         fields=("spec.contextLength",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -126,10 +99,7 @@ HOSTS: tuple[Reason, ...] = (
         "a Service named vllm put its address into VLLM_PORT",
         "remove VLLM_PORT from engine.env",
         fields=("spec.engine.env",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -138,10 +108,7 @@ HOSTS: tuple[Reason, ...] = (
         "the image holds no ray, which this executor needs",
         "remove --distributed-executor-backend from engine.extraArgs",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -149,10 +116,7 @@ HOSTS: tuple[Reason, ...] = (
         "Engine",
         "the port is taken inside the pod's network",
         "remove the port from engine.extraArgs, and look for hostNetwork or a sidecar in `podTemplate`",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -161,10 +125,7 @@ HOSTS: tuple[Reason, ...] = (
         "the kernel ended a process of the engine for the memory of the container or the node",
         "raise resources.limits.memory (the shared memory counts against it)",
         fields=("spec.resources.limits.memory",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -173,10 +134,7 @@ HOSTS: tuple[Reason, ...] = (
         "the engine compiles kernels at start and the image has no compiler (gcc, nvcc, ninja)",
         "use the engine project's own image of that version in engine.image",
         fields=("spec.engine.image",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -188,10 +146,7 @@ HOSTS: tuple[Reason, ...] = (
             "spec.engine.extraArgs",
             "spec.engine.version",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -200,10 +155,7 @@ HOSTS: tuple[Reason, ...] = (
         "the engine cannot write a cache directory of compiled kernels or of the hub",
         "set HOME, TRITON_CACHE_DIR, VLLM_CACHE_ROOT or HF_HOME in engine.env to a writable directory",
         fields=("spec.engine.env",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -212,10 +164,7 @@ HOSTS: tuple[Reason, ...] = (
         "the user of the container has no name in the image, and a library needs one",
         "set USER and LOGNAME in engine.env, or use an image that has this user",
         fields=("spec.engine.env",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -227,10 +176,7 @@ HOSTS: tuple[Reason, ...] = (
             "spec.engine.image",
             "spec.engine.version",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -242,10 +188,7 @@ HOSTS: tuple[Reason, ...] = (
             "spec.engine.image",
             "spec.runtimeClassName",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -254,10 +197,7 @@ HOSTS: tuple[Reason, ...] = (
         "the container may not start more processes or threads",
         "raise the limit of pids of the node (podPidsLimit of the kubelet), or set OMP_NUM_THREADS=1 in engine.env",
         fields=("spec.engine.env",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -269,10 +209,7 @@ HOSTS: tuple[Reason, ...] = (
             "spec.contextLength",
             "spec.engine.extraArgs",
         ),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -281,10 +218,7 @@ HOSTS: tuple[Reason, ...] = (
         "the engine and a package of its image do not go together",
         "use the engine project's own image of another version in engine.version or engine.image",
         fields=("spec.engine.version", "spec.engine.image"),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -293,10 +227,7 @@ HOSTS: tuple[Reason, ...] = (
         "a process that had begun to use the GPU made a copy of itself, which CUDA forbids",
         "set VLLM_WORKER_MULTIPROC_METHOD=spawn in engine.env",
         fields=("spec.engine.env",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
 )

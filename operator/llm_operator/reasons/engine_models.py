@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_operator.reasons.types import Reason
+from llm_operator.reasons.types import READY_AND_STALLED, Reason
 
 MODELS: tuple[Reason, ...] = (
     Reason(
@@ -11,10 +11,7 @@ MODELS: tuple[Reason, ...] = (
         "the ConfigMap of `model.chatTemplate`, or its key, does not exist",
         "create the ConfigMap of model.chatTemplate with its key, or name another one",
         fields=("spec.model.chatTemplate",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -23,10 +20,7 @@ MODELS: tuple[Reason, ...] = (
         "the model's repository holds code that loading it needs",
         "read the code of the repository, then set model.trustRemoteCode to true",
         fields=("spec.model.trustRemoteCode",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -35,10 +29,7 @@ MODELS: tuple[Reason, ...] = (
         "the hub does not give the model to this token",
         "accept the model's licence on the hub and name its token in model.credentials",
         fields=("spec.model.credentials",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -47,10 +38,7 @@ MODELS: tuple[Reason, ...] = (
         "the hub has no such revision of the model",
         "correct the revision in `model`",
         fields=("spec.model",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -59,10 +47,7 @@ MODELS: tuple[Reason, ...] = (
         "the hub has no such repository, or hides it from this token",
         "correct the repository in `model`, or name a token in model.credentials",
         fields=("spec.model.credentials",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -71,10 +56,7 @@ MODELS: tuple[Reason, ...] = (
         "the hub refuses further downloads for now",
         "name a token in model.credentials, or serve from a persistentVolumeClaim",
         fields=("spec.model.credentials",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -83,10 +65,7 @@ MODELS: tuple[Reason, ...] = (
         "the model is not on the pod's volume and the hub cannot be reached",
         "check the pod's way to the hub and HF_HUB_OFFLINE in engine.env, or serve from a model.persistentVolumeClaim",
         fields=("spec.model.persistentVolumeClaim",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -95,10 +74,7 @@ MODELS: tuple[Reason, ...] = (
         "the directory is not on the claim",
         "correct model.persistentVolumeClaim.path, which names a directory on the claim",
         fields=("spec.model.persistentVolumeClaim.path",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -107,10 +83,7 @@ MODELS: tuple[Reason, ...] = (
         "the model's directory holds no usable config.json",
         "correct model.persistentVolumeClaim.path, or the files on the claim",
         fields=("spec.model.persistentVolumeClaim.path",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -119,10 +92,7 @@ MODELS: tuple[Reason, ...] = (
         "config.json says what the engine does not take",
         "use a newer engine.version, or correct the files of the model",
         fields=("spec.engine.version",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -131,10 +101,7 @@ MODELS: tuple[Reason, ...] = (
         "a file of the weights is missing",
         "download the model again, or correct its source in `model`",
         fields=("spec.model",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -143,10 +110,7 @@ MODELS: tuple[Reason, ...] = (
         "a file of the weights is cut short or damaged",
         "download the model again, or correct its source in `model`",
         fields=("spec.model",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -155,10 +119,7 @@ MODELS: tuple[Reason, ...] = (
         "the weights are of another format than the spec says",
         "set model.format to what config.json says, or leave it at Auto",
         fields=("spec.model.format",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -167,10 +128,7 @@ MODELS: tuple[Reason, ...] = (
         "the engine does not know the model's architecture",
         "use a newer engine.version, or the other engine in engine.type",
         fields=("spec.engine.version",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -179,10 +137,7 @@ MODELS: tuple[Reason, ...] = (
         "the tokenizer or the transformers package does not go with this engine or this model",
         "use the engine project's own image of another engine.version",
         fields=("spec.engine.version",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -191,10 +146,7 @@ MODELS: tuple[Reason, ...] = (
         "the vocabulary of gpt-oss is read from the network and cannot be reached",
         "put the vocabulary files beside the model and set TIKTOKEN_ENCODINGS_BASE in engine.env to their directory",
         fields=("spec.engine.env",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
     Reason(
@@ -203,10 +155,7 @@ MODELS: tuple[Reason, ...] = (
         "the container's user may not read a file of the model",
         "make the files on the claim of model.persistentVolumeClaim readable for every user with `chmod -R a+rX`",
         fields=("spec.model.persistentVolumeClaim",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_operator.reasons.types import Reason
+from llm_operator.reasons.types import READY_AND_STALLED, Reason
 
 OBJECT: tuple[Reason, ...] = (
     Reason("ReplicasReady", "Object", "all replicas are ready", severity="Info"),
@@ -70,10 +70,7 @@ OBJECT: tuple[Reason, ...] = (
         "set the chart's `modelTools.enabled`, or remove the cache",
         fields=("spec.cache",),
         severity="Error",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -83,10 +80,7 @@ OBJECT: tuple[Reason, ...] = (
         "upgrade to Kubernetes 1.35, set the feature gate ImageVolume, or use another source than `model.image`",
         fields=("spec.model.image",),
         severity="Error",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -95,10 +89,7 @@ OBJECT: tuple[Reason, ...] = (
         "the object breaks the schema, which the API server would refuse today; it was written before an upgrade",
         "correct every field that the message names",
         severity="Error",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -108,10 +99,7 @@ OBJECT: tuple[Reason, ...] = (
         "take one of the offers in the message",
         fields=("spec.planPolicy",),
         severity="Error",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -120,10 +108,7 @@ OBJECT: tuple[Reason, ...] = (
         "a Deployment, Service or PodDisruptionBudget of that name belongs to somebody else",
         "rename this object, or delete the one that the message names with `kubectl delete`",
         severity="Error",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -131,7 +116,7 @@ OBJECT: tuple[Reason, ...] = (
         "Object",
         "a dry run with `podTemplate` was refused; nothing was changed",
         "correct the field that the message names ([pods.md](pods.md))",
-        conditions=("Ready", "Stalled"),
+        conditions=READY_AND_STALLED,
         stalls="at once",
         severity="Warning",
     ),
@@ -384,10 +369,7 @@ OBJECT: tuple[Reason, ...] = (
         "correct `engine.image`",
         fields=("spec.engine.image",),
         severity="Error",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -408,10 +390,7 @@ OBJECT: tuple[Reason, ...] = (
         "raise `resources.limits.memory` (the shared memory counts against it)",
         fields=("spec.resources.limits.memory",),
         severity="Error",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
 )

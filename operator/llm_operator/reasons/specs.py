@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_operator.reasons.types import Reason
+from llm_operator.reasons.types import READY_AND_STALLED, Reason
 
 SPEC: tuple[Reason, ...] = (
     Reason(
@@ -11,10 +11,7 @@ SPEC: tuple[Reason, ...] = (
         "this operator has no engine of that name, such as after a downgrade",
         "set `engine.type` to one of those in the message, or upgrade the operator",
         fields=("spec.engine.type",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -23,10 +20,7 @@ SPEC: tuple[Reason, ...] = (
         "the operator does not know the flags of this `engine.version`; the message lists those it does",
         "set `engine.version` to one of those in the message",
         fields=("spec.engine.version",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -35,10 +29,7 @@ SPEC: tuple[Reason, ...] = (
         "the pods' template is longer than the API server can store: 1 MiB, or 256 KiB of annotations",
         "shorten `engine.env` and `podTemplate`, for example with a ConfigMap that `podTemplate` mounts",
         fields=("spec.engine.env", "spec.podTemplate"),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -46,10 +37,7 @@ SPEC: tuple[Reason, ...] = (
         "Spec",
         "the object is in the operator's own namespace, where its pods could use the operator's token",
         "create it in another namespace, or have the operator serve this one alone (`watchNamespaces`)",
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -58,10 +46,7 @@ SPEC: tuple[Reason, ...] = (
         "LMDeploy before 0.10.2 can run code that anyone in the cluster sends it, past the filter before its router",
         "set `engine.version` to 0.10.2 or newer",
         fields=("spec.engine.version",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -70,10 +55,7 @@ SPEC: tuple[Reason, ...] = (
         "this LMDeploy has no `lmdeploy convert`: the last one is 0.9.2.post1",
         "remove `engine.conversion`",
         fields=("spec.engine.conversion",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -82,10 +64,7 @@ SPEC: tuple[Reason, ...] = (
         "this engine, backend and version do not have it",
         "set `model.format` to one of those in the message, or choose the other engine",
         fields=("spec.model.format",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -94,10 +73,7 @@ SPEC: tuple[Reason, ...] = (
         "this engine serves a model under one name",
         "give one name in `model.servedNames`, or use engine VLLM",
         fields=("spec.model.servedNames",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -106,10 +82,7 @@ SPEC: tuple[Reason, ...] = (
         "the chat template's key names a format that this engine does not read",
         "give `model.chatTemplate` in Jinja to VLLM, and in JSON to LMDeploy ([pods.md](pods.md#a-chat-template))",
         fields=("spec.model.chatTemplate",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -118,10 +91,7 @@ SPEC: tuple[Reason, ...] = (
         "this engine, backend and version do not have it",
         "set `kvCache.quantization` to one of those in the message",
         fields=("spec.kvCache.quantization",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -130,10 +100,7 @@ SPEC: tuple[Reason, ...] = (
         "this engine, backend and version do not have it",
         "set `engine.backend` as the message says, or choose the other engine",
         fields=("spec.engine.backend",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -142,10 +109,7 @@ SPEC: tuple[Reason, ...] = (
         "this LMDeploy always runs the repository's code, which `trustRemoteCode: false` forbids",
         "set `model.trustRemoteCode` to true, or choose another `engine.version`",
         fields=("spec.model.trustRemoteCode",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -154,10 +118,7 @@ SPEC: tuple[Reason, ...] = (
         "vLLM takes no share of what the weights leave free, and the plan knows too little to compute the bytes",
         "set `gpu.memory`, or `kvCache.memory` instead of `kvCache.memoryPercent`",
         fields=("spec.kvCache.memoryPercent",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -166,10 +127,7 @@ SPEC: tuple[Reason, ...] = (
         "an argument of `extraArgs` says what a field says, or what the operator sets, or contradicts it",
         "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -178,10 +136,7 @@ SPEC: tuple[Reason, ...] = (
         "this version of the engine does not have the argument",
         "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -190,10 +145,7 @@ SPEC: tuple[Reason, ...] = (
         "this version of the engine is known to fail with the argument",
         "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -202,10 +154,7 @@ SPEC: tuple[Reason, ...] = (
         "this version of the engine does not take the value of the argument",
         "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -214,10 +163,7 @@ SPEC: tuple[Reason, ...] = (
         "a word belongs to no option",
         "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -226,10 +172,7 @@ SPEC: tuple[Reason, ...] = (
         "an option is given twice",
         "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -238,10 +181,7 @@ SPEC: tuple[Reason, ...] = (
         "an option needs another one",
         "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -250,10 +190,7 @@ SPEC: tuple[Reason, ...] = (
         "the backend never reads the option",
         "correct in `engine.extraArgs` the argument that the message names",
         fields=("spec.engine.extraArgs",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
     Reason(
@@ -263,7 +200,7 @@ SPEC: tuple[Reason, ...] = (
         "correct the field that the message names ([pods.md](pods.md))",
         fields=("spec.podTemplate", "spec.tools.podTemplate"),
         stalls="at once",
-        conditions=("Ready", "Stalled"),
+        conditions=READY_AND_STALLED,
     ),
     Reason(
         "InvalidPodTemplate",
@@ -272,7 +209,7 @@ SPEC: tuple[Reason, ...] = (
         "correct the field that the message names ([pods.md](pods.md))",
         fields=("spec.podTemplate", "spec.tools.podTemplate"),
         stalls="at once",
-        conditions=("Ready", "Stalled"),
+        conditions=READY_AND_STALLED,
     ),
     Reason(
         "InvalidRestart",
@@ -280,7 +217,7 @@ SPEC: tuple[Reason, ...] = (
         "the annotation `llm-operator.dev/restartedAt` of the object is not a time",
         "run `kubectl llm restart NAME`, or correct or remove the annotation",
         stalls="at once",
-        conditions=("Ready", "Stalled"),
+        conditions=READY_AND_STALLED,
     ),
     Reason(
         "ConflictingVariable",
@@ -288,10 +225,7 @@ SPEC: tuple[Reason, ...] = (
         "a variable of `env` that the operator sets",
         "remove the variable from `engine.env`",
         fields=("spec.engine.env",),
-        conditions=(
-            "Ready",
-            "Stalled",
-        ),
+        conditions=READY_AND_STALLED,
         stalls="at once",
     ),
 )

@@ -10,6 +10,8 @@ Area = Literal["Object", "Spec", "Engine", "Plan", "Stage", "Job", "Availability
 a stage before serving, the failed Job of such a stage, whether anything answers, and the chat page."""
 Severity = Literal["Info", "Warning", "Error"]
 """Info: nothing to do. Warning: it may pass by itself. Error: it stays until somebody acts."""
+READY_AND_STALLED = ("Ready", "Stalled")
+"""Types of the conditions that carry a reason which may stall the object."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,18 +279,26 @@ def ended(made: JSON, condition: str, words: str, version: str = "21") -> tuple[
     return {**made, "metadata": meta, "status": status}, pod
 
 
-@pytest.mark.parametrize("ok", [True, False])
-async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok: bool) -> None:
-    api, cache, queue, time = VerifyingApi(), Cache(), FakeQueue(), [NOW]
+def compared_daily(
+    api: VerifyingApi, cache: Cache, queue: FakeQueue, time: list[str]
+) -> tuple[ModelJobs, LLMDeployment, str]:
+    """An object whose model is there, and the name of the Job that fetched it; `time` holds the current time."""
     tools = ToolSettings(image="tools:1", verify_seconds=86_400)
     jobs = ModelJobs(cast("ApiClient", api), cache, cast("WorkQueue", queue), tools, lambda: time[0])
     raw = body("a")
     cache.update(raw)
     resource = LLMDeployment.parse(raw)
     (artifact,) = artifacts_of(resource)
-    key = job_key(SPACE, artifact.job_name)
     cache.update(complete(artifact.job_name))
     jobs.want(OBJECT, resource)
+    return jobs, resource, artifact.job_name
+
+
+@pytest.mark.parametrize("ok", [True, False])
+async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok: bool) -> None:
+    api, cache, queue, time = VerifyingApi(), Cache(), FakeQueue(), [NOW]
+    jobs, resource, name = compared_daily(api, cache, queue, time)
+    key = job_key(SPACE, name)
     await jobs.reconcile(key)
     assert (api.made, queue.later) == ([], [key])
 
@@ -308,7 +316,7 @@ async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok
     for one in ended(made, "Complete" if ok else "Failed", json.dumps(told)):
         cache.update(one)
     await jobs.reconcile(job_key(SPACE, made["metadata"]["name"]))
-    assert api.written == [f"annotate {artifact.job_name}", f"delete {made['metadata']['name']}"]
+    assert api.written == [f"annotate {name}", f"delete {made['metadata']['name']}"]
     assert key in queue.added
     # The deleted Job may still be known when its maker is looked at again, which knows when its time comes again.
     queue.later.clear()
@@ -323,7 +331,7 @@ async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok
         (finding,) = found
         assert (finding.type, finding.status, finding.reason) == ("ModelDamaged", "True", "HashMismatch")
         assert text in finding.message
-        assert f"kubectl delete job {artifact.job_name}" in finding.message
+        assert f"kubectl delete job {name}" in finding.message
     # Not before its time has come again.
     api.made.clear()
     await jobs.reconcile(key)
@@ -332,15 +340,8 @@ async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok
 
 async def test_a_comparison_that_found_out_nothing_is_made_again() -> None:
     api, cache, queue, time = VerifyingApi(), Cache(), FakeQueue(), [LATER]
-    tools = ToolSettings(image="tools:1", verify_seconds=86_400)
-    jobs = ModelJobs(cast("ApiClient", api), cache, cast("WorkQueue", queue), tools, lambda: time[0])
-    raw = body("a")
-    cache.update(raw)
-    resource = LLMDeployment.parse(raw)
-    (artifact,) = artifacts_of(resource)
-    key = job_key(SPACE, artifact.job_name)
-    cache.update(complete(artifact.job_name))
-    jobs.want(OBJECT, resource)
+    jobs, _, name = compared_daily(api, cache, queue, time)
+    key = job_key(SPACE, name)
     await jobs.reconcile(key)
     (made,) = api.made
     comparison = job_key(SPACE, made["metadata"]["name"])
@@ -361,14 +362,7 @@ async def test_a_comparison_that_found_out_nothing_is_made_again() -> None:
 
 async def test_a_forged_comparison_says_nothing_of_another_directory() -> None:
     api, cache, queue = VerifyingApi(), Cache(), FakeQueue()
-    tools = ToolSettings(image="tools:1", verify_seconds=86_400)
-    jobs = ModelJobs(cast("ApiClient", api), cache, cast("WorkQueue", queue), tools, lambda: LATER)
-    raw = body("a")
-    cache.update(raw)
-    resource = LLMDeployment.parse(raw)
-    (artifact,) = artifacts_of(resource)
-    cache.update(complete(artifact.job_name))
-    jobs.want(OBJECT, resource)
+    jobs, _, _ = compared_daily(api, cache, queue, [LATER])
     forged = job("llm-verify-0123456789", "3")
     forged["metadata"]["annotations"] = {
         ANNOTATION_RESULT: '{"ok": false, "reason": "WeightsCorrupt", "message": "believe me"}',

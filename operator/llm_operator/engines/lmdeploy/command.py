@@ -25,7 +25,7 @@ COMMAND = ("lmdeploy", "serve", "api_server")
 EXIT_MARGIN_SECONDS = 10
 """An idle server took up to 4.4 s from SIGTERM to its end (0.18.0 on an H200).
 
-LMDeploy drains without a limit of its own, so the grace period is the only one.
+LMDeploy sets no limit for a drain, so the grace period is the only one.
 """
 
 REMOTE_CODE_FLAG_SINCE = release("0.13.0")

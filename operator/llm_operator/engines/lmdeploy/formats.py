@@ -108,5 +108,5 @@ def code_notes(request: PlanRequest) -> Iterator[str]:
 
 
 def _asks_for_code(request: PlanRequest) -> bool:
-    """Return whether the model has code of its own and this version asks whether it may run."""
+    """Return whether the model brings code and this version asks whether it may run."""
     return release(request.version) >= REMOTE_CODE_FLAG_SINCE and needs_code(request, "transformers")

@@ -106,9 +106,9 @@ def _turbomind_kernels(request: PlanRequest, tensor: int, held: int) -> tuple[Ov
 def _pytorch_kernels(request: PlanRequest, held: int) -> Overhead:
     """Return what quantized weights take beyond their bytes.
 
-    On compute capability 9.0 the bundled GEMM holds 4-bit codes again in a layout of its own (a 7B: 4.2 GiB more). The
-    FP8 and MXFP4 kernels read the weights as they are stored (0.18.0, pytorch/kernels/cuda/blocked_gemm_fp8.py); what
-    they take was not measured.
+    On compute capability 9.0 the bundled GEMM holds 4-bit codes a second time, in another layout (a 7B: 4.2 GiB more).
+    The FP8 and MXFP4 kernels read the weights as they are stored (0.18.0, pytorch/kernels/cuda/blocked_gemm_fp8.py);
+    what they take was not measured.
     """
     how = quantization_in_force(request)
     if how is not None and how.method in ("fp8", "mxfp4"):
