@@ -1,18 +1,28 @@
 """Fixtures of a real Kubernetes: bare API server, the same with controllers, and the whole node."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from devcluster.control_plane import ControlPlane
+from tests.operator_process import RUNNING
 
 CRD = Path(__file__).resolve().parents[1] / "crds" / "llm-operator.dev_llmdeployments.yaml"
 
 # A machine that is busy with something else must not fail a test: what is slow is measured elsewhere.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What failed beside an operator shows the end of that operator's log: on another machine it is all there is."""
+    report = yield
+    if report.failed:
+        report.sections += [("log of the operator", text) for process in RUNNING if (text := process.log_end())]
+    return report
 
 
 @pytest.fixture(scope="session")

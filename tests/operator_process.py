@@ -28,6 +28,11 @@ def free_port() -> int:
         return port
 
 
+RUNNING: list[OperatorUnderTest] = []
+"""The processes that run now, for the report of a test that fails beside them."""
+LAST_LOG_BYTES = 16_384
+
+
 @dataclass(frozen=True)
 class Usage:
     """CPU seconds and peak resident memory of a process."""
@@ -70,12 +75,24 @@ class OperatorUnderTest:
     def __enter__(self) -> Self:
         with (self._log or Path(os.devnull)).open("ab") as target:
             self.process = subprocess.Popen(self._command, env=self._environment, stdout=target, stderr=target)
+        RUNNING.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        RUNNING.remove(self)
         self.stop()
+
+    def log_end(self) -> str:
+        """The last LAST_LOG_BYTES of its log, from the beginning of a line; empty where it keeps none."""
+        if self._log is None or not self._log.exists():
+            return ""
+        with self._log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LAST_LOG_BYTES))
+            text = file.read().decode(errors="replace")
+        return text if size <= LAST_LOG_BYTES else text.partition("\n")[2]
 
     def stop(self, seconds: float = 20) -> int:
         """SIGTERM, and the exit code; killed when that takes too long."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -151,6 +153,27 @@ def test_an_edit_of_many_things_at_once(operator: OperatorUnderTest, space: Spac
     patched(space, edit, JSON_PATCH, "kubectl-edit")
     eventually(lambda: spec(space) == before, why=lambda: str(spec(space)["template"]["spec"]["containers"]))
     quiet(operator, space)
+
+
+def test_a_busy_deployment_is_restored_and_nobody_else_is_blamed(operator: OperatorUnderTest, space: Space) -> None:
+    """Each write of another controller between apply and removal is a conflict; none of them is another operator's."""
+    before, ends = spec(space), time.monotonic() + 6
+
+    def busy(writer: int) -> None:
+        for number in itertools.count():
+            if time.monotonic() > ends:
+                return
+            annotations = {f"example.com/writer-{writer}": str(number)}
+            space.patch("demo", {"metadata": {"annotations": annotations}}, "Deployment")
+
+    with ThreadPoolExecutor(4) as writers:
+        work = [writers.submit(busy, writer) for writer in range(4)]
+        patched(space, engine(env=[{"name": "EXTRA", "value": "1"}]), STRATEGIC)
+    for one in work:
+        one.result()
+    eventually(lambda: spec(space) == before, why=lambda: str(space.condition("demo", "Contested")))
+    assert space.condition("demo", "Contested") == ("", "", "")
+    eventually(lambda: space.is_ready("demo"))
 
 
 @pytest.mark.parametrize(

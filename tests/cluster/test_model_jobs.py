@@ -590,11 +590,11 @@ def test_an_operator_killed_at_every_step_makes_nothing_twice(
     for name, result in zip(names, results, strict=True):
         for seconds in (0.05, 0.3):
             live(seconds)
-        # A busy machine may need another life until the Job is made.
-        for _ in range(30):
+        # A busy machine may need another, and a longer, life until the Job is made.
+        for number in range(12):
             if pods_of(own, name):
                 break
-            live(1.0)
+            live(1.0 + number)
         end_pod(own, name, result)
         live(0.1)
     live()

@@ -89,8 +89,12 @@ class Contest:
         self._children[uid] = (_digest(body), _written_at(answer))
 
     def finds_child(self, key: Key, body: JSON, live: Mapping[str, Any]) -> None:
-        """A child that is about to be written is as somebody left it; whether that was another operator counts."""
-        known = self._children.get(live["metadata"]["uid"])
+        """A child that is about to be written is as somebody left it; whether that was another operator counts.
+
+        Until wrote_child() says how the write ended, nothing is known of the child: it may be stored without an answer,
+        and what follows it, the removal of others' fields, may conflict and be tried again.
+        """
+        known = self._children.pop(live["metadata"]["uid"], None)
         if known is not None and known[0] == _digest(body) and _written_at(live) > known[1]:
             self.undone(key, 2)
 

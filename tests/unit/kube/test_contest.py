@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from llm_operator.kube.contest import CONDITION, GONE_SECONDS, MOST_UNDONE, RENEW_SECONDS, WITHIN_SECONDS, Contest
 
 JSON = dict[str, Any]
@@ -176,12 +179,54 @@ def live(uid: str, at: str, manager: str = "llm-operator") -> JSON:
 
 def test_a_child_that_another_operator_wrote_counts_and_a_persons_edit_does_not() -> None:
     contest, body = Contest("one", lambda: 0.0), {"spec": {"a": 1}}
-    for _ in range(MOST_UNDONE):
-        contest.wrote_child(body, live("u", "2026-01-01T00:00:00Z"))
-        contest.finds_child(KEY, body, live("u", "2026-01-01T00:00:00Z"))
-    contest.finds_child(KEY, body, live("u", "2026-01-01T00:00:09Z", "kubectl-edit"))
-    contest.finds_child(KEY, {"spec": {"a": 2}}, live("u", "2026-01-01T00:00:09Z"))
+    for found in (
+        (body, live("u", "2026-01-01T00:00:00Z")),
+        (body, live("u", "2026-01-01T00:00:09Z", "kubectl-edit")),
+        ({"spec": {"a": 2}}, live("u", "2026-01-01T00:00:09Z")),
+    ):
+        for _ in range(MOST_UNDONE):
+            contest.wrote_child(body, live("u", "2026-01-01T00:00:00Z"))
+            contest.finds_child(KEY, *found)
     assert not contest.lost(KEY)
-    for _ in range(MOST_UNDONE // 2):
+    for second in range(MOST_UNDONE // 2):
+        contest.wrote_child(body, live("u", f"2026-01-01T00:00:0{second}Z"))
         contest.finds_child(KEY, body, live("u", "2026-01-01T00:00:09Z"))
     assert contest.lost(KEY)
+
+
+class Stored:
+    """A child as the API server keeps it, and one operator alone that writes it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0
+        self.contest = Contest("one", lambda: float(self.seconds))
+        self.body: JSON = {"spec": {"a": 1}}
+        self.at = self._now()
+        self.contest.wrote_child(self.body, self.live())
+
+    def _now(self) -> str:
+        return (START + timedelta(seconds=self.seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def live(self) -> JSON:
+        return live("u", self.at)
+
+    def write(self, *, stored: bool, answered: bool) -> None:
+        self.seconds += 1
+        self.contest.finds_child(KEY, self.body, self.live())
+        if stored:
+            self.at = self._now()
+        if answered:
+            self.contest.wrote_child(self.body, self.live())
+
+
+WRITES = st.lists(st.tuples(st.booleans(), st.booleans()).filter(lambda one: one[0] or not one[1]), max_size=30)
+
+
+@given(WRITES)
+@example([(True, False)] * 4)
+def test_a_write_of_which_the_answer_was_lost_is_not_another_operators(writes: list[tuple[bool, bool]]) -> None:
+    """As where the removal of others' fields, which follows the apply, conflicts with the Deployment controller."""
+    child = Stored()
+    for stored, answered in writes:
+        child.write(stored=stored, answered=answered)
+    assert not child.contest.lost(KEY)
