@@ -41,11 +41,11 @@ async def ask(address: str | None, port: int, path: str, limit: int) -> str:
             session.get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as response,
         ):
             if response.status != 200:
-                log.info("%s answers %d", url, response.status)
+                log.debug("%s answers %d", url, response.status)
                 return ""
             return (await _beginning(response.content, limit)).decode(errors="replace")
     except (*UNREACHABLE, ValueError) as error:
-        log.info("%s does not answer: %s", url, str(error) or type(error).__name__)
+        log.debug("%s does not answer: %s", url, str(error) or type(error).__name__)
         return ""
 
 

@@ -56,6 +56,7 @@ class LastLogs:
                     "last-log",
                     f"log-{pod.name}",
                     failed=functools.partial(self._learn, key, death, ("", "it could not be read")),
+                    of=key,
                 )
             text, unread = wanted[death] = known.get(death, ("", ""))
             end = dataclasses.replace(pod.end, message=text or pod.end.message, log_unread=unread)

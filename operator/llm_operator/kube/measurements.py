@@ -62,7 +62,7 @@ class Measurements:
             self._asked[key], self._read[key] = identity, before
             return before
         self._asked[key] = identity
-        tasks.once(self._ask(key, identity, resource, pod, bytes_per_token), "measure", f"measure-{key[1]}")
+        tasks.once(self._ask(key, identity, resource, pod, bytes_per_token), "measure", f"measure-{key[1]}", of=key)
         return before
 
     def forget(self, key: Key) -> None:

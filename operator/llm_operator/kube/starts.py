@@ -61,7 +61,7 @@ class Starts:
             self.forget(key)
             self._sizes[key] = _bytes(resource)
             read = functools.partial(self._read, key, pod)
-            self._readers[key] = (identity, tasks.forever(read, "start", f"start-{pod.name}"))
+            self._readers[key] = (identity, tasks.forever(read, "start", f"start-{pod.name}", of=key))
         return self._told.get(key)
 
     def forget(self, key: Key) -> None:

@@ -7,11 +7,13 @@ answer, while every health check said ok. Ruff's TID251 and a test forbid it out
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
+from llm_operator.telemetry import logs
 from llm_operator.telemetry.metrics import TASK_FAILURES
 
 log = logging.getLogger("llm_operator.tasks")
@@ -26,7 +28,12 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 def once(
-    work: Coroutine[Any, Any, None], kind: str, name: str = "", failed: Callable[[BaseException], None] | None = None
+    work: Coroutine[Any, Any, None],
+    kind: str,
+    name: str = "",
+    failed: Callable[[BaseException], None] | None = None,
+    *,
+    of: tuple[str, str] | None = None,
 ) -> asyncio.Task[None]:
     """Start one piece of work beside the caller; its failure is logged and counted.
 
@@ -35,19 +42,23 @@ def once(
         kind: what the metric counts its failure as; one of a few words.
         name: of the task, for logs; the kind if empty.
         failed: called with the error, so that nobody waits for an answer that never comes.
+        of: namespace and name of the only object that it works for: its log lines name that object.
     """
-    return _start(_guarded(work, kind, name or kind, failed), name or kind)
+    return _start(_guarded(work, kind, name or kind, failed), name or kind, of)
 
 
-def forever(work: Callable[[], Awaitable[None]], kind: str, name: str = "") -> asyncio.Task[None]:
+def forever(
+    work: Callable[[], Awaitable[None]], kind: str, name: str = "", *, of: tuple[str, str] | None = None
+) -> asyncio.Task[None]:
     """Start work that should not end. If it ends, or fails, that is logged and counted, and it starts again.
 
     Args:
         work: makes what to do, once per start.
         kind: what the metric counts its failures as; one of a few words.
         name: of the task, for logs; the kind if empty.
+        of: namespace and name of the only object that it works for: its log lines name that object.
     """
-    return _start(_again_and_again(work, kind, name or kind), name or kind)
+    return _start(_again_and_again(work, kind, name or kind), name or kind, of)
 
 
 def watched(work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
@@ -95,8 +106,11 @@ def failure(kind: str, name: str, error: BaseException | None) -> None:
         log.error("task %s failed: %s: %s", name, type(error).__name__, error, exc_info=error)
 
 
-def _start(work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-    task = asyncio.create_task(work, name=name)
+def _start(work: Coroutine[Any, Any, Any], name: str, of: tuple[str, str] | None = None) -> asyncio.Task[Any]:
+    # A task outlives the reconciliation that starts it, and may work for other objects as well.
+    context = contextvars.copy_context()
+    context.run(logs.context.set, {"namespace": of[0], "name": of[1]} if of is not None else None)
+    task = asyncio.create_task(work, name=name, context=context)
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import AsyncIterator
 
 import pytest
 import uvloop
@@ -41,3 +42,20 @@ def test_any_other_error_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert record.exc_info
+
+
+def test_a_watch_that_is_open_at_the_end_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def infinite_watch() -> AsyncIterator[int]:
+        yield 1
+
+    watch, error = infinite_watch(), RuntimeError("generator didn't stop after athrow()")
+    message = f"an error occurred during closing of asynchronous generator {watch!r}"
+    loop = new_event_loop()
+    try:
+        with caplog.at_level(logging.INFO):
+            loop.call_exception_handler({"message": message, "exception": error, "asyncgen": watch})
+    finally:
+        loop.close()
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("INFO", None)
+    assert record.getMessage() == "a watch was still open when the process ended"

@@ -192,7 +192,7 @@ async def test_no_proxy_is_asked(engine: StubEngine, monkeypatch: pytest.MonkeyP
 
 
 async def test_addresses_of_ipv6_are_written_in_brackets(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "llm_operator.engine_api"):
+    with caplog.at_level(logging.DEBUG, "llm_operator.engine_api"):
         assert await ask("::1", 9, "/metrics", 100) == ""
     assert "http://[::1]:9/metrics does not answer" in caplog.text
     assert "InvalidURL" not in caplog.text

@@ -6,12 +6,14 @@ import ast
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 
 import llm_operator
 from llm_operator.kube import tasks
+from llm_operator.telemetry import logs
 from llm_operator.telemetry.metrics import TASK_FAILURES, Metrics
 
 PACKAGE = Path(llm_operator.__file__).parent
@@ -87,3 +89,18 @@ def test_a_thread_that_fails_is_logged_and_counted(caplog: pytest.LogCaptureFixt
         tasks.thread(work, "election").join()
     assert failures("election") == before + 1
     assert "task election failed: ValueError: broken" in caplog.text
+
+
+@pytest.mark.parametrize("of", [None, ("team", "other")])
+async def test_a_task_does_not_log_for_the_reconciliation_that_started_it(of: tuple[str, str] | None) -> None:
+    seen: list[dict[str, Any] | None] = []
+
+    async def work() -> None:
+        seen.append(logs.context.get())
+
+    token = logs.context.set({"namespace": "team", "name": "demo", "generation": 3, "reconcileID": "1"})
+    try:
+        await tasks.once(work(), "test", of=of)
+    finally:
+        logs.context.reset(token)
+    assert seen == [{"namespace": "team", "name": "other"} if of is not None else None]
