@@ -25,7 +25,7 @@ REASON = "TwoOperators"
 WITHIN_SECONDS = 120.0
 MOST_UNDONE = 6
 """Points within WITHIN_SECONDS: one for a status that was overwritten, two for a Job or a child."""
-STATUSES_REMEMBERED = 8
+STATUSES_REMEMBERED = 16
 """Of one object: a write whose answer was lost may have been stored."""
 MOST_CHILDREN = 65_536
 RENEW_SECONDS = 900.0
@@ -77,9 +77,12 @@ class Contest:
         self._known.pop(key, None)
         self._aside.discard(key)
 
-    def writes_status(self, key: Key, status: JSON) -> None:
-        """This process is about to write a status."""
-        self._known.setdefault(key, _Known()).said.append(_digest(status))
+    def writes_status(self, key: Key, status: JSON | None) -> None:
+        """This process is about to write a status, or the API server answered that it stored this one."""
+        said = self._known.setdefault(key, _Known()).said
+        digest = _digest(status)
+        if digest not in said:
+            said.append(digest)
 
     def wrote_child(self, body: JSON, answer: Mapping[str, Any]) -> None:
         """This process wrote a child, and the API server answered."""

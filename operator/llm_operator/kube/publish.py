@@ -61,6 +61,7 @@ class Publisher:
         meta = body["metadata"]
         self._contest.writes_status(key, aside.status)
         answer = await self._client.apply_status(*key, meta["uid"], aside.status, meta["resourceVersion"])
+        self._contest.writes_status(key, answer.get("status"))
         self._cache.update({**answer, "kind": KIND})
         self._queue.wrote(key, (KIND, answer["metadata"]["resourceVersion"]))
         condition = Condition.model_validate(aside.status["conditions"][-1], strict=False)
@@ -87,6 +88,8 @@ class Publisher:
                     self._queue.add(key)
                 return
             raise
+        # An older CRD lacks fields, and somebody else's stay: what is stored may be other than what was written.
+        self._contest.writes_status(key, answer.get("status"))
         self._cache.update({**answer, "kind": KIND})
         now = (self._cache.objects.get(key) or answer)["metadata"]
         if all(now.get(field) == body["metadata"].get(field) for field in DECIDED_ON):

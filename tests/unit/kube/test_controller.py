@@ -159,6 +159,27 @@ async def test_what_comes_while_it_is_written_is_for_the_next_look() -> None:
     assert world.conditions()["Ready"]["reason"] == "ReplicasReady"
 
 
+async def test_a_crd_that_lacks_a_field_of_the_status_is_no_other_operator() -> None:
+    """The API server drops what an older CRD does not have, so that what it stores is not what was written."""
+    world = World(ToolSettings())
+    world.has(**CLAIM)
+    whole = world.api.apply_status
+
+    async def pruned(namespace: str, name: str, uid: str, status: JSON) -> JSON:
+        return await whole(namespace, name, uid, {key: value for key, value in status.items() if key != "endpoint"})
+
+    world.api.apply_status = pruned  # type: ignore[method-assign]
+    for generation in range(1, 20):
+        body = copy.deepcopy(world.api.stored[KIND, "demo"])
+        world.api.version += 1
+        body["metadata"] |= {"generation": generation, "resourceVersion": str(world.api.version)}
+        body["spec"]["engine"] = {**body["spec"]["engine"], "logLevel": "INFO" if generation % 2 else "DEBUG"}
+        world.cache.update({**body, "kind": KIND})
+        world.api.stored[KIND, "demo"] = body
+        await world.controller.reconcile(KEY)
+        assert "Contested" not in world.conditions()
+
+
 async def test_damage_of_a_cached_model_is_told_while_it_is_served() -> None:
     """What the Jobs tell is part of what the status is made from."""
     world = World(ToolSettings(image="tools:1"))
