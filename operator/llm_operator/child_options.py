@@ -17,7 +17,8 @@ from llm_operator.api.propagation import Propagation
 from llm_operator.engines.registry import QUANTIZER
 from llm_operator.foreign import read_json
 from llm_operator.image_names import reference
-from llm_operator.manifests.tools import PROXY_VARIABLES, USER, NetworkSettings, ToolSettings
+from llm_operator.manifests.tools import PROXY_VARIABLES
+from llm_operator.settings import USER, NetworkSettings, ToolSettings
 
 log = logging.getLogger("llm_operator")
 

@@ -16,7 +16,7 @@ from devcluster.control_plane import ControlPlane
 from devcluster.toolchain import ensure
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.manifests.network_policy import policies_of
-from llm_operator.manifests.tools import NetworkSettings
+from llm_operator.settings import NetworkSettings
 from tests.cluster.helpers import JSON
 from tests.support.chart import NAMESPACE, Helm
 from tests.support.objects import llm
@@ -110,7 +110,7 @@ def policies(name: str) -> list[JSON]:
     of = parsed(name, webUI={})
     template = children_of(of)[0]["spec"]["template"]
     tools = replace(TOOLS, network=NetworkSettings(enabled=True))
-    found = policies_of(of, template, tools)
+    found = policies_of(of, template, tools, jobs=True)
     assert set(found) == {"engine", "chat", "jobs"}
     return [body for body in found.values() if body is not None]
 

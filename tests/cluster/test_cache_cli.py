@@ -15,8 +15,8 @@ import yaml
 
 from devcluster.control_plane import ControlPlane
 from llm_operator.cli.cluster import Cluster, connect
-from llm_operator.manifests.artifacts import ANNOTATION_RESULT
-from llm_operator.reconcile.jobs import job_from
+from llm_operator.pipeline.artifacts import ANNOTATION_RESULT
+from llm_operator.pipeline.job_view import job_from
 from tests.cluster.helpers import JSON, Space
 from tests.support.cached_models import ENDED, FETCHED, GATED, QUANTIZED, bare_job, body, ended_status
 

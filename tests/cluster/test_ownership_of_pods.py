@@ -12,7 +12,8 @@ import pytest
 
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from llm_operator.manifests.artifacts import ANNOTATION_RESULT, LABEL_ARTIFACT, LABEL_STAGE
+from llm_operator.manifests.tools import LABEL_STAGE
+from llm_operator.pipeline.artifacts import ANNOTATION_RESULT, LABEL_ARTIFACT
 from tests.cluster.helpers import JSON, Space
 from tests.cluster.test_model_jobs import COMMIT, FETCHED, TOOLS, cached, claim, end_pod, job_name, template
 from tests.operator_process import OperatorUnderTest

@@ -12,8 +12,8 @@ from typing import Any
 from devcluster.client import NOT_FOUND, ApiError
 from devcluster.session import CommandError, Session
 from llm_operator.api import KIND
-from llm_operator.manifests.artifacts import LABEL_CACHE
 from llm_operator.manifests.kinds import KINDS
+from llm_operator.pipeline.artifacts import LABEL_CACHE
 from tests.cluster.helpers import condition_of
 from tests.waiting import eventually
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_operator.manifests.tools import ToolSettings, variables
+from llm_operator.manifests.tools import variables
+from llm_operator.settings import ToolSettings
 from tests.engines.environments import HERE, REPOSITORY
 from tests.engines.lite import (
     FAKE_COMMAND,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_operator.api import KIND
-from llm_operator.manifests.artifacts import ANNOTATION_REMOVE, ANNOTATION_UNUSED_SINCE, LABEL_CACHE
+from llm_operator.pipeline.artifacts import ANNOTATION_REMOVE, ANNOTATION_UNUSED_SINCE, LABEL_CACHE
 from tests.cluster.helpers import Space
 from tests.faults.world import Case
 from tests.support.objects import llm

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from devcluster.client import ApiError
 from llm_operator.api import KIND
-from llm_operator.manifests.artifacts import (
+from llm_operator.pipeline.artifacts import (
     ANNOTATION_INCOMPLETE,
     ANNOTATION_REMOVE,
     ANNOTATION_RESULT,

@@ -25,7 +25,8 @@ from devcluster.pki import write_kubeconfig
 from devcluster.toolchain import ensure
 from llm_operator.api import KIND
 from llm_operator.foreign import read_object
-from llm_operator.manifests.artifacts import ANNOTATION_SOURCE, LABEL_STAGE
+from llm_operator.manifests.tools import LABEL_STAGE
+from llm_operator.pipeline.artifacts import ANNOTATION_SOURCE
 from tests.cluster.helpers import Space
 from tests.faults.nursery import Child, Nursery
 from tests.faults.proxy import Loop, Proxy, Rule

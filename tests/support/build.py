@@ -7,11 +7,13 @@ from typing import Any
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.live.children import Child, child_from
+from llm_operator.live.pods import Pod
 from llm_operator.manifests.common import ANNOTATION_REVISION, ANNOTATION_TEMPLATE, JSON, inputs_hash
 from llm_operator.manifests.revision import REVISION
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import Apply, decide
-from llm_operator.reconcile.observed import Child, Observed, Pod, child_from
-from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.planned import unknown_outcome
 from llm_operator.reconcile.revisions import Revision, revision_from
 from llm_operator.reconcile.status import Situation

@@ -7,9 +7,12 @@ from typing import Any
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.artifacts import ANNOTATION_RESULT, artifacts_of
-from llm_operator.manifests.model_job import ClaimFacts, JobRequest, model_job, remove_job
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.live.claims import ClaimFacts
+from llm_operator.pipeline.artifacts import ANNOTATION_RESULT, artifacts_of
+from llm_operator.pipeline.job import model_job
+from llm_operator.pipeline.request import JobRequest
+from llm_operator.pipeline.volume_job import remove_job
+from llm_operator.settings import ToolSettings
 
 JSON = dict[str, Any]
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.artifacts import Artifact, artifacts_of
-from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.live.claims import ClaimFacts
+from llm_operator.live.pods import ContainerEnd, Pod
 from llm_operator.manifests.model_volume import same_node
 from llm_operator.manifests.pod import node_selector, tolerations
-from llm_operator.manifests.tools import ToolSettings
-from llm_operator.reconcile.jobs import JobView, job_from
-from llm_operator.reconcile.observed import ContainerEnd, Observed, Pod
+from llm_operator.pipeline.artifacts import Artifact, artifacts_of
+from llm_operator.pipeline.job_view import JobView, job_from
+from llm_operator.reconcile.observed import Observed
+from llm_operator.settings import ToolSettings
 from tests.support.build import pod, resource
 
 TOOLS = ToolSettings(image="tools:1", quantize_image="lmdeploy:1")

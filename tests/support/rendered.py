@@ -10,15 +10,18 @@ import yaml
 from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import KVAllocation, RenderRequest, render
-from llm_operator.manifests.artifacts import artifacts_of, cache_claim, recipe_suffix, source_claim
+from llm_operator.live.claims import ClaimFacts
 from llm_operator.manifests.claim import cache_volume_claim
 from llm_operator.manifests.deployment import deployment, pod_template
-from llm_operator.manifests.model_job import ClaimFacts, JobRequest, model_job
+from llm_operator.manifests.model_source import cache_claim, source_claim
 from llm_operator.manifests.model_volume import Prepared, model_path
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
 from llm_operator.manifests.revision import content_of, revision
 from llm_operator.manifests.service import service
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.pipeline.artifacts import artifacts_of, recipe_suffix
+from llm_operator.pipeline.job import model_job
+from llm_operator.pipeline.request import JobRequest
+from llm_operator.settings import ToolSettings
 
 JSON = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]

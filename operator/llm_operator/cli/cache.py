@@ -12,20 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from llm_operator.cli.cached_models import (
-    CachedModel,
-    Inventory,
-    bytes_of,
-    inventory,
-    prunable,
-    source_text,
-    totals,
-)
+from llm_operator.cli.cached_models import CachedModel, Inventory, bytes_of, inventory, prunable, source_text, totals
 from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.table import aligned, size
-from llm_operator.manifests.artifacts import ANNOTATION_REMOVE, LABEL_STAGE
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
-from llm_operator.reconcile.retention import KEPT
+from llm_operator.manifests.tools import LABEL_STAGE
+from llm_operator.pipeline.artifacts import ANNOTATION_REMOVE
+from llm_operator.pipeline.retention import KEPT
 
 if TYPE_CHECKING:
     from llm_operator.cli.cluster import Cluster

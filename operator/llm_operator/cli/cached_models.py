@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from llm_operator.api.resource import InvalidResource, LLMDeployment
-from llm_operator.manifests.artifacts import artifacts_of
-from llm_operator.reconcile.jobs import JobView, job_from
-from llm_operator.reconcile.retention import KEPT
+from llm_operator.pipeline.artifacts import artifacts_of
+from llm_operator.pipeline.job_view import JobView, job_from
+from llm_operator.pipeline.retention import KEPT
 
 JSON = dict[str, Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 from llm_operator.child_options import HANDED_ON, NAMESPACE_VARIABLE, add_child_options, tool_settings
 from llm_operator.cli.errors import BadInputError
 from llm_operator.cli.manifests import documents
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.settings import ToolSettings
 
 CONTAINER = "operator"
 NAMESPACE = RELEASE = "llm-operator"

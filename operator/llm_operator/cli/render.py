@@ -16,11 +16,11 @@ from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, on
 from llm_operator.cli.manifests import read_manifests
 from llm_operator.cli.operator_settings import add_settings, operator_settings
 from llm_operator.engines import RefusedError, check
-from llm_operator.manifests.tools import ToolSettings
 from llm_operator.planning import GpuFacts, PlanInputError, plan
-from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.planned import outcome_of, request_from_spec, unknown_outcome, with_quantization
 from llm_operator.reconcile.rehearsal import Rehearsal, rehearse
+from llm_operator.settings import ToolSettings
 
 JSON = dict[str, Any]
 

@@ -12,22 +12,16 @@ from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.kube.job_index import Groups, JobIndex
 from llm_operator.kube.revision_index import RevisionIndex
 from llm_operator.kube.workqueue import Key
-from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
+from llm_operator.live.children import Child, ChildKey, Role, child_from
+from llm_operator.live.pods import Pod, controller_of, pod_from
 from llm_operator.manifests.chat_page import ROLE
 from llm_operator.manifests.common import LABEL_CHAT, LABEL_DEPLOYMENT, MANAGER
 from llm_operator.manifests.kinds import KINDS, Reduction
 from llm_operator.manifests.network_policy import JOBS_SUFFIX
-from llm_operator.reconcile.jobs import JobView, job_from
-from llm_operator.reconcile.observed import (
-    Child,
-    ChildKey,
-    Observed,
-    Pod,
-    Role,
-    child_from,
-    controller_of,
-    pod_from,
-)
+from llm_operator.manifests.tools import LABEL_STAGE
+from llm_operator.pipeline.artifacts import LABEL_ARTIFACT
+from llm_operator.pipeline.job_view import JobView, job_from
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.revisions import Revision, owner_of
 
 JSON = dict[str, Any]

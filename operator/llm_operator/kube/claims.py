@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.manifests.artifacts import LABEL_CACHE
+from llm_operator.live.claims import ClaimFacts
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
-from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.pipeline.artifacts import LABEL_CACHE
 
 log = logging.getLogger("llm_operator.claims")
 

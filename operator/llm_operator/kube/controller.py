@@ -22,9 +22,9 @@ from llm_operator.kube.publish import Publisher
 from llm_operator.kube.vital_signs import DEFAULT_PACES, Paces
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.deployment import NO_TOOLS
-from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.evaluate import evaluate, status_after
 from llm_operator.reconcile.invalid import invalid_status
+from llm_operator.settings import ToolSettings
 from llm_operator.telemetry import logs
 from llm_operator.telemetry.metrics import CONTROLLER, Metrics
 from llm_operator.telemetry.objects import Served

@@ -19,11 +19,12 @@ from llm_operator.kube.restoring import Restoring
 from llm_operator.kube.revisions import Revisions
 from llm_operator.kube.trial import Trials
 from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.live.children import Child, ChildKey, Role
+from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.kinds import CHILD_KINDS
 from llm_operator.manifests.revision import REVISION
 from llm_operator.reconcile.decide import Apply, Decision, Delete
 from llm_operator.reconcile.diagnose import (
-    Trouble,
     deletion_refused,
     image_volumes,
     namespace_goes,
@@ -31,7 +32,6 @@ from llm_operator.reconcile.diagnose import (
     write_refused,
 )
 from llm_operator.reconcile.drift import Drift
-from llm_operator.reconcile.observed import Child, ChildKey, Role
 from llm_operator.reconcile.revisions import Revision
 from llm_operator.reconcile.snapshot import Executed
 

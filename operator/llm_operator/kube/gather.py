@@ -19,15 +19,16 @@ from llm_operator.kube.revisions import Revisions
 from llm_operator.kube.starts import Starts
 from llm_operator.kube.vital_signs import Paces, VitalSigns
 from llm_operator.kube.workqueue import Key, WorkQueue
-from llm_operator.manifests.model_job import ClaimFacts
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.live.claims import ClaimFacts
+from llm_operator.pipeline.inspection import Looked, inspection
+from llm_operator.pipeline.prepare import needed_claims
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import kept_rendering
 from llm_operator.reconcile.evaluate import log_sources
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.plan_record import provisional
-from llm_operator.reconcile.prepare import Looked, inspection, needed_claims
 from llm_operator.reconcile.snapshot import LogSource, Snapshot
+from llm_operator.settings import ToolSettings
 from llm_operator.telemetry.objects import Served
 
 

@@ -7,8 +7,8 @@ import functools
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube.hub import ModelFacts, described, facts_of
-from llm_operator.reconcile.jobs import unpacked_config
-from llm_operator.reconcile.prepare import Looked
+from llm_operator.pipeline.inspection import Looked
+from llm_operator.pipeline.result import unpacked_config
 
 
 def known_facts(spec: LLMDeploymentSpec, hub: Fact[ModelFacts], looked: Looked) -> Fact[ModelFacts]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from llm_operator.kube.workqueue import Key
-from llm_operator.reconcile.jobs import JobView
+from llm_operator.pipeline.job_view import JobView
 
 T = TypeVar("T")
 Place = tuple[str, str]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.workqueue import Key
-from llm_operator.reconcile.jobs import JobView
+from llm_operator.pipeline.job_view import JobView
 
 WAIT_SECONDS = 5.0
 """For so long the Job controller may take to create a pod."""

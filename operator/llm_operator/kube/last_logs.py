@@ -11,9 +11,10 @@ from llm_operator.api import EngineType
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.live.pods import Pod
 from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.diagnose import wants_log
-from llm_operator.reconcile.observed import Observed, Pod
+from llm_operator.reconcile.observed import Observed
 
 log = logging.getLogger("llm_operator.last_logs")
 

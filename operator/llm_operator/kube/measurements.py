@@ -12,15 +12,11 @@ from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.engine_api import ask
 from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.live.pods import Pod
 from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.decide import expected_inputs
-from llm_operator.reconcile.measured import (
-    ANSWER_BYTES,
-    LOG_BYTES,
-    pod_to_measure,
-    seconds_to_ready,
-)
-from llm_operator.reconcile.observed import Observed, Pod
+from llm_operator.reconcile.measured import ANSWER_BYTES, LOG_BYTES, pod_to_measure, seconds_to_ready
+from llm_operator.reconcile.observed import Observed
 
 log = logging.getLogger("llm_operator.measurements")
 

@@ -18,7 +18,8 @@ from llm_operator.kube.contest import Contest
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.remaking import Remaking
 from llm_operator.kube.workqueue import Key, WorkQueue
-from llm_operator.manifests.artifacts import (
+from llm_operator.live.claims import ClaimFacts
+from llm_operator.pipeline.artifacts import (
     ANNOTATION_DAMAGED,
     ANNOTATION_INCOMPLETE,
     ANNOTATION_JOB_TEMPLATE,
@@ -28,10 +29,10 @@ from llm_operator.manifests.artifacts import (
     ANNOTATION_VERIFIED,
     artifacts_of,
 )
-from llm_operator.manifests.model_job import ClaimFacts, Verification, remove_job, verify_job
-from llm_operator.manifests.tools import ToolSettings
-from llm_operator.reconcile.jobs import JobView, last_words, lost_result
-from llm_operator.reconcile.retention import Fate, VerifyFacts, fate_of, verification_fate, verify_fate
+from llm_operator.pipeline.job_view import JobView, last_words, lost_result
+from llm_operator.pipeline.retention import Fate, VerifyFacts, fate_of, verification_fate, verify_fate
+from llm_operator.pipeline.volume_job import Verification, remove_job, verify_job
+from llm_operator.settings import ToolSettings
 
 log = logging.getLogger("llm_operator.model_jobs")
 

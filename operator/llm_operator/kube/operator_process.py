@@ -31,8 +31,8 @@ from llm_operator.kube.watches import Watches
 from llm_operator.kube.web import Pulse, WebServer
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.manifests.deployment import NO_TOOLS
-from llm_operator.manifests.tools import ToolSettings
 from llm_operator.memory.calibration import NOTHING_LEARNED, Calibration
+from llm_operator.settings import ToolSettings
 from llm_operator.telemetry.metrics import CONTROLLER, Metrics
 from llm_operator.telemetry.objects import ObjectsCollector, Served
 

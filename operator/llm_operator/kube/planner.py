@@ -28,9 +28,10 @@ from llm_operator.kube.operator_process import Options
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.manifests.common import inputs_hash
 from llm_operator.memory.calibration import Calibration
+from llm_operator.pipeline.inspection import Looked
 from llm_operator.planning import GpuFacts, PlanInputError, PlanRequest, PlanResult, learned_from, plan
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.planned import (
     gpu_given,
     impossible,
@@ -41,7 +42,6 @@ from llm_operator.reconcile.planned import (
     unknown_outcome,
     with_quantization,
 )
-from llm_operator.reconcile.prepare import Looked
 from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.planner")

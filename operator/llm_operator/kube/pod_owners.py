@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.reconcile.observed import Child, Observed, Pod
+from llm_operator.live.children import Child
+from llm_operator.live.pods import Pod
+from llm_operator.reconcile.observed import Observed
 
 log = logging.getLogger("llm_operator.pod_owners")
 

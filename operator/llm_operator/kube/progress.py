@@ -13,8 +13,8 @@ from llm_operator.foreign import read_object
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.workqueue import Key
+from llm_operator.pipeline.status import progress_status
 from llm_operator.reconcile.snapshot import LogSource
-from llm_operator.reconcile.stages import progress_status
 
 log = logging.getLogger("llm_operator.progress")
 

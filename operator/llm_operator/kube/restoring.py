@@ -16,12 +16,12 @@ from typing import Any
 
 from llm_operator.kube import ownership
 from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.live.children import Child, child_from
+from llm_operator.live.managed_fields import ForeignField, foreign_fields, removal
 from llm_operator.manifests.common import compact_json
 from llm_operator.reconcile.covers import differences
 from llm_operator.reconcile.decide import Apply, said
 from llm_operator.reconcile.drift import Drift
-from llm_operator.reconcile.managed_fields import ForeignField, foreign_fields, removal
-from llm_operator.reconcile.observed import Child, child_from
 
 JSON = dict[str, Any]
 log = logging.getLogger("llm_operator.restoring")

@@ -12,8 +12,9 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.workqueue import Key
+from llm_operator.live.pods import Pod
 from llm_operator.manifests.pod import CONTAINER
-from llm_operator.reconcile.observed import Observed, Pod
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.starting import Start, is_stuck, looked, not_seen
 
 log = logging.getLogger("llm_operator.starts")

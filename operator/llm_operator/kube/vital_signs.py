@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from llm_operator.api.finding import Finding
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import engine_of
 from llm_operator.engines.common import METRICS_PATH
 from llm_operator.kube import tasks
 from llm_operator.kube.engine_api import ask
 from llm_operator.kube.workqueue import Key
-from llm_operator.reconcile.finding import Finding
+from llm_operator.live.pods import Pod
 from llm_operator.reconcile.health import SILENT_SECONDS, Seen, Vitals, followed, health, sample_of
 from llm_operator.reconcile.measured import ANSWER_BYTES
-from llm_operator.reconcile.observed import Observed, Pod
+from llm_operator.reconcile.observed import Observed
 
 log = logging.getLogger("llm_operator.vital_signs")
 

@@ -25,7 +25,7 @@ from llm_operator.manifests.common import (
 from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.restart import restart_of, with_restart
 from llm_operator.manifests.service import PORT, endpoint, service_of, service_port
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.settings import ToolSettings
 
 ROLE = "chat"
 CONTAINER = "chat"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.artifacts import cache_claim
 from llm_operator.manifests.common import JSON, metadata
+from llm_operator.manifests.model_source import cache_claim
 
 
 def cache_volume_claim(resource: LLMDeployment) -> JSON | None:

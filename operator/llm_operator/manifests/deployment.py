@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import EngineRun, guard
-from llm_operator.manifests.artifacts import source_claim
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
     ANNOTATION_GUARD,
@@ -21,10 +20,11 @@ from llm_operator.manifests.common import (
     metadata,
     selector_labels,
 )
+from llm_operator.manifests.model_source import source_claim
 from llm_operator.manifests.model_volume import Prepared, claim_labels
 from llm_operator.manifests.overlay import merged
 from llm_operator.manifests.pod import asks_for_root, pod_spec
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.settings import ToolSettings
 
 # Beyond the engine's own startup budget: scheduling, pulling an image of 10 GB, attaching a volume.
 PROGRESS_MARGIN_SECONDS = 1800

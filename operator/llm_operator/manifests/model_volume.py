@@ -10,9 +10,10 @@ from typing import Self
 from llm_operator.api.model import ImageSource
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.common import MODEL_MOUNT
-from llm_operator.manifests.artifacts import LABEL_CLAIM, claim_label, from_hub, source_claim
 from llm_operator.manifests.common import JSON
-from llm_operator.manifests.tools import ToolSettings, tool_container
+from llm_operator.manifests.model_source import LABEL_CLAIM, claim_label, from_hub, source_claim
+from llm_operator.manifests.tools import tool_container
+from llm_operator.settings import ToolSettings
 
 VOLUME = "model"
 SCRATCH = "scratch"

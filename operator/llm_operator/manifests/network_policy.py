@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.artifacts import LABEL_STAGE, artifacts_of
 from llm_operator.manifests.chat_page import page_name
 from llm_operator.manifests.common import (
     JSON,
@@ -22,7 +21,8 @@ from llm_operator.manifests.common import (
     selector_labels,
     with_spec_hash,
 )
-from llm_operator.manifests.tools import NetworkSettings, ToolSettings
+from llm_operator.manifests.tools import LABEL_STAGE
+from llm_operator.settings import NetworkSettings, ToolSettings
 
 JOBS_SUFFIX = ".jobs"
 """Ends the name of the Jobs' policy; no object's name holds a dot, so it is nobody's engine."""
@@ -34,7 +34,7 @@ PolicyRole = Literal["engine", "chat", "jobs"]
 
 
 def policies_of(
-    resource: LLMDeployment, template: JSON | None, tools: ToolSettings
+    resource: LLMDeployment, template: JSON | None, tools: ToolSettings, *, jobs: bool
 ) -> Mapping[PolicyRole, JSON | None]:
     """The policy of each role; None where there is to be none.
 
@@ -42,11 +42,12 @@ def policies_of(
         resource: the object.
         template: pod template of the engine; None while there is none: its policy then stays out of the answer.
         tools: the operator's settings.
+        jobs: the object needs something that Jobs make.
     """
     network = tools.network
     found: dict[PolicyRole, JSON | None] = {
         "chat": page_policy(resource, network),
-        "jobs": jobs_policy(resource) if network.enabled and tools.enabled and artifacts_of(resource) else None,
+        "jobs": jobs_policy(resource) if network.enabled and tools.enabled and jobs else None,
     }
     if template is not None:
         found["engine"] = engine_policy(resource, template, network)

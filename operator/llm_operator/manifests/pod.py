@@ -8,8 +8,9 @@ from llm_operator.engines import EngineRun, engine_of, guard
 from llm_operator.engines.common import CHAT_TEMPLATE_FOLDER
 from llm_operator.manifests.common import ANNOTATION_GUARD, JSON, selector_labels
 from llm_operator.manifests.model_volume import FETCHER, SCRATCH, Prepared, fetcher, mount, same_node, volume
-from llm_operator.manifests.tools import SECCOMP, ToolSettings, user_ids
+from llm_operator.manifests.tools import SECCOMP, user_ids
 from llm_operator.manifests.trust import bundles_of, with_trust
+from llm_operator.settings import ToolSettings
 
 CONTAINER = "engine"
 GUARD = "guard"

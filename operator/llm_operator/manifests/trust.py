@@ -10,7 +10,7 @@ from llm_operator.api.base import ConfigMapKeyReference
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines.common import CA_VARIABLES
 from llm_operator.manifests.common import JSON
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.settings import ToolSettings
 
 CONTAINER = "trust"
 VOLUME, BUNDLES = "trust", "trust-bundle"

@@ -11,6 +11,8 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import Refusal, RefusedError, RenderRequest, check, render
 from llm_operator.foreign import read_json, read_object
+from llm_operator.live.children import Child, Kind, Role
+from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.chat_page import chat_page
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
@@ -39,16 +41,17 @@ from llm_operator.manifests.revision import (
     revision_name,
 )
 from llm_operator.manifests.service import ANNOTATION_SERVICE, service
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.pipeline.artifacts import artifacts_of
+from llm_operator.pipeline.preparation import Preparation
+from llm_operator.pipeline.prepare import inspecting, prepare
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.covers import covers
-from llm_operator.reconcile.diagnose import Trouble
-from llm_operator.reconcile.observed import Child, Kind, Observed, Role
-from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.plan_record import provisional, record
 from llm_operator.reconcile.planned import look_decides
-from llm_operator.reconcile.prepare import Preparation, inspecting, prepare
 from llm_operator.reconcile.revisions import Kept, content, to_remove
 from llm_operator.reconcile.running import kept_of, newest_name, running_name
+from llm_operator.settings import ToolSettings
 
 POLICIES = frozenset({"NetworkPolicy"})
 WORKLOADS = frozenset(CHILD_KINDS) - POLICIES
@@ -139,7 +142,7 @@ def _policies(
     """The writes that bring the NetworkPolicies to what the object says, also while its spec is refused or held."""
     applies: tuple[Apply, ...] = ()
     deletes: tuple[Delete, ...] = ()
-    for role, policy in policies_of(resource, template, tools).items():
+    for role, policy in policies_of(resource, template, tools, jobs=bool(artifacts_of(resource))).items():
         wanted = [] if policy is None else [policy]
         writes, removals = _writes(resource, observed, wanted, role, POLICIES)
         applies, deletes = (*applies, *writes), (*deletes, *removals)

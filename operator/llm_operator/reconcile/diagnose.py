@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from llm_operator.api import EngineType
 from llm_operator.engines.failures import GENERIC
 from llm_operator.engines.failures import diagnose as diagnose_log
+from llm_operator.live.pods import ContainerEnd, Pod
+from llm_operator.live.scheduling import ANYTHING, Asked
+from llm_operator.live.trouble import TOOLS_FIELD, Trouble, waiting_trouble
 from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.trust import CONTAINER as TRUST
-from llm_operator.reconcile.jobs import parse_result
-from llm_operator.reconcile.observed import ContainerEnd, Pod
-from llm_operator.reconcile.scheduling import ANYTHING, Asked, unschedulable
+from llm_operator.pipeline.result import parse_result
 
 # After this many deaths since the pod was Ready last the engine will not come up by itself.
 HOPELESS_RESTARTS = 3
-
-TOOLS_FIELD = "the chart's modelTools.image"
-_IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"})
-_CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-_MISSING_REFERENCE = re.compile(r'(secret|configmap) "([^"]+)" not found', re.IGNORECASE)
-_MISSING_KEY = re.compile(r"couldn't find key (\S+) in (Secret|ConfigMap) (\S+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What keeps pods from serving."""
-
-    reason: str
-    message: str
-    stalled: bool
-    """Nothing will change until somebody changes the spec, a Secret or the cluster."""
 
 
 def trouble_of(pods: Iterable[Pod], engine: EngineType, asked: Asked = ANYTHING) -> Trouble | None:
@@ -65,27 +49,6 @@ def _pod_trouble(pod: Pod, engine: EngineType, asked: Asked) -> Trouble | None:
     return _fetch_failure(pod.end, pod.deaths) if fetches else _crash(pod, pod.end, engine)
 
 
-def waiting_trouble(pod: Pod, image: str, field: str, asked: Asked = ANYTHING) -> Trouble | None:
-    """What keeps a pod from starting.
-
-    Args:
-        pod: the pod.
-        image: what its image is called in a message.
-        field: where the image is set.
-        asked: what the pod asks of a node.
-    """
-    if pod.unschedulable is not None:
-        return Trouble(*unschedulable(pod.unschedulable, asked), stalled=False)
-    if pod.waiting_reason == "InvalidImageName":
-        return Trouble("InvalidImage", f"{pod.waiting_message}: correct {field}", stalled=True)
-    if pod.waiting_reason in _IMAGE_REASONS:
-        message = f"{image} cannot be pulled: {pod.waiting_message}; check {field} and imagePullSecrets"
-        return Trouble("ImagePullFailed", message, stalled=False)
-    if pod.waiting_reason in _CONFIG_REASONS:
-        return _config_trouble(pod.waiting_message)
-    return None
-
-
 _GIVEN_UP = {
     "Evicted": "the node ran out of a resource: request what the pod needs in spec.resources, or free the node",
     "UnexpectedAdmissionError": "the kubelet could not give the pod its devices: check the device plugin of that node",
@@ -114,20 +77,6 @@ def _fetch_failure(end: ContainerEnd, restarts: int) -> Trouble:
 
 def _restarts(count: int) -> str:
     return f"{count} restart{'' if count == 1 else 's'}"
-
-
-def _config_trouble(message: str) -> Trouble:
-    reference = _MISSING_REFERENCE.search(message)
-    if reference:
-        kind = "Secret" if reference[1].lower() == "secret" else "ConfigMap"
-        text = f"{kind} {reference[2]!r} does not exist in this namespace: create it, or name another one"
-        return Trouble(f"{kind}Missing", text, stalled=False)
-    key = _MISSING_KEY.search(message)
-    if key:
-        name = key[3].rsplit("/", 1)[-1]
-        text = f"{key[2]} {name!r} has no key {key[1]!r}: add it, or name another key"
-        return Trouble(f"{key[2]}KeyMissing", text, stalled=False)
-    return Trouble("ContainerConfigError", message or "the container cannot be created", stalled=False)
 
 
 def wants_log(pod: Pod, engine: EngineType) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llm_operator.reconcile.finding import Finding
+from llm_operator.api.finding import Finding
 
 MOST_SHOWN = 5
 """Drifts that one message names."""

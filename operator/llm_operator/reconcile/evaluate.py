@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import LLMDeploymentStatus
+from llm_operator.live.pods import Pod
 from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.tools import CONTAINER
 from llm_operator.reconcile.decide import Decision, decide
-from llm_operator.reconcile.observed import Observed, Pod
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.snapshot import Executed, LogSource, Outcome, Snapshot
 from llm_operator.reconcile.status import Situation, status_of
 

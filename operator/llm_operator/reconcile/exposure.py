@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from llm_operator.api.finding import Finding
 from llm_operator.api.network import LabelSelector, NetworkPeer
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.reconcile.finding import Finding
 
 
 def exposure_findings(resource: LLMDeployment, *, policed: bool) -> tuple[Finding, ...]:

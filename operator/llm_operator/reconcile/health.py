@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from llm_operator.api.finding import Finding
 from llm_operator.engines.metric_names import metric_names
 from llm_operator.foreign import sample_sum
-from llm_operator.reconcile.finding import Finding
 
 SILENT_SECONDS = 300.0
 """Requests that run for so long without a token, of a prompt or an answer, do not run; a queue that grows for so long

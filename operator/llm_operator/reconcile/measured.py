@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from llm_operator.api.status import MeasuredStatus, PlanStatus
-from llm_operator.reconcile.observed import Pod
+from llm_operator.live.pods import Pod
 
 LOG_BYTES = 1 << 20
 """How much of a log's beginning is read: engines print their capacity before they serve."""

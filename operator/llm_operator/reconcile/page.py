@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from llm_operator.api.finding import Finding
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.live.children import Child
+from llm_operator.live.pods import Pod
+from llm_operator.live.refused_pods import refused_pods
+from llm_operator.live.trouble import Trouble, waiting_trouble
 from llm_operator.manifests.chat_page import page_endpoint, page_replicas
-from llm_operator.reconcile.diagnose import Trouble, waiting_trouble
-from llm_operator.reconcile.finding import Finding
-from llm_operator.reconcile.observed import Child, Observed, Pod
-from llm_operator.reconcile.refused_pods import refused_pods
+from llm_operator.reconcile.observed import Observed
 
 
 def page_findings(resource: LLMDeployment, observed: Observed, blocked: Trouble | None) -> tuple[Finding, ...]:

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import PlanStatus
 from llm_operator.manifests.common import inputs_hash
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.outcome import PlanOutcome
 from llm_operator.reconcile.running import kept_of
 
 MESSAGE_CHARACTERS = 1024

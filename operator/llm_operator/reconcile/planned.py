@@ -27,8 +27,8 @@ from llm_operator.planning import (
     quantization_needs,
     quantization_problems,
 )
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.planning.weights import weight_bytes
-from llm_operator.reconcile.outcome import PlanOutcome
 
 # A node has at most this many GPUs; where nothing tells how many, the planner may try up to it.
 GPUS_PER_NODE = 8

@@ -13,19 +13,21 @@ from typing import Any
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import Refusal
-from llm_operator.manifests.artifacts import LABEL_ARTIFACT, LABEL_STAGE
+from llm_operator.live.children import Role, child_from
+from llm_operator.live.claims import ClaimFacts
+from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.claim import cache_volume_claim
 from llm_operator.manifests.common import ANNOTATION_REVISION, JSON
-from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.manifests.network_policy import JOBS_SUFFIX
 from llm_operator.manifests.revision import REVISION
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.manifests.tools import LABEL_STAGE
+from llm_operator.pipeline.artifacts import LABEL_ARTIFACT
+from llm_operator.pipeline.job_view import JobView
+from llm_operator.pipeline.prepare import needed_claims
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import Apply, decide
-from llm_operator.reconcile.diagnose import Trouble
-from llm_operator.reconcile.jobs import JobView
-from llm_operator.reconcile.observed import Observed, Role, child_from
-from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.prepare import needed_claims
+from llm_operator.reconcile.observed import Observed
+from llm_operator.settings import ToolSettings
 
 COMMIT = "COMMIT"
 """Stands for a commit that the hub has yet to name, where objects are shown."""

@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from llm_operator.api.finding import Finding
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import MeasuredStatus, ProgressStatus
+from llm_operator.live.children import Child, ChildKey, Role
+from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.deployment import NO_TOOLS
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import Decision
-from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.drift import Drift
-from llm_operator.reconcile.finding import Finding
-from llm_operator.reconcile.observed import Child, ChildKey, Observed, Role
-from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.revisions import Revision
 from llm_operator.reconcile.starting import Start
+from llm_operator.settings import ToolSettings
 
 
 class LogSource(NamedTuple):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from llm_operator.api.status import ProgressStatus
 from llm_operator.engines.registry import ENGINES
-from llm_operator.reconcile.stages import progress_status
+from llm_operator.pipeline.status import progress_status
 
 STUCK_SECONDS = 600.0
 """A log that says nothing new for so long belongs to a start that does not get on; the largest shards of weights take

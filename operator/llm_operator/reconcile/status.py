@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from llm_operator.api.finding import Finding
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import (
     Condition,
@@ -19,25 +20,26 @@ from llm_operator.api.status import (
 )
 from llm_operator.engines import Refusal
 from llm_operator.foreign import read_object
+from llm_operator.live.pods import Pod
+from llm_operator.live.refused_pods import overdue, refused_pods
+from llm_operator.live.scheduling import asked_by
+from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.chat_page import page_endpoint
 from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYMENT, LABEL_INPUTS, inputs_hash
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.manifests.restart import restart_of
 from llm_operator.manifests.service import endpoint
-from llm_operator.reconcile.damage import damage_findings
+from llm_operator.pipeline.damage import damage_findings
+from llm_operator.pipeline.status import cache_status, quantization_status, stage_findings
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import Decision, applied_template, prepared_of
-from llm_operator.reconcile.diagnose import Trouble, trouble_of
+from llm_operator.reconcile.diagnose import trouble_of
 from llm_operator.reconcile.drift import Drift, drift_findings
 from llm_operator.reconcile.exposure import exposure_findings
-from llm_operator.reconcile.finding import Finding
 from llm_operator.reconcile.measured import deviation
-from llm_operator.reconcile.observed import Observed, Pod
-from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.page import page_findings
 from llm_operator.reconcile.plan_record import PlanRecord, agrees, record_of
-from llm_operator.reconcile.refused_pods import overdue, refused_pods
-from llm_operator.reconcile.scheduling import asked_by
-from llm_operator.reconcile.stages import cache_status, quantization_status, stage_findings
 from llm_operator.reconcile.starting import Start, stuck_message
 
 MESSAGE_LIMIT = 4096

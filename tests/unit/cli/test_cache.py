@@ -16,8 +16,8 @@ from llm_operator.cli import cluster
 from llm_operator.cli.cache import table
 from llm_operator.cli.cached_models import CachedModel, Inventory, bytes_of, inventory, prunable, totals
 from llm_operator.cli.main import run
-from llm_operator.manifests.artifacts import quantized_artifact
 from llm_operator.manifests.common import compact_json
+from llm_operator.pipeline.artifacts import quantized_artifact
 from tests.support.cached_models import COMMIT, DIRECTORY, ENDED, FETCHED, GATED, QUANTIZED, body, job, removal
 
 JSON = dict[str, Any]

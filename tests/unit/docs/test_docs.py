@@ -14,9 +14,9 @@ import yaml
 from llm_operator.api import LLMDeployment
 from llm_operator.api.status import ConditionType
 from llm_operator.modeltools import report
+from llm_operator.pipeline import prepare
 from llm_operator.reasons import NAMES, REASONS, Area, Reason, explain, similar
 from llm_operator.reasons.tables import with_tables
-from llm_operator.reconcile import prepare
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -25,8 +25,8 @@ MAY_NAME: dict[str, str] = {
     "models/fields.py": "messages",
     "child_options.py": "the help text of the image with `lmdeploy lite`",
     "image_names.py": "the published images",
-    "manifests/artifacts.py": "spec.engine.conversion, whose one value is TurboMind",
-    "reconcile/prepare.py": "the name of a converted model's directory",
+    "pipeline/artifacts.py": "spec.engine.conversion, whose one value is TurboMind",
+    "pipeline/prepare.py": "the name of a converted model's directory",
     "planning/quantizing.py": "what `lmdeploy lite` can quantize",
 }
 
@@ -81,7 +81,7 @@ def test_no_option_of_one_engine_is_named_by_the_reconciler() -> None:
     named = {
         (path, option)
         for path, source in sources().items()
-        if path.startswith("reconcile/") and path not in READS_OPTIONS
+        if path.startswith(("live/", "pipeline/", "reconcile/")) and path not in READS_OPTIONS
         for node in ast.walk(source)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", node.value)

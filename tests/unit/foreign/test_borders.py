@@ -40,19 +40,19 @@ from llm_operator.kube.intake import Intake
 from llm_operator.kube.inventory import _add
 from llm_operator.kube.last_logs import LAST_BYTES
 from llm_operator.kube.progress import last_progress
-from llm_operator.manifests.artifacts import ANNOTATION_RESULT, ANNOTATION_SOURCE
+from llm_operator.live.children import child_from
 from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, ANNOTATION_TEMPLATE
 from llm_operator.manifests.revision import REVISION, digest_of
 from llm_operator.modeltools import paths
 from llm_operator.modeltools.hub import RemoteFile
 from llm_operator.modeltools.report import ToolError
+from llm_operator.pipeline.artifacts import ANNOTATION_RESULT, ANNOTATION_SOURCE
+from llm_operator.pipeline.result import Result, parse_result
 from llm_operator.planning import GpuFacts
 from llm_operator.reconcile.decide import prepared_of
 from llm_operator.reconcile.health import sample_of
 from llm_operator.reconcile.invalid import invalid_status
-from llm_operator.reconcile.jobs import Result, parse_result
 from llm_operator.reconcile.measured import ANSWER_BYTES, LOG_BYTES
-from llm_operator.reconcile.observed import child_from
 from llm_operator.reconcile.plan_record import read_record
 from llm_operator.reconcile.revisions import content, legacy
 from llm_operator.reconcile.starting import looked

@@ -24,15 +24,16 @@ from llm_operator.foreign import (
     sample_labels,
     shallow,
 )
-from llm_operator.manifests.artifacts import (
+from llm_operator.live.pods import pod_from
+from llm_operator.manifests.common import ANNOTATION_MODEL
+from llm_operator.pipeline.artifacts import (
     ANNOTATION_INCOMPLETE,
     ANNOTATION_RESULT,
     ANNOTATION_SOURCE,
     ANNOTATION_UNUSED_SINCE,
 )
-from llm_operator.manifests.common import ANNOTATION_MODEL
-from llm_operator.reconcile.jobs import JobView, job_from, parse_result
-from llm_operator.reconcile.observed import pod_from
+from llm_operator.pipeline.job_view import JobView, job_from
+from llm_operator.pipeline.result import parse_result
 
 JSON = dict[str, Any]
 NESTED = ["[" * 5000, '{"a":' * 5000, "[" * 5000 + "]" * 5000, '{"ok": ' + "[" * 3000]

@@ -15,7 +15,7 @@ from llm_operator.api.crd import FILE_NAME, crd_yaml
 from llm_operator.child_options import tool_settings
 from llm_operator.engines import newest_version
 from llm_operator.manifests.kinds import KINDS, Grant
-from llm_operator.manifests.tools import NetworkSettings, ToolSettings
+from llm_operator.settings import NetworkSettings, ToolSettings
 from tests.support.chart import (
     CHART,
     EVERYTHING,

@@ -11,7 +11,7 @@ import yaml
 from llm_operator.api import LLMDeployment
 from llm_operator.cli.main import run
 from llm_operator.engines import check
-from llm_operator.manifests.model_job import quantize_arguments
+from llm_operator.pipeline.stage_pod import quantize_arguments
 from tests.support.chart import ROOT
 
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"

@@ -12,7 +12,7 @@ from llm_operator.__main__ import parser as operator_parser
 from llm_operator.child_options import tool_settings
 from llm_operator.cli.main import parser
 from llm_operator.cli.operator_settings import NAMESPACE, RELEASE, operator_settings
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.settings import ToolSettings
 from tests.support.chart import CHART, JSON, REGISTRY, VALUE_SETS, Helm, only
 
 

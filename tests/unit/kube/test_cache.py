@@ -5,9 +5,10 @@ import pytest
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.cache import Cache
-from llm_operator.manifests.artifacts import ANNOTATION_RESULT, LABEL_ARTIFACT, LABEL_STAGE
 from llm_operator.manifests.common import LABEL_DEPLOYMENT, MANAGER
-from llm_operator.reconcile.jobs import last_words
+from llm_operator.manifests.tools import LABEL_STAGE
+from llm_operator.pipeline.artifacts import ANNOTATION_RESULT, LABEL_ARTIFACT
+from llm_operator.pipeline.job_view import last_words
 
 KEY = ("team", "demo")
 

@@ -17,12 +17,12 @@ from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.controller import Controller
 from llm_operator.kube.workqueue import Key, WorkQueue
-from llm_operator.manifests.artifacts import ANNOTATION_DAMAGED, ANNOTATION_RESULT, LABEL_CACHE
 from llm_operator.manifests.revision import REVISION
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.pipeline.artifacts import ANNOTATION_DAMAGED, ANNOTATION_RESULT, LABEL_CACHE
+from llm_operator.pipeline.inspection import Looked
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.prepare import Looked
+from llm_operator.settings import ToolSettings
 from llm_operator.telemetry.metrics import Metrics
 from tests.support.build import plan
 from tests.support.objects import llm

@@ -9,7 +9,7 @@ import pytest
 
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.job_pods import AGAIN_SECONDS, WAIT_SECONDS, JobPods
-from llm_operator.reconcile.jobs import JobView
+from llm_operator.pipeline.job_view import JobView
 from tests.support.build import pod
 from tests.support.model_jobs import cached, job, stages
 

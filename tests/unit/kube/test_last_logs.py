@@ -9,9 +9,10 @@ import pytest
 
 from llm_operator.kube.client import ApiError
 from llm_operator.kube.last_logs import LAST_BYTES, LastLogs
+from llm_operator.live.pods import pod_from
 from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.diagnose import trouble_of
-from llm_operator.reconcile.observed import Observed, pod_from
+from llm_operator.reconcile.observed import Observed
 
 KEY = ("default", "qwen")
 CAUSE = "torch.OutOfMemoryError: CUDA out of memory."

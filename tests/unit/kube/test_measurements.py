@@ -19,7 +19,8 @@ from llm_operator.kube import engine_api
 from llm_operator.kube.client import ApiError
 from llm_operator.kube.engine_api import ask
 from llm_operator.kube.measurements import Measurements
-from llm_operator.reconcile.observed import Observed, pod_from
+from llm_operator.live.pods import pod_from
+from llm_operator.reconcile.observed import Observed
 from tests.support.build import NOW, pod, resource
 from tests.unit.reconcile.test_measured import ENGINE_INFO, INFO_LOG, SMALLER, metrics
 

@@ -17,7 +17,7 @@ from llm_operator.kube.hub import ModelFacts, described, facts_of, unreachable
 from llm_operator.kube.inspected_facts import known_facts
 from llm_operator.kube.model_facts import Ask, ModelFactsCache
 from llm_operator.models import parse_config_text
-from llm_operator.reconcile.jobs import Result
+from llm_operator.pipeline.result import Result
 from tests.support.objects import llm
 
 CONFIG = Path(__file__).parents[1] / "models" / "configs" / "llama-3.1-8b.json"

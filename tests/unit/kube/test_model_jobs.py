@@ -16,14 +16,14 @@ from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.remaking import FREE
 from llm_operator.kube.workqueue import WorkQueue
-from llm_operator.manifests.artifacts import (
+from llm_operator.pipeline.artifacts import (
     ANNOTATION_MADE_FOR,
     ANNOTATION_RESULT,
     ANNOTATION_UNUSED_SINCE,
     artifacts_of,
 )
-from llm_operator.manifests.tools import ToolSettings
-from llm_operator.reconcile.damage import damage_findings
+from llm_operator.pipeline.damage import damage_findings
+from llm_operator.settings import ToolSettings
 from tests.support.objects import llm
 
 JSON = dict[str, Any]

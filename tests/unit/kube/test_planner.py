@@ -17,7 +17,7 @@ from llm_operator.kube.operator_process import Options
 from llm_operator.kube.planner import ClusterPlanner
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.models import parse_config_text
-from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.planning.outcome import PlanOutcome
 from tests.support.objects import llm
 
 CONFIG = Path(__file__).parents[1] / "models" / "configs" / "llama-3.1-8b.json"

@@ -9,7 +9,9 @@ import pytest
 
 from llm_operator.kube.client import ApiError
 from llm_operator.kube.pod_owners import PodOwners
-from llm_operator.reconcile.observed import Observed, child_from, pod_from
+from llm_operator.live.children import child_from
+from llm_operator.live.pods import pod_from
+from llm_operator.reconcile.observed import Observed
 
 NAMESPACE, UID = "team", "object"
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from llm_operator.kube.cache import Cache
+from llm_operator.live.children import Child, ChildKey
+from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.common import JSON, LABEL_CHAT, LABEL_DEPLOYMENT, inputs_hash
-from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.decide import Decision, decide
-from llm_operator.reconcile.diagnose import Trouble
-from llm_operator.reconcile.observed import Child, ChildKey, Observed
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
+from llm_operator.settings import ToolSettings
 from tests.support.build import NOW, applied, live, plan, pod, resource, serving, situation
 
 IMAGE = "localhost/llm-operator/web:dev"

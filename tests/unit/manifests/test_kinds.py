@@ -14,9 +14,9 @@ from llm_operator.kube.cache import Cache
 from llm_operator.kube.handlers import settings
 from llm_operator.manifests.common import LABEL_DEPLOYMENT
 from llm_operator.manifests.kinds import CHILD_KINDS, KINDS, WATCHED, Verb
-from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
+from llm_operator.settings import NetworkSettings, ToolSettings
 from tests.support.build import plan, resource
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,12 +12,15 @@ from llm_operator.__main__ import parser
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.child_options import tool_settings
 from llm_operator.engines.common import CACHE_PATH
-from llm_operator.manifests.artifacts import artifacts_of
-from llm_operator.manifests.model_job import ClaimFacts, JobRequest, model_job, remove_job
+from llm_operator.live.claims import ClaimFacts
 from llm_operator.manifests.pod import pod_spec
-from llm_operator.manifests.tools import USER, ToolSettings
+from llm_operator.pipeline.artifacts import artifacts_of
+from llm_operator.pipeline.job import model_job
+from llm_operator.pipeline.request import JobRequest
+from llm_operator.pipeline.volume_job import remove_job
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
+from llm_operator.settings import USER, ToolSettings
 from tests.support.build import plan, resource, serving
 from tests.support.rendered import JSON, TOOLS, children_of, jobs_of, manifests
 from tests.support.strategies import valid_resources

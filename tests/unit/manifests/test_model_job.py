@@ -8,11 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.artifacts import artifacts_of, claim_label, recipe_suffix
-from llm_operator.manifests.model_job import ClaimFacts, JobRequest, model_job, remove_job
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.live.claims import ClaimFacts
+from llm_operator.manifests.model_source import claim_label
 from llm_operator.manifests.trust import CONTAINER as TRUST
 from llm_operator.modeltools.__main__ import command_line
+from llm_operator.pipeline.artifacts import artifacts_of, recipe_suffix
+from llm_operator.pipeline.job import model_job
+from llm_operator.pipeline.request import JobRequest
+from llm_operator.pipeline.volume_job import remove_job
+from llm_operator.settings import ToolSettings
 from tests.support.strategies import valid_resources
 
 TOOLS = ToolSettings(image="tools:1", quantize_image="lmdeploy:1", environment={"HF_ENDPOINT": "http://hub"})

@@ -10,13 +10,14 @@ import pytest
 from llm_operator.__main__ import parser
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube.cache import Cache
+from llm_operator.live.children import Child, ChildKey
+from llm_operator.live.claims import ClaimFacts
 from llm_operator.manifests.common import JSON
-from llm_operator.manifests.model_job import ClaimFacts
 from llm_operator.manifests.revision import REVISION
-from llm_operator.manifests.tools import NetworkSettings, ToolSettings
 from llm_operator.reconcile.decide import Decision, decide
-from llm_operator.reconcile.observed import Child, ChildKey, Observed
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
+from llm_operator.settings import NetworkSettings, ToolSettings
 from tests.support.build import NOW, live, once_written, plan, resource, serving, situation
 from tests.support.rendered import jobs_of
 from tests.unit.manifests.policies import NAMESPACE_NAME, Endpoint, pod, reaches

@@ -13,6 +13,7 @@ from llm_operator.api import API_VERSION, KIND, InvalidResource
 from llm_operator.api.propagation import Propagation
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.child_options import tool_settings
+from llm_operator.live.children import Child, ChildKey
 from llm_operator.manifests.common import (
     ANNOTATION_PROPAGATED,
     ANNOTATION_REVISION,
@@ -26,7 +27,7 @@ from llm_operator.manifests.revision import REVISION
 from llm_operator.manifests.service import ANNOTATION_SERVICE, endpoint, service
 from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide, expected_inputs
-from llm_operator.reconcile.observed import Child, ChildKey, Observed
+from llm_operator.reconcile.observed import Observed
 from tests.support.build import UID, live, once_written, plan
 from tests.support.build import resource as build
 from tests.support.rendered import jobs_of

@@ -22,9 +22,10 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.child_options import handed_on, has_password, tool_settings
 from llm_operator.engines import RefusedError
 from llm_operator.engines.common import CA_VARIABLES
-from llm_operator.manifests.tools import PROXY_VARIABLES, ToolSettings
+from llm_operator.manifests.tools import PROXY_VARIABLES
 from llm_operator.manifests.trust import BUNDLES_FOLDER, FOLDER
 from llm_operator.modeltools import trust
+from llm_operator.settings import ToolSettings
 from tests.auth_proxy import PASSWORD, AuthProxy
 from tests.faulty_hub import FaultyHub
 from tests.support.rendered import children_of, jobs_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_operator.reconcile.prepare import prepare
+from llm_operator.pipeline.prepare import prepare
 from tests.support.build import plan
 from tests.support.model_jobs import COMMIT, DIRECTORY, TOOLS, cached, done, fetched, quantized, seen, stages
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.live.claims import ClaimFacts
+from llm_operator.pipeline.prepare import needed_claims
 from llm_operator.reconcile.decide import decide
-from llm_operator.reconcile.prepare import needed_claims
 from tests.support.build import plan
 from tests.support.model_jobs import TOOLS, cached, seen
 from tests.unit.reconcile.test_prepare import conditions

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from llm_operator.live.pods import Pod, pod_from
 from llm_operator.reconcile.diagnose import trouble_of
-from llm_operator.reconcile.observed import Pod, pod_from
 
 BOUND = "2026-01-01T00:00:00Z"
 

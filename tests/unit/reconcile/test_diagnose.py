@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+from llm_operator.live.pods import ContainerEnd, Pod
+from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.reconcile.diagnose import (
     HOPELESS_RESTARTS,
-    Trouble,
     image_volumes,
     trouble_of,
     without_image_volumes,
     write_refused,
 )
-from llm_operator.reconcile.observed import ContainerEnd, Pod
 from tests.support.build import pod, resource
 
 OF = resource()

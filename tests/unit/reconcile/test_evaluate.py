@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llm_operator.api.status import ProgressStatus
+from llm_operator.live.children import Child
 from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.tools import CONTAINER
 from llm_operator.reconcile.evaluate import MISSING_CLAIM_SECONDS, evaluate, log_sources, status_after
-from llm_operator.reconcile.observed import Child, Observed
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.snapshot import Executed, LogSource, Snapshot
 from tests.support.build import NOW, applied, live, plan, pod, resource, serving
 from tests.support.model_jobs import CLAIM, TOOLS, cached, job, seen, stages

@@ -6,17 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_operator.api.finding import Finding
 from llm_operator.foreign import sample_sum
-from llm_operator.reconcile.finding import Finding
-from llm_operator.reconcile.health import (
-    SILENT_SECONDS,
-    Sample,
-    Seen,
-    Vitals,
-    followed,
-    health,
-    sample_of,
-)
+from llm_operator.reconcile.health import SILENT_SECONDS, Sample, Seen, Vitals, followed, health, sample_of
 
 PACE = 30.0
 VLLM = """# HELP vllm:num_requests_running Number of requests in model execution batches.

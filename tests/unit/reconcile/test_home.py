@@ -8,10 +8,10 @@ import pytest
 
 from llm_operator.__main__ import parser
 from llm_operator.child_options import tool_settings
-from llm_operator.manifests.tools import ToolSettings
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
+from llm_operator.settings import ToolSettings
 from tests.support.build import NOW, plan, resource, serving, situation
 
 SERVED: list[tuple[list[str], str]] = [

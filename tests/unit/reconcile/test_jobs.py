@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from llm_operator.reconcile.jobs import CONFIG_LIMIT, Result, job_from, last_words, parse_result
-from llm_operator.reconcile.observed import ContainerEnd, Pod
+from llm_operator.live.pods import ContainerEnd, Pod
+from llm_operator.pipeline.job_view import job_from, last_words
+from llm_operator.pipeline.result import CONFIG_LIMIT, Result, parse_result
 from tests.support.build import pod, resource
 from tests.support.model_jobs import CONFIG, DIRECTORY, fetched, packed
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_operator.reconcile.managed_fields import MOST_FIELDS, PATH_CHARACTERS, foreign_fields, removal
+from llm_operator.live.managed_fields import MOST_FIELDS, PATH_CHARACTERS, foreign_fields, removal
 
 JSON = dict[str, Any]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from llm_operator.live.children import child_from
+from llm_operator.live.pods import ContainerEnd, Pod, pod_from
 from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, LABEL_INPUTS
-from llm_operator.reconcile.observed import ContainerEnd, Pod, child_from, pod_from
 
 STARTED = "2026-01-01T00:00:00Z"
 READY = "2026-01-01T00:02:00Z"

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import PlanStatus
+from llm_operator.live.children import ChildCondition, ChildKey
 from llm_operator.manifests.common import ANNOTATION_PLAN, compact_json
 from llm_operator.manifests.revision import REVISION
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import decide
-from llm_operator.reconcile.observed import ChildCondition, ChildKey, Observed
-from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.plan_record import read_record, record, record_of
 from llm_operator.reconcile.planned import unknown_outcome
 from llm_operator.reconcile.status import Situation, status_of

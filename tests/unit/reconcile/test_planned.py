@@ -12,7 +12,7 @@ from llm_operator.api.spec import GpuSpec
 from llm_operator.engines import KVAllocation
 from llm_operator.models import expected_bytes, parse_config
 from llm_operator.planning import GpuFacts, PlanRequest, WeightQuantization, gpu_by_name, plan, quantization_needs
-from llm_operator.reconcile.outcome import PlanOutcome
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.planned import (
     GPUS_PER_NODE,
     gpu_given,

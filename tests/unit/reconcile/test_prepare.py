@@ -9,15 +9,16 @@ import pytest
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import KVAllocation
-from llm_operator.manifests.artifacts import artifacts_of, removal_name
 from llm_operator.manifests.common import inputs_hash
 from llm_operator.manifests.revision import REVISION
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.pipeline.artifacts import artifacts_of, removal_name
+from llm_operator.pipeline.inspection import inspection
+from llm_operator.pipeline.prepare import needed_claims
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import Decision, decide, prepared_of
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.prepare import inspection, needed_claims
 from llm_operator.reconcile.status import Situation, status_of
+from llm_operator.settings import ToolSettings
 from tests.support.build import NOW, once_written, plan, pod, resource
 from tests.support.model_jobs import (
     CLAIM,

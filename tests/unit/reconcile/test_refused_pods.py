@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from llm_operator.live.children import Child, ChildCondition, child_from
+from llm_operator.live.pods import Pod, pod_from
+from llm_operator.live.refused_pods import REFUSALS
 from llm_operator.reconcile.decide import decide
-from llm_operator.reconcile.observed import Child, ChildCondition, Observed, Pod, child_from, pod_from
-from llm_operator.reconcile.refused_pods import REFUSALS
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
 from tests.support.build import NOW, applied, plan, pod, resource, situation
 from tests.support.model_jobs import TOOLS, cached, job, seen, stages

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests import model_job
-from llm_operator.manifests.artifacts import ANNOTATION_JOB_TEMPLATE
 from llm_operator.manifests.common import LABEL_VERSION
-from llm_operator.manifests.tools import ToolSettings
+from llm_operator.pipeline.artifacts import ANNOTATION_JOB_TEMPLATE
+from llm_operator.pipeline.inspection import inspection
+from llm_operator.pipeline.job_view import JobView, job_from
+from llm_operator.pipeline.tool_pod import RECOMMENDED
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import Decision, decide
-from llm_operator.reconcile.jobs import JobView, job_from
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.prepare import inspection
+from llm_operator.settings import ToolSettings
 from tests.support.build import plan, pod, resource
 from tests.support.model_jobs import TOOLS, cached, done, fetched, seen, stages
 from tests.unit.reconcile.test_prepare import conditions
@@ -135,7 +135,7 @@ def test_what_an_older_operator_made_is_judged_by_its_placement() -> None:
 def test_a_newer_operator_alone_makes_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
     of = cached()
     waiting = made(of)
-    monkeypatch.setattr(model_job, "RECOMMENDED", {**model_job.RECOMMENDED, LABEL_VERSION: "99"})
+    monkeypatch.setattr("llm_operator.pipeline.job.RECOMMENDED", {**RECOMMENDED, LABEL_VERSION: "99"})
     assert judged(of, waiting).outdated == ()
 
 

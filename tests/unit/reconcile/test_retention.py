@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from llm_operator.manifests.artifacts import removal_name
-from llm_operator.reconcile.jobs import JobView, Leftover, lost_result
-from llm_operator.reconcile.retention import (
+from llm_operator.pipeline.artifacts import removal_name
+from llm_operator.pipeline.job_view import JobView, lost_result
+from llm_operator.pipeline.result import Leftover
+from llm_operator.pipeline.retention import (
     FINAL_RETRY_SECONDS,
     IN_USE_SECONDS,
     LOST_SECONDS,

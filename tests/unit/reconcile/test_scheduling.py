@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.live.claims import ClaimFacts
+from llm_operator.live.scheduling import ANYTHING, Asked, asked_by, unschedulable
 from llm_operator.reconcile.decide import decide
-from llm_operator.reconcile.scheduling import ANYTHING, Asked, asked_by, unschedulable
 from llm_operator.reconcile.status import Situation, status_of
 from tests.support.build import NOW, applied, plan, pod, resource, situation
 from tests.support.model_jobs import CLAIM, TOOLS, cached, job, seen, stages

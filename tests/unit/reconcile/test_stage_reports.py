@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.reconcile.diagnose import Trouble
-from llm_operator.reconcile.jobs import JobView
-from llm_operator.reconcile.observed import ContainerEnd, Observed
-from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.prepare import Preparation, prepare
+from llm_operator.live.pods import ContainerEnd
+from llm_operator.live.trouble import Trouble
+from llm_operator.pipeline.job_view import JobView
+from llm_operator.pipeline.preparation import Preparation
+from llm_operator.pipeline.prepare import prepare
+from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.reconcile.observed import Observed
 from tests.support.build import plan, pod
 from tests.support.model_jobs import (
     COMMIT,

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from llm_operator.api.status import LLMDeploymentStatus, MeasuredStatus, PlanStatus
+from llm_operator.live.pods import ContainerEnd
+from llm_operator.live.trouble import Trouble
 from llm_operator.reconcile.decide import decide
-from llm_operator.reconcile.diagnose import Trouble
-from llm_operator.reconcile.observed import ContainerEnd, Observed
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import Situation, status_of, transitions
 from tests.support.build import NOW, applied, made_by_an_older_operator, plan, pod, resource, serving, situation
 

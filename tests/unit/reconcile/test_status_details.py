@@ -10,14 +10,14 @@ import pytest
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import Condition, LLMDeploymentStatus, ModelStatus, PlanStatus, ProgressStatus
+from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.common import ANNOTATION_MODEL
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.manifests.revision import content_of, revision
+from llm_operator.pipeline.preparation import Preparation, StageReport
+from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import Decision, decide
-from llm_operator.reconcile.diagnose import Trouble
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.prepare import Preparation, StageReport
 from llm_operator.reconcile.status import MESSAGE_LIMIT, status_of, transitions
 from tests.support.build import (
     NOW,

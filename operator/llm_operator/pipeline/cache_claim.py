@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llm_operator.api.cache import CacheSpec
 from llm_operator.api.quantity import parse_quantity
-from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.live.claims import ClaimFacts
 
 
 def mismatch(cache: CacheSpec, claim: ClaimFacts) -> str | None:

@@ -1,11 +1,7 @@
-"""Jobs of the stages before serving, reduced to what is decided on, and what they told at their end. Pure."""
+"""A live Job of the model tools, reduced to what is decided on. Pure."""
 
 from __future__ import annotations
 
-import base64
-import functools
-import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,8 +9,11 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from llm_operator.api import API_VERSION, KIND
-from llm_operator.foreign import SMALL, read_object
-from llm_operator.manifests.artifacts import (
+from llm_operator.foreign import read_object
+from llm_operator.live.pods import ContainerEnd, Pod
+from llm_operator.manifests.common import compact_json
+from llm_operator.manifests.tools import LABEL_STAGE
+from llm_operator.pipeline.artifacts import (
     ANNOTATION_DAMAGED,
     ANNOTATION_INCOMPLETE,
     ANNOTATION_JOB_TEMPLATE,
@@ -25,87 +24,20 @@ from llm_operator.manifests.artifacts import (
     ANNOTATION_UNUSED_SINCE,
     ANNOTATION_VERIFIED,
     LABEL_ARTIFACT,
-    LABEL_STAGE,
     removal_name,
     verification_name,
 )
-from llm_operator.manifests.common import compact_json
-from llm_operator.reconcile.observed import ContainerEnd, Pod
+from llm_operator.pipeline.result import TEXT_LIMIT, Leftover, Result, leftover_from, parse_result, safe_directory
 
 JSON = dict[str, Any]
+
 JobPhase = Literal["Active", "Complete", "Failed"]
 
-MOST = 2**53 - 1
-"""Largest number that a status may hold."""
-LAST_LINES = 100
-"""Lines in which a result is looked for, from the end."""
-TEXT_LIMIT = 4096
-"""Characters of one text of a tool's report."""
 NAME_LIMIT = 253
 """Characters of an object's name."""
-_REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
-_DIRECTORY = re.compile(r"[^\x00-\x1f\x7f\\]{1,512}")
 
 ENDED = ("Succeeded", "Failed")
 """Phases of a pod that does nothing any more."""
-CONFIG_LIMIT = 256 << 10
-"""Bytes of a config.json that a result may hold once it is unpacked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The last words of a Job's tool.
-
-    Attributes:
-        ok: it did what it was to do.
-        reason: CamelCase word for a condition, where it failed.
-        message: what was wrong, what was expected, what to do.
-        retry: the same may go better later.
-        directory: directory on the volume that was made or looked at; of a failure: the one that is half-done.
-        bytes: size of its files, or of those that are there so far.
-        revision: commit of the hub.
-        weight_bytes: bytes of all tensors; None: not known.
-        packed_config: config.json as gzip in base64; None where it was not reported.
-        more: everything else, such as the recipe and its quality.
-    """
-
-    ok: bool
-    reason: str = ""
-    message: str = ""
-    retry: bool = False
-    directory: str = ""
-    bytes: int | None = None
-    revision: str | None = None
-    weight_bytes: int | None = None
-    packed_config: str | None = None
-    more: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def config(self) -> str | None:
-        """Text of config.json; unpacked anew at each call, because results are kept and must stay small."""
-        return unpacked_config(self.packed_config) if self.packed_config is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """What lies half-done on a claim: the next Job goes on with it.
-
-    Attributes:
-        directory: the directory that was to be made.
-        bytes: what is there; None: not known.
-    """
-
-    directory: str
-    bytes: int | None = None
-
-    @property
-    def path(self) -> str:
-        """Where on the claim it is (modeltools/layout.py)."""
-        return f"{self.directory}.partial"
-
-    def to_text(self) -> str:
-        """Its text in an annotation."""
-        return compact_json({"directory": self.directory, "bytes": self.bytes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +158,15 @@ class JobView:
 
     def to_verify(self) -> str:
         """The directory that a Job of the stage verify reads, if its name, which is a hash of that, says so, too."""
-        directory = _directory(self.about)
+        directory = safe_directory(self.about)
         named = directory and self.claim is not None and verification_name(self.claim, directory) == self.name
         return directory if named and self.stage == "verify" else ""
 
 
 CLAIM = ("v1", "PersistentVolumeClaim")
+
 OWNER = (API_VERSION, KIND)
+
 PLACEMENT = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets")
 
 
@@ -267,18 +201,13 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         claim_uid=owner.get("uid"),
         owners=frozenset(str(one["uid"]) for one in owners if (one.get("apiVersion"), one.get("kind")) == OWNER),
         suspended="Suspended" in true,
-        noted=_leftover(read_object(annotations.get(ANNOTATION_INCOMPLETE))),
+        noted=leftover_from(read_object(annotations.get(ANNOTATION_INCOMPLETE))),
         verified_at=_time(annotations.get(ANNOTATION_VERIFIED)),
         damaged=str(annotations.get(ANNOTATION_DAMAGED, ""))[:TEXT_LIMIT],
         placement={name: pod[name] for name in PLACEMENT if name in pod},
         template_digest=str(annotations.get(ANNOTATION_JOB_TEMPLATE) or ""),
         made_for=str(annotations.get(ANNOTATION_MADE_FOR) or "")[:NAME_LIMIT],
     )
-
-
-def _leftover(body: Mapping[str, Any]) -> Leftover | None:
-    directory = _directory(body)
-    return Leftover(directory, _count(body, "bytes")) if directory else None
 
 
 def last_words(pods: tuple[Pod, ...]) -> str | None:
@@ -302,84 +231,9 @@ def lost_result(job: JobView) -> str:
     return compact_json(told)
 
 
-@functools.lru_cache(maxsize=512)
-def parse_result(text: str) -> Result:
-    """The result in a termination message; a message of another kind is a failure that quotes it.
-
-    Remembered: every object that shares a Job asks several times at each look, and config.json is packed in it.
-    """
-    # The kubelet keeps 4,096 bytes of a message; a record on a Job may have been written by anybody.
-    for line in reversed(text[-SMALL:].strip().splitlines()[-LAST_LINES:] or [""]):
-        body = read_object(line)
-        if isinstance(body.get("ok"), bool):
-            return _result(body)
-    words = text[-SMALL:].strip()[-500:] or "it left no message"
-    return Result(ok=False, reason="ToolFailed", message=f"the tool ended without a result: {words}", retry=True)
-
-
-def _result(body: Mapping[str, Any]) -> Result:
-    known = {"ok", "reason", "message", "retry", "directory", "bytes", "revision", "weightsBytes", "config"}
-    return Result(
-        ok=body["ok"],
-        reason=_reason(body) or ("" if body["ok"] else "ToolFailed"),
-        message=_text(body, "message") or "",
-        retry=body.get("retry") is True,
-        directory=_directory(body),
-        bytes=_count(body, "bytes"),
-        revision=_text(body, "revision"),
-        weight_bytes=_count(body, "weightsBytes"),
-        packed_config=_text(body, "config"),
-        more={key: _short(value) for key, value in body.items() if key not in known},
-    )
-
-
-def _text(body: Mapping[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _count(body: Mapping[str, Any], name: str) -> int | None:
-    value = body.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else None
-
-
-def _short(value: object) -> object:
-    """A value of the tool's report with texts and numbers that a status may hold; its size bounds the rest."""
-    if isinstance(value, str):
-        return value[:TEXT_LIMIT]
-    if isinstance(value, dict):
-        return {key[:TEXT_LIMIT]: _short(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_short(entry) for entry in value]
-    return value if not isinstance(value, int) or abs(value) <= MOST else None
-
-
-def _reason(body: Mapping[str, Any]) -> str | None:
-    """The reason, if it is one that a condition can have."""
-    reason = _text(body, "reason")
-    return reason if reason is not None and _REASON.fullmatch(reason) else None
-
-
-def _directory(body: Mapping[str, Any]) -> str:
-    """The directory, if it is one below the volume's root; else empty."""
-    directory = _text(body, "directory") or ""
-    inside = directory == "." or not {"", ".", ".."} & set(directory.split("/"))
-    return directory if inside and _DIRECTORY.fullmatch(directory) else ""
-
-
 def _time(text: str | None) -> str | None:
     """A time with a zone as an annotation holds it; None if it cannot be read, as if it were not there."""
     try:
         return text if text and datetime.fromisoformat(text).tzinfo is not None else None
     except ValueError:
-        return None
-
-
-def unpacked_config(packed: str) -> str | None:
-    """config.json from its gzip in base64; None where it is damaged or larger than any real one."""
-    try:
-        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        text = unpacker.decompress(base64.b64decode(packed, validate=True), CONFIG_LIMIT)
-        return text.decode() if not unpacker.unconsumed_tail else None
-    except (ValueError, zlib.error):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from llm_operator.reconcile.observed import Child
+from llm_operator.live.children import Child
 
 
 @dataclass(frozen=True, slots=True)

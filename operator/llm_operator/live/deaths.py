@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 JSON = Mapping[str, Any]
+
 FIRST_STATUS_SECONDS = 5.0
 """Within this time after the scheduler bound a pod, the kubelet writes that it is not Ready yet."""
 

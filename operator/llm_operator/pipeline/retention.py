@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from llm_operator.reconcile.jobs import JobView, last_words
+from llm_operator.pipeline.job_view import JobView, last_words
 
 Action = Literal[
     "Keep", "Note", "Record", "RecordLoss", "MarkUnused", "MarkUsed", "End", "Delete", "Remove", "Verify", "Verified"
@@ -19,16 +19,22 @@ Verified: write down what that found, and delete the Job that did.
 
 RETRY_SECONDS = 300
 """After this a failure that may go better later is tried again."""
+
 FINAL_RETRY_SECONDS = 1800
 """After this any other failure: a licence may have been accepted, a Secret corrected, a volume enlarged."""
+
 IN_USE_SECONDS = 10
 """At this pace it is asked whether the pods have gone that mount what no object asks for any more."""
+
 LOST_SECONDS = 10
 """For so long the last words of a complete Job may be on their way: nothing orders its events and those of its pods."""
+
 REMOVED_SECONDS = 2
 """At this pace a removal that has done its work asks whether the records of what it removed are gone."""
+
 VERIFY_TURN_SECONDS = 600
 """At this pace it is asked whether a model is still compared with its hashes: one at a time, and each again."""
+
 KEPT = ("fetch", "quantize", "convert")
 """Stages that leave something on a claim."""
 

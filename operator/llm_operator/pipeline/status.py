@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llm_operator.api.status import (
-    CacheStatus,
-    ConditionStatus,
-    ConditionType,
-    ProgressStatus,
-    QuantizationStatus,
-)
+from llm_operator.api.status import CacheStatus, ConditionStatus, ConditionType, ProgressStatus, QuantizationStatus
 from llm_operator.manifests.model_volume import Prepared
-from llm_operator.reconcile.prepare import Preparation, StageReport
+from llm_operator.pipeline.preparation import Preparation, StageReport
 
 _CONDITIONS: Mapping[str, ConditionType] = {"fetch": "ModelCached", "quantize": "WeightsQuantized"}
+
 _STATUS: Mapping[str, ConditionStatus] = {"Done": "True", "Running": "Unknown", "Blocked": "False"}
+
 Entry = tuple[ConditionType, ConditionStatus, str, str]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from llm_operator.api.finding import Finding
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.artifacts import artifacts_of
-from llm_operator.reconcile.finding import Finding
-from llm_operator.reconcile.jobs import JobView
+from llm_operator.pipeline.artifacts import artifacts_of
+from llm_operator.pipeline.job_view import JobView
 
 
 def damage_findings(resource: LLMDeployment, jobs: Mapping[str, JobView]) -> tuple[Finding, ...]:

@@ -1,46 +1,52 @@
 """What the stages before serving make, and how it is named: the same model and recipe always have the same name. Pure.
 
-An artifact is made by one Job, whose name is a hash of everything that decides the result. Objects that ask for the
-same share the Job and the directory on the claim.
+An artifact is made by one Job, whose name is a hash of everything that decides the result. Objects that need the
+same artifact share the Job and the directory on the claim.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Literal
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.registry import QUANTIZER
-from llm_operator.manifests.common import JSON, compact_json
+from llm_operator.manifests.common import JSON
+from llm_operator.manifests.model_source import cache_claim, digest_of, from_hub, source_words
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 Stage = Literal["inspect", "fetch", "quantize", "convert", "remove", "verify"]
 
-LABEL_STAGE = "llm-operator.dev/stage"
 LABEL_ARTIFACT = "llm-operator.dev/artifact"
-LABEL_CLAIM = "llm-operator.dev/claim"
-"""On every pod that mounts a model's claim: pods that share a ReadWriteOnce claim must share a node."""
+
 LABEL_CACHE = "llm-operator.dev/cache"
 """On a claim that the operator did not make: "true" lets its Jobs write models to it."""
+
 ANNOTATION_RESULT = "llm-operator.dev/result"
 """On a finished Job: the result in its termination message, kept when its pod is gone."""
+
 ANNOTATION_SOURCE = "llm-operator.dev/source"
 """On a Job: what it was made from, for people and `kubectl llm cache`."""
+
 ANNOTATION_INCOMPLETE = "llm-operator.dev/incomplete"
 """On a Job without a result: the partial output that its pods, or an earlier Job of its name, left on the claim."""
+
 ANNOTATION_MADE_FOR = "llm-operator.dev/made-for"
 """On a Job: the object whose placement, pull secrets and overlay it has; others may wait for it too."""
+
 ANNOTATION_JOB_TEMPLATE = "llm-operator.dev/job-template"
 """On a Job: hash of the pod template that it was made with, before anyone else changed it."""
+
 ANNOTATION_UNUSED_SINCE = "llm-operator.dev/unused-since"
+
 ANNOTATION_REMOVE = "llm-operator.dev/remove"
 """On a finished Job: "true" asks the operator to remove what it made or left, as soon as nothing uses it."""
 
 ANNOTATION_VERIFIED = "llm-operator.dev/verified-at"
 """On a finished Job: when what it made was last read from the disk and compared with its hashes (RFC 3339)."""
+
 ANNOTATION_DAMAGED = "llm-operator.dev/damaged"
 """On a finished Job: what differed then; absent if nothing did."""
 
@@ -68,11 +74,6 @@ class Artifact:
         return f"llm-{self.stage}-{self.digest}"
 
 
-def digest_of(*parts: object) -> str:
-    """Ten hexadecimal digits that change with any part."""
-    return hashlib.sha256(compact_json(parts).encode()).hexdigest()[:10]
-
-
 def removal_name(claim: str, directory: str) -> str:
     """Name of the Job that removes a directory from a claim, even if several Jobs made it under several names."""
     return f"llm-remove-{digest_of(claim, directory)}"
@@ -81,37 +82,6 @@ def removal_name(claim: str, directory: str) -> str:
 def verification_name(claim: str, directory: str) -> str:
     """Name of the Job that compares a directory of a claim with its hashes, for any Job that made it."""
     return f"llm-verify-{digest_of(claim, directory)}"
-
-
-def claim_label(claim_name: str) -> str:
-    """A claim's name as a label's value; longer ones end in a hash."""
-    return claim_name if len(claim_name) <= 63 else f"{claim_name[:52].rstrip('-.')}-{digest_of(claim_name)}"
-
-
-def cache_claim(resource: LLMDeployment) -> str | None:
-    """Name of the claim that keeps models; None without a cache."""
-    cache = resource.spec.cache
-    if cache is None:
-        return None
-    return cache.claim_name or f"{resource.metadata.name}-models"
-
-
-def source_claim(resource: LLMDeployment) -> str | None:
-    """Name of the claim that the model comes from; None for other sources."""
-    claim = resource.spec.model.persistent_volume_claim
-    return None if claim is None else claim.claim_name
-
-
-def from_hub(resource: LLMDeployment) -> bool:
-    """Whether the model comes from a hub."""
-    return resource.spec.model.hugging_face is not None or resource.spec.model.model_scope is not None
-
-
-def source_words(resource: LLMDeployment) -> JSON:
-    """Where the model comes from, in plain words."""
-    model = resource.spec.model.to_json()
-    kind = next(name for name in ("huggingFace", "modelScope", "persistentVolumeClaim", "image") if name in model)
-    return {"kind": kind, **model[kind]}
 
 
 def source_artifact(resource: LLMDeployment) -> Artifact | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llm_operator.manifests.model_job import JobRequest, job_template, template_digest
-from llm_operator.reconcile.jobs import PLACEMENT, JobView
+from llm_operator.pipeline.job import job_template, template_digest
+from llm_operator.pipeline.job_view import PLACEMENT, JobView
+from llm_operator.pipeline.request import JobRequest
 
 
 def waits_to_begin(job: JobView) -> bool:

@@ -7,16 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_operator.manifests.model_job import ClaimFacts
+from llm_operator.live.claims import ClaimFacts
 
 _MISSING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
+
 _ENDING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" is being deleted')
+
 _UNBOUND = "unbound immediate PersistentVolumeClaims"
+
 _SELECTOR = re.compile(r"node affinity/selector|node\(s\) didn't match Pod's node affinity")
+
 _INSUFFICIENT = re.compile(r"Insufficient (\S+/\S+?)[,.]?(?:\s|$)")
+
 _TAINT = "untolerated taint"
+
 _GONE = re.compile(r"\. not found$")
 """Left over by the scheduler where it names a claim (kube-scheduler 1.36)."""
+
 MOST_SHOWN = 8
 
 

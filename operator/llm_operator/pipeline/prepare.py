@@ -3,98 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.manifests.artifacts import (
+from llm_operator.live.claims import ClaimFacts
+from llm_operator.live.trouble import Trouble
+from llm_operator.manifests.claim import cache_volume_claim
+from llm_operator.manifests.common import JSON
+from llm_operator.manifests.model_source import cache_claim, digest_of, from_hub, source_claim
+from llm_operator.manifests.model_volume import Prepared
+from llm_operator.pipeline.artifacts import (
     LABEL_CACHE,
     Artifact,
-    Stage,
-    cache_claim,
     converted_artifact,
-    digest_of,
     fetched_directory,
-    from_hub,
     made_directory,
     quantized_artifact,
     recipe_suffix,
     source_artifact,
-    source_claim,
 )
-from llm_operator.manifests.claim import cache_volume_claim
-from llm_operator.manifests.common import JSON
-from llm_operator.manifests.model_job import ClaimFacts, JobRequest, model_job
-from llm_operator.manifests.model_volume import Prepared
-from llm_operator.manifests.tools import ToolSettings
-from llm_operator.reconcile.cache_claim import mismatch
-from llm_operator.reconcile.diagnose import TOOLS_FIELD, Trouble, waiting_trouble
-from llm_operator.reconcile.jobs import JobView, Result
-from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.outcome import PlanOutcome
-from llm_operator.reconcile.refused_pods import refusal_of
-from llm_operator.reconcile.renewal import is_outdated, waits_to_begin
-from llm_operator.reconcile.scheduling import asked_by
-
-State = Literal["Done", "Running", "Blocked"]
-Looked = tuple[State, Result | None]
-"""How far the look at a model's files is, and what it told; Done without a result: nothing can be known. Blocked: its
-pod cannot start, for now."""
-UNUSABLE = ("ModelPathMissing", "ModelConfigMissing", "WeightsMissing")
-"""What an inspection says of files that no engine will serve."""
-
-
-CLAIM_TROUBLES = ("ClaimMissing", "ClaimTerminating", "ClaimNotLabelled", "ClaimDiffers", "NameConflict")
-"""What is wrong with a claim; nothing tells when that changes."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageReport:
-    """How one stage stands, for its condition.
-
-    Attributes:
-        stage: which one.
-        state: done, running, or blocked by something that somebody must change.
-        reason: CamelCase word.
-        message: what is there, or what stands in the way.
-        job: name of its Job.
-    """
-
-    stage: Stage
-    state: State
-    reason: str
-    message: str
-    job: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """What must be written before the engine can be rendered, and how far everything is.
-
-    Attributes:
-        writes: claims and Jobs that must exist now and do not.
-        outdated: Jobs that wait to begin and are to be made again, as they are to be.
-        prepared: what the engine's pod mounts; None while that is not there.
-        reports: the stages that were looked at, in order.
-        trouble: what stands in the way.
-    """
-
-    writes: tuple[JSON, ...] = ()
-    prepared: Prepared | None = None
-    reports: tuple[StageReport, ...] = ()
-    trouble: Trouble | None = None
-    outdated: tuple[JSON, ...] = ()
-
-    @property
-    def claim_missing(self) -> bool:
-        """A claim that is needed does not exist, or not any more: nothing tells when that changes."""
-        return self.trouble is not None and self.trouble.reason in CLAIM_TROUBLES
-
-    @property
-    def running(self) -> StageReport | None:
-        """The stage that runs."""
-        return next((report for report in self.reports if report.state == "Running"), None)
+from llm_operator.pipeline.cache_claim import mismatch
+from llm_operator.pipeline.inspection import UNUSABLE, inspection
+from llm_operator.pipeline.job import model_job
+from llm_operator.pipeline.job_trouble import job_failure, job_trouble
+from llm_operator.pipeline.job_view import JobView
+from llm_operator.pipeline.preparation import Preparation, StageReport
+from llm_operator.pipeline.quality import quantization_status_of
+from llm_operator.pipeline.renewal import is_outdated, waits_to_begin
+from llm_operator.pipeline.request import JobRequest
+from llm_operator.pipeline.result import Result
+from llm_operator.pipeline.surroundings import Surroundings
+from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.settings import ToolSettings
 
 
 @dataclass(slots=True)
@@ -102,7 +43,7 @@ class _Course:
     """The stages gone through so far; private to one call of prepare()."""
 
     resource: LLMDeployment
-    observed: Observed
+    observed: Surroundings
     plan: PlanOutcome
     tools: ToolSettings
     reports: list[StageReport] = field(default_factory=list)
@@ -128,23 +69,7 @@ def needed_claims(resource: LLMDeployment) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
-def inspection(resource: LLMDeployment, observed: Observed, tools: ToolSettings) -> Looked:
-    """What the Job that looked at a model's files told of them; Done without a result: nothing can be known."""
-    artifact = source_artifact(resource)
-    if artifact is None or not tools.enabled or (artifact.stage == "inspect" and not tools.inspect):
-        return "Done", None
-    job = observed.jobs.get(artifact.job_name)
-    if job is None or job.deleting or job.abandoned:
-        return "Running", None
-    result = job.result()
-    if job.phase == "Active" or (job.phase == "Complete" and result is None):
-        # A pod that cannot start is not waited for as long as a Job may take: what it would tell is of use, not needed.
-        cannot = artifact.stage == "inspect" and job_trouble(job) is not None
-        return ("Blocked" if cannot else "Running"), None
-    return "Done", result
-
-
-def prepare(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings) -> Preparation:
+def prepare(resource: LLMDeployment, observed: Surroundings, plan: PlanOutcome, tools: ToolSettings) -> Preparation:
     """Go through the stages in order, as far as they are done."""
     course = _Course(resource, observed, plan, tools)
     if not tools.enabled:
@@ -163,7 +88,7 @@ def prepare(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tool
     return course.stop(prepared)
 
 
-def inspecting(resource: LLMDeployment, observed: Observed, tools: ToolSettings) -> Preparation | None:
+def inspecting(resource: LLMDeployment, observed: Surroundings, tools: ToolSettings) -> Preparation | None:
     """The look at a model on a claim or in an image; None where none is needed, or it found nothing wrong.
 
     What cannot be looked at (no image, no node, no time) is served without a plan rather than not at all.
@@ -262,7 +187,7 @@ def _quantized(course: _Course, prepared: Prepared, directory: str) -> tuple[Pre
         return None
     made = _on_claim(prepared, course.claim(cache_claim(resource)), result)
     revision = prepared.revision or result.revision
-    told = _quantization_status(result)
+    told = quantization_status_of(result)
     return replace(made, revision=revision, format="AWQ", quantization=told), result.directory
 
 
@@ -436,7 +361,7 @@ def _ended(course: _Course, artifact: Artifact, job: JobView) -> StageReport:
     result = job.result()
     if job.phase == "Complete" and result is not None and result.ok:
         return StageReport(artifact.stage, "Done", _DONE[artifact.stage], _done_message(result), job.name)
-    course.trouble = _failure(job, result)
+    course.trouble = job_failure(job, result)
     return StageReport(artifact.stage, "Blocked", course.trouble.reason, course.trouble.message, job.name)
 
 
@@ -453,57 +378,3 @@ def _done_message(result: Result) -> str:
     revision = f", revision {result.revision}" if result.revision else ""
     told = f"; {result.message}" if result.message else ""
     return f"{result.directory}{size}{revision}{told}"
-
-
-def job_trouble(job: JobView, claims: tuple[ClaimFacts, ...] = (), nodes: str = "") -> Trouble | None:
-    """What keeps a Job's pod from running.
-
-    Args:
-        job: the Job.
-        claims: the claims of the object, as far as they were looked at.
-        nodes: what the nodes have instead of the GPU that the object asks for.
-    """
-    if job.refused:
-        text = f"the API server refuses the pods of Job {job.name}: {job.refused}"
-        return Trouble(*refusal_of(job.refused, text), stalled=False)
-    asked = asked_by(job.placement, nodes, claims)
-    found: Iterator[Trouble | None] = (
-        waiting_trouble(pod, "the Job's image", TOOLS_FIELD, asked) for pod in job.pods if not pod.end
-    )
-    return next((trouble for trouble in found if trouble is not None), None)
-
-
-def _failure(job: JobView, result: Result | None) -> Trouble:
-    """Why a Job failed for good."""
-    again = f"; it is tried again later, at once after `kubectl delete job {job.name}`"
-    if any(pod.end is not None and pod.end.reason == "OOMKilled" for pod in job.pods):
-        text = f"Job {job.name} exceeded its memory limit: raise weightQuantization.resources.limits.memory"
-        return Trouble("HostMemoryExhausted", text + again, stalled=True)
-    if result is not None and not result.ok:
-        return Trouble(result.reason, result.message + again, stalled=True)
-    return Trouble("JobFailed", f"Job {job.name} failed: {job.failure or 'no reason was given'}{again}", stalled=True)
-
-
-_QUALITY = ("perplexityOriginal", "perplexityQuantized", "perplexityIncreasePercent", "agreementPercent")
-
-
-def quality_warning(quality: Mapping[str, object]) -> str | None:
-    """What is wrong with a quantization's quality; None where nothing is, or it was not to be measured."""
-    if quality.get("exceeded") is True:
-        increase = quality.get("perplexityIncreasePercent")
-        return f"the perplexity rose by {increase} %, more than weightQuantization.quality allows"
-    error = quality.get("error")
-    return f"the quality could not be measured: {error}"[:1024] if isinstance(error, str) else None
-
-
-def _quantization_status(result: Result) -> Mapping[str, str | int]:
-    """status.quantization from what the Job told."""
-    quality = result.more.get("quality")
-    told = quality if isinstance(quality, dict) else {}
-    numbers = {name: told[name] for name in _QUALITY if isinstance(told.get(name), str | int)}
-    warning = quality_warning(told)
-    if warning is not None:
-        numbers["warning"] = warning
-    recipe, version = result.more.get("recipe"), result.more.get("toolVersion")
-    words = ", ".join(f"{key} {value}" for key, value in recipe.items()) if isinstance(recipe, dict) else str(recipe)
-    return {"recipe": words[:1024], **({"toolVersion": version} if isinstance(version, str) else {}), **numbers}

@@ -14,14 +14,19 @@ from llm_operator.foreign import UnreadableError, read_json
 from llm_operator.manifests.common import MANAGER
 
 JSON = dict[str, Any]
+
 Pointer = tuple[str | int, ...]
 
 PREFIX = "f:llm-operator.dev/"
+
 MOST_FIELDS = 20
 """Fields of others that are kept of one child; the rest is found once these are gone."""
+
 PATH_CHARACTERS = 300
+
 MANAGER_CHARACTERS = 128
 """Longest name of a manager that the API server takes."""
+
 MOST_STEPS = 60
 """Deepest path that is followed; a pod template has fewer than 20 steps."""
 

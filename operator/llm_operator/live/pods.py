@@ -1,0 +1,202 @@
+"""A live pod, reduced to what is decided on. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llm_operator.api.names import ANNOTATION_RESTARTED
+from llm_operator.engines.registry import ENGINES
+from llm_operator.foreign import read_object
+from llm_operator.live.children import JSON, MESSAGE_CHARACTERS, Role
+from llm_operator.live.deaths import Life, restarts_when_ready
+from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
+from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
+from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
+from llm_operator.manifests.tools import CONTAINER as TOOL_CONTAINER
+
+MAIN_CONTAINERS = (ENGINE_CONTAINER, TOOL_CONTAINER, CHAT_CONTAINER)
+"""The containers of ours that a pod is about; a pod has one of them."""
+
+_VERSION = re.compile(r"([0-9]{1,4}\.[0-9]{1,4}(?:\.[0-9]{1,4}(?:\.post[0-9]{1,4})?)?)")
+
+
+# Of the projects' own tags, v0.26.0 and v0.18.0-cu12.8, and of mirrors that keep their names.
+_IMAGE_VERSION = r"(?:^|/)(?:%s)[\w.-]*:v?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(?:\.post[0-9]{1,4})?)(?![\w])"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEnd:
+    """How a container ended."""
+
+    exit_code: int
+    signal: int | None
+    reason: str
+    message: str
+    finished_at: str = ""
+    """RFC 3339; empty: not told."""
+    log_unread: str = ""
+    """Why the end of its log could not be read, where it was needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of the engine or of the chat page, reduced to what tells how it fares."""
+
+    name: str
+    uid: str
+    resource_version: str
+    inputs: str
+    """Hash of the inputs that its template was rendered from."""
+    deleting: bool
+    ready: bool
+    phase: str
+    unschedulable: str | None
+    """The scheduler's message while no node takes the pod."""
+    waiting_reason: str | None
+    waiting_message: str
+    end: ContainerEnd | None
+    """The latest end of the engine's container."""
+    running: bool
+    restarts: int
+    started_at: str | None = None
+    """When the running container started (RFC 3339)."""
+    ready_at: str | None = None
+    """When the pod became Ready (RFC 3339)."""
+    pod_ip: str | None = None
+    """Its address in the cluster, once it has one."""
+    container: str = ""
+    """The container that the words above are about: the engine's or the tool's, or an init container in trouble."""
+    initializing: str | None = None
+    """Init container that runs now."""
+    role: Role = "engine"
+    model: str = ""
+    """Directory of the cache that it mounts; empty where it mounts none."""
+    failure: str = ""
+    """Why the kubelet or the node controller gave the pod up as a whole, such as Evicted; empty while nobody did."""
+    failure_message: str = ""
+    restarted_at: str | None = None
+    """The request for new pods that it was made for, as its template carries it."""
+    restarts_when_ready: int = 0
+    """Of `restarts`, those up to the time when the pod was Ready last."""
+    controller: tuple[str, str, str] = ("", "", "")
+    """Kind, name and uid of what controls it; empty if nothing does."""
+    engine_version: str | None = None
+    """The engine's, by its image's tag, else as its template was rendered; None: not known."""
+
+    @property
+    def deaths(self) -> int:
+        """Restarts since the pod was Ready last."""
+        return self.restarts - self.restarts_when_ready
+
+
+def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:
+    """Reduce a live pod to what tells how it fares.
+
+    Args:
+        raw: as the API server sent it.
+        before: the pod as it was known before, which remembers when it was Ready last.
+    """
+    meta = raw["metadata"]
+    status = raw.get("status") or {}
+    conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
+    scheduled = conditions.get("PodScheduled", {})
+    container = _telling_container(raw, MAIN_CONTAINERS)
+    state = container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    return Pod(
+        name=meta["name"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        inputs=(meta.get("labels") or {}).get(LABEL_INPUTS, ""),
+        deleting="deletionTimestamp" in meta,
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        phase=status.get("phase", "Unknown"),
+        unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
+        waiting_reason=waiting.get("reason"),
+        waiting_message=waiting.get("message", ""),
+        end=_end(ended) if ended else None,
+        running="running" in state,
+        restarts=container.get("restartCount", 0),
+        restarts_when_ready=restarts_when_ready(
+            raw, container, Life(before.uid, before.container, before.restarts_when_ready) if before else None
+        ),
+        started_at=(state.get("running") or {}).get("startedAt"),
+        ready_at=conditions.get("Ready", {}).get("lastTransitionTime"),
+        pod_ip=status.get("podIP"),
+        container=container.get("name", ""),
+        initializing=next(
+            (one["name"] for one in status.get("initContainerStatuses") or [] if "running" in (one.get("state") or {})),
+            None,
+        ),
+        role="chat" if LABEL_CHAT in (meta.get("labels") or {}) else "engine",
+        model=_mounted_model((meta.get("annotations") or {}).get(ANNOTATION_MODEL)),
+        failure=(status.get("reason") or "")[:64],
+        failure_message=(status.get("message") or "")[:MESSAGE_CHARACTERS],
+        restarted_at=_restart(meta.get("annotations") or {}),
+        engine_version=_engine_version(raw),
+        controller=controller_of(meta),
+    )
+
+
+def controller_of(meta: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Kind, name and uid of what controls an object; empty if nothing does."""
+    owner = next((one for one in meta.get("ownerReferences") or [] if one.get("controller")), None)
+    return ("", "", "") if owner is None else (str(owner["kind"]), str(owner["name"]), str(owner["uid"]))
+
+
+def _restart(annotations: Mapping[str, Any]) -> str | None:
+    found = annotations.get(ANNOTATION_RESTARTED)
+    return found[:64] if isinstance(found, str) else None
+
+
+def _engine_version(raw: Mapping[str, Any]) -> str | None:
+    """Another image than the version's own prints what its own version prints."""
+    containers = (raw.get("spec") or {}).get("containers") or []
+    image = next((one.get("image") or "" for one in containers if one.get("name") == ENGINE_CONTAINER), "")
+    rendered = read_object((raw["metadata"].get("annotations") or {}).get(ANNOTATION_ENGINE)).get("version")
+    names = "|".join(re.escape(engine.image_name) for engine in ENGINES.values())
+    by_tag = re.search(_IMAGE_VERSION % names, image)
+    found = by_tag or (_VERSION.fullmatch(rendered) if isinstance(rendered, str) else None)
+    return found[1] if found is not None else None
+
+
+def _mounted_model(annotation: str | None) -> str:
+    directory = read_object(annotation).get("directory", "")
+    return directory if isinstance(directory, str) else ""
+
+
+def _telling_container(raw: Mapping[str, Any], names: Iterable[str]) -> JSON:
+    """The status of the container that matters: an init container that does not get on, else the engine or the tool.
+
+    By name: the kubelet sorts statuses by name, so an injected sidecar may stand first.
+    """
+    status = raw.get("status") or {}
+    sidecars = {
+        one["name"]
+        for one in (raw.get("spec") or {}).get("initContainers") or []
+        if one.get("restartPolicy") == "Always"
+    }
+    for one in status.get("initContainerStatuses") or []:
+        if one.get("name") in sidecars:
+            continue
+        state = one.get("state") or {}
+        waits = (state.get("waiting") or {}).get("reason", "PodInitializing") != "PodInitializing"
+        ended = (state.get("terminated") or {}).get("exitCode", 0) != 0
+        if waits or ended or ("running" in state and one.get("restartCount", 0) > 0):
+            return dict(one)
+    statuses = {one.get("name"): one for one in status.get("containerStatuses") or []}
+    return next((dict(statuses[name]) for name in names if name in statuses), {})
+
+
+def _end(terminated: Mapping[str, Any]) -> ContainerEnd:
+    return ContainerEnd(
+        exit_code=terminated.get("exitCode", 0),
+        signal=terminated.get("signal"),
+        reason=terminated.get("reason", ""),
+        message=terminated.get("message", ""),
+        finished_at=terminated.get("finishedAt") or "",
+    )
