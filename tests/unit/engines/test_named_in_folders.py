@@ -31,7 +31,10 @@ MAY_NAME: dict[str, str] = {
 }
 
 
-READS_OPTIONS = {"reconcile/planned.py": "what the plan takes from extraArgs"}
+READS_OPTIONS = {
+    "reconcile/planned.py": "what the plan takes from extraArgs",
+    "pipeline/stage_pod.py": "the model tools' own options",
+}
 
 
 def named(source: str | ast.Module) -> Iterator[str]:
