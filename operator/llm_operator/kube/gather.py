@@ -16,6 +16,7 @@ from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.pod_owners import PodOwners
 from llm_operator.kube.progress import ProgressReader
 from llm_operator.kube.revisions import Revisions
+from llm_operator.kube.rollouts import with_rollout
 from llm_operator.kube.starts import Starts
 from llm_operator.kube.vital_signs import Paces, VitalSigns
 from llm_operator.kube.workqueue import Key, WorkQueue
@@ -63,6 +64,7 @@ class Gatherer:
         *,
         paces: Paces,
     ) -> None:
+        self._client = client
         self._cache = cache
         self._planner = planner
         self._claims = claims
@@ -116,6 +118,7 @@ class Gatherer:
     async def _observe(self, key: Key, resource: LLMDeployment) -> Observed:
         """What is there, with the Jobs of the model tools, and with the claims while a model or pod waits for them."""
         observed = await self._owners.own(key[0], resource.metadata.uid, self._cache.observed(key))
+        observed = await with_rollout(self._client, key, observed)
         observed = await self._revisions.with_running(key, observed)
         observed = self._last_logs.added(key, observed, resource.spec.engine.type)
         if not self._tools.enabled:

@@ -50,6 +50,7 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.plan_record import provisional, record
 from llm_operator.reconcile.planned import look_decides
 from llm_operator.reconcile.revisions import Kept, content, to_remove
+from llm_operator.reconcile.rollout import set_going
 from llm_operator.reconcile.running import kept_of, newest_name, running_name
 from llm_operator.settings import ToolSettings
 
@@ -252,7 +253,8 @@ def _preparing(preparation: Preparation) -> Decision:
 def _children(resource: LLMDeployment, observed: Observed, template: JSON, plan: Mapping[str, Any] | None) -> Decision:
     """The writes that bring revision, Deployment, Service and budget to a template."""
     name, revisions, removed = _revisions(resource, observed, template, plan)
-    desired = (deployment(resource, template, name), service(resource), pod_disruption_budget(resource))
+    rolled = set_going(deployment(resource, template, name), observed)
+    desired = (rolled, service(resource), pod_disruption_budget(resource))
     wanted = [with_version(body, template) for body in desired if body is not None]
     applies, deletes = _writes(resource, observed, wanted, "engine", WORKLOADS)
     # The revision first: once the Deployment runs a template, the template is kept.

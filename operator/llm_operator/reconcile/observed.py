@@ -28,6 +28,8 @@ class Observed:
     """By name of a Job: what an earlier one left half-done, as the annotation of the next one."""
     revisions: Mapping[str, Revision] = field(default_factory=dict)
     """By name."""
+    rollout_stands: bool = False
+    """The Deployment controller does not begin the rollout of the template (reconcile/rollout.py)."""
 
     @property
     def deployment(self) -> Child | None:
