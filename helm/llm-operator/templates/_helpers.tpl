@@ -86,7 +86,7 @@ A name that the project does not own is never a default: without a registry the 
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [replicasets]
-  # Whose a pod is.
+  # Whose a pod is, and whether a rollout stands still.
   verbs: [get]
 - apiGroups: [""]
   resources: [services]
