@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llm_operator.live.children import Child
 from llm_operator.manifests.common import JSON
-from llm_operator.reconcile.observed import Child, Observed
+from llm_operator.reconcile.observed import Observed
 
 ANNOTATION_DESIRED = "deployment.kubernetes.io/desired-replicas"
 """Of a ReplicaSet: spec.replicas of its Deployment when the controller scaled it last."""

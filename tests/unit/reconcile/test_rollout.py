@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from llm_operator.reconcile.observed import Child, Observed, Pod, child_from
+from llm_operator.live.children import Child, child_from
+from llm_operator.live.pods import Pod
+from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.rollout import ANNOTATION_DESIRED, SURGE, may_stand, set_going, stands
 from tests.support.build import pod as pod_of
 from tests.support.build import resource
