@@ -44,6 +44,16 @@ def _condition(kind: str, status: str) -> str:
     return f'max by (namespace, name) (llmdeployment_condition{{type="{kind}", status="{status}"}})'
 
 
+def _grown(counter: str, window: str) -> str:
+    """Whether a counter whose labels are not known before grew within a window: the first count makes its series.
+
+    `increase` of a series that begins with 1 is 0. A series that was there before the window is not new, also if
+    Prometheus missed it for a while.
+    """
+    new = f"{counter} unless count_over_time({counter}[1d] offset {window})"
+    return f"sum(increase({counter}[{window}])) > 0 or sum({new}) > 0"
+
+
 OBJECT = "{{ $labels.namespace }}/{{ $labels.name }}"
 
 ALERTS: tuple[Alert, ...] = (
@@ -186,7 +196,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "LLMOperatorTaskFailures",
-        "sum(increase(llm_operator_task_failures_total[1h])) > 0",
+        _grown("llm_operator_task_failures_total", "1h"),
         "0m",
         "warning",
         "Background tasks of the operator fail.",

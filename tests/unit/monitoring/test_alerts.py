@@ -241,6 +241,32 @@ def test_a_changing_reason_does_not_start_the_clock_again(promtool: Path, rules:
     evaluate(promtool, rules, series, 11, expected, "LLMDeploymentNotReady")
 
 
+TASKS = "llm_operator_task_failures_total"
+
+
+@pytest.mark.parametrize(
+    ("values", "minutes", "fires"),
+    [
+        # The first failure of a kind of task makes the series, also in the first sample of a process.
+        ("_x10 1x100", 11, True),
+        ("1x100", 1, True),
+        ("_x10 1x100", 60, True),
+        ("_x10 1x100", 90, False),
+        ("_x10 1x80 2x30", 92, True),
+        # Prometheus was away, or the container began again.
+        ("3x100 _x30 3x30", 150, False),
+        ("3x30 0x60", 60, False),
+        ("3x30 0x60 1x30", 93, True),
+    ],
+)
+def test_the_first_failure_of_a_task_is_told(
+    promtool: Path, rules: Path, values: str, minutes: int, *, fires: bool
+) -> None:
+    expected = [fired(BY_NAME["LLMOperatorTaskFailures"], "")] if fires else []
+    series = [gauge(TASKS, values, 'pod="a", task="facts"'), gauge(TASKS, "0x200", 'pod="a", task="measure"')]
+    evaluate(promtool, rules, series, minutes, expected, "LLMOperatorTaskFailures")
+
+
 @pytest.mark.parametrize("name", BY_NAME)
 def test_each_alert_has_a_runbook(name: str) -> None:
     page = ROOT / "docs" / "runbooks" / f"{name}.md"
