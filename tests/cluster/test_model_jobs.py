@@ -22,7 +22,8 @@ from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.child_options import HANDED_ON
 from llm_operator.cli.cached_models import CachedModel, inventory
-from llm_operator.pipeline.artifacts import LABEL_CACHE, artifacts_of, removal_name
+from llm_operator.pipeline.artifacts import LABEL_CACHE, removal_name
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.reconcile.covers import covers
 from tests.cluster.helpers import JSON, Space
 from tests.kubelet_stub import StubKubelet

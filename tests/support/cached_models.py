@@ -8,7 +8,8 @@ from typing import Any
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.live.claims import ClaimFacts
-from llm_operator.pipeline.artifacts import ANNOTATION_RESULT, artifacts_of
+from llm_operator.pipeline.artifacts import ANNOTATION_RESULT
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.job import model_job
 from llm_operator.pipeline.request import JobRequest
 from llm_operator.pipeline.volume_job import remove_job

@@ -13,7 +13,8 @@ from llm_operator.live.claims import ClaimFacts
 from llm_operator.live.pods import ContainerEnd, Pod
 from llm_operator.manifests.model_volume import same_node
 from llm_operator.manifests.pod import node_selector, tolerations
-from llm_operator.pipeline.artifacts import Artifact, artifacts_of
+from llm_operator.pipeline.artifacts import Artifact
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.job_view import JobView, job_from
 from llm_operator.reconcile.observed import Observed
 from llm_operator.settings import ToolSettings

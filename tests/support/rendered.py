@@ -18,7 +18,8 @@ from llm_operator.manifests.model_volume import Prepared, model_path
 from llm_operator.manifests.pod_disruption_budget import pod_disruption_budget
 from llm_operator.manifests.revision import content_of, revision
 from llm_operator.manifests.service import service
-from llm_operator.pipeline.artifacts import artifacts_of, recipe_suffix
+from llm_operator.pipeline.artifacts import recipe_suffix
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.job import model_job
 from llm_operator.pipeline.request import JobRequest
 from llm_operator.settings import ToolSettings

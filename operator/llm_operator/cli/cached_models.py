@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from llm_operator.api.resource import InvalidResource, LLMDeployment
-from llm_operator.pipeline.artifacts import artifacts_of
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.job_view import JobView, job_from
 from llm_operator.pipeline.retention import KEPT
 

@@ -285,12 +285,12 @@ class Cache:
     def _set_pod(self, key: Key, name: str, pod: Pod | None) -> None:
         entries = self._pods.setdefault(key, {})
         before = entries.pop(name, None)
-        if before is not None and before.model:
-            self._mounts.remove((key[0], before.model), (key[1], name))
+        for directory in before.models if before is not None else ():
+            self._mounts.remove((key[0], directory), (key[1], name))
         if pod is not None:
             entries[name] = pod
-            if pod.model:
-                self._mounts.add((key[0], pod.model), (key[1], name))
+            for directory in pod.models:
+                self._mounts.add((key[0], directory), (key[1], name))
         if not entries:
             del self._pods[key]
         if key in self._jobs:

@@ -21,8 +21,8 @@ from llm_operator.kube.starts import Starts
 from llm_operator.kube.vital_signs import Paces, VitalSigns
 from llm_operator.kube.workqueue import Key, WorkQueue
 from llm_operator.live.claims import ClaimFacts
+from llm_operator.pipeline.claims import needed_claims
 from llm_operator.pipeline.inspection import Looked, inspection
-from llm_operator.pipeline.prepare import needed_claims
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import kept_rendering
 from llm_operator.reconcile.evaluate import log_sources

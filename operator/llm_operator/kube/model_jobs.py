@@ -27,8 +27,8 @@ from llm_operator.pipeline.artifacts import (
     ANNOTATION_RESULT,
     ANNOTATION_UNUSED_SINCE,
     ANNOTATION_VERIFIED,
-    artifacts_of,
 )
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.job_view import JobView, last_words, lost_result
 from llm_operator.pipeline.retention import Fate, VerifyFacts, fate_of, verification_fate, verify_fate
 from llm_operator.pipeline.volume_job import Verification, remove_job, verify_job

@@ -72,8 +72,8 @@ class Pod:
     initializing: str | None = None
     """Init container that runs now."""
     role: Role = "engine"
-    model: str = ""
-    """Directory of the cache that it mounts; empty where it mounts none."""
+    models: tuple[str, ...] = ()
+    """Directories of the cache that it mounts."""
     failure: str = ""
     """Why the kubelet or the node controller gave the pod up as a whole, such as Evicted; empty while nobody did."""
     failure_message: str = ""
@@ -133,7 +133,7 @@ def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:
             None,
         ),
         role="chat" if LABEL_CHAT in (meta.get("labels") or {}) else "engine",
-        model=_mounted_model((meta.get("annotations") or {}).get(ANNOTATION_MODEL)),
+        models=_mounted_models((meta.get("annotations") or {}).get(ANNOTATION_MODEL)),
         failure=(status.get("reason") or "")[:64],
         failure_message=(status.get("message") or "")[:MESSAGE_CHARACTERS],
         restarted_at=_restart(meta.get("annotations") or {}),
@@ -164,9 +164,12 @@ def _engine_version(raw: Mapping[str, Any]) -> str | None:
     return found[1] if found is not None else None
 
 
-def _mounted_model(annotation: str | None) -> str:
-    directory = read_object(annotation).get("directory", "")
-    return directory if isinstance(directory, str) else ""
+def _mounted_models(annotation: str | None) -> tuple[str, ...]:
+    body = read_object(annotation)
+    beside = body.get("beside")
+    mounts = [body, *(beside if isinstance(beside, list) else [])]
+    found = (one.get("directory") for one in mounts if isinstance(one, dict))
+    return tuple(dict.fromkeys(one for one in found if isinstance(one, str) and one))
 
 
 def _telling_container(raw: Mapping[str, Any], names: Iterable[str]) -> JSON:

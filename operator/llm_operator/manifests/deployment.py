@@ -45,7 +45,7 @@ def pod_template(
     if resource.propagation:
         annotations |= carried_annotations(resource)
         annotations[ANNOTATION_PROPAGATES] = compact_json(resource.propagation.to_json())
-    claim = claim_labels(prepared.claim_name, source_claim(resource))
+    claim = claim_labels(*(claim for claim, _ in prepared.claims), source_claim(resource))
     own = {LABEL_INPUTS: inputs_hash(resource), LABEL_VERSION: run.version}
     template = {
         "metadata": {

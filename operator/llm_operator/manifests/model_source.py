@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from llm_operator.api.model import ModelSpec
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.manifests.common import JSON, compact_json
 
@@ -40,8 +41,8 @@ def from_hub(resource: LLMDeployment) -> bool:
     return resource.spec.model.hugging_face is not None or resource.spec.model.model_scope is not None
 
 
-def source_words(resource: LLMDeployment) -> JSON:
-    """Where the model comes from, in plain words."""
-    model = resource.spec.model.to_json()
-    kind = next(name for name in ("huggingFace", "modelScope", "persistentVolumeClaim", "image") if name in model)
-    return {"kind": kind, **model[kind]}
+def source_words(model: ModelSpec) -> JSON:
+    """Where a model comes from, in plain words."""
+    said = model.to_json()
+    kind = next(name for name in ("huggingFace", "modelScope", "persistentVolumeClaim", "image") if name in said)
+    return {"kind": kind, **said[kind]}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Self
 
-from llm_operator.api.model import ImageSource
+from llm_operator.api.model import ImageSource, ModelSpec
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.common import MODEL_MOUNT
 from llm_operator.manifests.common import JSON
@@ -17,8 +17,32 @@ from llm_operator.settings import ToolSettings
 
 VOLUME = "model"
 SCRATCH = "scratch"
+BESIDE_MOUNT = "/artifacts"
+"""Folder of the engine's container with what is mounted beside the model."""
 FETCHER = "fetch"
 """Name of the init container that fetches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A prepared directory that the engine's pod has beside the model, such as an adapter or a draft model.
+
+    Attributes:
+        name: what it is called in the pod.
+        claim_name: claim that holds it.
+        directory: directory on that claim.
+        single_node: the claim can be mounted on one node at a time (ReadWriteOnce).
+    """
+
+    name: str
+    claim_name: str
+    directory: str
+    single_node: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where the engine's container has it."""
+        return f"{BESIDE_MOUNT}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +57,7 @@ class Prepared:
         format: format of the weights where a stage made them, such as AWQ.
         single_node: the claim can be mounted on one node at a time (ReadWriteOnce).
         quantization: status.quantization, where the weights were quantized.
+        beside: what is mounted beside the model.
     """
 
     claim_name: str | None = None
@@ -42,16 +67,33 @@ class Prepared:
     format: str | None = None
     single_node: bool = False
     quantization: Mapping[str, str | int] = field(default_factory=lambda: MappingProxyType({}))
+    beside: tuple[Mount, ...] = ()
 
     def to_json(self) -> JSON:
         """Its text on the pod template, which outlives the Jobs."""
-        return {**asdict(replace(self, quantization={})), "quantization": dict(self.quantization)}
+        body = {**asdict(replace(self, quantization={})), "quantization": dict(self.quantization)}
+        if not self.beside:
+            del body["beside"]
+        return body
 
     @classmethod
     def from_json(cls, body: JSON) -> Self:
         """Back from that text; fields of other versions of the operator are left out."""
-        known = {entry.name for entry in fields(cls)}
-        return cls(**{name: value for name, value in body.items() if name in known})
+        return cls(
+            **{**_known(cls, body), "beside": tuple(Mount(**_known(Mount, one)) for one in body.get("beside", ()))}
+        )
+
+    @property
+    def claims(self) -> tuple[tuple[str, bool], ...]:
+        """Claims of everything prepared, each with whether it can be mounted on one node at a time only."""
+        own = [(self.claim_name, self.single_node)] if self.claim_name is not None else []
+        return tuple(dict.fromkeys([*own, *((one.claim_name, one.single_node) for one in self.beside)]))
+
+
+def _known(cls: type, body: JSON) -> JSON:
+    """What a JSON object says of a type's fields."""
+    known = {entry.name for entry in fields(cls)}
+    return {name: value for name, value in body.items() if name in known}
 
 
 def model_name(resource: LLMDeployment) -> str:
@@ -89,6 +131,33 @@ def volume(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> 
     return {"name": VOLUME, "emptyDir": {}} if tools.enabled else None
 
 
+def volumes(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> list[JSON]:
+    """The volumes with the model and with what is mounted beside it; one for each claim."""
+    model = volume(resource, prepared, tools)
+    found = [model] if model is not None else []
+    for one in prepared.beside:
+        if _volume_name(one, prepared) not in [entry["name"] for entry in found]:
+            found.append(claim_volume(_volume_name(one, prepared), one.claim_name, read_only=True))
+    return found
+
+
+def mounts(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> list[JSON]:
+    """Their mounts in the engine's container, read-only."""
+    own = [mount(resource, prepared)] if volume(resource, prepared, tools) is not None else []
+    beside = (
+        {"name": _volume_name(one, prepared), "mountPath": one.path, "subPath": one.directory, "readOnly": True}
+        for one in prepared.beside
+    )
+    return [*own, *beside]
+
+
+def _volume_name(one: Mount, prepared: Prepared) -> str:
+    """A claim has one volume in a pod, also if several directories of it are mounted."""
+    if one.claim_name == prepared.claim_name:
+        return VOLUME
+    return f"{VOLUME}-{next(other.name for other in prepared.beside if other.claim_name == one.claim_name)}"
+
+
 def mount(resource: LLMDeployment, prepared: Prepared) -> JSON:
     """Its mount in the engine's container, read-only."""
     if prepared.claim_name is not None:
@@ -102,14 +171,14 @@ def fetcher(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) ->
     """The init container that fetches a hub's model into the pod's own volume; None where it is there already."""
     if prepared.claim_name is not None or not from_hub(resource) or not tools.enabled:
         return None
-    arguments = ["fetch", "--flat", f"{MODEL_MOUNT}/{model_name(resource)}", *fetch_arguments(resource, tools)]
-    mounts = [{"name": VOLUME, "mountPath": MODEL_MOUNT}, {"name": SCRATCH, "mountPath": "/tmp"}]  # noqa: S108
-    return {**tool_container(resource, tools, arguments), "name": FETCHER, "volumeMounts": mounts}
-
-
-def fetch_arguments(resource: LLMDeployment, tools: ToolSettings) -> list[str]:
-    """What to fetch, as the model tools take it."""
     model = resource.spec.model
+    arguments = ["fetch", "--flat", f"{MODEL_MOUNT}/{model_name(resource)}", *fetch_arguments(model, tools)]
+    mounts = [{"name": VOLUME, "mountPath": MODEL_MOUNT}, {"name": SCRATCH, "mountPath": "/tmp"}]  # noqa: S108
+    return {**tool_container(model, tools, arguments), "name": FETCHER, "volumeMounts": mounts}
+
+
+def fetch_arguments(model: ModelSpec, tools: ToolSettings) -> list[str]:
+    """What to fetch, as the model tools take it."""
     hub = model.hugging_face or model.model_scope
     if hub is None:
         raise ValueError("only a model of a hub is fetched")

@@ -7,7 +7,7 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import EngineRun, engine_of, guard
 from llm_operator.engines.common import CHAT_TEMPLATE_FOLDER
 from llm_operator.manifests.common import ANNOTATION_GUARD, JSON, selector_labels
-from llm_operator.manifests.model_volume import FETCHER, SCRATCH, Prepared, fetcher, mount, same_node, volume
+from llm_operator.manifests.model_volume import FETCHER, SCRATCH, Prepared, fetcher, mounts, same_node, volumes
 from llm_operator.manifests.tools import SECCOMP, user_ids
 from llm_operator.manifests.trust import bundles_of, with_trust
 from llm_operator.settings import ToolSettings
@@ -25,7 +25,7 @@ def pod_spec(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
     fetch = fetcher(resource, prepared, tools)
     optional = {
         "initContainers": [fetch] if fetch else [],
-        "affinity": same_node(prepared.claim_name) if prepared.claim_name and prepared.single_node else None,
+        "affinity": next((same_node(claim) for claim, single_node in prepared.claims if single_node), None),
         "nodeSelector": node_selector(spec),
         "priorityClassName": spec.priority_class_name,
         "runtimeClassName": spec.runtime_class_name,
@@ -132,21 +132,19 @@ def _resources(spec: LLMDeploymentSpec, gpus: int) -> JSON:
 
 
 def _volumes(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: ToolSettings) -> list[JSON]:
-    volumes: list[JSON] = [
+    found: list[JSON] = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(run.shared_memory_bytes)}},
         {"name": "cache", "emptyDir": {}},
         _guard_volume(),
+        *volumes(resource, prepared, tools),
     ]
-    model = volume(resource, prepared, tools)
-    if model is not None:
-        volumes.append(model)
     template = resource.spec.model.chat_template
     if template is not None:
         item = {"key": template.key, "path": _template_file(resource.spec)}
         # Optional, so that the pod starts and the engine says what is missing, where a condition can tell of it.
         source = {"name": template.name, "items": [item], "optional": True}
-        volumes.append({"name": CHAT_TEMPLATE, "configMap": source})
-    return [*volumes, {"name": SCRATCH, "emptyDir": {}}]
+        found.append({"name": CHAT_TEMPLATE, "configMap": source})
+    return [*found, {"name": SCRATCH, "emptyDir": {}}]
 
 
 def _guard_volume() -> JSON:
@@ -156,17 +154,16 @@ def _guard_volume() -> JSON:
 
 
 def _mounts(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools: ToolSettings) -> list[JSON]:
-    mounts: list[JSON] = [
+    found: list[JSON] = [
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - the path that NCCL and vLLM open
         {"name": "cache", "mountPath": run.cache_path},
         {"name": SCRATCH, "mountPath": "/tmp"},  # noqa: S108 - sockets between an engine's processes, compilers
         {"name": GUARD, "mountPath": guard.FOLDER, "readOnly": True},
+        *mounts(resource, prepared, tools),
     ]
-    if volume(resource, prepared, tools) is not None:
-        mounts.append(mount(resource, prepared))
     if resource.spec.model.chat_template is not None:
-        mounts.append({"name": CHAT_TEMPLATE, "mountPath": CHAT_TEMPLATE_FOLDER, "readOnly": True})
-    return mounts
+        found.append({"name": CHAT_TEMPLATE, "mountPath": CHAT_TEMPLATE_FOLDER, "readOnly": True})
+    return found
 
 
 def _template_file(spec: LLMDeploymentSpec) -> str:

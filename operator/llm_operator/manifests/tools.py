@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.model import ModelSpec
 from llm_operator.engines.common import token_variables
 from llm_operator.manifests.common import JSON
 from llm_operator.settings import ToolSettings
@@ -75,10 +75,10 @@ def restricted_container(tools: ToolSettings, arguments: Sequence[str]) -> JSON:
     }
 
 
-def tool_container(resource: LLMDeployment, tools: ToolSettings, arguments: Sequence[str]) -> JSON:
+def tool_container(model: ModelSpec, tools: ToolSettings, arguments: Sequence[str]) -> JSON:
     """A container of the model tools that may ask the hub, without its mounts."""
     return {
         **restricted_container(tools, arguments),
-        "env": [*variables(tools), *token_variables(resource.spec.model)],
+        "env": [*variables(tools), *token_variables(model)],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}},
     }

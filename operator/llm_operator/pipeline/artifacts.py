@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from llm_operator.api.model import ModelSpec
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.registry import QUANTIZER
 from llm_operator.manifests.common import JSON
@@ -85,19 +86,34 @@ def verification_name(claim: str, directory: str) -> str:
 
 
 def source_artifact(resource: LLMDeployment) -> Artifact | None:
-    """The fetched or inspected model; None where the engine's pod fetches it for itself.
+    """The fetched or inspected model; None if the engine's pod fetches it for itself."""
+    return fetched_artifact(resource) or inspected_artifact(resource)
+
+
+def inspected_artifact(resource: LLMDeployment) -> Artifact | None:
+    """What is read of a model on a claim or in an image; None for a model of a hub."""
+    if from_hub(resource):
+        return None
+    about = source_words(resource.spec.model)
+    # An image is mounted by the kubelet with the object's own pull secrets, so it is inspected for each object.
+    holder = resource.metadata.uid if about["kind"] == "image" else ""
+    return Artifact("inspect", digest_of("inspect", about, holder), about)
+
+
+def fetched_artifact(resource: LLMDeployment, model: ModelSpec | None = None) -> Artifact | None:
+    """A model of a hub in the object's cache; None if the object has no cache, or the model is of no hub.
 
     Credentials count: a user who may not read a gated repository must not get it because another one could.
+
+    Args:
+        resource: the object.
+        model: another model than the one that it serves.
     """
-    about = source_words(resource)
-    if not from_hub(resource):
-        # An image is mounted by the kubelet with the object's own pull secrets, so it is inspected for each object.
-        holder = resource.metadata.uid if about["kind"] == "image" else ""
-        return Artifact("inspect", digest_of("inspect", about, holder), about)
+    fetched = model or resource.spec.model
     claim = cache_claim(resource)
-    if claim is None:
+    if claim is None or (fetched.hugging_face is None and fetched.model_scope is None):
         return None
-    credentials = resource.spec.model.credentials
+    about, credentials = source_words(fetched), fetched.credentials
     parts = ("fetch", about, claim, credentials.to_json() if credentials else None)
     return Artifact("fetch", digest_of(*parts), {**about, "claimName": claim})
 
@@ -127,15 +143,8 @@ def converted_artifact(resource: LLMDeployment) -> Artifact | None:
     return Artifact("convert", digest_of(*parts), {**source.about, "conversion": words})
 
 
-def artifacts_of(resource: LLMDeployment) -> tuple[Artifact, ...]:
-    """Everything that an object needs made, in order."""
-    found = (source_artifact(resource), quantized_artifact(resource), converted_artifact(resource))
-    return tuple(artifact for artifact in found if artifact is not None)
-
-
-def fetched_directory(resource: LLMDeployment) -> re.Pattern[str]:
+def fetched_directory(about: JSON) -> re.Pattern[str]:
     """The directories that a model of a hub may be fetched into: of this repository, and of a commit."""
-    about = source_words(resource)
     kind = {"huggingFace": "hf", "modelScope": "ms"}.get(about["kind"], "none")
     revision = str(about.get("revision") or "")
     # Whatever length a hub's commits have: names of branches are none.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from llm_operator.api.finding import Finding
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.pipeline.artifacts import artifacts_of
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.job_view import JobView
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llm_operator.api.model import ModelSpec
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.pipeline.artifacts import (
@@ -26,6 +27,7 @@ class JobRequest:
         output_directory: directory to be made.
         memory_bytes: host memory that it will need; None: not known.
         source_in_cache: the original lies on `claim` itself.
+        model: what a Job that fetches fetches; None: the model that the object serves.
         incomplete: what an earlier Job of this name left half-done, as its annotation; empty where nothing is known.
     """
 
@@ -39,3 +41,4 @@ class JobRequest:
     memory_bytes: int | None = None
     source_in_cache: bool = True
     incomplete: str = ""
+    model: ModelSpec | None = None

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from llm_operator.api.model import ModelSpec
 from llm_operator.api.quantization import WeightQuantization
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines.registry import QUANTIZER
@@ -42,8 +43,12 @@ class Parts:
     init: list[JSON] = field(default_factory=list)
 
 
+def _model(request: JobRequest) -> ModelSpec:
+    return request.model or request.resource.spec.model
+
+
 def _tool(request: JobRequest, arguments: Sequence[str], mounts: list[JSON]) -> JSON:
-    container = tool_container(request.resource, request.tools, arguments)
+    container = tool_container(_model(request), request.tools, arguments)
     return {**container, "volumeMounts": [*mounts, mount("tmp", "/tmp")]}  # noqa: S108
 
 
@@ -63,7 +68,7 @@ def inspect_parts(request: JobRequest) -> Parts:
 
 def fetch_parts(request: JobRequest) -> Parts:
     """Fetch a hub's model into the cache."""
-    arguments = ["fetch", "--root", ROOT, *fetch_arguments(request.resource, request.tools)]
+    arguments = ["fetch", "--root", ROOT, *fetch_arguments(_model(request), request.tools)]
     volume = claim_volume("model", _written(request).name, read_only=False)
     return Parts([_tool(request, arguments, [mount("model", ROOT)])], [volume])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llm_operator.api.status import CacheStatus, ConditionStatus, ConditionType, ProgressStatus, QuantizationStatus
@@ -13,6 +13,7 @@ _CONDITIONS: Mapping[str, ConditionType] = {"fetch": "ModelCached", "quantize": 
 
 _STATUS: Mapping[str, ConditionStatus] = {"Done": "True", "Running": "Unknown", "Blocked": "False"}
 
+_FROM_BEHIND = ("Blocked", "Running", "Done")
 Entry = tuple[ConditionType, ConditionStatus, str, str]
 
 
@@ -24,8 +25,8 @@ def stage_findings(preparation: Preparation | None, prepared: Prepared | None) -
     """
     warning = prepared.quantization.get("warning") if prepared is not None else None
     if preparation is not None:
-        reports = {report.stage: report for report in preparation.reports}
-        entries = [_entry(reports[stage]) for stage in _CONDITIONS if stage in reports]
+        found = (_furthest_behind(preparation.reports, stage) for stage in _CONDITIONS)
+        entries = [_entry(report) for report in found if report is not None]
         yield from (_warned(entry, warning) for entry in entries)
         return
     if prepared is None or prepared.claim_name is None:
@@ -35,6 +36,12 @@ def stage_findings(preparation: Preparation | None, prepared: Prepared | None) -
     if prepared.quantization:
         recipe = str(prepared.quantization.get("recipe", ""))
         yield _warned(("WeightsQuantized", "True", "Quantized", recipe), warning)
+
+
+def _furthest_behind(reports: Sequence[StageReport], stage: str) -> StageReport | None:
+    """The report of a stage; of several artifacts of one stage, the one that has come least far."""
+    of_stage = [report for report in reports if report.stage == stage]
+    return min(of_stage, key=lambda report: _FROM_BEHIND.index(report.state), default=None)
 
 
 def _warned(entry: Entry, warning: str | int | None) -> Entry:

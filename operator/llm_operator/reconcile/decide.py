@@ -41,7 +41,7 @@ from llm_operator.manifests.revision import (
     revision_name,
 )
 from llm_operator.manifests.service import ANNOTATION_SERVICE, service
-from llm_operator.pipeline.artifacts import artifacts_of
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.preparation import Preparation
 from llm_operator.pipeline.prepare import inspecting, prepare
 from llm_operator.planning.outcome import PlanOutcome

@@ -22,8 +22,8 @@ from llm_operator.manifests.network_policy import JOBS_SUFFIX
 from llm_operator.manifests.revision import REVISION
 from llm_operator.manifests.tools import LABEL_STAGE
 from llm_operator.pipeline.artifacts import LABEL_ARTIFACT
+from llm_operator.pipeline.claims import needed_claims
 from llm_operator.pipeline.job_view import JobView
-from llm_operator.pipeline.prepare import needed_claims
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import Apply, decide
 from llm_operator.reconcile.observed import Observed

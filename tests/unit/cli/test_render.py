@@ -11,7 +11,7 @@ import yaml
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.main import run
 from llm_operator.engines import KVAllocation
-from llm_operator.pipeline.artifacts import artifacts_of
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.rehearsal import COMMIT, rehearse
 from tests.support.rendered import TOOLS, manifests

@@ -14,7 +14,7 @@ import yaml
 from llm_operator.api import LLMDeployment
 from llm_operator.api.status import ConditionType
 from llm_operator.modeltools import report
-from llm_operator.pipeline import prepare
+from llm_operator.pipeline.graph import NODES
 from llm_operator.reasons import NAMES, REASONS, Area, Reason, explain, similar
 from llm_operator.reasons.tables import with_tables
 
@@ -102,7 +102,7 @@ def test_every_reason_of_the_code_is_in_the_table() -> None:
     assert len(found) > 20, "the search finds the reasons of the code"
     assert sorted(entry for entry in found if entry[0] not in NAMES | PARTS) == []
     composed = {f"{kind}{part}" for kind in ("Secret", "ConfigMap") for part in PARTS}
-    stages = set(get_args(report.Reason)) | set(prepare._DONE.values()) | {"JobFailed", "ResultMissing"}
+    stages = set(get_args(report.Reason)) | {node.done for node in NODES.values()} | {"JobFailed", "ResultMissing"}
     assert (composed | stages) - NAMES == set()
 
 

@@ -26,7 +26,7 @@ MAY_NAME: dict[str, str] = {
     "child_options.py": "the help text of the image with `lmdeploy lite`",
     "image_names.py": "the published images",
     "pipeline/artifacts.py": "spec.engine.conversion, whose one value is TurboMind",
-    "pipeline/prepare.py": "the name of a converted model's directory",
+    "pipeline/graph.py": "the name of a converted model's directory",
     "planning/quantizing.py": "what `lmdeploy lite` can quantize",
 }
 

@@ -103,7 +103,7 @@ def pod(message: str, annotation: str) -> JSON:
 @given(HOSTILE, HOSTILE)
 def test_any_termination_message_and_annotation_of_a_pod(message: str, annotation: str) -> None:
     seen = pod_from(pod(message, annotation))
-    assert isinstance(seen.model, str)
+    assert all(isinstance(directory, str) for directory in seen.models)
 
 
 def job(**annotations: str) -> JSON:

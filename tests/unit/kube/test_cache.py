@@ -178,6 +178,17 @@ def test_a_pod_counts_by_its_controller_and_not_by_its_labels() -> None:
     assert words(cache) == "true"
 
 
+def test_a_pod_holds_everything_that_it_mounts() -> None:
+    cache = Cache()
+    model = json.dumps({"directory": "models/m/7", "beside": [{"name": "draft", "directory": "models/d/1"}]})
+    cache.update(thing("Pod", 1, name="demo-1", annotations={"llm-operator.dev/model": model}))
+    assert [cache.mounted("team", one) for one in ("models/m/7", "models/d/1", "models/d/2")] == [True, True, False]
+    cache.update(thing("Pod", 2, name="demo-1", annotations={"llm-operator.dev/model": '{"directory": "models/d/1"}'}))
+    assert [cache.mounted("team", one) for one in ("models/m/7", "models/d/1")] == [False, True]
+    cache.remove(thing("Pod", 3, name="demo-1"))
+    assert not cache.mounted("team", "models/d/1")
+
+
 def test_two_thousand_jobs_cost_a_look_no_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look at a Job once read all Jobs of the cluster four times."""
     cache = Cache()

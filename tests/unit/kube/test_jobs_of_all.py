@@ -9,7 +9,7 @@ from typing import Any
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.workqueue import WorkQueue
-from llm_operator.pipeline.artifacts import artifacts_of
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.telemetry.metrics import CONTROLLER, Metrics
 from tests.support.model_jobs import TOOLS, cached, fetched, job
 

@@ -16,13 +16,9 @@ from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.remaking import FREE
 from llm_operator.kube.workqueue import WorkQueue
-from llm_operator.pipeline.artifacts import (
-    ANNOTATION_MADE_FOR,
-    ANNOTATION_RESULT,
-    ANNOTATION_UNUSED_SINCE,
-    artifacts_of,
-)
+from llm_operator.pipeline.artifacts import ANNOTATION_MADE_FOR, ANNOTATION_RESULT, ANNOTATION_UNUSED_SINCE
 from llm_operator.pipeline.damage import damage_findings
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.settings import ToolSettings
 from tests.support.objects import llm
 

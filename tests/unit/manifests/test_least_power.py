@@ -14,7 +14,7 @@ from llm_operator.child_options import tool_settings
 from llm_operator.engines.common import CACHE_PATH
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.manifests.pod import pod_spec
-from llm_operator.pipeline.artifacts import artifacts_of
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.job import model_job
 from llm_operator.pipeline.request import JobRequest
 from llm_operator.pipeline.volume_job import remove_job

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from llm_operator.live.claims import ClaimFacts
-from llm_operator.pipeline.prepare import needed_claims
+from llm_operator.pipeline.claims import needed_claims
 from llm_operator.reconcile.decide import decide
 from tests.support.build import plan
 from tests.support.model_jobs import TOOLS, cached, seen
-from tests.unit.reconcile.test_prepare import conditions
+from tests.unit.pipeline.test_prepare import conditions
 
 CACHE: dict[str, Any] = {"size": "20Gi"}
 

@@ -12,7 +12,8 @@ from llm_operator.live.claims import ClaimFacts
 from llm_operator.manifests.model_source import claim_label
 from llm_operator.manifests.trust import CONTAINER as TRUST
 from llm_operator.modeltools.__main__ import command_line
-from llm_operator.pipeline.artifacts import artifacts_of, recipe_suffix
+from llm_operator.pipeline.artifacts import recipe_suffix
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.job import model_job
 from llm_operator.pipeline.request import JobRequest
 from llm_operator.pipeline.volume_job import remove_job

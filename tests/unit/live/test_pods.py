@@ -130,7 +130,21 @@ def test_an_init_container_tells_where_it_does_not_get_on(
     ],
 )
 def test_the_model_that_a_pod_mounts(annotation: str, directory: str) -> None:
-    assert seen(annotations={ANNOTATION_MODEL: annotation}).model == directory
+    assert seen(annotations={ANNOTATION_MODEL: annotation}).models == ((directory,) if directory else ())
+
+
+@pytest.mark.parametrize(
+    ("beside", "directories"),
+    [
+        ('[{"directory": "models/b"}]', ("models/a", "models/b")),
+        ('[{"directory": "models/a"}]', ("models/a",)),
+        ('[5, null, {}, {"directory": 5}, {"directory": "models/b"}]', ("models/a", "models/b")),
+        ("5", ("models/a",)),
+    ],
+)
+def test_what_a_pod_mounts_beside_its_model(beside: str, directories: tuple[str, ...]) -> None:
+    annotation = f'{{"directory": "models/a", "beside": {beside}}}'
+    assert seen(annotations={ANNOTATION_MODEL: annotation}).models == directories
 
 
 def test_a_child_keeps_what_it_says_and_its_counts() -> None:

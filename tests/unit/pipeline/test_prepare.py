@@ -11,9 +11,10 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import KVAllocation
 from llm_operator.manifests.common import inputs_hash
 from llm_operator.manifests.revision import REVISION
-from llm_operator.pipeline.artifacts import artifacts_of, removal_name
+from llm_operator.pipeline.artifacts import removal_name
+from llm_operator.pipeline.claims import needed_claims
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.inspection import inspection
-from llm_operator.pipeline.prepare import needed_claims
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import Decision, decide, prepared_of
 from llm_operator.reconcile.observed import Observed
