@@ -164,6 +164,7 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
         quantization=found,
         rotary_dim=core.head_dim if decoder.rotary_dim is None else decoder.rotary_dim,
         rotary_tables=decoder.rotary_tables,
+        rotary_sections="mrope_section" in _rope(text),
         states=decoder.states,
         tower=decoder.tower,
         unplanned=decoder.unplanned,
@@ -240,12 +241,16 @@ def _dtype(fields: Fields, text: Fields) -> str:
     return "bfloat16"
 
 
+def _rope(text: Fields) -> dict[str, Json]:
+    return text.optional_object("rope_scaling") or text.optional_object("rope_parameters")
+
+
 def _context(positions: int, text: Fields, family: str) -> int:
     """Return the longest context as vLLM 0.33.0 derives it (config/model.py, _get_and_verify_max_len).
 
     Raises InvalidModelConfigError for an unknown rope type and for a stretch without a positive factor.
     """
-    scaling = text.optional_object("rope_scaling") or text.optional_object("rope_parameters")
+    scaling = _rope(text)
     if any(isinstance(part, dict) for part in scaling.values()):  # one entry per kind of layer: nothing is stretched
         return positions
     rope = Fields(scaling, text.architecture)

@@ -164,7 +164,8 @@ class ModelShape:
 
     architecture: first entry of `architectures`. dtype: torch_dtype of the unquantized tensors (bfloat16, float16,
     float32). context_length: max_position_embeddings, in tokens. rotary_dim: elements of a head that are rotated;
-    rotary_tables: distinct cos/sin tables (2 where sliding layers use another base). states: layers with a state per
+    rotary_tables: distinct cos/sin tables (2 where sliding layers use another base). rotary_sections: positions have
+    time, height and width (mrope_section). states: layers with a state per
     sequence. tower: the encoder of images, None for a model of text. unplanned: why its cache cannot be computed
     although its tensors are known; empty: it can. unserved: most parameters of the files that no engine loads, such as
     what speaks, adapters. own_code: model_type of a config.json that names a configuration class of its repository
@@ -189,6 +190,7 @@ class ModelShape:
     quantization: CheckpointQuantization | None = None
     rotary_dim: int = 0
     rotary_tables: int = 1
+    rotary_sections: bool = False
     states: tuple[StateLayers, ...] = ()
     tower: Tower | None = None
     unplanned: str = ""

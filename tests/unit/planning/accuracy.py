@@ -175,9 +175,9 @@ def document(found: list[Row]) -> str:
         "listed here. What differs above are overheads: for those a plan states a likely amount and a bound, and the",
         "tokens it holds at least.",
         "",
-        "Not measured, hence planned from the engines' code and from reports: tensor parallelism above 2, cards other",
-        "than the H200, FP8 weights, images in requests, and vLLM 0.33.0, whose formulas are taken to be those of",
-        "0.26.0.",
+        "Not measured here, hence planned from the engines' code and from the public starts below: tensor parallelism",
+        "above 2, cards other than the H200, FP8 weights, images in requests, and vLLM 0.33.0, whose formulas are",
+        "taken to be those of 0.26.0 but for its CUDA graphs and rope tables.",
         "",
         "Names with -l and a number are cut to that many layers; each layer has the shape of the model. vLLM made the",
         "weights of its last four rows itself (`--load-format dummy`) and ran FlashInfer's all-reduce without NVLink",
@@ -231,11 +231,11 @@ def _field_table() -> list[str]:
         "",
         "Numbers that users logged, of vLLM releases from 0.5 on; planned as the oldest release that is known here",
         "where the reported one is older. Tokens of bytes: what the planner makes of the cache in bytes that the",
-        "engine reported. At least: the planner's bound from the engine's share of the GPU, if it is known;",
-        "it lies above none of them. Older releases and what ran beside them explain what is left.",
+        "engine reported. Likely and at least: the plan from the engine's share of the GPU, if it is known; the bound",
+        "lies above none of them. Older releases and what ran beside them explain what is left.",
         "",
-        "| model | GPUs | release | weights, GiB | planned | tokens | of those bytes | at least | note |",
-        "|---|---|---|--:|--:|--:|--:|--:|---|",
+        "| model | GPUs | release | weights, GiB | planned | tokens | of those bytes | likely | at least | note |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|---|",
     ]
     for row in field.ROWS:
         given = field.asked(row)
@@ -244,11 +244,12 @@ def _field_table() -> list[str]:
         share = row["utilization"]
         result = plan(given, offers=False).plan if share else None
         least = f"{result.kv_tokens_low:,}" if result is not None else "-"
+        likely = f"{result.kv_tokens:,}" if result is not None else "-"
         reported = f"{row['weights_gib']:.2f}" if row["weights_gib"] else "-"
         tokens = f"{row['tokens']:,}" if row["tokens"] else "-"
         lines.append(
             f"| {row['model']} | {row['tensor']} x {row['product']} | {row['reported_version']} | {reported} |"
-            f" {weights:.2f} | {tokens} | {of_bytes} | {least} | {row['note']} |"
+            f" {weights:.2f} | {tokens} | {of_bytes} | {likely} | {least} | {row['note']} |"
         )
     return [*lines, ""]
 

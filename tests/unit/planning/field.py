@@ -37,6 +37,7 @@ def asked(row: dict[str, Any]) -> PlanRequest:
         max_concurrent_sequences=row["sequences"],
         max_batched_tokens=row["batched_tokens"],
         enforce_eager=row["eager"],
+        prefix_caching=row.get("prefix_caching", True),
         deprecated_weights=True,  # the releases of the reports did not yet refuse them
     )
 

@@ -29,6 +29,25 @@ def test_tokens_of_the_reported_bytes(row: dict[str, Any]) -> None:
     assert held(row).tokens == pytest.approx(row["tokens"], rel=0.013)
 
 
+# Why these differ by more than 5 %.
+FAR = {
+    "F10": "vLLM 0.6 on a small card: its first engine took more beside the cache",
+    "F18": "vLLM 0.8 on a T4: its first engine took less beside the cache",
+    "H05": "an FP8 cache on Ampere; its command line is not known in full",
+    "P25": "WSL, where the display's memory and NVFP4 kernels take more",
+    "P27": "16 sequences: fewer CUDA graphs than planned",
+    "P31": "died in its warm-up; graphs of 1.76 GiB",
+}
+
+
+@pytest.mark.parametrize("row", named("utilization", "tokens"))
+def test_likely_tokens_are_within_five_percent(row: dict[str, Any]) -> None:
+    result = plan(asked(row), offers=False).plan
+    assert result is not None
+    near = result.kv_tokens == pytest.approx(row["tokens"], rel=0.05)
+    assert near is (row["id"] not in FAR)
+
+
 @pytest.mark.parametrize("row", named("utilization", "tokens"))
 def test_the_bound_is_never_above_what_the_engine_held(row: dict[str, Any]) -> None:
     result = plan(asked(row), offers=False)

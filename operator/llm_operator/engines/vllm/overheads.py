@@ -15,11 +15,12 @@ from llm_operator.models import Role
 LARGE_CARD = 70 * GIB
 LARGEST_CARD = 160 * GIB
 
-NEWER_RUNNER = frozenset({"GraniteMoeForCausalLM", "Qwen2MoeForCausalLM"})
+NEWER_RUNNER = frozenset({"DeepseekV2ForCausalLM", "GraniteMoeForCausalLM", "Qwen2MoeForCausalLM"})
 """Mixtures of experts that run on the newer model runner (0.26.0, config/vllm.py)."""
+FEW_SEQUENCES = 16
 MEASURED = "measured, vLLM 0.26.0 on an H200"
 MEASURED_PAIR = "measured, vLLM 0.26.0 on two H200"
-REPORTED = "reported starts of vLLM 0.8 to 0.11, docs/planner-accuracy.md"
+REPORTED = "public starts of vLLM 0.8 to 0.27, docs/planner-accuracy.md"
 
 
 def default_batch(request: PlanRequest) -> Batch:
@@ -61,7 +62,7 @@ def runtime(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
     most = max(peak, sampler, images)
     after = (
         Overhead("activations or sampler", most, most + 512 * MIB + images // 2, MEASURED),
-        Overhead("CUDA graphs", 0 if request.enforce_eager else _graphs(batch), _graphs(batch) + 256 * MIB, MEASURED),
+        _captured(request, tensor, batch),
     )
     return Runtime(before, after)
 
@@ -70,39 +71,65 @@ def profile(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
     """Return what vLLM subtracts from its share of the total beside the weights, for a server sized by utilization."""
     batch = default_batch(request)
     older = uses_older_runner(request)
-    peak = _activation(request, tensor, batch, older=older)
+    copied = not older and not request.enforce_eager
+    images = _tower(request, tensor, batch)
+    peak = max(_activation(request, tensor, batch, older=older, copied=copied), images)
     # Compiling from scratch, as in a fresh pod, raises the profiled peak by 60 to 78 MiB over a warm start.
+    most = max(_activation(request, tensor, batch, older=True) + 640 * MIB, images * 3 // 2)
     parts = [
-        Overhead("activation peak", peak, _activation(request, tensor, batch, older=True) + 640 * MIB, MEASURED),
+        Overhead("activation peak", peak, most, MEASURED),
         _libraries(tensor),
         # What two ranks take is there before vLLM begins to count; what more ranks and repacking take is not.
         *(part for part in _links(request, tensor) if part.name != "NCCL"),
         *_kernels(request, tensor),
     ]
-    images = _tower(request, tensor, batch)
-    if images > peak:
-        parts.append(Overhead("images", images - peak, (images - peak) * 3 // 2, "vLLM v1/worker/gpu_model_runner.py"))
-    if older and not request.enforce_eager:
-        parts.append(Overhead("CUDA graph estimate", 650 * MIB, 1024 * MIB, MEASURED))
+    if (older or _newest_runner(request)) and not request.enforce_eager:
+        parts.append(_graph_estimate(request, tensor, batch))
     return tuple(parts)
 
 
 def uses_older_runner(request: PlanRequest) -> bool:
-    """Return whether vLLM's older model runner is likely used: before 0.26, and since for experts without latents."""
+    """Return whether vLLM's older model runner is used.
+
+    Before 0.26 always; 0.26.0 takes the newer one for models without states and with few exceptions without experts
+    (config/vllm.py, use_v2_model_runner); 0.33.0 for all.
+    """
     if request.older_runner is not None:
         return request.older_runner
     shape = request.shape
     if release(request.version) < (0, 26):
         return True
-    return shape.experts is not None and not shape.is_latent and shape.architecture not in NEWER_RUNNER
+    if _newest_runner(request):
+        return False
+    return bool(shape.states) or (shape.experts is not None and shape.architecture not in NEWER_RUNNER)
+
+
+def _newest_runner(request: PlanRequest) -> bool:
+    """Return whether the newer runner estimates its CUDA graphs, too (0.33.0, v1/worker/gpu/cudagraph_utils.py).
+
+    A public start of 0.27.1 held 1.76 GiB less than with --enforce-eager; 0.26.0 subtracts nothing.
+    """
+    return release(request.version) >= (0, 27)
+
+
+def _graph_estimate(request: PlanRequest, tensor: int, batch: Batch) -> Overhead:
+    """Return what vLLM captures on trial and subtracts: more with more ranks and with more sizes.
+
+    Starts of 0.20.0 held 0.27 to 0.63 GiB less on one or two H200 than the same ones of 0.19, 0.91 on four, and 1.55 on
+    eight; with one or two sequences 0.26 to 0.39 GiB were logged, on an L40S with 256 1.11.
+    """
+    doublings = (tensor - 1).bit_length()
+    likely = (350 if batch.sequences <= FEW_SEQUENCES else 650) + 300 * doublings
+    high = (1900 if _newest_runner(request) else 1200) + 400 * doublings
+    return Overhead("CUDA graph estimate", likely * MIB, high * MIB, REPORTED)
 
 
 def _links(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
     """Return what vLLM's ranks take to talk to each other.
 
-    Two were measured over NVLink. Beyond two, and over PCIe, there are reports only: 70B at TP 4 and 8 took 1.7 GiB
-    more a GPU than two ranks would, mixtures of experts (235B at TP 4, 671B at TP 8) 4.6 to 4.9 GiB more, PCIe cards
-    about 1 GiB less. The bounds cover them.
+    Two were measured over NVLink. Beyond two, and over PCIe, there are reports only: 70B at TP 4 took 1.9 GiB more
+    than two ranks would, mixtures of experts (235B at TP 4, 671B at TP 8) 4.2 to 4.9 GiB more, PCIe cards about 1 GiB
+    less. The bounds cover them.
     """
     if tensor == 1:
         return ()
@@ -114,8 +141,8 @@ def _links(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
         # (config/vllm.py, enable_allreduce_rms_fusion): the profile run counts 741 MiB more; without multicast.
         found.append(Overhead("FlashInfer's all-reduce", 741 * MIB, 1200 * MIB, MEASURED_PAIR))
     if tensor > 2:
-        doublings = (tensor - 1).bit_length() - 1
-        found.append(Overhead("links between more ranks", 700 * MIB * doublings, 1100 * MIB * doublings, REPORTED))
+        more = 700 * ((tensor - 1).bit_length() - 1)
+        found.append(Overhead("links between more ranks", (1200 + more) * MIB, (1500 + more) * MIB, REPORTED))
         if request.shape.experts is not None:
             # A start of 2026 (MiniMax-M2.5 at TP 4) took far less than those of 2025.
             likely = 3200 * MIB if release(request.version) < (0, 12) else 1600 * MIB
@@ -171,6 +198,21 @@ def _tower(request: PlanRequest, tensor: int, batch: Batch) -> int:
     return patches * width * 2 + items * tower.tokens * request.shape.hidden_size * 2
 
 
+def _captured(request: PlanRequest, tensor: int, batch: Batch) -> Overhead:
+    """Return what CUDA graphs take.
+
+    Of 25 kinds of public starts of 0.18 to 0.20 on 1 to 8 H200 and B200, models with latents took 1.6 to 2.5 GiB, other
+    mixtures of experts and models with states 0.8 to 1.7, dense ones 0.6 to 1.0, more from four ranks on.
+    """
+    shape = request.shape
+    doublings = max((tensor - 1).bit_length() - 1, 0)
+    latent = 512 if shape.is_latent else 0
+    mixed = 512 if shape.experts is not None or shape.states else 0
+    likely = _graphs(batch) + (latent + 150 * doublings) * MIB
+    high = _graphs(batch) + (256 + mixed + 2 * latent + 350 * doublings) * MIB
+    return Overhead("CUDA graphs", 0 if request.enforce_eager else likely, high, MEASURED)
+
+
 def _graphs(batch: Batch) -> int:
     """Return bytes of captured graphs: about 12 MiB for each size, sizes in steps of 8 and, above 256, of 16."""
     largest = min(2 * batch.sequences, 1024)
@@ -178,19 +220,20 @@ def _graphs(batch: Batch) -> int:
     return (12 * sizes + 70) * MIB
 
 
-def _activation(request: PlanRequest, tensor: int, batch: Batch, *, older: bool) -> int:
+def _activation(request: PlanRequest, tensor: int, batch: Batch, *, older: bool, copied: bool = True) -> int:
     """Return the torch peak of vLLM's profile run.
 
     The feed-forward network of a full prefill holds its input and gate, up and product at once: tokens * 3 *
-    (intermediate + hidden) * 2 bytes. A copy of the embedding is the floor at small batches. Several ranks hold their
-    part of the logits, all parts as they were gathered, and these in the right order (distributed/device_communicators/
-    base_device_communicator.py, all_gather), 16 bit. MLA also makes room for keys and values of 65,536 tokens of
-    context; the older runner for sorting all logits, 14 bytes each.
+    (intermediate + hidden) * 2 bytes. copied: a copy of the embedding is the floor at small batches, as measured with
+    the newer runner; starts with --enforce-eager and those of older releases on small cards show none. Several ranks
+    hold their part of the logits, all parts as they were gathered, and these in the right order
+    (distributed/device_communicators/base_device_communicator.py, all_gather), 16 bit. MLA also makes room for keys and
+    values of 65,536 tokens of context; the older runner for sorting all logits, 14 bytes each.
     """
     shape = request.shape
     width = -(-dense_width(shape) // tensor)
     feed_forward = batch.tokens * 6 * (width + shape.hidden_size)
-    embedding = shape.vocabulary_size * shape.hidden_size * 2 // tensor
+    embedding = shape.vocabulary_size * shape.hidden_size * 2 // tensor if copied else 0
     peaks = [feed_forward, embedding]
     if shape.experts is not None:
         routed = batch.tokens * shape.experts.per_token * 2

@@ -116,6 +116,7 @@ def pages_of(engine: CacheRules, request: PlanRequest, tensor: int) -> Pages:
         _Group(-(-group.layers // size), block * max(sizes) // each, group.window)
         for group, each in zip(attention, sizes, strict=True)
     ]
-    # Prefix caching, which is on by default, keeps the state before the last block beside the running one.
-    groups += [_Group(-(-layers.layers // size), None, states=2) for layers in states]
+    # Prefix caching keeps the state before the last block beside the running one.
+    kept = 2 if request.prefix_caching else 1
+    groups += [_Group(-(-layers.layers // size), None, states=kept) for layers in states]
     return Pages(page * size, tuple(groups))

@@ -22,6 +22,8 @@ SMALL_TENSOR = MIB
 POOLED_TENSOR = 10 * MIB
 POOLED_SEGMENT = 20 * MIB
 SEGMENT = 2 * MIB
+SEEN_POSITIONS = 4
+SHORT_TABLES = frozenset({"Qwen3VL", "Qwen3_5"})
 
 
 def holds_wide_zeros(request: PlanRequest) -> bool:
@@ -60,7 +62,7 @@ def mxfp4_size(role: Role, rows: int, columns: int, request: PlanRequest) -> tup
 def extra_weights(request: PlanRequest, tensor: int, local: list[Piece]) -> int:
     """Return what vLLM counts as weights beside the tensors: rope tables, absorbed latents, kernels, allocator gaps."""
     shape = request.shape
-    rope = shape.context_length * shape.rotary_dim * SERVED_BYTES * shape.rotary_tables
+    rope = shape.context_length * shape.rotary_dim * SERVED_BYTES * shape.rotary_tables * _stretch(request)
     absorbed = sum(
         piece.rows * piece.columns * piece.tensor.count * SERVED_BYTES
         for piece in local
@@ -69,6 +71,17 @@ def extra_weights(request: PlanRequest, tensor: int, local: list[Piece]) -> int:
     machete = 32 * MIB if holds_wide_zeros(request) and any(piece.quantized for piece in local) else 0
     scales = 32 * MIB if request.kv_quantization is KVQuantization.FP8 else 0
     return rope + absorbed + machete + scales + _allocator_gaps(_fused(local))
+
+
+def _stretch(request: PlanRequest) -> int:
+    """Return how much longer than the context the rope tables of a model that sees are.
+
+    0.20.2 and 0.26.0, layers/rotary_embedding/mrope.py: four times, for videos; 0.33.0: not for Qwen3-VL and Qwen3.5
+    (models/qwen3_vl.py, mrope_positions_factor).
+    """
+    if not request.shape.rotary_sections:
+        return 1
+    return 1 if request.shape.family in SHORT_TABLES and release(request.version) >= (0, 33) else SEEN_POSITIONS
 
 
 def _fused(local: list[Piece]) -> list[tuple[float, int]]:
