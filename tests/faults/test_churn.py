@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -27,6 +28,8 @@ JSON = dict[str, Any]
 NAMES = tuple(f"llm-{number}" for number in range(5))
 SHARE = 0.3
 SHORT_SECONDS = 10.0
+HISTORIES = 3
+"""Of a long run: namespaces side by side, which share its minutes."""
 SPELL_SECONDS = 60.0
 
 
@@ -56,29 +59,45 @@ def spell(case: Case, draw: random.Random, specs: dict[str, JSON], seconds: floa
     return count
 
 
-def test_churn(world: World, effort: Effort, measured: Callable[[str, str], AbstractContextManager[Result]]) -> None:
-    draw = random.Random(effort.seed)
-    seconds = effort.minutes * 60 if effort.long else SHORT_SECONDS
-    with measured("churn under faults", "changes") as result, Case(world, "churn", arguments=RELIST) as case:
+def history(world: World, seed: int, seconds: float) -> Result:
+    """One namespace with its own operator and faults; what was tried, and what went wrong."""
+    draw, result = random.Random(seed), Result("", "")
+    with Case(world, "churn", arguments=RELIST) as case:
         claim()(case)
         specs = {name: valid(draw) for name in NAMES}
         for name, spec in specs.items():
             case.space.create(whole(name, spec))
         left, compared = seconds, 0
-        while left > 0:
+        while left > 0 and not result.failures:
             result.count += spell(case, draw, specs, min(left, SPELL_SECONDS))
             left -= SPELL_SECONDS
             expected = twin_state(world, specs)
             wrong = case.settle(expected, reduced=comparable, seconds=150) or case.quiet(within=30) or case.complaints()
             compared += 1
-            faults, most = sum(case.proxy.faults.values()), max(case.proxy.requests.values())
-            result.note = (
-                f"{seconds / 60:.1f} min, {faults:,} faults, {compared} comparisons, at most {most} requests/s"
-            )
             if wrong:
-                result.failures.append(f"after {compared} spells:\n{wrong}\n{case.log.read_text()[-4000:]}")
+                result.failures.append(
+                    f"seed {seed}, after {compared} spells:\n{wrong}\n{case.log.read_text()[-4000:]}"
+                )
                 print(result.failures[-1], flush=True)
-                break
+        result.seconds = seconds - max(left, 0.0)
         case.stop()
-        result.note += f", {case.peak_mib:.0f} MiB"
-        assert case.peak_mib <= MOST_MIB
+        faults, most = sum(case.proxy.faults.values()), max(case.proxy.requests.values())
+        result.note = (
+            f"seed {seed}: {result.seconds / 60:.1f} min, {faults:,} faults, {compared} comparisons, "
+            f"at most {most} requests/s, {case.peak_mib:.0f} MiB"
+        )
+        print(f"{result.note}, {result.count} changes, {len(result.failures)} failures", flush=True)
+        if case.peak_mib > MOST_MIB:
+            result.failures.append(f"seed {seed}: {case.peak_mib:.0f} MiB of memory, more than {MOST_MIB}")
+    return result
+
+
+def test_churn(world: World, effort: Effort, measured: Callable[[str, str], AbstractContextManager[Result]]) -> None:
+    histories = HISTORIES if effort.long else 1
+    seconds = effort.minutes * 60 / histories if effort.long else SHORT_SECONDS
+    with measured("churn under faults", "changes") as result, ThreadPoolExecutor(histories) as pool:
+        seeds = range(effort.seed, effort.seed + histories)
+        for one in pool.map(lambda seed: history(world, seed, seconds), seeds):
+            result.count += one.count
+            result.failures += one.failures
+            result.note = "; ".join(filter(None, (result.note, one.note)))
