@@ -226,6 +226,12 @@ def test_a_foreign_service_of_that_name_is_not_taken(operator: OperatorUnderTest
     [
         ("Service", {"ports": [{"name": "db", "port": 5432}]}),
         ("Service", {"type": "ExternalName", "externalName": "db.example.com"}),
+        # Without a selector, and with one that selects our pods too.
+        ("PodDisruptionBudget", {"minAvailable": 1}),
+        (
+            "PodDisruptionBudget",
+            {"maxUnavailable": 0, "selector": {"matchLabels": {"llm-operator.dev/deployment": "theirs"}}},
+        ),
         (
             "Deployment",
             {
@@ -248,7 +254,8 @@ def test_what_belongs_to_somebody_else_is_not_touched(
 
     space.create({"metadata": {"name": "theirs"}, "spec": spec}, kind)
     before = said()
-    space.create(llm("theirs"))
+    # A budget is made for more than one replica.
+    space.create(llm("theirs", replicas=2))
     eventually(lambda: space.condition("theirs", "Stalled")[:2] == ("True", "NameConflict"))
     assert f"{kind} 'theirs' exists and belongs to somebody else" in space.condition("theirs", "Ready")[2]
     operator.wait_idle()

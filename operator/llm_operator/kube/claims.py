@@ -16,6 +16,9 @@ log = logging.getLogger("llm_operator.claims")
 
 FRESH_SECONDS = 10.0
 """For so long an answer is taken again: many objects share a claim."""
+MISSING_SECONDS = 3.0
+"""For so long a claim that was not there is taken for missing: each object that names it looks again every 5 s."""
+MOST_REMEMBERED = 4096
 
 
 def claim_from(raw: dict[str, Any]) -> ClaimFacts:
@@ -61,13 +64,15 @@ class Claims:
     def learn(self, raw: dict[str, Any]) -> None:
         """Take in a claim that was just written."""
         key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
-        self._known[key] = (self._clock(), claim_from(raw))
+        self._remember(key, claim_from(raw))
 
     async def _one(self, namespace: str, name: str) -> ClaimFacts | None:
-        asked, facts = self._known.get((namespace, name), (0.0, None))
-        # A claim that was missing may be there now; one that is there rarely goes.
-        if facts is not None and self._clock() - asked < FRESH_SECONDS:
-            return facts
+        known = self._known.get((namespace, name))
+        if known is not None:
+            asked, facts = known
+            # A claim that was missing may be there now; one that is there rarely goes.
+            if self._clock() - asked < (FRESH_SECONDS if facts is not None else MISSING_SECONDS):
+                return facts
         try:
             raw = await self._client.get("PersistentVolumeClaim", namespace, name)
         except ApiError as error:
@@ -76,9 +81,19 @@ class Claims:
                 return ClaimFacts(name, "", single_node=False)
             if error.status != 404:
                 raise
-            self._known.pop((namespace, name), None)
+            self._remember((namespace, name), None)
             return None
         facts = claim_from(raw)
-        # One that goes away is asked for again at once: somebody waits for its name.
-        self._known[namespace, name] = (self._clock(), None if facts.deleting else facts)
+        if facts.deleting:
+            # Asked for again at once: somebody waits for its name.
+            self._known.pop((namespace, name), None)
+        else:
+            self._remember((namespace, name), facts)
         return facts
+
+    def _remember(self, key: tuple[str, str], facts: ClaimFacts | None) -> None:
+        # Anew at the end: the oldest answer goes first.
+        self._known.pop(key, None)
+        self._known[key] = (self._clock(), facts)
+        if len(self._known) > MOST_REMEMBERED:
+            del self._known[next(iter(self._known))]
