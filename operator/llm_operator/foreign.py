@@ -7,9 +7,10 @@ TID251 therefore forbids it outside of this module and of data that the package 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -114,6 +115,25 @@ def shallow(text: bytes, depth: int = DEPTH) -> bytes:
                 kept.append(TOO_DEEP)
                 end = token.end()
     return b"".join([*kept, text[end:]]) if level <= depth else b""
+
+
+def values_in(value: object, most: int) -> int:
+    """How many values there are, with those within lists and objects, counted up to `most`; a long text is several.
+
+    Text that was read takes up to twenty times its size: what is kept for long is bounded by this.
+    """
+    if isinstance(value, str):
+        return 1 + len(value) // 256
+    if isinstance(value, Mapping):
+        inner: Iterable[object] = itertools.chain(value.keys(), value.values())
+    else:
+        inner = value if isinstance(value, list) else ()
+    count = 1
+    for one in inner:
+        if count >= most:
+            break
+        count += values_in(one, most - count)
+    return count
 
 
 def read_object(text: str | bytes | None, limit: int = SMALL) -> Mapping[str, Any]:

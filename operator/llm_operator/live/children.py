@@ -23,6 +23,7 @@ Role = Literal["engine", "chat", "jobs"]
 
 ChildKey = tuple[Kind, Role]
 
+REASON_CHARACTERS = 253
 MESSAGE_CHARACTERS = 2048
 """Of one message that another controller wrote."""
 

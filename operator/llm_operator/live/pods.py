@@ -10,7 +10,7 @@ from typing import Any
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.engines.registry import ENGINES
 from llm_operator.foreign import read_object
-from llm_operator.live.children import JSON, MESSAGE_CHARACTERS, Role
+from llm_operator.live.children import JSON, MESSAGE_CHARACTERS, REASON_CHARACTERS, Role
 from llm_operator.live.deaths import Life, restarts_when_ready
 from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
 from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
@@ -25,6 +25,10 @@ _VERSION = re.compile(r"([0-9]{1,4}\.[0-9]{1,4}(?:\.[0-9]{1,4}(?:\.post[0-9]{1,4
 
 # Of the projects' own tags, v0.26.0 and v0.18.0-cu12.8, and of mirrors that keep their names.
 _IMAGE_VERSION = r"(?:^|/)(?:%s)[\w.-]*:v?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(?:\.post[0-9]{1,4})?)(?![\w])"
+
+
+LAST_WORDS_CHARACTERS = 8 << 10
+"""Of a termination message: the kubelet keeps 4,096 bytes; whoever else may write a pod's status is not bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +119,9 @@ def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:
         deleting="deletionTimestamp" in meta,
         ready=conditions.get("Ready", {}).get("status") == "True",
         phase=status.get("phase", "Unknown"),
-        unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
-        waiting_reason=waiting.get("reason"),
-        waiting_message=waiting.get("message", ""),
+        unschedulable=_said(scheduled) if scheduled.get("reason") == "Unschedulable" else None,
+        waiting_reason=waiting["reason"][:REASON_CHARACTERS] if waiting.get("reason") else None,
+        waiting_message=_said(waiting),
         end=_end(ended) if ended else None,
         running="running" in state,
         restarts=container.get("restartCount", 0),
@@ -195,11 +199,16 @@ def _telling_container(raw: Mapping[str, Any], names: Iterable[str]) -> JSON:
     return next((dict(statuses[name]) for name in names if name in statuses), {})
 
 
+def _said(entry: Mapping[str, Any]) -> str:
+    """The message of a condition or a state, which whoever may write a pod's status has written."""
+    return (entry.get("message") or "")[:MESSAGE_CHARACTERS]
+
+
 def _end(terminated: Mapping[str, Any]) -> ContainerEnd:
     return ContainerEnd(
         exit_code=terminated.get("exitCode", 0),
         signal=terminated.get("signal"),
-        reason=terminated.get("reason", ""),
-        message=terminated.get("message", ""),
+        reason=(terminated.get("reason") or "")[:REASON_CHARACTERS],
+        message=(terminated.get("message") or "")[-LAST_WORDS_CHARACTERS:],
         finished_at=terminated.get("finishedAt") or "",
     )

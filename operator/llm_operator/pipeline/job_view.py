@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from llm_operator.api import API_VERSION, KIND
-from llm_operator.foreign import read_object
+from llm_operator.foreign import read_object, values_in
 from llm_operator.live.pods import ContainerEnd, Pod
 from llm_operator.manifests.common import compact_json
 from llm_operator.manifests.tools import LABEL_STAGE
@@ -27,11 +27,22 @@ from llm_operator.pipeline.artifacts import (
     removal_name,
     verification_name,
 )
-from llm_operator.pipeline.result import TEXT_LIMIT, Leftover, Result, leftover_from, parse_result, safe_directory
+from llm_operator.pipeline.result import (
+    MOST_VALUES,
+    TEXT_LIMIT,
+    Leftover,
+    Result,
+    leftover_from,
+    parse_result,
+    safe_directory,
+)
 
 JSON = dict[str, Any]
 
 JobPhase = Literal["Active", "Complete", "Failed"]
+
+RECORD_LIMIT = 8 << 10
+"""Characters of a record on a Job; a result has at most the 4,096 bytes of a termination message."""
 
 NAME_LIMIT = 253
 """Characters of an object's name."""
@@ -182,6 +193,7 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
     end = done or true.get("Failed")
     pod = ((raw.get("spec") or {}).get("template") or {}).get("spec") or {}
     owners = meta.get("ownerReferences") or []
+    about = read_object(annotations.get(ANNOTATION_SOURCE), RECORD_LIMIT)
     owner: JSON = next((one for one in owners if (one.get("apiVersion"), one.get("kind")) == CLAIM), {})
     return JobView(
         name=meta["name"],
@@ -190,24 +202,31 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         stage=labels.get(LABEL_STAGE, ""),
         digest=labels.get(LABEL_ARTIFACT, ""),
         phase="Complete" if done else "Failed" if failed else "Active",
-        failure=f"{failed.get('reason', '')}: {failed.get('message', '')}" if failed else "",
+        failure=f"{failed.get('reason', '')}: {failed.get('message', '')}"[:TEXT_LIMIT] if failed else "",
         finished_at=end.get("lastTransitionTime") if end else None,
         deleting="deletionTimestamp" in meta,
-        told=annotations.get(ANNOTATION_RESULT),
-        about=read_object(annotations.get(ANNOTATION_SOURCE)),
+        # The last words only, as of a pod: they are at the end.
+        told=told[-RECORD_LIMIT:] if (told := annotations.get(ANNOTATION_RESULT)) is not None else None,
+        about=about if values_in(about, MOST_VALUES) < MOST_VALUES else {},
         unused_since=_time(annotations.get(ANNOTATION_UNUSED_SINCE)),
         to_be_removed=annotations.get(ANNOTATION_REMOVE) == "true",
         claim=owner.get("name"),
         claim_uid=owner.get("uid"),
         owners=frozenset(str(one["uid"]) for one in owners if (one.get("apiVersion"), one.get("kind")) == OWNER),
         suspended="Suspended" in true,
-        noted=leftover_from(read_object(annotations.get(ANNOTATION_INCOMPLETE))),
+        noted=leftover_from(read_object(annotations.get(ANNOTATION_INCOMPLETE), RECORD_LIMIT)),
         verified_at=_time(annotations.get(ANNOTATION_VERIFIED)),
         damaged=str(annotations.get(ANNOTATION_DAMAGED, ""))[:TEXT_LIMIT],
-        placement={name: pod[name] for name in PLACEMENT if name in pod},
-        template_digest=str(annotations.get(ANNOTATION_JOB_TEMPLATE) or ""),
+        placement=_placement(pod),
+        template_digest=str(annotations.get(ANNOTATION_JOB_TEMPLATE) or "")[:NAME_LIMIT],
         made_for=str(annotations.get(ANNOTATION_MADE_FOR) or "")[:NAME_LIMIT],
     )
+
+
+def _placement(pod: Mapping[str, Any]) -> JSON:
+    """What decides where a pod runs; empty if it is larger than that of any Job of ours, since all Jobs are kept."""
+    found = {name: pod[name] for name in PLACEMENT if name in pod}
+    return found if values_in(found, MOST_VALUES) < MOST_VALUES else {}
 
 
 def last_words(pods: tuple[Pod, ...]) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from llm_operator.foreign import SMALL, read_object
+from llm_operator.foreign import SMALL, read_object, values_in
 from llm_operator.manifests.common import compact_json
 
 MOST = 2**53 - 1
@@ -22,6 +22,9 @@ LAST_LINES = 100
 
 TEXT_LIMIT = 4096
 """Characters of one text of a tool's report."""
+
+MOST_VALUES = 1024
+"""Of a tool's report: values cost far more memory than their text has bytes, and hundreds of reports are kept."""
 
 _REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 
@@ -110,6 +113,7 @@ def parse_result(text: str) -> Result:
 
 def _result(body: Mapping[str, Any]) -> Result:
     known = {"ok", "reason", "message", "retry", "directory", "bytes", "revision", "weightsBytes", "config"}
+    more = {key: value for key, value in body.items() if key not in known}
     return Result(
         ok=body["ok"],
         reason=_reason(body) or ("" if body["ok"] else "ToolFailed"),
@@ -120,7 +124,7 @@ def _result(body: Mapping[str, Any]) -> Result:
         revision=_text(body, "revision"),
         weight_bytes=_count(body, "weightsBytes"),
         packed_config=_text(body, "config"),
-        more={key: _short(value) for key, value in body.items() if key not in known},
+        more={key: _short(value) for key, value in more.items()} if values_in(more, MOST_VALUES) < MOST_VALUES else {},
     )
 
 
