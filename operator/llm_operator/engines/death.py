@@ -18,8 +18,9 @@ MOST_CHARACTERS = 8 << 10
 MOST_OF_A_LINE = 1000
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
-# Of Ray's processes, and of engines that name theirs alike; and of torch's ranks.
-_PROCESS = re.compile(r"^(?:\([\w.:\-]+(?: [\w=]+)* (?:pid|ip|rank)=[^)]{1,60}\)|\(raylet\)|\[rank\d+\]:(?!\[)) ?")
+# Of Ray's processes, and of engines that name theirs alike; and of torch's ranks. A process that passes on what its own
+# processes say has its name before theirs.
+_PROCESS = re.compile(r"^(?:(?:\([\w.:\-]+(?: [\w=]+)* (?:pid|ip|rank)=[^)]{1,60}\)|\(raylet\)|\[rank\d+\]:(?!\[)) ?){1,3}")
 # Ray's own processes: [time level pid thread] (raylet) file:line: text.
 _RAY = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ([A-Z]) \d+ \d+\] (?:\(\w+\) ?)?")
 # Python's logging, as LMDeploy 0.4 to 0.18 forms it (lmdeploy/utils.py, _ColorfulFormatter; the place is missing before
@@ -37,7 +38,8 @@ _HARMLESS = re.compile(
     | \[(?!Errno\ |(?:rank\d+\]:\[)?[EF]\d*\ |PG\ ) | [{"']  # JSON, lists: settings; not errors of torch
     | (?:raise|return|if|elif|else|assert|def|class|import|from|with|for|while|self|try|except|super|await)\b[ (:.]
     | File\ " | Traceback\ | \*\*\*\ stacktrace | frame\ \# | The\ above\ exception | During\ handling
-    | .{0,80}\bNCCL\ INFO\b | \S{1,60}:\ [Ww]arning:          # plugins and drivers of networks that are not there
+    | .{0,80}\bNCCL\ INFO\b | .{0,80}\bras/\S+\ NCCL\ WARN\b  # what NCCL says of itself, and of its own monitor
+    | \S{1,60}:\ [Ww]arning:          # plugins and drivers of networks that are not there
     | .{0,900}\b(?:[Rr]etrying|[Ff]alling\ back|[Tt]rying\ to\ resume)\b
     )""",
     re.VERBOSE,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llm_operator.engines.death import Log, read_log
 from llm_operator.engines.log_form import LogForm
 from llm_operator.engines.registry import ENGINES
-from llm_operator.engines.signature import CODE, REFUSAL, WRAPPER, Signature
+from llm_operator.engines.signature import CODE, WRAPPER, Signature
 from llm_operator.engines.signatures import COMMON
 from llm_operator.engines.table import release
 
@@ -96,7 +96,8 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
 
 def _by_form(form: LogForm, log: Log, text: str, number: int) -> Diagnosis | None:
     """What the engine's log says beside its errors: the end of a process of it, or that its processes wait."""
-    child = form.child.findall(text[-4096:]) if form.child is not None else []
+    # SIGTERM is how the other processes of an engine are ended after one has died.
+    child = [found for found in form.child.findall(text[-4096:]) if found != "-15"] if form.child is not None else []
     by_child = _SIGNALS.get(-int(child[-1])) if child else None
     if by_child is not None:
         message = f"{by_child.message} (a process of it ended with signal {-int(child[-1])})"
@@ -145,7 +146,7 @@ def _known(engine: str, log: Log, version: str | None) -> tuple[Signature, re.Ma
     own = ENGINES[engine].signatures if engine in ENGINES else ()
     for signature in (*own, *COMMON):
         # What a server says of a request that it refuses ends the request and not the engine.
-        if not _of_version(signature, version) or (signature.rank == REFUSAL and log.stage == "Serving"):
+        if not _of_version(signature, version) or (signature.starting and log.stage == "Serving"):
             continue
         match = None
         for match in signature.pattern.finditer(text):  # noqa: B007 - the last one

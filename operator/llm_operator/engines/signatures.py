@@ -7,11 +7,28 @@ engine alone prints comes first.
 
 from __future__ import annotations
 
-from llm_operator.engines.signature import CAUSE, CODE, REFUSAL, SYMPTOM, WRAPPER, Signature
+import dataclasses
+from collections.abc import Iterable
+
+from llm_operator.engines.signature import CAUSE, CODE, CONSEQUENCE, REFUSAL, SYMPTOM, WRAPPER, Signature
 from llm_operator.engines.signatures_gpu import DEVICES, MEMORY
 from llm_operator.engines.signatures_host import COMMAND_LINE, CONTAINER, IMAGE
-from llm_operator.engines.signatures_model import ENDS, MODEL, REFUSALS
+from llm_operator.engines.signatures_model import ENDS, MODEL, REFUSALS, VOCABULARY
 
-COMMON: tuple[Signature, ...] = (*MEMORY, *DEVICES, *COMMAND_LINE, *MODEL, *IMAGE, *CONTAINER, *REFUSALS, *ENDS)
 
-__all__ = ["CAUSE", "CODE", "COMMON", "REFUSAL", "SYMPTOM", "WRAPPER", "Signature"]
+def _starting(signatures: Iterable[Signature]) -> tuple[Signature, ...]:
+    return tuple(dataclasses.replace(signature, starting=True) for signature in signatures)
+
+
+COMMON: tuple[Signature, ...] = (
+    *MEMORY,
+    *DEVICES,
+    *VOCABULARY,
+    *_starting((*COMMAND_LINE, *MODEL)),
+    *IMAGE,
+    *CONTAINER,
+    *_starting(REFUSALS),
+    *ENDS,
+)
+
+__all__ = ["CAUSE", "CODE", "COMMON", "CONSEQUENCE", "REFUSAL", "SYMPTOM", "WRAPPER", "Signature"]

@@ -8,7 +8,7 @@ NCCL, PyTorch, Triton and Ray are as public reports quote them (tests/unit/engin
 from __future__ import annotations
 
 from llm_operator.engines.remedies import BY_STAGE, COUNT, OUT_OF_MEMORY
-from llm_operator.engines.signature import SYMPTOM, Signature, sign
+from llm_operator.engines.signature import CONSEQUENCE, SYMPTOM, Signature, sign
 
 _LINKS = "set NCCL_P2P_DISABLE=1 in engine.env"
 _IMAGE_CUDA = "use an image for the driver's CUDA in engine.image, or update the driver"
@@ -171,6 +171,7 @@ DEVICES: tuple[Signature, ...] = (
         "NCCLTimeout",
         "a rank did not answer the others in time, and the watchdog ended the engine",
         "set NCCL_P2P_DISABLE=1 in engine.env when it comes back, and look at the GPUs and their links",
+        rank=CONSEQUENCE,
     ),
     sign(
         PEERS,
@@ -219,11 +220,18 @@ DEVICES: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"NCCL error|ncclSystemError|ncclUnhandledCudaError|ncclInternalError|ncclRemoteError|ncclInvalidUsage"
-        r"|NCCL WARN|DistBackendError|Call to (?:CUDA function|ibv_\w+) failed",
+        r"^(?!.{0,900}(?:ncclRemoteError|remote process exited)).{0,900}?(?:NCCL error|ncclSystemError|ncclUnhandledCudaError|ncclInternalError"
+        r"|ncclInvalidUsage|NCCL WARN|DistBackendError|Call to (?:CUDA function|ibv_\w+) failed)",
         "NCCLFailed",
         "the GPUs of the pod cannot talk to each other",
         "raise sharedMemory, or set NCCL_DEBUG=INFO in engine.env to see more",
         rank=SYMPTOM,
+    ),
+    sign(
+        r"ncclRemoteError|remote process exited or there was a network error",
+        "NCCLFailed",
+        "the link between the engine's processes broke, often because one of them had died",
+        "see the first error of kubectl logs --previous; set NCCL_DEBUG=INFO in engine.env to see more",
+        rank=CONSEQUENCE,
     ),
 )

@@ -32,7 +32,7 @@ IMAGE: tuple[Signature, ...] = (
         r"|NVCC compilation failed|nvrtc: error|NVRTC_ERROR|nvcc error|error: command '\S*(?:gcc|nvcc)' failed"
         r"|JIT compilation failed|MLIR.{0,20}(?:failed|error)|Failed to compile the graph|PassManager::run failed"
         r"|'\S*(?:gcc|nvcc|cc|ptxas)'.{0,400}returned non-zero exit status|tvm\.error\.InternalError|TorchRuntimeError"
-        r"|Internal Triton PTX codegen error|`ptxas` (?:stderr|failed)|BackendCompilerFailed"
+        r"|^LLVM ERROR:|Internal Triton PTX codegen error|`ptxas` (?:stderr|failed)|BackendCompilerFailed"
         r"|[Aa]ssertion (?:error|failed) \(\S{0,200}\bjit\w*/\S{1,80}\)",
         "CompileFailed",
         "a kernel could not be compiled at start",
@@ -51,7 +51,8 @@ IMAGE: tuple[Signature, ...] = (
         r"(?:Permission denied|Read-only file system): '?(?!/(?:models|dev|proc|sys|etc|var/run|run)\b)(?:\.{0,2}/|\.\w)"
         r"|There was a problem when trying to write in your cache folder|mkdir: cannot create directory"
         r"|cannot cache function|is not a writable (?:dir|cache)|Failed to create .{0,40}cache.{0,60}(?:ermission|ead-only)"
-        r"|could not create .{0,40}: (?:Permission denied|Read-only)",
+        r"|could not create .{0,40}: (?:Permission denied|Read-only)"
+        r"|(?:No such file or directory|File exists|Not a directory): '\S{1,200}/\.(?:cache|triton|config)(?:/(?!huggingface|modelscope)\w+)?'",
         "CacheNotWritable",
         "the engine cannot write a directory of its caches",
         "set HOME, HF_HOME, TRITON_CACHE_DIR and VLLM_CACHE_ROOT in engine.env to writable directories, such as below /tmp",
@@ -115,6 +116,7 @@ IMAGE: tuple[Signature, ...] = (
         r"(?:ModuleNotFoundError|ImportError|System error): No module named '([^']+)'|<PyTorch> check failed"
         r"|requires the following packages that were not found in your environment: (.+)"
         r"|^[\w.]*Error: .{1,60} requires (?:<(\w+)>|https://github\.com/(\S+)|(\w+) to be available)"
+        r"|^NameError: name '(\w+_ops|_C\w*|flash_attn\w*|triton)' is not defined"
         r"|ImportError: (?:Please install|cannot import name)|PackageNotFoundError: (?:No package metadata .{0,20})?(\S+)"
         r"|^[\w.]*(?:Error|Exception): .{0,200}?(?:(?:[Pp]lease|pip) install `?([\w.\-]+)|\b([\w.\-]+) is not installed)",
         "PackageMissing",
@@ -123,9 +125,10 @@ IMAGE: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"^TypeError: (?!BackendCompilerFailed)\S+\(\) got an unexpected keyword argument '(\w+)'|^TypeError: (?!BackendCompilerFailed)\S+\(\) missing \d+ required "
+        r"^TypeError: (?!BackendCompilerFailed)\S+\(\) got (?:an unexpected keyword|multiple values for) argument '(\w+)'|^TypeError: (?!BackendCompilerFailed)\S+\(\) missing \d+ required "
         r"positional argument|^AttributeError: module '([\w.]+)' has no attribute|^RuntimeError: operator \S+ does not exist"
-        r"|^AttributeError: '_OpNamespace'",
+        r"|^AttributeError: '_OpNamespace'|^RuntimeError: \S+\(\) (?:expected at most \d+ argument\(s\) but received|is missing value for argument"
+        r"|Unknown keyword argument|incompatible function arguments)",
         "PackageMismatch",
         "the engine and a package of its image do not go together",
         "use the engine project's own image of another version: engine.version or engine.image",

@@ -44,13 +44,6 @@ MODEL: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"openai_harmony|HarmonyError|vocab(?:ulary)? file.{0,40}(?:download|load)|tiktoken.{0,80}(?:download|https?://)"
-        r"|openaipublic\.blob\.core\.windows\.net",
-        "VocabularyMissing",
-        "the vocabulary of gpt-oss is read from the network and cannot be reached",
-        "put the vocabulary files on the model's volume and set TIKTOKEN_ENCODINGS_BASE in engine.env to their directory",
-    ),
-    sign(
         r"execute the configuration file in that repo|contains custom code which must be executed"
         r"|requires you to execute the .{0,40}(?:file|code)|pass the argument `?trust_remote_code=True",
         "RemoteCodeNeeded",
@@ -146,6 +139,14 @@ MODEL: tuple[Signature, ...] = (
         "download the model again, or correct its source in model",
     ),
     sign(
+        # It names as supported what it refuses, or what every version has: a module of the image could not be imported.
+        r"Model architectures \['(\w+)'\] are not supported for now\. Supported architectures: .{0,800}'\1'"
+        r"|Model architectures \['((?:Llama|Mistral|Qwen2|Gemma|OPT)ForCausalLM|GPT2LMHeadModel)'\] are not supported for now",
+        "PackageMismatch",
+        "the engine has this architecture and cannot import its code: packages of the image do not go together",
+        "use the engine project's own image of that version in engine.image",
+    ),
+    sign(
         r"Can not found rewrite for architectures: (\[[^\]]*\])"
         r"|model type `([^`]+)` but Transformers does not recognize|Model architectures (\[[^\]]*\]) are not supported"
         r"|KeyError: '(\w+For(?:CausalLM|ConditionalGeneration))'|(?:architecture|model|arch) '?([\w./\-]+)'? is not supported (?:by|yet|for now)"
@@ -171,11 +172,18 @@ MODEL: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"There is no module or parameter named|KeyError: '(?:model\.|lm_head|layers\.|language_model|visual|transformer)"
-        r"|size mismatch for \S+: copying|\) exceeds dimension size \(|Attempted to load weight .{0,40}into parameter|[Ll]oaded weight.{0,60}shape|param_data\.shape"
+        r"[Tt]ried to load weights of size|size mismatch for \S+: copying|\) exceeds dimension size \(|Attempted to load weight .{0,40}into parameter"
+        r"|[Ll]oaded weight.{0,60}shape|param_data\.shape",
+        "WeightsMismatch",
+        "the weights do not go with config.json, or cannot be split like this: sizes of tensors differ from what the engine expects",
+        "use a newer engine.version, another parallelism.tensor if it is above 1, or weights of another repository in model",
+    ),
+    sign(
+        r"There is no module or parameter named|^KeyError: '(?:model\.|lm_head|layers\.|language_model|visual|transformer)"
+        r"|^KeyError: '(?:\w{1,60}\.){1,12}(?:\d{1,3}\.[\w.]{1,120}|\w{0,40}(?:weight|bias|scales?|zeros|g_idx|absmax)\w{0,20})'"
         r"|weights? of the model .{0,40}not initialized|Following weights were not (?:initialized|loaded)",
-        "WeightsMissing",
-        "the weights do not go with config.json: names or sizes of tensors differ from what the engine expects",
+        "WeightsMismatch",
+        "the weights do not go with config.json: names of tensors differ from what the engine expects",
         "use a newer engine.version, or weights of another repository in model",
     ),
     sign(
@@ -187,9 +195,19 @@ MODEL: tuple[Signature, ...] = (
     ),
 )
 
+VOCABULARY: tuple[Signature, ...] = (
+    sign(
+        r"HarmonyError: error downloading|vocab(?:ulary)? file.{0,40}(?:download|load)|tiktoken.{0,80}(?:download|https?://)"
+        r"|openaipublic\.blob\.core\.windows\.net",
+        "VocabularyMissing",
+        "the vocabulary of gpt-oss is read from the network and cannot be reached",
+        "put the vocabulary files on the model's volume and set TIKTOKEN_ENCODINGS_BASE in engine.env to their directory",
+    ),
+)
+
 # Of any package: the words say which setting, and the package's code checks it before it does anything.
 _SPOKEN = r"^(?:[\w.]{0,80}\b(?:ValueError|NotImplementedError|AssertionError|RuntimeError)|Value error|Assertion failed)[:,] "
-_SETTING = r"(?:--[a-z][a-z-]{2}|[`'\"]?\b[a-z]{2,20}_[a-z0-9_]{2,40}\b|\b\w{2,20}=|\b[A-Z]{2,20}_[A-Z0-9_]{2,40}\b)"
+_SETTING = r"(?:--[a-z][a-z-]{2}|[`'\"]?\b[a-z]{2,20}_[a-z0-9_]{2,40}\b|\b\w{2,20}=(?![=\d])|\b[A-Z]{2,20}_[A-Z0-9_]{2,40}\b)"
 _RULE = (
     r"\b(?:must|should|cannot|can not|can't|can only|exceeds?|greater|larger|less|smaller|higher|lower|longer|incompatible"
     r"|mutually exclusive|at least|at most|only (?:supports?|works?|allowed|valid|be)|not allowed|is required|requires?"
@@ -219,6 +237,17 @@ ENDS: tuple[Signature, ...] = (
     sign(
         r"^((?:AssertionError|TypeError|AttributeError|IndexError|KeyError|NameError|UnboundLocalError|ZeroDivisionError"
         r"|NotImplementedError|RecursionError)\b.{0,120})|(map::at)\b",
+        "EngineCodeFailed",
+        "the engine's own code failed: {0}",
+        ANOTHER,
+        rank=CODE,
+    ),
+    sign(
+        # What PyTorch's operators say of tensors that the engine gives them.
+        r"^((?:RuntimeError: (?:The size of tensor a|shape '\[|mat1 and mat2|expected scalar type|Expected all tensors|Sizes of tensors"
+        r"|The expanded size|Tensors must have|[Ee]xpected (?:size|m?at|self|query|input)|stack expects|selected index k|probability tensor"
+        r"|split_with_sizes|Index put requires|The shape of|CHECK_\w+\(|Expected .{1,120} to be true, but got false|out must have shape)"
+        r"|ValueError: (?:not enough|too many) values to unpack).{0,120})",
         "EngineCodeFailed",
         "the engine's own code failed: {0}",
         ANOTHER,

@@ -105,6 +105,16 @@ MODELS: tuple[Reason, ...] = (
         stalls="after 3 restarts",
     ),
     Reason(
+        "WeightsMismatch",
+        "Engine",
+        "names or sizes of tensors in the weights are not those that the engine expects for this config.json",
+        "use a newer engine.version, another parallelism.tensor if it is above 1, or weights of another repository in "
+        "`model`",
+        fields=("spec.engine.version", "spec.parallelism.tensor", "spec.model"),
+        conditions=READY_AND_STALLED,
+        stalls="after 3 restarts",
+    ),
+    Reason(
         "WeightsCorrupt",
         "Engine",
         "a file of the weights is cut short or damaged",

@@ -36,7 +36,7 @@ CASES = [
     (VLLM, "ValueError: Unknown quantization method: nvfp4. Must be one of ['awq'].", 'FormatMismatch'),
     (VLLM, 'ValueError: GPTQ quantization is not supported with bfloat16', 'BFloat16NotSupported'),
     (VLLM, 'ValueError: torch.bfloat16 is not supported for quantization method awq. Supported dtypes: [torch.float16]', 'BFloat16NotSupported'),
-    (VLLM, 'RuntimeError: start (0) + length (1536) exceeds dimension size (1024).', 'WeightsMissing'),
+    (VLLM, 'RuntimeError: start (0) + length (1536) exceeds dimension size (1024).', 'WeightsMismatch'),
     (VLLM, 'RuntimeError: Failed to initialize NVML: Driver/library version mismatch', 'DriverMismatch'),
     (VLLM, 'Failed to initialize NVML: Unknown Error', 'NoGPU'),
     (VLLM, 'NVRM: Xid (PCI:0000:3b:00): 79, pid=123, GPU has fallen off the bus.', 'GPUFaulty'),
@@ -54,8 +54,8 @@ CASES = [
     (VLLM, "ValueError: Invalid repository ID or local directory specified: '/models/qwen'", 'ModelConfigMissing'),
     (VLLM, 'ValueError: No supported config format found in /models/x.', 'ModelConfigMissing'),
     (VLLM, 'pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, The repository /models/x contains custom code which must be executed to correctly load the model.', 'RemoteCodeNeeded'),
-    (VLLM, "KeyError: 'model.layers.0.mlp.gate_proj.qweight'", 'WeightsMissing'),
-    (VLLM, "ValueError: There is no module or parameter named 'lm_head.biases' in Qwen2ForCausalLM", 'WeightsMissing'),
+    (VLLM, "KeyError: 'model.layers.0.mlp.gate_proj.qweight'", 'WeightsMismatch'),
+    (VLLM, "ValueError: There is no module or parameter named 'lm_head.biases' in Qwen2ForCausalLM", 'WeightsMismatch'),
     (VLLM, "ValueError: Model architectures ['Foo'] are not supported for now.", 'UnsupportedArchitecture'),
     (VLLM, 'RuntimeError: Triton Error [CUDA]: an illegal memory access was encountered', 'IllegalMemoryAccess'),
     (VLLM, "torch._dynamo.exc.InternalTorchDynamoError: AttributeError: 'NoneType' object has no attribute 'x'", 'CompileFailed'),
@@ -124,7 +124,7 @@ CASES = [
     (VLLM, 'huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1)\n\nRepository Not Found for url: https://huggingface.co/api/models/x/y.\nInvalid username or password.', 'ModelNotFound'),
     (LMDEPLOY, 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.', 'GPUOutOfMemory'),
     (LMDEPLOY, '[TM][FATAL] core/allocator.cc(55): Check failed: (st) == cudaSuccess (2 vs. 0) out of memory', 'GPUOutOfMemory'),
-    (LMDEPLOY, "KeyError: 'model.layers.0.self_attn.q_proj.weight'", 'WeightsMissing'),
+    (LMDEPLOY, "KeyError: 'model.layers.0.self_attn.q_proj.weight'", 'WeightsMismatch'),
     (LMDEPLOY, 'RuntimeError: [TM][ERROR] CUDA runtime error: invalid device ordinal /lmdeploy/x.cc:1', 'NotEnoughGPUs'),
 ]  # fmt: skip
 

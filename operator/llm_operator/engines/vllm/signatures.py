@@ -68,7 +68,7 @@ SIGNATURES: tuple[Signature, ...] = (
         "set kvCache.quantization to None, or use another engine.version",
     ),
     sign(
-        r"No valid attention backend found|Selected backend \S+ is not valid for|[Ii]nvalid attention backend"
+        r"No valid attention backend found|is_fa_version_supported|Unsupported FA version|Selected backend \S+ is not valid for|[Ii]nvalid attention backend"
         r"|\b(?:FlashInfer|FlashMLA|XFormers|Triton)\w* (?:backend |attention ).{0,30}(?:not|n't) support"
         r"|\b(?:FlashAttention|FlexAttention)\b.{0,30}(?:not|n't) support|only supported (?:in|by|with) (?:FlashAttention|FlashInfer)",
         "AttentionNotSupported",
@@ -157,7 +157,15 @@ SIGNATURES: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"Cannot find the config file for (\S+)|does not match the quantization method specified|Unknown quantization method"
+        # Layers are made by the format of the weights, and code that expects another one looks for its parts.
+        r"^AttributeError: '(\w*(?:Linear|MoE|Experts|Embedding|LMHead)\w*)' object has no attribute '(\w*(?:weight|scale|zeros)\w*)'",
+        "FormatMismatch",
+        "this engine's code for the model does not go with the format of its weights: {0} has no {1}",
+        "use weights of another format in model, or a newer engine.version",
+        rank=SYMPTOM,
+    ),
+    sign(
+        r"Cannot find the config file for (\S+)|Found unknown quantization|does not match the quantization method specified|Unknown quantization method"
         r"|Cannot find any of \[.{0,80}\] in the model's quantization config|Invalid quantization method",
         "FormatMismatch",
         "the weights are not of the format that model.format names, or this engine does not have it",
