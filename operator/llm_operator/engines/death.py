@@ -20,7 +20,9 @@ MOST_OF_A_LINE = 1000
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
 # Of Ray's processes, and of engines that name theirs alike; and of torch's ranks. A process that passes on what its own
 # processes say has its name before theirs.
-_PROCESS = re.compile(r"^(?:(?:\([\w.:\-]+(?: [\w=]+)* (?:pid|ip|rank)=[^)]{1,60}\)|\(raylet\)|\[rank\d+\]:(?!\[)) ?){1,3}")
+_PROCESS = re.compile(
+    r"^(?:(?:\([\w.:\-]+(?: [\w=]+)* (?:pid|ip|rank)=[^)]{1,60}\)|\(raylet\)|\[rank\d+\]:(?!\[)) ?){1,3}"
+)
 # Ray's own processes: [time level pid thread] (raylet) file:line: text.
 _RAY = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ([A-Z]) \d+ \d+\] (?:\(\w+\) ?)?")
 # Python's logging, as LMDeploy 0.4 to 0.18 forms it (lmdeploy/utils.py, _ColorfulFormatter; the place is missing before

@@ -207,7 +207,9 @@ VOCABULARY: tuple[Signature, ...] = (
 
 # Of any package: the words say which setting, and the package's code checks it before it does anything.
 _SPOKEN = r"^(?:[\w.]{0,80}\b(?:ValueError|NotImplementedError|AssertionError|RuntimeError)|Value error|Assertion failed)[:,] "
-_SETTING = r"(?:--[a-z][a-z-]{2}|[`'\"]?\b[a-z]{2,20}_[a-z0-9_]{2,40}\b|\b\w{2,20}=(?![=\d])|\b[A-Z]{2,20}_[A-Z0-9_]{2,40}\b)"
+_SETTING = (
+    r"(?:--[a-z][a-z-]{2}|[`'\"]?\b[a-z]{2,20}_[a-z0-9_]{2,40}\b|\b\w{2,20}=(?![=\d])|\b[A-Z]{2,20}_[A-Z0-9_]{2,40}\b)"
+)
 _RULE = (
     r"\b(?:must|should|cannot|can not|can't|can only|exceeds?|greater|larger|less|smaller|higher|lower|longer|incompatible"
     r"|mutually exclusive|at least|at most|only (?:supports?|works?|allowed|valid|be)|not allowed|is required|requires?"

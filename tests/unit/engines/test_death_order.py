@@ -76,7 +76,10 @@ def test_what_fails_only_at_a_start_is_no_cause_of_a_death_that_comes_later(of_a
     error = "(APIServer pid=1) ERROR 05-07 12:00:00 [serving_chat.py:7] "
     served = f"INFO:     Application startup complete.\n{error}{of_a_request}\n"
     assert diagnose(VLLM, -11, None, served).reason == "EngineCrashed"
-    assert diagnose(VLLM, 1, None, f"{served}{PREFIX}torch.OutOfMemoryError: CUDA out of memory.").reason == "GPUOutOfMemory"
+    assert (
+        diagnose(VLLM, 1, None, f"{served}{PREFIX}torch.OutOfMemoryError: CUDA out of memory.").reason
+        == "GPUOutOfMemory"
+    )
     assert diagnose(VLLM, 1, None, f"{error}{of_a_request}").reason not in GENERIC - {"EngineCodeFailed"}
 
 

@@ -58,7 +58,9 @@ FORM = LogForm(
     # vllm/v1/engine/dump_input.py, 0.9 to 0.33: after a failed step the settings and the requests, as an error.
     harmless=re.compile(r"^Dumping (?:input data|scheduler)"),
     # vllm/v1/engine/utils.py, wait_for_engine_startup, 0.8 to 0.33; executor/multiproc_worker_utils.py, 0.4.3 to 0.10.
-    child=re.compile(r"(?:Failed core proc\(s\): \{[^}]{0,200}: |Worker \S{1,40} pid \d+ died, exit code: )(-\d{1,3})\b"),
+    child=re.compile(
+        r"(?:Failed core proc\(s\): \{[^}]{0,200}: |Worker \S{1,40} pid \d+ died, exit code: )(-\d{1,3})\b"
+    ),
     # vllm/distributed/device_communicators/shm_broadcast.py; logged at INFO or DEBUG once a minute.
     waiting=re.compile(rf"{_WAITING} in \d+ second"),
     joining=re.compile(r"\busing nccl==|Found nccl from|world_size=\d+ rank=\d+|in world size \d+ is assigned"),
