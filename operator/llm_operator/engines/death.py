@@ -40,7 +40,7 @@ _HARMLESS = re.compile(
     | \[(?!Errno\ |(?:rank\d+\]:\[)?[EF]\d*\ |PG\ ) | [{"']  # JSON, lists: settings; not errors of torch
     | (?:raise|return|if|elif|else|assert|def|class|import|from|with|for|while|self|try|except|super|await)\b[ (:.]
     | File\ " | Traceback\ | \*\*\*\ stacktrace | frame\ \# | The\ above\ exception | During\ handling
-    | .{0,80}\bNCCL\ INFO\b | .{0,80}\bras/\S+\ NCCL\ WARN\b  # what NCCL says of itself, and of its own monitor
+    | .{0,80}\bNCCL\ INFO\b | .{0,80}\bras/\S+\ NCCL\ WARN\b  # of NCCL and of its monitor
     | \S{1,60}:\ [Ww]arning:          # plugins and drivers of networks that are not there
     | .{0,900}\b(?:[Rr]etrying|[Ff]alling\ back|[Tt]rying\ to\ resume)\b
     )""",
