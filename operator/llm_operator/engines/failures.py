@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llm_operator.engines.death import Log, read_log
 from llm_operator.engines.log_form import LogForm
 from llm_operator.engines.registry import ENGINES
-from llm_operator.engines.signature import CODE, WRAPPER, Signature
+from llm_operator.engines.signature import CAUSE, CODE, WRAPPER, Signature
 from llm_operator.engines.signatures import COMMON
 from llm_operator.engines.table import release
 
@@ -25,6 +25,8 @@ GENERIC = frozenset(
     }
 )
 """Reasons that a longer piece of the log may better."""
+CUT_BYTES, CUT_LINES = 2000, 80
+"""The kubelet keeps 2,048 bytes and 80 lines of a log's end as the termination message: one of about so much was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,29 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
     if found[0].rank < WRAPPER or not cause:
         return said
     return Diagnosis(said.reason, f"{found[0].message}: {_short(cause)}", SHOWN)
+
+
+def is_more_in_the_log(
+    engine: str, exit_code: int, signal: int | None, message: str, version: str | None = None
+) -> bool:
+    """Whether the container's log may tell more of its death than the termination message, which is its end.
+
+    Args:
+        engine: name of the engine.
+        exit_code: see diagnose().
+        signal: see diagnose().
+        message: the termination message.
+        version: see diagnose().
+
+    Raises:
+        ValueError: the version is not one, see release().
+    """
+    if not message.strip() or diagnose(engine, exit_code, signal, message, version).reason in GENERIC:
+        return True
+    found = _known(engine, read_log(message), version)
+    if found is not None and found[0].rank == CAUSE:
+        return False
+    return len(message.encode()) >= CUT_BYTES or message.count("\n") + 1 >= CUT_LINES
 
 
 def _by_form(form: LogForm, log: Log, text: str, number: int) -> Diagnosis | None:

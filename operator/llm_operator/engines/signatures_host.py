@@ -174,7 +174,7 @@ CONTAINER: tuple[Signature, ...] = (
         r"|file system is full",
         "DiskFull",
         "the pod's volume is full",
-        "give the claim of cache more room, or serve from a persistentVolumeClaim",
+        "give the claim of cache more room, or serve from model.persistentVolumeClaim",
     ),
     sign(
         r"(?i)address already in use|\[Errno 98\]|EADDRINUSE|port \d+ is already in use",

@@ -82,7 +82,7 @@ MODEL: tuple[Signature, ...] = (
         r"|rate limit.{0,80}(?:huggingface|modelscope|HF_TOKEN)",
         "HubRateLimited",
         "the hub refuses further downloads for now",
-        "name a token in model.credentials, or serve from a persistentVolumeClaim",
+        "name a token in model.credentials, or serve from model.persistentVolumeClaim",
     ),
     sign(
         r"LocalEntryNotFoundError|outgoing traffic has been disabled|OfflineModeIsEnabled|NameResolutionError"
@@ -96,7 +96,7 @@ MODEL: tuple[Signature, ...] = (
         r"|HubHTTPError: 5\d\d |\b5\d\d Server Error.{0,60}for url: https?://[^/]*(?:huggingface|modelscope|\bhf)\.",
         "ModelNotReachable",
         "the model is not on the pod's volume and the hub cannot be reached",
-        "check the pod's way to the hub (HF_ENDPOINT, HTTPS_PROXY in engine.env), or serve from a persistentVolumeClaim",
+        "check the pod's way to the hub (HF_ENDPOINT, HTTPS_PROXY in engine.env), or serve from model.persistentVolumeClaim",
     ),
     sign(
         r"Repo id must (?:be in the form|use alphanumeric).*?: '([^']*)'|HFValidationError"

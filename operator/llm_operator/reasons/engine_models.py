@@ -54,7 +54,7 @@ MODELS: tuple[Reason, ...] = (
         "HubRateLimited",
         "Engine",
         "the hub refuses further downloads for now",
-        "name a token in model.credentials, or serve from a persistentVolumeClaim",
+        "name a token in model.credentials, or serve from model.persistentVolumeClaim",
         fields=("spec.model.credentials",),
         conditions=READY_AND_STALLED,
         stalls="after 3 restarts",

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_operator.api import EngineType
-from llm_operator.engines.failures import GENERIC
 from llm_operator.engines.failures import diagnose as diagnose_log
+from llm_operator.engines.failures import is_more_in_the_log
 from llm_operator.live.pods import ContainerEnd, Pod
 from llm_operator.live.scheduling import ANYTHING, Asked
 from llm_operator.live.trouble import TOOLS_FIELD, Trouble, waiting_trouble
@@ -80,11 +80,11 @@ def _restarts(count: int) -> str:
 
 
 def wants_log(pod: Pod, engine: EngineType) -> bool:
-    """The pod's engine died, and its termination message does not say why."""
+    """The pod's engine died, and its termination message is empty, says nothing of the cause, or was cut before it."""
     if pod.end is None or pod.ready or pod.deleting or pod.end.reason == "OOMKilled":
         return False
     end = pod.end
-    return diagnose_log(engine, end.exit_code, end.signal, end.message, pod.engine_version).reason in GENERIC
+    return is_more_in_the_log(engine, end.exit_code, end.signal, end.message, pod.engine_version)
 
 
 def _crash(pod: Pod, end: ContainerEnd, engine: EngineType) -> Trouble:

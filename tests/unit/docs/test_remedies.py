@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from llm_operator.engines import failures
 from llm_operator.engines.registry import ENGINES
@@ -57,6 +60,10 @@ VERBS = frozenset(
         "wait",
     }
 )
+CRD = Path(__file__).parents[3] / "crds" / "llm-operator.dev_llmdeployments.yaml"
+SPEC: dict[str, Any] = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"][
+    "properties"
+]["spec"]
 CONDITIONS = ("if ", "when ", "where ", "with ")
 """A clause that says when the rest of it is for."""
 COMMAND = re.compile(r"`(?:kubectl|nvidia-smi|chmod)\b|\bkubectl (?:logs|describe)\b")
@@ -106,6 +113,27 @@ SPOKEN = sorted(
     | {engine.log.unlinked for engine in ENGINES.values()}
     | {failures.SHOWN}
 )
+
+
+FIELD = re.compile(r"(?<![\w./+-])[a-z]+(?:[A-Z]\w*|(?=\.[a-z]))(?:\.[a-zA-Z]+)*(?![\w/=])")
+NO_FIELDS = frozenset({"config.json", "podPidsLimit", "hostNetwork", "libcuda.so"})
+"""Of a model's files, the kubelet, pods and the driver."""
+
+
+@pytest.mark.parametrize("remedy", SPOKEN, ids=lambda text: str(text)[:50])
+def test_a_remedy_of_a_death_names_fields_that_exist(remedy: str) -> None:
+    for field in set(FIELD.findall(remedy)) - NO_FIELDS:
+        place = SPEC
+        for part in field.split("."):
+            place = place.get("properties", {}).get(part) or place.get("additionalProperties")
+            assert place, f"{field} is not in the CRD"
+
+
+def test_the_fields_of_the_remedies_of_deaths_are_seen() -> None:
+    """The test above finds them: these are in remedies today."""
+    seen = {field for remedy in SPOKEN for field in FIELD.findall(remedy)}
+    fields = {"kvCache.memoryPercent", "startupTimeoutSeconds", "resources.limits.memory", "sharedMemory", "engine.env"}
+    assert fields <= seen
 
 
 @pytest.mark.parametrize("remedy", SPOKEN, ids=lambda text: str(text)[:50])

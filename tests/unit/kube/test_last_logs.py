@@ -72,6 +72,34 @@ def test_a_silent_death_gets_its_cause_from_the_log_once() -> None:
     assert len(observed.pods[0].end.message) <= LAST_BYTES
 
 
+def test_a_crash_without_a_message_gets_its_cause_from_the_log() -> None:
+    """The signal says that the engine crashed, and its log may say that the GPU is broken."""
+    api = Api("RuntimeError: CUDA error: uncorrectable ECC error encountered\nSegmentation fault (core dumped)")
+    assert reason(asyncio.run(seen(api, dead("", 139)))) == "GPUFaulty"
+    assert api.asked == [True]
+
+
+CUT = (
+    "(Worker_TP1 pid=4) "
+    + "RuntimeError: NCCL error: unhandled cuda error (run with NCCL_DEBUG=INFO for details)\n" * 25
+)
+
+
+def test_a_symptom_in_a_message_that_was_cut_is_not_the_last_word() -> None:
+    """The kubelet keeps 2,048 bytes: the process that failed first may have said why before them."""
+    api = Api(f"(Worker_TP0 pid=3) {CAUSE}\n{CUT}")
+    assert reason(dead(CUT[-2048:], 1)) == "NCCLFailed"
+    assert reason(asyncio.run(seen(api, dead(CUT[-2048:], 1)))) == "GPUOutOfMemory"
+    assert api.asked == [True]
+
+
+@pytest.mark.parametrize("message", [CUT[:200], f"{CUT}{CAUSE}"[-2048:]])
+def test_a_whole_message_and_a_cause_cost_no_request(message: str) -> None:
+    api = Api("")
+    asyncio.run(seen(api, dead(message, 1)))
+    assert api.asked == []
+
+
 def test_a_message_that_says_why_costs_no_request() -> None:
     api = Api("")
     assert asyncio.run(seen(api, dead(CAUSE, 1))) == dead(CAUSE, 1)
