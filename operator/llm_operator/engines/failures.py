@@ -26,7 +26,7 @@ GENERIC = frozenset(
 )
 """Reasons that a longer piece of the log may better."""
 CUT_BYTES, CUT_LINES = 2000, 80
-"""The kubelet keeps 2,048 bytes and 80 lines of a log's end as the termination message: one of about so much was cut."""
+"""The kubelet keeps 2,048 bytes and 80 lines of a log's end as the termination message: one as long was cut."""
 
 
 @dataclass(frozen=True, slots=True)
