@@ -123,7 +123,7 @@ NO_FIELDS = frozenset({"config.json", "podPidsLimit", "hostNetwork", "libcuda.so
 @pytest.mark.parametrize("remedy", SPOKEN, ids=lambda text: str(text)[:50])
 def test_a_remedy_of_a_death_names_fields_that_exist(remedy: str) -> None:
     for field in set(FIELD.findall(remedy)) - NO_FIELDS:
-        place = SPEC
+        place: Any = SPEC
         for part in field.split("."):
             place = place.get("properties", {}).get(part) or place.get("additionalProperties")
             assert place, f"{field} is not in the CRD"
