@@ -42,6 +42,7 @@ _HARMLESS = re.compile(
     | File\ " | Traceback\ | \*\*\*\ stacktrace | frame\ \# | The\ above\ exception | During\ handling
     | .{0,80}\bNCCL\ INFO\b | .{0,80}\bras/\S+\ NCCL\ WARN\b  # of NCCL and of its monitor
     | \S{1,60}:\ [Ww]arning:          # plugins and drivers of networks that are not there
+    | .{0,900}\bpotential\ root\ causes\b  # Ray's guesses about any process that ended, memory among them
     | .{0,900}\b(?:[Rr]etrying|[Ff]alling\ back|[Tt]rying\ to\ resume)\b
     )""",
     re.VERBOSE,

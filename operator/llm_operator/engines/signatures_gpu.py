@@ -41,7 +41,7 @@ DEVICES: tuple[Signature, ...] = (
     sign(
         r"invalid device ordinal|local.rank \d+ is out of bounds|equal to the number of visible devices \(\d+\)"
         r"|The number of required GPUs exceeds the total number of available GPUs"
-        r"|Cannot provide a placement group",
+        r"|Cannot provide a placement group|placement group bundle index \d+ is invalid",
         "NotEnoughGPUs",
         "the container has fewer GPUs than the engine needs",
         COUNT,

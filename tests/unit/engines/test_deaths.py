@@ -133,6 +133,8 @@ CASES = [
      "EngineCodeFailed"),
     (VLLM, "ValueError: Model architectures ['LlamaModel'] are not supported for now. Supported architectures: "
      "['AquilaModel', 'LlamaForCausalLM', 'MistralForCausalLM']", "UnsupportedArchitecture"),
+    (VLLM, "ValueError: b12x FP4 GEMM requires CUDA 13 or later. Current CUDA version: 12.8.", "PackageMismatch"),
+    (VLLM, "ValueError: placement group bundle index 3 is invalid. Valid placement group indexes: 0-2", "NotEnoughGPUs"),
     (VLLM, "RuntimeError: _vllm_fa2_C::varlen_fwd() expected at most 21 argument(s) but received 22 argument(s).", "PackageMismatch"),
     (VLLM, "NameError: name 'vllm_ops' is not defined", "PackageMissing"),
     (VLLM, "ValueError: Unsupported FA version: None", "AttentionNotSupported"),
@@ -182,6 +184,8 @@ HARMLESS = [
     "[TM][ERROR][1123.20:05:45.410697][turbomind.cc:486] Warm-up for 9216 tokens failed with status 6",
     "[2025-04-02 15:02:00,117 W 135 135] (raylet) node_manager.cc:3069: 1 Workers killed due to memory pressure (OOM)",
     "2023-07-03 03:27:55,911 WARNING services.py:1826 -- WARNING: The object store is using /tmp instead of /dev/shm",
+    "(EngineCore pid=5) ERROR 06-26 00:04:52 [core.py:396] The actor is dead because its worker process has died. There are some "
+    "potential root causes. (1) The process is killed by SIGKILL by OOM killer due to high memory usage. (2) ray stop --force is called.",
     "PermissionError: [Errno 13] Permission denied",
     "PermissionError: [Errno 13] Permission denied: '/dev/nvidia0'",
     "json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
