@@ -151,7 +151,6 @@ class FakeEngine:
             port=self.port,
             port_name=common.PORT_NAME,
             health_path="/fake-health",
-            metrics_path=common.METRICS_PATH,
             metrics_need_key=False,
             startup_period_seconds=common.STARTUP_PERIOD_SECONDS,
             startup_failure_threshold=common.startup_failure_threshold(spec),
@@ -160,7 +159,6 @@ class FakeEngine:
             shared_memory_bytes=common.shared_memory_bytes(spec, request.tensor),
             gpus=request.tensor,
             served_name=spec.model.names(request.name)[0],
-            model_mount=common.MODEL_MOUNT,
             cache_path=common.CACHE_PATH,
         )
 

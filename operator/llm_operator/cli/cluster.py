@@ -25,7 +25,6 @@ TIMEOUT_SECONDS = (5, 30)
 ANSWER_BYTES = 64 << 20
 MOST_CONNECTIONS = 256
 """Kept open, as many as `bench` uses at a time."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MERGE_PATCH = "application/merge-patch+json"
 OBJECTS = f"apis/{GROUP}/{VERSION}"
 

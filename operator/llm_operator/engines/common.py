@@ -88,7 +88,6 @@ def run(  # noqa: PLR0913 - the fields of one record
         port=port,
         port_name=PORT_NAME,
         health_path=HEALTH_PATH,
-        metrics_path=METRICS_PATH,
         metrics_need_key=metrics_need_key,
         startup_period_seconds=STARTUP_PERIOD_SECONDS,
         startup_failure_threshold=startup_failure_threshold(spec),
@@ -97,7 +96,6 @@ def run(  # noqa: PLR0913 - the fields of one record
         shared_memory_bytes=shared_memory_bytes(spec, request.tensor),
         gpus=request.tensor,
         served_name=served_name,
-        model_mount=MODEL_MOUNT,
         cache_path=CACHE_PATH,
     )
 

@@ -73,8 +73,7 @@ class EngineRun:
         port: TCP port of the OpenAI-compatible API.
         port_name: its name in the pod.
         health_path: answers 200 without a key once the engine serves.
-        metrics_path: Prometheus metrics on the same port.
-        metrics_need_key: whether metrics_path wants the API key as a bearer token, when there is one.
+        metrics_need_key: whether its metrics want the API key as a bearer token, when there is one.
         startup_period_seconds: between two startup probes.
         startup_failure_threshold: failed startup probes until the container is restarted; the product is at least
             spec.startupTimeoutSeconds.
@@ -83,7 +82,6 @@ class EngineRun:
         shared_memory_bytes: size of /dev/shm.
         gpus: GPUs of one replica.
         served_name: main name of the model in the API.
-        model_mount: where the claim of spec.model.persistentVolumeClaim is mounted read-only.
         cache_path: where a writable volume is mounted; HOME and every cache variable point into it.
     """
 
@@ -97,7 +95,6 @@ class EngineRun:
     port: int
     port_name: str
     health_path: str
-    metrics_path: str
     metrics_need_key: bool
     startup_period_seconds: int
     startup_failure_threshold: int
@@ -106,7 +103,6 @@ class EngineRun:
     shared_memory_bytes: int
     gpus: int
     served_name: str
-    model_mount: str
     cache_path: str
 
 

@@ -6,11 +6,9 @@ followed without reading what comes with them, and nothing is written to a disk.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote
 
 import httpx2
@@ -24,13 +22,19 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils._validators import validate_repo_id
 
 from llm_operator.facts import Fact, Pending, Unknowable
 from llm_operator.foreign import UnreadableError, read_json
 from llm_operator.kube.hub import CONFIG, INDEX, SINGLE, ModelFacts, described, facts_of, host, unreachable
-from llm_operator.models import InvalidModelConfigError, ModelShape, UnknownModelError, header_length, read_index
+from llm_operator.models import (
+    InvalidModelConfigError,
+    ModelShape,
+    UnknownModelError,
+    header_length,
+    read_index,
+    tensor_bytes,
+)
+from llm_operator.modeltools.hub_private import build_hf_headers, validate_repo_id
 
 log = logging.getLogger("llm_operator.models")
 
@@ -45,8 +49,6 @@ HEADER_BYTES = 25_000_000
 """huggingface_hub 2.4 reads no longer ones (constants.SAFETENSORS_MAX_HEADER_LENGTH)."""
 FIRST_BYTES = 100_000
 """Of a file, in which most headers end (huggingface_hub's own number)."""
-MOST_BYTES = 1 << 50
-"""Of all tensors."""
 REFUSAL_BYTES = 64 << 10
 REDIRECTS = 5
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -159,23 +161,9 @@ def _total_of_header(repository: str, revision: str | None) -> int | None:
     if end > len(start):
         raise InvalidModelConfigError(f"{SINGLE} ends after {len(start):,} bytes, within its header of {end:,}")
 
-    def last_byte(pairs: list[tuple[str, Any]]) -> int | None:
-        """In the place of every object: the header's tensors are counted in hundreds of thousands."""
-        ends = [value for _, value in pairs if isinstance(value, int) and not isinstance(value, bool)]
-        for name, value in pairs:
-            if name == "data_offsets" and isinstance(value, list) and len(value) == 2:
-                ends.append(value[1] if isinstance(value[1], int) else MOST_BYTES)
-        return max(ends, default=None)
-
-    try:
-        text = start[8:end].decode()
-        start.clear()
-        last = json.loads(text, object_pairs_hook=last_byte)  # noqa: TID251 - to a number, within the limits
-    except (ValueError, RecursionError) as error:
-        raise InvalidModelConfigError(f"the header of {SINGLE} is not JSON ({type(error).__name__})") from None
-    if last is not None and not (isinstance(last, int) and 0 <= last < MOST_BYTES):
-        raise InvalidModelConfigError(f"the header of {SINGLE} has tensors of impossible sizes")
-    return last
+    header = start[8:end]
+    start.clear()
+    return tensor_bytes(header, SINGLE)
 
 
 def _file(repository: str, name: str, revision: str | None, limit: int, *, part: bool = False) -> bytearray:

@@ -18,7 +18,14 @@ from llm_operator.models.errors import (
     UnknownQuantizationError,
     UnsupportedModelKindError,
 )
-from llm_operator.models.safetensors import WeightHeader, WeightIndex, header_length, read_header, read_index
+from llm_operator.models.safetensors import (
+    WeightHeader,
+    WeightIndex,
+    header_length,
+    read_header,
+    read_index,
+    tensor_bytes,
+)
 from llm_operator.models.shape import (
     AttentionKind,
     AttentionLayers,
@@ -59,5 +66,6 @@ __all__ = [
     "parse_config_text",
     "read_header",
     "read_index",
+    "tensor_bytes",
     "unknown_with_files",
 ]

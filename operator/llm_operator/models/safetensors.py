@@ -1,20 +1,27 @@
 """Weight files as bytes already read: the index of a sharded checkpoint and the header of one file.
 
 Format: 8 bytes little-endian length, then a JSON object of name to {dtype, shape, data_offsets} (safetensors 0.8).
+
+The operator and the command line read the format here. The model tools have their own reader, of files
+(modeltools/inspection.py): they stand alone in images that have nothing else of this package.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
+from typing import Any
 
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields, load_json
 
 MAXIMUM_HEADER = 100_000_000
+MOST_BYTES = 1 << 50
+"""Of all tensors."""
 BITS: Mapping[str, int] = MappingProxyType(
     {
         "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "BF16": 16, "F16": 16, "I16": 16, "U16": 16,
@@ -65,6 +72,32 @@ def header_length(first_bytes: bytes) -> int:
     if not 2 <= length <= MAXIMUM_HEADER:
         raise InvalidModelConfigError(f"safetensors header of {length} bytes; expected 2 to {MAXIMUM_HEADER}")
     return 8 + length
+
+
+def tensor_bytes(header: bytearray, file: str) -> int | None:
+    """Return the bytes of all tensors by the JSON of a header; None where it has no tensor. Empties the header.
+
+    For headers of strangers: they are counted in hundreds of thousands of tensors, and no object is made of any.
+    Raises InvalidModelConfigError, which names the file, when it is broken.
+    """
+
+    def last_byte(pairs: list[tuple[str, Any]]) -> int | None:
+        ends = [value for _, value in pairs if isinstance(value, int) and not isinstance(value, bool)]
+        for name, value in pairs:
+            if name == "data_offsets" and isinstance(value, list) and len(value) == 2:
+                ends.append(value[1] if isinstance(value[1], int) else MOST_BYTES)
+        return max(ends, default=None)
+
+    try:
+        # Not both at once: the bytes and the text of a long header are half of what reading it takes.
+        text = header.decode()
+        header.clear()
+        last = json.loads(text, object_pairs_hook=last_byte)  # noqa: TID251 - to a number, within the limits
+    except (ValueError, RecursionError) as error:
+        raise InvalidModelConfigError(f"the header of {file} is not JSON ({type(error).__name__})") from None
+    if last is not None and not (isinstance(last, int) and 0 <= last < MOST_BYTES):
+        raise InvalidModelConfigError(f"the header of {file} has tensors of impossible sizes")
+    return last
 
 
 def read_header(first_bytes: bytes) -> WeightHeader:

@@ -15,9 +15,6 @@ from typing import Any, TypeVar
 import httpx2
 import huggingface_hub
 from huggingface_hub import constants, errors
-from huggingface_hub.file_download import http_get
-from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils._http import default_client_factory, parse_ratelimit_headers
 
 from llm_operator.modeltools import content
 from llm_operator.modeltools.hub import (
@@ -31,6 +28,12 @@ from llm_operator.modeltools.hub import (
     refused_repository,
     unreachable,
     unwritable,
+)
+from llm_operator.modeltools.hub_private import (
+    build_hf_headers,
+    default_client_factory,
+    http_get,
+    parse_ratelimit_headers,
 )
 from llm_operator.modeltools.layout import SourceKind
 from llm_operator.modeltools.report import Reason, ToolError

@@ -13,9 +13,9 @@ from llm_operator.modeltools.text import read_file, read_json
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
-HEADER_LIMIT = 100_000_000
 CONFIG_BYTES = 4 << 20
 """Of config.json, which has some kilobytes."""
+HEADER_LIMIT = 100_000_000
 """Largest header that the format's own readers take, in bytes (safetensors, src/tensor.rs: MAX_HEADER_SIZE)."""
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llm_operator.engines import death, failures
 from llm_operator.engines.death import MOST_CHARACTERS, MOST_OF_A_LINE, read_log
 from llm_operator.engines.registry import ENGINES
-from tests.bench.deaths import HOSTILE
+from tests.support.hostile_logs import HOSTILE
 
 # The parser's own tree: what a pattern can cost follows from its repeats.
 parser, codes = (importlib.import_module(f"re.{name}") for name in ("_parser", "_constants"))

@@ -17,8 +17,6 @@ from llm_operator.models import CheckpointQuantization, Role
 
 BITSANDBYTES_UNTIL = (0, 27)
 """The last release whose parser knows `--load-format bitsandbytes`; 0.33.0 has no such method."""
-MXFP4_ONLINE = (0, 27)
-"""0.26.0 quantizes nothing to MXFP4 while loading, 0.33.0 does (config/quantization.py)."""
 MODELOPT_FP8_ON_OLDER_CARDS = (0, 33)
 """0.26.0 wants compute capability 8.9 for it, 0.33.0 wants 8.0; what lies between was not read."""
 UNIFIED = (0, 26)
