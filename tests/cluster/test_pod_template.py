@@ -15,6 +15,7 @@ from devcluster.control_plane import ControlPlane
 from devcluster.pod_schema import TARGET, text
 from llm_operator.api import KIND
 from llm_operator.api.crd import custom_resource_definition
+from llm_operator.manifests.common import container_of
 from tests.cluster.helpers import Space, Spaces, operator_fixture, space_fixture
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
@@ -193,7 +194,7 @@ def test_an_example_of_the_docs_is_served(operator: OperatorUnderTest, space: Sp
     live = space.get("Deployment", name)
     assert live is not None
     template = live["spec"]["template"]
-    pod, engine = template["spec"], template["spec"]["containers"][0]
+    pod, engine = template["spec"], container_of(template, "engine")
     if name == "with-names":
         assert {"qwen2.5-0.5b", "default"} <= set(engine["args"])
     if name == "with-template":

@@ -41,6 +41,11 @@ def manifests() -> dict[str, JSON]:
     return found
 
 
+def parsed_manifest(name: str) -> LLMDeployment:
+    """One of `manifests`, parsed."""
+    return LLMDeployment.parse(manifests()[name])
+
+
 def prepared_of(resource: LLMDeployment) -> Prepared:
     """What the stages would have brought about."""
     claim = cache_claim(resource)

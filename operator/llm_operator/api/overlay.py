@@ -19,15 +19,6 @@ MOST_BYTES = 32_768
 """Of the overlay as JSON: with the operator's part, the template has to fit in an annotation of the Deployment."""
 
 
-def without_nulls_inside(value: Any) -> Any:
-    """Without null entries at any depth: the API server keeps them in what its schema does not say."""
-    if isinstance(value, dict):
-        return {key: without_nulls_inside(entry) for key, entry in value.items() if entry is not None}
-    if isinstance(value, list):
-        return [without_nulls_inside(entry) for entry in value if entry is not None]
-    return value
-
-
 def _shallow(value: Any, depth: int = 0) -> Any:
     if depth > MOST_DEPTH:
         raise PydanticCustomError("depth", "more than {depth} levels; a pod template has fewer", {"depth": MOST_DEPTH})

@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_operator.cli.cluster import Cluster, RequestRefusedError
 from llm_operator.cli.errors import one_line
-from llm_operator.cli.pods import duration, seconds_since
+from llm_operator.cli.pods import CONTAINER, duration, seconds_since
 from llm_operator.cli.screen import columns
 from llm_operator.cli.table import aligned
 from llm_operator.cli.where import add_where, connected
@@ -154,8 +154,12 @@ def _pod(template: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _container(template: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((one for one in _containers(template) if one.get("name") == CONTAINER), {})
+
+
+def _containers(template: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     containers = _pod(template).get("containers")
-    return _dictionary(containers[0]) if isinstance(containers, list) and containers else {}
+    return [_dictionary(one) for one in containers] if isinstance(containers, list) else []
 
 
 def _annotation(template: Mapping[str, Any], name: str) -> str:
@@ -208,7 +212,9 @@ def _rest(template: Mapping[str, Any]) -> Any:
     """The parts of a pod's spec that the table does not name separately."""
     own = ("image", "args", "env", "resources")
     container = {name: value for name, value in _container(template).items() if name not in own}
-    return {**{name: value for name, value in _pod(template).items() if name != "containers"}, "container": container}
+    others = [one for one in _containers(template) if one.get("name") != CONTAINER]
+    pod = {name: value for name, value in _pod(template).items() if name != "containers"}
+    return {**pod, "container": container, "others": others}
 
 
 def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

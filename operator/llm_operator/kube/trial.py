@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from llm_operator.api.overlay import without_nulls_inside
 from llm_operator.api.overlay_owned import OverlayChild
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import ownership
@@ -79,7 +78,7 @@ def _with_overlay(resource: LLMDeployment, bodies: Iterable[JSON]) -> Iterator[t
         child = _child_of(body)
         overlay = overlay_of(resource.spec, child) if child is not None else None
         if child is not None and overlay:
-            yield body, child, without_nulls_inside(overlay)
+            yield body, child, overlay
 
 
 def _child_of(body: JSON) -> OverlayChild | None:

@@ -19,10 +19,12 @@ from llm_operator.manifests.common import (
     PAGE_PORT,
     PART_OF,
     carried_annotations,
+    container_of,
     metadata,
     with_spec_hash,
 )
 from llm_operator.manifests.overlay import merged
+from llm_operator.manifests.pod import CONTAINER as ENGINE
 from llm_operator.manifests.restart import restart_of, with_restart
 from llm_operator.manifests.service import PORT, endpoint, service_of, service_port
 from llm_operator.settings import ToolSettings
@@ -176,7 +178,7 @@ def _arguments(resource: LLMDeployment, page: WebUI, template: JSON, engine: Map
         "--model": spec.model.names(resource.metadata.name)[0],
         "--engine": f"{row.title if row else engine['type']} {engine['version']}{backend}",
         "--kv-cache": "16-bit" if spec.kv_cache.quantization == "None" else spec.kv_cache.quantization,
-        "--context": _context(template["spec"]["containers"][0].get("args") or []),
+        "--context": _context(container_of(template, ENGINE).get("args") or []),
         "--user-name": page.user_name if page.password is not None else None,
     }
     # One word each: a value that begins with a dash stays a value.

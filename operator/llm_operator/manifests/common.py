@@ -111,6 +111,19 @@ def metadata(resource: LLMDeployment) -> JSON:
     }
 
 
+def container_of(template: JSON, name: str) -> JSON:
+    """The container of that name: an overlay may put others before it.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for container in template["spec"]["containers"]:
+        if container.get("name") == name:
+            found: JSON = container
+            return found
+    raise KeyError(name)
+
+
 def owner_reference(resource: LLMDeployment) -> JSON:
     """The reference by which the garbage collector finds what belongs to an object.
 

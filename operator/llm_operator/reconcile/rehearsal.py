@@ -17,10 +17,10 @@ from llm_operator.live.children import Role, child_from
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.claim import cache_volume_claim
-from llm_operator.manifests.common import ANNOTATION_REVISION, JSON
+from llm_operator.manifests.common import ANNOTATION_REVISION, JSON, container_of
 from llm_operator.manifests.network_policy import JOBS_SUFFIX
 from llm_operator.manifests.revision import REVISION
-from llm_operator.manifests.tools import LABEL_STAGE
+from llm_operator.manifests.tools import CONTAINER, LABEL_STAGE
 from llm_operator.pipeline.artifacts import LABEL_ARTIFACT
 from llm_operator.pipeline.claims import needed_claims
 from llm_operator.pipeline.job_view import JobView
@@ -139,7 +139,7 @@ def _job(resource: LLMDeployment, body: JSON, rehearsal: Rehearsal) -> JobView:
 
 def _directory(resource: LLMDeployment, stage: str, pod: Mapping[str, list[JSON]], rehearsal: Rehearsal) -> str:
     """Directory that a Job would report (modeltools/layout.py)."""
-    arguments = pod["containers"][0]["args"]
+    arguments = container_of({"spec": pod}, CONTAINER)["args"]
     option = {"inspect": "--directory", "fetch": "--revision"}.get(stage, "--output")
     given: str = arguments[arguments.index(option) + 1] if option in arguments else ""
     if stage != "fetch":

@@ -21,8 +21,10 @@ from llm_operator.manifests.common import (
     LABEL_MANAGED_BY,
     MANAGER,
     compact_json,
+    container_of,
 )
 from llm_operator.manifests.kept_template import read_template
+from llm_operator.manifests.pod import CONTAINER
 from llm_operator.manifests.revision import CONTENT_BYTES, digest_of, number_and_digest
 
 JSON = dict[str, Any]
@@ -150,7 +152,7 @@ def _kept(template: Any, plan: Any) -> Kept | None:
     """A template of which all is there that is read without looking."""
     try:
         labels, annotations = template["metadata"]["labels"], template["metadata"].get("annotations") or {}
-        container = template["spec"]["containers"][0]
+        container = container_of(template, CONTAINER)
         engine = read_object(annotations.get(ANNOTATION_ENGINE))
         texts = (container["image"], labels[LABEL_INPUTS], engine.get("type"), engine.get("version"))
         args = container.get("args") or []

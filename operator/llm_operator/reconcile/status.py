@@ -25,8 +25,16 @@ from llm_operator.live.refused_pods import overdue, refused_pods
 from llm_operator.live.scheduling import asked_by
 from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.chat_page import page_endpoint
-from llm_operator.manifests.common import ANNOTATION_ENGINE, JSON, LABEL_DEPLOYMENT, LABEL_INPUTS, inputs_hash
+from llm_operator.manifests.common import (
+    ANNOTATION_ENGINE,
+    JSON,
+    LABEL_DEPLOYMENT,
+    LABEL_INPUTS,
+    container_of,
+    inputs_hash,
+)
 from llm_operator.manifests.model_volume import Prepared
+from llm_operator.manifests.pod import CONTAINER
 from llm_operator.manifests.restart import restart_of
 from llm_operator.manifests.service import endpoint
 from llm_operator.pipeline.damage import damage_findings
@@ -408,7 +416,7 @@ def _engine_status(template: JSON | None) -> EngineStatus | None:
     if template is None:
         return None
     engine: Mapping[str, str | None] = read_object(template["metadata"]["annotations"][ANNOTATION_ENGINE])
-    container = template["spec"]["containers"][0]
+    container = container_of(template, CONTAINER)
     return EngineStatus(
         type=str(engine["type"]),
         backend=engine.get("backend"),

@@ -122,8 +122,8 @@ def test_a_sidecars_declared_port_is_reached_too() -> None:
     overlay = {"spec": {"containers": [sidecar], "initContainers": [native, once]}}
     (policy,) = policies(decided(resource(podTemplate=overlay)))
     assert policy["spec"]["ingress"][0]["ports"] == [
-        {"port": "http", "protocol": "TCP"},
         {"port": 9443, "protocol": "TCP"},
+        {"port": "http", "protocol": "TCP"},
         {"port": 53, "protocol": "UDP"},
     ]
 

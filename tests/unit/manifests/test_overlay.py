@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from llm_operator.api import API_VERSION, KIND, InvalidResource
+from llm_operator.api.overlay_owned import OverlayChild
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import engine_of
 from llm_operator.engines.registry import ENGINES
+from llm_operator.manifests.common import container_of
 from llm_operator.manifests.overlay import check_overlay, in_words_of_overlay
 from tests.support.rendered import children_of, jobs_of
 
@@ -43,7 +46,7 @@ def test_an_empty_overlay_changes_nothing() -> None:
     )
 
 
-def test_lists_are_merged_by_their_keys_and_the_engine_stays_first() -> None:
+def test_lists_are_merged_by_their_keys() -> None:
     overlay = {
         "metadata": {"labels": {"team": "a"}, "annotations": {"karpenter.sh/do-not-disrupt": "true"}},
         "spec": {
@@ -67,16 +70,17 @@ def test_lists_are_merged_by_their_keys_and_the_engine_stays_first() -> None:
     }
     before, after = template_of(parsed()), template_of(parsed(overlay))
     assert after["metadata"]["labels"].items() >= {"team": "a"}.items()
-    assert [container["name"] for container in after["spec"]["containers"]] == ["engine", "proxy"]
-    ours, given = before["spec"]["containers"][0], after["spec"]["containers"][0]
+    assert [container["name"] for container in after["spec"]["containers"]] == ["proxy", "engine"]
+    assert after["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "engine"
+    ours, given = container_of(before, "engine"), container_of(after, "engine")
     assert given["args"] == ours["args"]
     assert [entry["name"] for entry in given["env"]] == [
-        *(entry["name"] for entry in ours["env"]), *engine_of("VLLM").modes_off, "POD_IP",
+        "POD_IP", *(entry["name"] for entry in ours["env"]), *engine_of("VLLM").modes_off,
     ]  # fmt: skip
     assert given["resources"]["limits"] == {"nvidia.com/gpu": "1", "rdma/ib": 1}
     assert given["livenessProbe"] == {**ours["livenessProbe"], "failureThreshold": 30}
     assert given["securityContext"] == {**ours["securityContext"], "runAsUser": 1000}
-    assert after["spec"]["volumes"] == [*before["spec"]["volumes"], overlay["spec"]["volumes"][0]]  # type: ignore[index]
+    assert after["spec"]["volumes"] == [overlay["spec"]["volumes"][0], *before["spec"]["volumes"]]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("source", [{"configMapRef": {"name": "a"}}, {"secretRef": {"name": "a"}, "prefix": "VLLM_"}])
@@ -127,7 +131,114 @@ def sidecar(**fields: Any) -> JSON:
     return {"spec": {"containers": [{"name": "a", "image": "a", **fields}]}}
 
 
+def mounted(path: str, **fields: Any) -> JSON:
+    return engine(volumeMounts=[{"name": "own", "mountPath": path, **fields}])
+
+
+HIDDEN = (
+    *("/models", "models", "/models/", "//models", "/models/.", "/cache/../models", "/tmp/../models/x"),
+    *("/dev/shm/", "/dev", "/dev/./shm", "/", "/..", "/cache", "/cache/", "/cache/x/..", "/guard", "/trust", "/tmp"),
+)
+
+
+@pytest.mark.parametrize("path", HIDDEN)
+@pytest.mark.parametrize("field", [{}, {"subPath": "x"}, {"readOnly": True}])
+def test_no_spelling_of_a_path_hides_what_the_operator_mounts(path: str, field: JSON) -> None:
+    (refusal,) = check_overlay(parsed(mounted(path, **field)).spec, "engine")
+    assert refusal.field == "spec.podTemplate.spec.containers[0].volumeMounts[0].mountPath"
+    (refusal,) = check_overlay(parsed(engine(volumeDevices=[{"name": "a", "devicePath": path}])).spec, "engine")
+    assert refusal.field == "spec.podTemplate.spec.containers[0].volumeDevices[0].devicePath"
+
+
+@pytest.mark.parametrize("path", ["/cache/x", "/model", "/modelsx", "/dev/infiniband", "/etc/own", "/cachex", "/tmp/x"])
+def test_other_paths_are_free(path: str) -> None:
+    assert check_overlay(parsed(mounted(path)).spec, "engine") == ()
+    assert check_overlay(parsed(sidecar(volumeMounts=[{"name": "model", "mountPath": "/models"}])).spec, "engine") == ()
+
+
+REMOVALS: dict[str, JSON] = {
+    "the volumes": {"spec": {"volumes": None}},
+    "all volumes but one": {"spec": {"volumes": [{"$patch": "replace"}, {"name": "own", "emptyDir": {}}]}},
+    "a volume": {"spec": {"volumes": [{"name": "shm", "$patch": "delete"}]}},
+    "all containers but one": {"spec": {"containers": [{"$patch": "replace"}, {"name": "own", "image": "a"}]}},
+    "the engine": engine(**{"$patch": "delete"}),
+    "most of the engine": engine(**{"$retainKeys": ["name"]}),
+    "the init containers": {"spec": {"initContainers": None}},
+    "an init container": fetcher(**{"$patch": "delete"}),
+    "most of the pod": {"spec": {"$retainKeys": ["dnsPolicy"], "dnsPolicy": "Default"}},
+    "the pod": {"spec": {"$patch": "replace"}},
+    "the template": {"$patch": "delete"},
+    "labels": {"metadata": {"labels": {"$patch": "replace", "a": "b"}}},
+    "annotations": {"metadata": {"annotations": {"$patch": "delete"}}},
+    "a label that goes with the others": {"metadata": {"$retainKeys": ["labels"], "labels": {"a": "b"}}},
+    "variables": engine(env=None),
+    "all variables but one": engine(env=[{"$patch": "replace"}, {"name": "A", "value": "b"}]),
+    "a variable": engine(env=[{"name": "HF_HOME", "$patch": "delete"}]),
+    "mounts": engine(volumeMounts=None),
+    "all mounts but one": engine(volumeMounts=[{"$patch": "replace"}, {"name": "own", "mountPath": "/own"}]),
+    "a mount": engine(volumeMounts=[{"mountPath": "/models", "$patch": "delete"}]),
+    "resources": engine(resources=None),
+    "limits": engine(resources={"limits": None}),
+    "all limits but one": engine(resources={"limits": {"$patch": "replace", "rdma/ib": 1}}),
+    "most of resources": engine(resources={"$retainKeys": ["claims"], "claims": []}),
+    "the number of GPUs": engine(resources={"limits": {"nvidia.com/gpu": None}}),
+    "memory": engine(resources={"requests": {"memory": None}}),
+    "a probe": engine(livenessProbe=None),
+    "a probe's path": engine(livenessProbe={"httpGet": None}),
+    "all of a probe but its times": engine(livenessProbe={"$patch": "replace", "periodSeconds": 3}),
+    "hooks": engine(lifecycle=None),
+    "a hook": engine(lifecycle={"preStop": None}),
+    "most hooks": engine(lifecycle={"$patch": "replace", "postStart": {"exec": {"command": ["true"]}}}),
+}
+
+
+@pytest.mark.parametrize("name", REMOVALS)
+def test_what_the_operator_needs_is_not_removed(name: str) -> None:
+    refusals = check_overlay(parsed(REMOVALS[name]).spec, "engine")
+    assert refusals
+    assert {refusal.reason for refusal in refusals} == {"ConflictingPodTemplate"}
+    assert all(refusal.field.startswith("spec.podTemplate.") and refusal.message for refusal in refusals)
+
+
+@pytest.mark.parametrize("child", ["tool", "chat"])
+@pytest.mark.parametrize(
+    "name", ["the volumes", "all variables but one", "mounts", "limits", "most of the pod", "the engine"]
+)
+def test_what_other_pods_need_is_not_removed_either(name: str, child: OverlayChild) -> None:
+    text = json.dumps(REMOVALS[name]).replace('"engine"', f'"{child}"')
+    overlay = json.loads(text)
+    resource = parsed(tools=overlay) if child == "tool" else parsed(webUI={"podTemplate": overlay})
+    (refusal, *_) = check_overlay(resource.spec, child)
+    assert refusal.reason == "ConflictingPodTemplate"
+
+
+def test_a_null_deletes_a_default_of_the_operator() -> None:
+    """A platform that chooses the user, as OpenShift does, wants none said."""
+    template = template_of(parsed({"spec": {"securityContext": {"runAsUser": None, "runAsGroup": None}}}))
+    assert template["spec"]["securityContext"].keys() == {"runAsNonRoot", "seccompProfile"}
+    assert "topologySpreadConstraints" not in template_of(parsed({"spec": {"topologySpreadConstraints": None}}))["spec"]
+
+
 REFUSED: dict[str, tuple[JSON, str]] = {
+    "two of one name": (
+        {"spec": {"containers": [{"name": "a", "image": "a"}, {"name": "a", "image": "b"}]}},
+        ".spec.containers[1].name",
+    ),
+    "an unknown directive": (engine(securityContext={"$patch": "merge"}), ".securityContext.$patch"),
+    "a directive that does not exist": (engine(securityContext={"$remove": ["a"]}), ".securityContext.$remove"),
+    "an order of a list without keys": (engine(**{"$setElementOrder/args": []}), ".$setElementOrder/args"),
+    "an order that leaves one out": (
+        {"spec": {"$setElementOrder/volumes": [], "volumes": [{"name": "a", "emptyDir": {}}]}},
+        ".$setElementOrder/volumes",
+    ),
+    "keys that leave one out": (
+        {"spec": {"dnsConfig": {"$retainKeys": ["searches"], "options": []}}},
+        ".dnsConfig.$retainKeys",
+    ),
+    "a directive in a list without keys": (
+        {"spec": {"schedulingGates": [{"name": "a"}], "hostAliases": [{"hostnames": ["x"]}]}},
+        ".spec.hostAliases[0]",
+    ),
     "a probe that asks nothing": (sidecar(startupProbe={"periodSeconds": 5}), ".spec.containers[0].startupProbe"),
     "a probe that asks twice": (
         sidecar(livenessProbe={"tcpSocket": {"port": 1}, "grpc": {"port": 1}}),
@@ -250,9 +361,9 @@ def test_a_deep_overlay_is_refused_and_does_no_harm() -> None:
 def test_what_the_api_server_says_is_told_in_words_of_the_overlay() -> None:
     overlay = {"spec": {"containers": [{"name": "proxy"}], "dnsPolicy": "x"}}
     template = template_of(parsed(overlay))
-    said = 'Deployment.apps "demo" is invalid: [spec.template.spec.containers[1].image: Required value, '
-    said += "spec.template.spec.dnsPolicy: Unsupported value, spec.template.spec.containers[0].image: wrong]"
+    said = 'Deployment.apps "demo" is invalid: [spec.template.spec.containers[0].image: Required value, '
+    said += "spec.template.spec.dnsPolicy: Unsupported value, spec.template.spec.containers[1].image: wrong]"
     told = in_words_of_overlay(said, "spec.podTemplate", overlay, template)
     assert "spec.podTemplate.spec.containers[0].image: Required" in told
     assert "spec.podTemplate.spec.dnsPolicy: Unsupported" in told
-    assert "spec.template.spec.containers[0].image: wrong" in told
+    assert "spec.template.spec.containers[1].image: wrong" in told

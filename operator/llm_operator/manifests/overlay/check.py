@@ -6,7 +6,6 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from llm_operator.api.overlay import without_nulls_inside
 from llm_operator.api.overlay_owned import INIT_CONTAINERS, OverlayChild, container_fields, instead
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import Refusal, engine_of, guard
@@ -22,7 +21,7 @@ from llm_operator.engines.common import (
 )
 from llm_operator.engines.registry import ENGINES
 from llm_operator.manifests.common import JSON, PAGE_PORT
-from llm_operator.manifests.overlay.table import DIRECTIVE, Problem, problems
+from llm_operator.manifests.overlay.table import DIRECTIVE, REPLACE, RETAIN, Problem, is_directive, problems
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the path that NCCL and vLLM open
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -83,10 +82,9 @@ def check_overlays(spec: LLMDeploymentSpec) -> tuple[Refusal, ...]:
 
 def check_overlay(spec: LLMDeploymentSpec, child: OverlayChild) -> tuple[Refusal, ...]:
     """Everything that is wrong with the overlay of a child, without a cluster; empty where there is none."""
-    given, field = overlay_of(spec, child), FIELDS[child]
-    if not given:
+    overlay, field = overlay_of(spec, child), FIELDS[child]
+    if not overlay:
         return ()
-    overlay = without_nulls_inside(given)
     malformed = tuple(_refusal("InvalidPodTemplate", field, problem) for problem in problems(overlay))
     if malformed:
         # What is not even a pod template has no parts to check for owners.
@@ -165,63 +163,94 @@ _OWNED: Mapping[OverlayChild, Callable[[LLMDeploymentSpec], Owned]] = {"engine":
 
 
 def _conflicts(overlay: JSON, owned: Owned) -> Iterator[Problem]:
-    for path, part in _directives(overlay):
-        yield Problem(path, f"{part} holds what the operator needs, so that it cannot be replaced as a whole")
+    for path in _removals(overlay, owned):
+        yield Problem(path, "the operator needs what is there, so that it cannot be removed or replaced as a whole")
     yield from _metadata(overlay.get("metadata") or {})
     spec = overlay.get("spec") or {}
     for place, volume in enumerate(spec.get("volumes") or []):
-        if volume["name"] in owned.volumes:
+        if volume.get("name") in owned.volumes:
             text = f"the operator has a volume {volume['name']!r}: choose another name"
             yield Problem(f".spec.volumes[{place}].name", text)
     for kind in ("initContainers", "containers"):
         for place, container in enumerate(spec.get(kind) or []):
             path = f".spec.{kind}[{place}]"
-            if container["name"] in (owned.child, *INIT_CONTAINERS[owned.child]):
+            if _is_own(container, owned):
                 yield from _own_container(container, kind, path, owned)
             else:
                 yield from _further_container(container, path, owned)
 
 
-_WHOLE = {"": "the template", ".metadata": "metadata", ".spec": "spec"}
+def _is_own(container: JSON, owned: Owned) -> bool:
+    return container.get("name") in (owned.child, *INIT_CONTAINERS[owned.child])
 
 
-def _directives(overlay: JSON) -> Iterator[tuple[str, str]]:
-    """Places where the whole of something would be replaced that the operator has parts in."""
-    for path, part in (("", overlay), (".metadata", overlay.get("metadata")), (".spec", overlay.get("spec"))):
-        if part and DIRECTIVE in part:
-            yield f"{path}.{DIRECTIVE}", _WHOLE[path]
-    spec = overlay.get("spec") or {}
-    affinity = spec.get("affinity") or {}
-    if DIRECTIVE in affinity:
-        yield f".spec.affinity.{DIRECTIVE}", "affinity"
+_NEEDED = ("env", "volumeMounts", "resources", *_PROBES, "lifecycle")
+"""Fields of the operator's containers that it has parts in."""
+
+
+def _removals(overlay: JSON, owned: Owned) -> Iterator[str]:
+    """Nulls and directives that remove the whole of something which the operator has parts in."""
+    metadata, spec = overlay.get("metadata") or {}, overlay.get("spec") or {}
+    for path, part in (("", overlay), (".metadata", metadata), (".spec", spec)):
+        yield from _rests(part, path)
+    for name in ("labels", "annotations"):
+        yield from _whole(metadata, name, ".metadata")
     for kind in ("initContainers", "containers", "volumes"):
-        for place, entry in enumerate(spec.get(kind) or []):
-            for name in ("", "resources", *_PROBES, "lifecycle"):
-                part = entry if not name else entry.get(name)
-                if isinstance(part, dict) and DIRECTIVE in part:
-                    yield f".spec.{kind}[{place}]{'.' + name if name else ''}.{DIRECTIVE}", name or "it"
+        yield from _whole(spec, kind, ".spec")
+        for place, entry in enumerate(spec.get(kind) or [] if kind != "volumes" else []):
+            if _is_own(entry, owned):
+                yield from _removals_of(entry, f".spec.{kind}[{place}]")
+
+
+def _removals_of(container: JSON, path: str) -> Iterator[str]:
+    if container.get(DIRECTIVE) != REPLACE:
+        yield from _rests(container, path)
+    for name in _NEEDED:
+        yield from _whole(container, name, path)
+    for bound in ("requests", "limits"):
+        yield from _whole(container.get("resources") or {}, bound, f"{path}.resources")
+
+
+def _whole(holder: JSON, name: str, path: str) -> Iterator[str]:
+    """Where a field of the holder is removed: all of it, all but what is given, or all entries of the list."""
+    part = holder.get(name)
+    if name in holder and part is None:
+        yield f"{path}.{name}"
+    elif isinstance(part, dict):
+        yield from _rests(part, f"{path}.{name}")
+    else:
+        for place, entry in enumerate(part or []):
+            if isinstance(entry, dict) and entry.get(DIRECTIVE) == REPLACE:
+                yield f"{path}.{name}[{place}].{DIRECTIVE}"
+
+
+def _rests(part: JSON, path: str) -> Iterator[str]:
+    for directive in (DIRECTIVE, RETAIN):
+        if directive in part:
+            yield f"{path}.{directive}"
 
 
 def _metadata(metadata: JSON) -> Iterator[Problem]:
     for name in metadata:
-        if name not in ("labels", "annotations", DIRECTIVE):
+        if name not in ("labels", "annotations") and not is_directive(name):
             yield Problem(f".metadata.{name}", "only labels and annotations can be given: remove it")
 
 
 def _own_container(container: JSON, kind: str, path: str, owned: Owned) -> Iterator[Problem]:
-    name = container["name"]
-    if (name == owned.child) != (kind == "containers"):
-        yield Problem(f"{path}.name", f"the operator has a container {name!r} elsewhere: choose another name")
+    child = container["name"]
+    if (child == owned.child) != (kind == "containers"):
+        yield Problem(f"{path}.name", f"the operator has a container {child!r} elsewhere: choose another name")
         return
     for field, text in container_fields(owned.child).items():
         if field in container:
             yield Problem(f"{path}.{field}", instead(text))
     for place, variable in enumerate(container.get("env") or []):
-        if variable["name"] in owned.variables:
-            text = f"{variable['name']}: {owned.variables[variable['name']]}; remove it here"
+        name = variable.get("name")
+        if name in owned.variables:
+            text = f"{name}: {owned.variables[name]}; remove it here"
             yield Problem(f"{path}.env[{place}].name", text)
     yield from _hooks(container, path)
-    for bound, resource in _amounts(container) if name == owned.child and owned.resources else ():
+    for bound, resource in _amounts(container) if child == owned.child and owned.resources else ():
         if resource in _GIVEN_BY_RESOURCES:
             yield Problem(f"{path}.resources.{bound}[{resource}]", f"use {owned.resources}.{bound}")
     yield from _gpus(container, path, owned)
@@ -259,7 +288,7 @@ def _further_container(container: JSON, path: str, owned: Owned) -> Iterator[Pro
     yield from _unsaid(container, path, _PROBES, _LIFECYCLE)
     for place, port in enumerate(container.get("ports") or []):
         here = f"{path}.ports[{place}]"
-        if owned.port is not None and port["containerPort"] == owned.port:
+        if owned.port is not None and port.get("containerPort") == owned.port:
             yield Problem(
                 f"{here}.containerPort", f"the {owned.child} listens on port {owned.port}: choose another port"
             )
@@ -283,12 +312,13 @@ def _gpus(container: JSON, path: str, owned: Owned) -> Iterator[Problem]:
 
 
 def _mounts(container: JSON, path: str, owned: Owned) -> Iterator[Problem]:
-    for place, mount in enumerate(container.get("volumeMounts") or []):
-        given = _normal(mount["mountPath"])
-        hidden = next((own for own, below in owned.paths.items() if _hides(given, own, below=below)), None)
-        if hidden is not None:
-            text = f"a volume there hides {hidden}, which the operator mounts: choose another path"
-            yield Problem(f"{path}.volumeMounts[{place}].mountPath", text)
+    for kind, key in (("volumeMounts", "mountPath"), ("volumeDevices", "devicePath")):
+        for place, mount in enumerate(container.get(kind) or []):
+            given = _normal(mount[key]) if key in mount else ""
+            hidden = next((own for own, below in owned.paths.items() if _hides(given, own, below=below)), None)
+            if given and hidden is not None:
+                text = f"a volume there hides {hidden}, which the operator mounts: choose another path"
+                yield Problem(f"{path}.{kind}[{place}].{key}", text)
 
 
 def _normal(path: str) -> str:

@@ -12,6 +12,9 @@ from typing import Any
 
 DIRECTIVE = "$patch"
 REPLACE = "replace"
+DELETE = "delete"
+RETAIN = "$retainKeys"
+ORDER = "$setElementOrder/"
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -63,19 +66,65 @@ def _field(entry: Mapping[str, str]) -> Field:
 ROOT = "PodTemplateSpec"
 
 
+def is_directive(name: str) -> bool:
+    """Whether a key says how to merge: no field's name begins like that."""
+    return name.startswith("$")
+
+
+def field_of(kind: str, name: str) -> Field:
+    """A field of a type; of what is not in the table, such as a map's entry, one of any kind."""
+    return types().get(kind, {}).get(name, Field("any"))
+
+
 def problems(value: Mapping[str, Any], kind: str = ROOT, path: str = "") -> Iterator[Problem]:
-    """Fields that no pod template has, and values of another kind than the field's."""
+    """Fields that no pod template has, values of another kind than the field's, and directives that say nothing.
+
+    Null is of every kind: it deletes the field.
+    """
     fields = types()[kind]
     for name, entry in value.items():
         here = f"{path}.{name}"
-        if name == DIRECTIVE:
-            if entry != REPLACE:
-                yield Problem(here, f"the only directive is `{DIRECTIVE}: {REPLACE}`, got {_shown(entry)}")
-            continue
-        if name not in fields:
+        if is_directive(name):
+            yield from _of_directive(name, value, fields, here)
+        elif name not in fields:
             yield Problem(here, _unknown(name, fields))
-            continue
-        yield from _of_field(entry, fields[name], here)
+        elif entry is not None:
+            yield from _of_field(entry, fields[name], here)
+
+
+def _of_directive(name: str, value: Mapping[str, Any], fields: Mapping[str, Field], path: str) -> Iterator[Problem]:
+    entry = value[name]
+    if name == DIRECTIVE:
+        if entry not in (REPLACE, DELETE):
+            yield Problem(path, f"expected {REPLACE} or {DELETE}, got {_shown(entry)}")
+    elif name == RETAIN:
+        keys = entry if isinstance(entry, list) else None
+        if keys is None or not all(isinstance(key, str) for key in keys):
+            yield Problem(path, f"expected a list of field names, got {_shown(entry)}")
+        else:
+            missing = [key for key in value if not is_directive(key) and key not in keys]
+            if missing:
+                yield Problem(path, f"every field beside it must be in it; missing: {', '.join(missing)}")
+    elif name.startswith(ORDER):
+        yield from _of_order(value, name.removeprefix(ORDER), fields, path)
+    else:
+        known = f"{DIRECTIVE}, {RETAIN} and {ORDER}<list>"
+        yield Problem(path, f"no such directive, or none that a pod template has a use for; known: {known}")
+
+
+def _of_order(value: Mapping[str, Any], name: str, fields: Mapping[str, Field], path: str) -> Iterator[Problem]:
+    field, order = fields.get(name), value[ORDER + name]
+    if field is None or not field.merge:
+        yield Problem(path, f"{name} is not a list whose entries are merged by a key")
+        return
+    if not isinstance(order, list) or not all(isinstance(entry, dict) and field.merge in entry for entry in order):
+        yield Problem(path, f"expected a list of mappings with {field.merge}, got {_shown(order)}")
+        return
+    wanted = [entry[field.merge] for entry in order]
+    entries = [entry for entry in value.get(name) or () if isinstance(entry, dict) and DIRECTIVE not in entry]
+    given = [entry.get(field.merge) for entry in entries]
+    if [key for key in wanted if key in given] != given:
+        yield Problem(path, f"it must name every entry of {name} beside it, in the same order")
 
 
 def _unknown(name: str, fields: Mapping[str, Field]) -> str:
@@ -86,21 +135,52 @@ def _unknown(name: str, fields: Mapping[str, Field]) -> str:
 
 def _of_field(value: Any, field: Field, path: str) -> Iterator[Problem]:
     if field.shape == "list":
-        if not isinstance(value, list):
+        if isinstance(value, list):
+            yield from _of_list(value, field, path)
+        else:
             yield Problem(path, f"expected a list, got {_shown(value)}")
-            return
-        for place, entry in enumerate(value):
-            yield from _of_kind(entry, field.kind, f"{path}[{place}]")
-            if field.merge and isinstance(entry, dict) and entry.get(field.merge) is None:
-                yield Problem(f"{path}[{place}]", f"{field.merge} is missing: it identifies the entry")
     elif field.shape == "map":
-        if not isinstance(value, dict):
+        if isinstance(value, dict):
+            yield from _of_map(value, field, path)
+        else:
             yield Problem(path, f"expected a mapping, got {_shown(value)}")
-            return
-        for name, entry in value.items():
-            yield from _of_kind(entry, field.kind, f"{path}[{name}]")
     else:
         yield from _of_kind(value, field.kind, path)
+
+
+def _of_list(value: list[Any], field: Field, path: str) -> Iterator[Problem]:
+    for place, entry in enumerate(value):
+        here = f"{path}[{place}]"
+        yield from _of_kind(entry, field.kind, here)
+        if not isinstance(entry, dict):
+            continue
+        if field.merge is None and DIRECTIVE in entry:
+            yield Problem(f"{here}.{DIRECTIVE}", "this list has no merge key: it is replaced as a whole")
+        elif field.merge and entry.get(field.merge) is None and entry.get(DIRECTIVE) != REPLACE:
+            yield Problem(here, f"{field.merge} is missing: it identifies the entry")
+    if field.merge in _UNIQUE:
+        yield from _twice(value, field.merge, path)
+
+
+def _of_map(value: Mapping[str, Any], field: Field, path: str) -> Iterator[Problem]:
+    for name, entry in value.items():
+        if is_directive(name):
+            yield from _of_directive(name, value, {}, f"{path}.{name}")
+        elif entry is not None:
+            yield from _of_kind(entry, field.kind, f"{path}[{name}]")
+
+
+_UNIQUE = ("name", "mountPath", "devicePath")
+"""Keys that identify an entry wholly; of ports and constraints two may have one key."""
+
+
+def _twice(entries: list[Any], key: str, path: str) -> Iterator[Problem]:
+    seen = set()
+    for place, entry in enumerate(entries):
+        name = entry.get(key) if isinstance(entry, dict) else None
+        if isinstance(name, str) and name in seen:
+            yield Problem(f"{path}[{place}].{key}", f"{_shown(name)} is there twice: merge the two, or rename one")
+        seen.add(name if isinstance(name, str) else None)
 
 
 def _of_kind(value: Any, kind: str, path: str) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import strategies as st
@@ -50,11 +51,30 @@ def overlays(kind: str = ROOT, levels: int = _LEVELS) -> st.SearchStrategy[JSON]
     def value(draw: st.DrawFn) -> JSON:
         names = draw(st.lists(st.sampled_from(sorted(fields)), max_size=4, unique=True)) if levels else []
         result = {name: draw(_field(name, fields[name], levels - 1)) for name in {*names, *keyed}}
-        if draw(st.integers(0, 19)) == 0:
-            result["$patch"] = draw(st.sampled_from(["replace", "delete"]))
-        return result
+        result |= dict.fromkeys(name for name in result if name not in keyed and draw(_SELDOM) == 0)
+        return result | draw(_directives(result, fields))
 
     return value()
+
+
+_SELDOM = st.integers(0, 19)
+
+
+@st.composite
+def _directives(draw: st.DrawFn, value: JSON, fields: Mapping[str, Field]) -> JSON:
+    """At times, what says how to merge the value."""
+    result: JSON = {}
+    if draw(_SELDOM) == 0:
+        result["$patch"] = draw(st.sampled_from(["replace", "delete"]))
+    elif draw(_SELDOM) == 0:
+        result["$retainKeys"] = sorted({*value, *draw(st.lists(st.sampled_from(sorted(fields)), max_size=2))})
+    for name in value:
+        key = fields[name].merge
+        if key and isinstance(value[name], list) and draw(_SELDOM) < 3:
+            given = [entry[key] for entry in value[name] if "$patch" not in entry]
+            ours = draw(st.lists(st.sampled_from(_WORDS.get(key, ["x"])), max_size=2))
+            result[f"$setElementOrder/{name}"] = [{key: one} for one in dict.fromkeys([*ours, *given])]
+    return result
 
 
 def _field(name: str, field: Field, levels: int) -> st.SearchStrategy[Any]:
