@@ -25,7 +25,7 @@ STAGE = $(PY) -m devtools.stage
 CRD := llm-operator.dev_llmdeployments.yaml
 SOURCES := operator devcluster devtools tests $(wildcard images)
 # In the order in which they fail fastest; `make test` runs them all and says how long each took.
-STAGES := prepare lint site unit engines web cluster-tests faults
+STAGES := prepare lint site unit chart engines web cluster-tests faults
 
 .PHONY: help
 help: ## List the targets
@@ -111,8 +111,23 @@ prepare: venv ## Build what tests run, once: the cluster's programs, the engines
 	@$(MAKE) --no-print-directory --jobs 2 programs environments
 
 .PHONY: unit
-unit: programs ## Tests that need no server
-	$(PYTEST) $(PARALLEL) tests/unit
+unit: venv ## Tests that need no server and no program but Python
+	LLM_OPERATOR_PROGRAMS=no $(PYTEST) $(PARALLEL) -m "not programs" tests/unit
+
+.PHONY: chart
+chart: programs ## The chart, the examples and every documented command, with the real Helm, kubectl and kubeconform
+	$(PYTEST) $(PARALLEL) -m programs tests/unit
+
+.PHONY: coverage
+coverage: venv ## Which code no unit test runs; fails below the floor in pyproject.toml
+	@rm -rf .state/coverage; mkdir -p .state/coverage
+	LLM_OPERATOR_PROGRAMS=no $(BIN)/coverage run -m pytest $(ARGS) $(PARALLEL) -m "not programs" tests/unit
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+.PHONY: mutants
+mutants: venv ## Changes in one module that no test notices: ARGS="operator/llm_operator/x.py tests/unit/x"
+	$(PY) -m devtools.mutants $(ARGS)
 
 .PHONY: engines
 engines: environments ## Rendered command lines against the engines' own argument parsers

@@ -87,7 +87,10 @@ def ensure(names: Sequence[str] = tuple(BINARIES)) -> Path:
     Raises:
         BuildError: Go cannot be had, or a build failed.
         ValueError: a name is not known.
+        BuildError: this run must not need one (`make unit` sets LLM_OPERATOR_PROGRAMS=no).
     """
+    if os.environ.get("LLM_OPERATOR_PROGRAMS") == "no":
+        raise BuildError(f"{', '.join(names)}: mark the test `programs`; it then runs in `make chart`, which needs Go")
     unknown = [name for name in names if name not in BINARIES]
     if unknown:
         raise ValueError(f"no such program: {', '.join(unknown)}; known are {', '.join(BINARIES)}")

@@ -9,6 +9,8 @@ from hypothesis import settings
 from devcluster.control_plane import ControlPlane
 from tests.operator_process import RUNNING
 
+PROGRAMS = {"helm", "kubectl", "kubeconform_binary", "swagger"}
+"""Fixtures of programs that devcluster builds."""
 CRD = Path(__file__).resolve().parents[1] / "crds" / "llm-operator.dev_llmdeployments.yaml"
 
 # A machine that is busy with something else must not fail a test: what is slow is measured elsewhere.
@@ -23,6 +25,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.failed:
         report.sections += [("log of the operator", text) for process in RUNNING if (text := process.log_end())]
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that are given a built program need Go, once: `make chart` runs them, and `make unit` the others."""
+    for item in items:
+        if PROGRAMS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.programs)
 
 
 @pytest.fixture(scope="session")

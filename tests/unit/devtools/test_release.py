@@ -23,6 +23,7 @@ DIGESTS = {name: "sha256:" + str(index) * 64 for index, name in enumerate(image_
 REGISTRY = "registry.example.com/llm"
 
 
+@pytest.mark.programs
 def test_the_chart_of_a_release_needs_no_values(tmp_path: Path) -> None:
     chart, digests = tmp_path / "llm-operator", tmp_path / "digests"
     shutil.copytree(CHART, chart)

@@ -17,6 +17,8 @@ from llm_operator.api import KIND, LLMDeployment
 from llm_operator.api.crd import crd_yaml
 
 FOLDER = ROOT / "gitops" / "kustomize"
+pytestmark = pytest.mark.programs
+
 REFERENCES = {"name", "claimName", "serviceAccountName", "priorityClassName", "runtimeClassName"}
 NOT_REFERENCES = {"spec/engine/env/name": "the name of a variable"}
 POD_TEMPLATES = ("spec/podTemplate/", "spec/tools/podTemplate/", "spec/webUI/podTemplate/")
