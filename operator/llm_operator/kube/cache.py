@@ -10,8 +10,8 @@ from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.kube.job_index import Groups, JobIndex
+from llm_operator.kube.keys import AnyKey, JobKey, Key
 from llm_operator.kube.revision_index import RevisionIndex
-from llm_operator.kube.workqueue import Key
 from llm_operator.live.children import Child, ChildKey, Role, child_from
 from llm_operator.live.pods import Pod, controller_of, pod_from
 from llm_operator.manifests.chat_page import ROLE
@@ -30,15 +30,6 @@ JSON = dict[str, Any]
 def _newer(version: str, than: str) -> bool:
     """Whether a resourceVersion is newer. They are decimal numbers that grow, by the API conventions since 1.35."""
     return int(version) > int(than)
-
-
-JOB_PREFIX = "job/"
-"""Begins the name in a Job's key; no object's name holds a slash."""
-
-
-def job_key(namespace: str, job: str) -> Key:
-    """The queue's key of a Job of the model tools: many objects may wait for it, so it has one of its own."""
-    return namespace, f"{JOB_PREFIX}{job}"
 
 
 def _trimmed(raw: Mapping[str, Any], propagation: Propagation) -> JSON:
@@ -108,16 +99,16 @@ class Cache:
         self.objects: dict[Key, JSON] = {}
         self._children: dict[Key, dict[ChildKey, Child]] = {}
         self._revisions = RevisionIndex()
-        self._pods: dict[Key, dict[str, Pod]] = {}
-        self._jobs: dict[Key, JobView] = {}
+        self._pods: dict[AnyKey, dict[str, Pod]] = {}
+        self._jobs: dict[JobKey, JobView] = {}
         self._index = JobIndex()
-        self._namespaces: Groups[str] = Groups()
+        self._namespaces: Groups[str, Key] = Groups()
         """Keys of objects by namespace."""
         self._uids: dict[str, Key] = {}
         """Keys of objects by uid."""
-        self._mounts: Groups[tuple[str, str]] = Groups()
-        """Pods, as (key's name, pod), by namespace and the directory that they mount."""
-        self._gone: dict[Key, Pod] = {}
+        self._mounts: Groups[tuple[str, str], tuple[AnyKey, str]] = Groups()
+        """Pods, as (key, name), by namespace and the directory that they mount."""
+        self._gone: dict[JobKey, Pod] = {}
         """By Job: the pod that was deleted last with last words. They are told nowhere else."""
 
     def observed(self, key: Key) -> Observed:
@@ -134,8 +125,8 @@ class Cache:
         """One child; None if there is none."""
         return self._children.get(key, {}).get(child_key(key, kind, name))
 
-    def job(self, key: Key) -> JobView | None:
-        """A Job with its pods, by its key in the queue; None if there is none that is ours.
+    def job(self, key: JobKey) -> JobView | None:
+        """A Job with its pods; None if there is none that is ours.
 
         Ours is what an LLMDeployment that exists or a claim owns, and its pods are those that it controls: names and
         labels are anybody's.
@@ -144,7 +135,7 @@ class Cache:
         ours = job is not None and (job.claim_uid or any(uid in self._uids for uid in job.owners))
         return self._view(key) if ours else None
 
-    def _view(self, key: Key) -> JobView | None:
+    def _view(self, key: JobKey) -> JobView | None:
         job = self._jobs.get(key)
         if job is None:
             return None
@@ -164,6 +155,10 @@ class Cache:
         """Jobs of the model tools that fetch and do not know yet into which directory."""
         return self._views(self._index.undecided(namespace))
 
+    def verifies_other_than(self, key: JobKey) -> bool:
+        """Whether a Job other than this one compares a model with its hashes, in any namespace."""
+        return any(other != key and self.job(other) is not None for other in self._index.verifying)
+
     def objects_in(self, namespace: str) -> Iterable[Key]:
         """Keys of the LLMDeployments of a namespace."""
         return self._namespaces.of(namespace)
@@ -172,21 +167,21 @@ class Cache:
         """Whether a pod mounts a directory of the cache."""
         return bool(self._mounts.of((namespace, directory)))
 
-    def _views(self, keys: Iterable[Key]) -> list[JobView]:
+    def _views(self, keys: Iterable[JobKey]) -> list[JobView]:
         return [job for key in keys if (job := self.job(key)) is not None]
 
-    def _sorted_pods(self, key: Key) -> tuple[Pod, ...]:
+    def _sorted_pods(self, key: AnyKey) -> tuple[Pod, ...]:
         pods = self._pods.get(key, {})
         return tuple(pods[name] for name in sorted(pods))
 
-    def key_of(self, raw: Mapping[str, Any]) -> Key | None:
-        """The LLMDeployment that an object belongs to; None where it says none."""
+    def key_of(self, raw: Mapping[str, Any]) -> AnyKey | None:
+        """The LLMDeployment or Job that an object belongs to; None where it says none."""
         meta, labels = raw["metadata"], raw["metadata"].get("labels") or {}
         reduced = KINDS[raw["kind"]].reduced
         if reduced == "job":
-            return job_key(meta["namespace"], meta["name"])
+            return JobKey(meta["namespace"], meta["name"])
         if reduced == "pod" and LABEL_STAGE in labels:
-            return job_key(meta["namespace"], f"llm-{labels[LABEL_STAGE]}-{labels.get(LABEL_ARTIFACT, '')}")
+            return JobKey(meta["namespace"], f"llm-{labels[LABEL_STAGE]}-{labels.get(LABEL_ARTIFACT, '')}")
         if reduced == "revision":
             owner = owner_of(meta)
             return (meta["namespace"], owner) if owner is not None else None
@@ -195,7 +190,7 @@ class Cache:
         name = of_pod if reduced == "pod" else _owner_name(meta, labels)
         return (meta["namespace"], name) if name else None
 
-    def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> Key | None:
+    def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> AnyKey | None:
         """Take in a live object; the key to reconcile, or None when it was known already.
 
         Args:
@@ -210,24 +205,23 @@ class Cache:
         known = self.version(kind, key, raw["metadata"]["name"])
         if known is not None and (version == known if replace else not _newer(version, known)):
             return None
-        name = raw["metadata"]["name"]
-        match _reduction(kind):
-            case "object":
-                self._set_object(key, _trimmed(raw, self._propagation))
-            case "pod":
-                self._set_pod(key, name, pod_from(raw, self._pods.get(key, {}).get(name)))
-            case "job":
-                self._jobs[key] = job_from(raw)
-                self._index.update(key, self._view(key))
-            case "child":
-                child = self._children.setdefault(key, {})[child_key(key, kind, name)] = child_from(raw)
-                if child.revision:
-                    self._revisions.runs(key, child.revision)
-            case "revision":
-                self._revisions.update(key, raw)
+        name, reduction = raw["metadata"]["name"], _reduction(kind)
+        if reduction == "pod":
+            self._set_pod(key, name, pod_from(raw, self._pods.get(key, {}).get(name)))
+        elif isinstance(key, JobKey):
+            self._jobs[key] = job_from(raw)
+            self._index.update(key, self._view(key))
+        elif reduction == "object":
+            self._set_object(key, _trimmed(raw, self._propagation))
+        elif reduction == "revision":
+            self._revisions.update(key, raw)
+        else:
+            child = self._children.setdefault(key, {})[child_key(key, kind, name)] = child_from(raw)
+            if child.revision:
+                self._revisions.runs(key, child.revision)
         return key
 
-    def remove(self, raw: Mapping[str, Any]) -> Key | None:
+    def remove(self, raw: Mapping[str, Any]) -> AnyKey | None:
         """Forget an object that is gone; the key to reconcile."""
         key, kind, meta = self.key_of(raw), raw["kind"], raw["metadata"]
         if key is None:
@@ -236,39 +230,39 @@ class Cache:
         # A successor of the same name may be known already: the answer to an apply comes before the watch's events.
         if known is not None and not _newer(known, meta["resourceVersion"]):
             self.forget(kind, key, meta["name"])
-        job = self._jobs.get(key) if _reduction(kind) == "pod" else None
-        if job is not None and ("Job", job.uid) == controller_of(meta)[::2]:
+        job = self._jobs.get(key) if isinstance(key, JobKey) and _reduction(kind) == "pod" else None
+        if isinstance(key, JobKey) and job is not None and ("Job", job.uid) == controller_of(meta)[::2]:
             pod = pod_from(raw)
             if pod.end is not None and pod.end.message:
                 self._gone[key] = pod
                 self._index.update(key, self._view(key))
         return key
 
-    def forget(self, kind: str, key: Key, name: str) -> None:
+    def forget(self, kind: str, key: AnyKey, name: str) -> None:
         """Drop one entry."""
-        match _reduction(kind):
-            case "object":
-                self._set_object(key, None)
-            case "job":
-                self._jobs.pop(key, None)
-                self._gone.pop(key, None)
-                self._index.update(key, None)
-            case "pod":
-                self._set_pod(key, name, None)
-            case "child":
-                entries = self._children.get(key, {})
-                entries.pop(child_key(key, kind, name), None)
-                if not entries:
-                    self._children.pop(key, None)
-            case "revision":
-                runs, body = self._children.get(key, {}).get(("Deployment", "engine")), self.objects.get(key)
-                uid = body["metadata"]["uid"] if body is not None else None
-                self._revisions.forget(key, name, running=runs.revision if runs else "", owner_uid=uid)
+        reduction = _reduction(kind)
+        if reduction == "pod":
+            self._set_pod(key, name, None)
+        elif isinstance(key, JobKey):
+            self._jobs.pop(key, None)
+            self._gone.pop(key, None)
+            self._index.update(key, None)
+        elif reduction == "object":
+            self._set_object(key, None)
+        elif reduction == "revision":
+            runs, body = self._children.get(key, {}).get(("Deployment", "engine")), self.objects.get(key)
+            uid = body["metadata"]["uid"] if body is not None else None
+            self._revisions.forget(key, name, running=runs.revision if runs else "", owner_uid=uid)
+        else:
+            entries = self._children.get(key, {})
+            entries.pop(child_key(key, kind, name), None)
+            if not entries:
+                self._children.pop(key, None)
 
     def learn(self, raw: Mapping[str, Any]) -> Revision | None:
         """Take in what a revision holds, of which the watch tells the metadata alone; None: it belongs to no object."""
         key = self.key_of(raw)
-        return self._revisions.update(key, raw) if key is not None else None
+        return self._revisions.update(key, raw) if key is not None and not isinstance(key, JobKey) else None
 
     def _set_object(self, key: Key, body: JSON | None) -> None:
         before = self.objects.pop(key, None)
@@ -282,49 +276,48 @@ class Cache:
         self._uids[body["metadata"].get("uid")] = key
         self._namespaces.add(key[0], key)
 
-    def _set_pod(self, key: Key, name: str, pod: Pod | None) -> None:
+    def _set_pod(self, key: AnyKey, name: str, pod: Pod | None) -> None:
         entries = self._pods.setdefault(key, {})
         before = entries.pop(name, None)
         for directory in before.models if before is not None else ():
-            self._mounts.remove((key[0], directory), (key[1], name))
+            self._mounts.remove((key[0], directory), (key, name))
         if pod is not None:
             entries[name] = pod
             for directory in pod.models:
-                self._mounts.add((key[0], directory), (key[1], name))
+                self._mounts.add((key[0], directory), (key, name))
         if not entries:
             del self._pods[key]
-        if key in self._jobs:
+        if isinstance(key, JobKey) and key in self._jobs:
             self._index.update(key, self._view(key))
 
-    def entries(self, kind: str) -> Iterable[tuple[Key, str, str]]:
+    def entries(self, kind: str) -> Iterable[tuple[AnyKey, str, str]]:
         """Key, name and resourceVersion of everything known of a kind."""
         match _reduction(kind):
             case "object":
                 return [(key, key[1], body["metadata"]["resourceVersion"]) for key, body in self.objects.items()]
             case "job":
-                return [(key, job.name, job.resource_version) for key, job in self._jobs.items()]
+                return [(job, view.name, view.resource_version) for job, view in self._jobs.items()]
             case "pod":
-                every = ((key, pod) for key, pods in self._pods.items() for pod in pods.values())
-                return [(key, pod.name, pod.resource_version) for key, pod in every]
+                every = ((of, pod) for of, pods in self._pods.items() for pod in pods.values())
+                return [(of, pod.name, pod.resource_version) for of, pod in every]
             case "child":
                 children = ((key, child) for key, own in self._children.items() for child in own.values())
                 return [(key, child.name, child.resource_version) for key, child in children if child.kind == kind]
             case "revision":
-                return self._revisions.entries()
+                return list(self._revisions.entries())
 
-    def version(self, kind: str, key: Key, name: str) -> str | None:
+    def version(self, kind: str, key: AnyKey, name: str) -> str | None:
         """The resourceVersion that is known of one object; None if it is not known."""
-        match _reduction(kind):
-            case "object":
-                body = self.objects.get(key)
-                return body["metadata"]["resourceVersion"] if body else None
-            case "job":
-                return self._jobs[key].resource_version if key in self._jobs else None
-            case "pod":
-                pod = self._pods.get(key, {}).get(name)
-                return pod.resource_version if pod else None
-            case "child":
-                child = self.child(key, kind, name)
-                return child.resource_version if child else None
-            case "revision":
-                return self._revisions.version(key, name)
+        reduction = _reduction(kind)
+        if reduction == "pod":
+            pod = self._pods.get(key, {}).get(name)
+            return pod.resource_version if pod else None
+        if isinstance(key, JobKey):
+            return self._jobs[key].resource_version if key in self._jobs else None
+        if reduction == "object":
+            body = self.objects.get(key)
+            return body["metadata"]["resourceVersion"] if body else None
+        if reduction == "revision":
+            return self._revisions.version(key, name)
+        child = self.child(key, kind, name)
+        return child.resource_version if child else None

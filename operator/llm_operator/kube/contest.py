@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from llm_operator.kube.workqueue import Key
+from llm_operator.kube.keys import Key
 from llm_operator.manifests.common import MANAGER, compact_json
 
 JSON = dict[str, Any]

@@ -13,12 +13,13 @@ from llm_operator.kube.cache import Cache, child_key
 from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.contest import Contest
-from llm_operator.kube.model_jobs import ModelJobs
+from llm_operator.kube.job_making import JobMaker
+from llm_operator.kube.keys import Key
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.restoring import Restoring
 from llm_operator.kube.revisions import Revisions
 from llm_operator.kube.trial import Trials
-from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.live.children import Child, ChildKey, Role
 from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.kinds import CHILD_KINDS
@@ -69,16 +70,16 @@ class Executor:
         self,
         client: ApiClient,
         cache: Cache,
-        queue: WorkQueue,
+        queue: WorkQueue[Key],
         claims: Claims,
-        model_jobs: ModelJobs,
+        maker: JobMaker,
         contest: Contest,
     ) -> None:
         self._client = client
         self._cache = cache
         self._queue = queue
         self._claims = claims
-        self._model_jobs = model_jobs
+        self._maker = maker
         self._contest = contest
         self._trials = Trials(client)
         self._restoring = Restoring(client)
@@ -119,7 +120,7 @@ class Executor:
     async def _delete_all(self, key: Key, decision: Decision, work: _Work) -> None:
         """Delete what is to go; what was refused is kept, and why."""
         for body in decision.outdated:
-            trouble = await _deleted("Job", body["metadata"]["name"], self._model_jobs.make_again(key, body))
+            trouble = await _deleted("Job", body["metadata"]["name"], self._maker.make_again(key, body))
             if trouble is not None:
                 work.blocked.setdefault("engine", trouble)
         for delete in decision.deletes:
@@ -176,7 +177,7 @@ class Executor:
 
     async def _written(self, key: Key, apply: Apply) -> JSON:
         if apply.body["kind"] == "Job" and not apply.seen:
-            return await self._model_jobs.make(key, apply.body)
+            return await self._maker.make(key, apply.body)
         if apply.body["kind"] == REVISION:
             return await self._revisions.make(apply.body)
         if not apply.seen:

@@ -10,16 +10,17 @@ from llm_operator.api.status import MeasuredStatus
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import ApiClient
+from llm_operator.kube.job_controller import JobController
 from llm_operator.kube.job_pods import JobPods
+from llm_operator.kube.keys import Key
 from llm_operator.kube.last_logs import LastLogs
-from llm_operator.kube.model_jobs import ModelJobs
 from llm_operator.kube.pod_owners import PodOwners
 from llm_operator.kube.progress import ProgressReader
 from llm_operator.kube.revisions import Revisions
 from llm_operator.kube.rollouts import with_rollout
 from llm_operator.kube.starts import Starts
 from llm_operator.kube.vital_signs import Paces, VitalSigns
-from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.pipeline.claims import needed_claims
 from llm_operator.pipeline.inspection import Looked, inspection
@@ -56,10 +57,10 @@ class Gatherer:
         self,
         client: ApiClient,
         cache: Cache,
-        queue: WorkQueue,
+        queue: WorkQueue[Key],
         planner: Planner,
         claims: Claims,
-        model_jobs: ModelJobs,
+        jobs: JobController,
         tools: ToolSettings,
         *,
         paces: Paces,
@@ -68,7 +69,8 @@ class Gatherer:
         self._cache = cache
         self._planner = planner
         self._claims = claims
-        self._model_jobs = model_jobs
+        self._interest = jobs.interest
+        self._leftovers = jobs.leftovers
         self._tools = tools
         self._owners = PodOwners(client)
         self._revisions = Revisions(client, cache)
@@ -123,10 +125,10 @@ class Gatherer:
         observed = self._last_logs.added(key, observed, resource.spec.engine.type)
         if not self._tools.enabled:
             return observed
-        jobs = await self._job_pods.with_refusals(key, self._model_jobs.jobs_of(key, resource))
+        jobs = await self._job_pods.with_refusals(key, self._interest.jobs_of(key, resource))
         claims: dict[str, ClaimFacts | None] = {}
         prepares = kept_rendering(resource, observed) is None or provisional(resource, observed)
         if prepares or any(pod.unschedulable is not None for pod in observed.pods):
             claims = await self._claims.look_up(key[0], needed_claims(resource))
-        incomplete = self._model_jobs.incomplete(key, resource)
+        incomplete = dict(self._leftovers.of(key, resource))
         return dataclasses.replace(observed, jobs=jobs, claims=claims, incomplete=incomplete)

@@ -10,7 +10,7 @@ import kopf
 from llm_operator.api import GROUP
 from llm_operator.kube.api_session import ApiSession
 from llm_operator.kube.intake import Intake
-from llm_operator.kube.workqueue import WorkQueue
+from llm_operator.kube.workqueue import Queues
 from llm_operator.manifests.kinds import WATCHED
 
 
@@ -75,9 +75,7 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-def register(
-    registry: kopf.OperatorRegistry, server: str, session: ApiSession, intake: Intake, queue: WorkQueue
-) -> None:
+def register(registry: kopf.OperatorRegistry, server: str, session: ApiSession, intake: Intake, queues: Queues) -> None:
     """Declare the watches and the login."""
 
     @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator,unused-ignore]
@@ -86,15 +84,15 @@ def register(
 
     for row in WATCHED:
         watch = kopf.on.event(row.group, row.version, row.plural, registry=registry, id=f"watch-{row.plural}")
-        watch(_handler(row.name, intake, queue))
+        watch(_handler(row.name, intake, queues))
 
 
-def _handler(kind: str, intake: Intake, queue: WorkQueue) -> Callable[..., None]:
+def _handler(kind: str, intake: Intake, queues: Queues) -> Callable[..., None]:
     async def handle(event: Any, **_: Any) -> None:
         raw = {**event["object"], "kind": kind}
         key = intake.remove(raw) if event["type"] == "DELETED" else intake.update(raw)
         if key is not None:
             # A deletion is news whoever asked for it.
-            queue.add(key, None if event["type"] == "DELETED" else (kind, raw["metadata"]["resourceVersion"]))
+            queues.add(key, None if event["type"] == "DELETED" else (kind, raw["metadata"]["resourceVersion"]))
 
     return handle  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from llm_operator.kube.cache import Cache
-from llm_operator.kube.workqueue import Key
+from llm_operator.kube.keys import AnyKey
 from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.intake")
@@ -23,7 +23,7 @@ class Intake:
         self._cache = cache
         self._metrics = metrics
 
-    def entry(self, raw: Mapping[str, Any]) -> tuple[Key, str] | None:
+    def entry(self, raw: Mapping[str, Any]) -> tuple[AnyKey, str] | None:
         """Key and name of an object; None if it belongs to no LLMDeployment, or does not say to which."""
         try:
             key = self._cache.key_of(raw)
@@ -37,7 +37,7 @@ class Intake:
         found = self.entry({**raw, "kind": kind})
         return found is not None and self._cache.version(kind, *found) == raw["metadata"]["resourceVersion"]
 
-    def vanish(self, kind: str, namespace: str | None, listed: Set[tuple[str, str]], version: str) -> list[Key]:
+    def vanish(self, kind: str, namespace: str | None, listed: Set[tuple[str, str]], version: str) -> list[AnyKey]:
         """Drop what a list of a kind, in a namespace or all, does not tell of any more; the keys to reconcile.
 
         What is newer than the list's version came after it.
@@ -55,7 +55,7 @@ class Intake:
             self._cache.forget(kind, key, name)
         return [key for key, _ in gone]
 
-    def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> Key | None:
+    def update(self, raw: Mapping[str, Any], *, replace: bool = False) -> AnyKey | None:
         """As Cache.update; None for an object that cannot be read."""
         try:
             return self._cache.update(raw, replace=replace)
@@ -63,7 +63,7 @@ class Intake:
             self._left_out(raw, error)
             return None
 
-    def remove(self, raw: Mapping[str, Any]) -> Key | None:
+    def remove(self, raw: Mapping[str, Any]) -> AnyKey | None:
         """As Cache.remove; None for an object that cannot be read."""
         try:
             return self._cache.remove(raw)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.kube.workqueue import Key
+from llm_operator.kube.keys import Key
 from llm_operator.pipeline.job_view import JobView
 
 WAIT_SECONDS = 5.0

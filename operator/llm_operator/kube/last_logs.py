@@ -10,7 +10,8 @@ import logging
 from llm_operator.api import EngineType
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
-from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.kube.keys import Key
+from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.live.pods import Pod
 from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.diagnose import wants_log
@@ -30,7 +31,7 @@ _Death = tuple[str, int, str]
 class LastLogs:
     """The ends of logs, by object and death."""
 
-    def __init__(self, client: ApiClient, queue: WorkQueue) -> None:
+    def __init__(self, client: ApiClient, queue: WorkQueue[Key]) -> None:
         self._client = client
         self._queue = queue
         self._read: dict[Key, dict[_Death, tuple[str, str]]] = {}

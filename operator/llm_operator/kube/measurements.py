@@ -11,7 +11,8 @@ from llm_operator.engines import engine_of
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.engine_api import ask
-from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.kube.keys import Key
+from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.live.pods import Pod
 from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.decide import expected_inputs
@@ -27,7 +28,7 @@ Learn = Callable[[Key, LLMDeployment, int], None]
 class Measurements:
     """What was read, by object and pod."""
 
-    def __init__(self, client: ApiClient, queue: WorkQueue, learn: Learn = lambda *_: None) -> None:
+    def __init__(self, client: ApiClient, queue: WorkQueue[Key], learn: Learn = lambda *_: None) -> None:
         self._client = client
         self._learn = learn
         self._queue = queue

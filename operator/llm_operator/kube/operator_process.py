@@ -23,17 +23,19 @@ from llm_operator.kube.client import UNREADABLE, ApiClient
 from llm_operator.kube.controller import Controller
 from llm_operator.kube.gather import Planner
 from llm_operator.kube.intake import Intake
+from llm_operator.kube.keys import JobKey, Key
 from llm_operator.kube.learned import read_learned
 from llm_operator.kube.lease import Leadership, LostLeadershipError, leadership
 from llm_operator.kube.relist import Relist
 from llm_operator.kube.vital_signs import DEFAULT_PACES, Paces
 from llm_operator.kube.watches import Watches
 from llm_operator.kube.web import Pulse, WebServer
-from llm_operator.kube.workqueue import WorkQueue
+from llm_operator.kube.worker import Workers
+from llm_operator.kube.workqueue import Queues, WorkQueue
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.memory.calibration import NOTHING_LEARNED, Calibration
 from llm_operator.settings import ToolSettings
-from llm_operator.telemetry.metrics import CONTROLLER, Metrics
+from llm_operator.telemetry.metrics import CONTROLLER, JOB_CONTROLLER, Metrics
 from llm_operator.telemetry.objects import ObjectsCollector, Served
 
 log = logging.getLogger("llm_operator")
@@ -81,7 +83,7 @@ class Options:
         return f"Operator {socket.gethostname()}/{os.getpid()}"
 
 
-PlannerFactory = Callable[[ApiClient, WorkQueue, Metrics, Options], Planner]
+PlannerFactory = Callable[[ApiClient, WorkQueue[Key], Metrics, Options], Planner]
 
 
 class OperatorProcess:
@@ -93,7 +95,10 @@ class OperatorProcess:
         self._connection = connections.load()
         self._metrics = Metrics()
         self._cache = Cache(options.tools.propagation)
-        self._queue = WorkQueue(CONTROLLER, self._metrics, time.monotonic)
+        self._queues = Queues(
+            WorkQueue[Key](CONTROLLER, self._metrics, time.monotonic),
+            WorkQueue[JobKey](JOB_CONTROLLER, self._metrics, time.monotonic),
+        )
         self._relist: Relist | None = None
         self._watches: Watches | None = None
         self._controller: Controller | None = None
@@ -149,38 +154,36 @@ class OperatorProcess:
         fence = election.fence if election is not None else None
         async with ApiClient(self._connection, self._metrics, fence=fence) as client:
             namespaces = self._options.namespaces or (None,)
-            self._relist = Relist(client, self._cache, self._queue, namespaces, self._metrics)
+            self._relist = Relist(client, self._cache, self._queues, namespaces, self._metrics)
             if not await self._unless_stopped(self._first_list()):
                 return
             intake = Intake(self._cache, self._metrics)
 
             def vanished(kind: str, namespace: str | None, listed: Set[tuple[str, str]], version: str) -> None:
                 for key in intake.vanish(kind, namespace, listed, version):
-                    self._queue.add(key)
+                    self._queues.add(key)
 
             session = ApiSession(
                 self._connection, namespaces, self._metrics, intake.knows, self._list_soon.set, vanished
             )
             self._watches = Watches(
-                session, self._connection.server, self._options.namespaces, intake, self._queue, self._metrics
+                session, self._connection.server, self._options.namespaces, intake, self._queues, self._metrics
             )
             # Before the first plan, so that it is the last one of the leader before.
             kept = await read_learned(client, self._options.lease_namespace, self._options.learned_name)
             options = replace(self._options, calibration=kept)
-            planner = self._make_planner(client, self._queue, self._metrics, options)
+            planner = self._make_planner(client, self._queues.objects, self._metrics, options)
             controller = Controller(
                 client,
                 self._cache,
-                self._queue,
+                self._queues,
                 planner,
-                self._metrics,
                 self._options.tools,
                 identity=self._options.identity(),
                 paces=self._options.paces,
             )
             self._controller = controller
-            self._metrics.max_concurrent.labels(controller=CONTROLLER).set(self._options.workers)
-            running = [tasks.forever(controller.work, "worker", f"worker-{n}") for n in range(self._options.workers)]
+            running = self._workers(controller)
             running.append(tasks.forever(functools.partial(self._relists, self._relist, session), "relist"))
             if election is not None:
                 running.append(tasks.watched(self._hold(election), "lease"))
@@ -194,6 +197,18 @@ class OperatorProcess:
                 await tasks.stop(*running)
                 await asyncio.wait([watches], timeout=STOP_SECONDS)
                 await tasks.stop(watches)
+
+    def _workers(self, controller: Controller) -> list[asyncio.Task[None]]:
+        """The workers of both reconcilers."""
+        metrics, count = self._metrics, self._options.workers
+        objects = Workers(CONTROLLER, self._queues.objects, controller.reconcile, metrics, controller.about)
+        jobs = Workers(JOB_CONTROLLER, self._queues.jobs, controller.jobs.reconcile, metrics)
+        for name in (CONTROLLER, JOB_CONTROLLER):
+            metrics.max_concurrent.labels(controller=name).set(count)
+        return [
+            *(tasks.forever(objects.work, "worker", f"worker-{n}") for n in range(count)),
+            *(tasks.forever(jobs.work, "worker", f"job-worker-{n}") for n in range(count)),
+        ]
 
     async def _first_list(self) -> None:
         """Fill the cache before anything is decided; wait for the API server as long as it takes."""
@@ -258,10 +273,11 @@ class OperatorProcess:
 
     def _unhealthy(self) -> str | None:
         """Whether workers finish. How long the queue is says nothing: 10,000 objects at once may wait for minutes."""
-        running = self._queue.oldest_in_work()
+        queues = (self._queues.objects, self._queues.jobs)
+        running = max(queue.oldest_in_work() for queue in queues)
         if running > STUCK_SECONDS:
             return f"a reconciliation has run for {running:.0f} s"
-        idle = self._queue.without_progress()
+        idle = max(queue.without_progress() for queue in queues)
         return f"keys wait, and none has been worked on for {idle:.0f} s" if idle > STUCK_SECONDS else None
 
     def _unready(self) -> str | None:

@@ -21,11 +21,12 @@ from llm_operator.kube.client import UNREADABLE, ApiClient
 from llm_operator.kube.hub import ModelFacts
 from llm_operator.kube.inspected_facts import known_facts
 from llm_operator.kube.inventory import FAILED_SECONDS, GPU_UNKNOWN, REFRESH_SECONDS, Inventory
+from llm_operator.kube.keys import Key
 from llm_operator.kube.learned import Learned, rendered_share
 from llm_operator.kube.measurements import Measurements
 from llm_operator.kube.model_facts import Ask, Model, ModelFactsCache, model_of
 from llm_operator.kube.operator_process import Options
-from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.manifests.common import inputs_hash
 from llm_operator.memory.calibration import Calibration
 from llm_operator.pipeline.inspection import Looked
@@ -80,7 +81,7 @@ class ClusterPlanner:
     def __init__(
         self,
         client: ApiClient,
-        queue: WorkQueue,
+        queue: WorkQueue[Key],
         options: Options,
         clock: Callable[[], float] = time.monotonic,
         ask: Ask | None = None,
@@ -103,7 +104,7 @@ class ClusterPlanner:
         self._refresher: asyncio.Task[None] | None = None
 
     @classmethod
-    def make(cls, client: ApiClient, queue: WorkQueue, _: Metrics, options: Options) -> Self:
+    def make(cls, client: ApiClient, queue: WorkQueue[Key], _: Metrics, options: Options) -> Self:
         """As the process wires it."""
         return cls(client, queue, options)
 

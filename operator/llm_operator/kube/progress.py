@@ -12,7 +12,7 @@ from llm_operator.api.status import ProgressStatus
 from llm_operator.foreign import read_object
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
-from llm_operator.kube.workqueue import Key
+from llm_operator.kube.keys import Key
 from llm_operator.pipeline.status import progress_status
 from llm_operator.reconcile.snapshot import LogSource
 

@@ -12,7 +12,8 @@ from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.contest import REASON, Aside, Contest
 from llm_operator.kube.events import EVENT_MESSAGE_LIMIT, event_of
-from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.kube.keys import Key
+from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.reconcile.status import transitions
 
 JSON = dict[str, Any]
@@ -26,7 +27,7 @@ class Publisher:
     """Writes statuses and events."""
 
     def __init__(
-        self, client: ApiClient, cache: Cache, queue: WorkQueue, contest: Contest, now: Callable[[], str]
+        self, client: ApiClient, cache: Cache, queue: WorkQueue[Key], contest: Contest, now: Callable[[], str]
     ) -> None:
         self._client = client
         self._cache = cache

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.intake import Intake
-from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.kube.keys import AnyKey
+from llm_operator.kube.workqueue import Queues
 from llm_operator.manifests.kinds import WATCHED, KindRow
 from llm_operator.telemetry.metrics import Metrics
 
@@ -23,12 +24,12 @@ class Relist:
     """Lists every kind, repairs the cache, and tells which watches had missed something."""
 
     def __init__(
-        self, client: ApiClient, cache: Cache, queue: WorkQueue, namespaces: Sequence[str | None], metrics: Metrics
+        self, client: ApiClient, cache: Cache, queues: Queues, namespaces: Sequence[str | None], metrics: Metrics
     ) -> None:
         self._client = client
         self._cache = cache
         self._intake = Intake(cache, metrics)
-        self._queue = queue
+        self._queues = queues
         self._namespaces = namespaces
         self._metrics = metrics
         self.behind: list[str] = []
@@ -45,16 +46,16 @@ class Relist:
         Raises:
             ApiError, aiohttp.ClientError: the API server could not be read; the cache is as it was.
         """
-        changed: set[Key] = set()
+        changed: set[AnyKey] = set()
         # Nothing is decided on between two lists: after an etcd restore, children of now would be brought to a spec of
         # before, and back.
         try:
             return await self._relist_all(changed)
         finally:
             for key in changed:
-                self._queue.add(key)
+                self._queues.add(key)
 
-    async def _relist_all(self, changed: set[Key]) -> int:
+    async def _relist_all(self, changed: set[AnyKey]) -> int:
         total, behind = 0, []
         # Children before objects: an object must not be decided on before its children are known.
         for row in reversed(WATCHED):
@@ -67,7 +68,7 @@ class Relist:
         self.synced, self.behind = True, behind
         return total
 
-    async def _relist(self, row: KindRow, changed: set[Key]) -> int:
+    async def _relist(self, row: KindRow, changed: set[AnyKey]) -> int:
         kind = row.name
         known = {(key, name): version for key, name, version in self._cache.entries(kind)}
         seen = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from llm_operator.kube.workqueue import Key
+from llm_operator.kube.keys import JobKey
 
 FREE = 3
 """Deletions of one name that come at once."""
@@ -21,10 +21,10 @@ class Remaking:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[Key, tuple[int, float]] = {}
+        self._known: dict[JobKey, tuple[int, float]] = {}
         """Deletions so far, and when the last one was."""
 
-    def wait(self, key: Key) -> float:
+    def wait(self, key: JobKey) -> float:
         """Seconds until the Job may be deleted."""
         count, last = self._known.get(key, (0, 0.0))
         past = self._clock() - last
@@ -32,7 +32,7 @@ class Remaking:
             return 0.0
         return max(0.0, min(FIRST_WAIT_SECONDS * float(2 ** min(count - FREE, 16)), LONGEST_WAIT_SECONDS) - past)
 
-    def count(self, key: Key) -> None:
+    def count(self, key: JobKey) -> None:
         """The Job is deleted now."""
         now = self._clock()
         count, last = self._known.pop(key, (0, now))

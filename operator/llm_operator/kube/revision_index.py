@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_operator.kube.workqueue import Key
+from llm_operator.kube.keys import Key
 from llm_operator.reconcile.revisions import Revision, revision_from
 
 

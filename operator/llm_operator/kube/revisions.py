@@ -13,8 +13,8 @@ from typing import Any
 from llm_operator.kube import ownership
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.keys import Key
 from llm_operator.kube.ownership import ForeignError
-from llm_operator.kube.workqueue import Key
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
 from llm_operator.manifests.revision import REVISION
 from llm_operator.reconcile.observed import Observed

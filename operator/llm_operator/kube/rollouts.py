@@ -6,7 +6,7 @@ import dataclasses
 import logging
 
 from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.kube.workqueue import Key
+from llm_operator.kube.keys import Key
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.rollout import may_stand, stands
 

@@ -11,8 +11,8 @@ from llm_operator.api.overlay_owned import OverlayChild
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import ownership
 from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.keys import Key
 from llm_operator.kube.ownership import ForeignError
-from llm_operator.kube.workqueue import Key
 from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.common import LABEL_CHAT, compact_json
 from llm_operator.manifests.overlay import FIELDS, in_words_of_overlay, overlay_of

@@ -19,7 +19,7 @@ from llm_operator.engines import engine_of
 from llm_operator.engines.common import METRICS_PATH
 from llm_operator.kube import tasks
 from llm_operator.kube.engine_api import ask
-from llm_operator.kube.workqueue import Key
+from llm_operator.kube.keys import Key
 from llm_operator.live.pods import Pod
 from llm_operator.reconcile.health import SILENT_SECONDS, Seen, Vitals, followed, health, sample_of
 from llm_operator.reconcile.measured import ANSWER_BYTES

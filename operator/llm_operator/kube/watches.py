@@ -14,7 +14,7 @@ from llm_operator.kube import tasks
 from llm_operator.kube.api_session import ApiSession
 from llm_operator.kube.handlers import register, settings
 from llm_operator.kube.intake import Intake
-from llm_operator.kube.workqueue import WorkQueue
+from llm_operator.kube.workqueue import Queues
 from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.watches")
@@ -55,7 +55,7 @@ class Watches:
         server: str,
         namespaces: Sequence[str],
         intake: Intake,
-        queue: WorkQueue,
+        queues: Queues,
         metrics: Metrics,
     ) -> None:
         """Prepare; `run` watches.
@@ -65,14 +65,14 @@ class Watches:
             server: base URL of the API server.
             namespaces: empty for all.
             intake: takes what is told.
-            queue: gets the keys that it concerns.
+            queues: get the keys that it concerns.
             metrics: counts restarts.
         """
         self._session = session
         self._server = server
         self._namespaces = namespaces
         self._intake = intake
-        self._queue = queue
+        self._queues = queues
         self._metrics = metrics
 
     async def run(self, stop: asyncio.Event, signals: Callable[[], None] = lambda: None) -> None:
@@ -134,7 +134,7 @@ class Watches:
 
     async def _kopf(self, ended: asyncio.Event, signals: Callable[[], None]) -> None:
         registry = kopf.OperatorRegistry()
-        register(registry, self._server, self._session, self._intake, self._queue)
+        register(registry, self._server, self._session, self._intake, self._queues)
         roots = await kopf.spawn_tasks(
             # Without one, kopf asks for the name of the user, and a pod's user id has no entry in /etc/passwd.
             identity=socket.gethostname(),  # type: ignore[arg-type,unused-ignore]

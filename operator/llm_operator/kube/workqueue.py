@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
+from llm_operator.kube.keys import AnyKey, JobKey, Key
 from llm_operator.telemetry.metrics import Metrics
 
-Key = tuple[str, str]
-"""Namespace and name."""
+K = TypeVar("K", bound=AnyKey)
 Version = tuple[str, str]
 """Kind and resourceVersion of something that was written."""
 
@@ -22,17 +23,17 @@ def backoff(failures: int) -> float:
     return float(min(BACKOFF_BASE_SECONDS * 2 ** min(failures, 32), BACKOFF_LIMIT_SECONDS))
 
 
-class WorkQueue:
-    """Keys to work on. A key added while it is worked on is given out again afterwards, never twice at a time."""
+class WorkQueue(Generic[K]):
+    """Keys of one kind. A key added while it is worked on is given out again afterwards, never twice at a time."""
 
     def __init__(self, name: str, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._ready: deque[Key] = deque()
-        self._added_at: dict[Key, float] = {}
-        self._in_work: dict[Key, float] = {}
-        self._again: dict[Key, set[Version | None]] = {}
-        self._failures: dict[Key, int] = {}
-        self._later: dict[Key, tuple[float, asyncio.TimerHandle]] = {}
+        self._ready: deque[K] = deque()
+        self._added_at: dict[K, float] = {}
+        self._in_work: dict[K, float] = {}
+        self._again: dict[K, set[Version | None]] = {}
+        self._failures: dict[K, int] = {}
+        self._later: dict[K, tuple[float, asyncio.TimerHandle]] = {}
         self._wake = asyncio.Event()
         self._moved = clock()
         """When a worker took or finished a key last."""
@@ -53,7 +54,7 @@ class WorkQueue:
         """Nothing waits and nothing is worked on."""
         return not self._ready and not self._in_work
 
-    def add(self, key: Key, because: Version | None = None) -> None:
+    def add(self, key: K, because: Version | None = None) -> None:
         """Work on a key as soon as a worker is free.
 
         Args:
@@ -70,7 +71,7 @@ class WorkQueue:
         self._ready.append(key)
         self._wake.set()
 
-    def add_after(self, key: Key, seconds: float) -> None:
+    def add_after(self, key: K, seconds: float) -> None:
         """Work on a key after a time; of several times the earliest counts."""
         due = self._clock() + seconds
         known = self._later.get(key)
@@ -81,7 +82,7 @@ class WorkQueue:
         handle = asyncio.get_running_loop().call_later(seconds, self._due, key)
         self._later[key] = (due, handle)
 
-    def retry(self, key: Key, at_least: float = 0.0) -> float:
+    def retry(self, key: K, at_least: float = 0.0) -> float:
         """Work on a key again after its backoff; the seconds are returned."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
@@ -90,17 +91,17 @@ class WorkQueue:
         self.add_after(key, seconds)
         return seconds
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: K) -> None:
         """A key succeeded: its next failure starts with the shortest backoff."""
         self._failures.pop(key, None)
 
-    def wrote(self, key: Key, version: Version) -> None:
+    def wrote(self, key: K, version: Version) -> None:
         """The key's worker got the answer to its own write: where the watch was faster, that was no news."""
         reasons = self._again.get(key)
         if reasons is not None:
             reasons.discard(version)
 
-    async def get(self) -> Key:
+    async def get(self) -> K:
         """The next key; the caller must call `done` afterwards."""
         while not self._ready:
             self._wake.clear()
@@ -111,7 +112,7 @@ class WorkQueue:
         self._in_work[key] = now
         return key
 
-    def done(self, key: Key) -> None:
+    def done(self, key: K) -> None:
         """A worker is finished with a key."""
         self._moved = self._clock()
         self._work.observe(self._moved - self._in_work.pop(key))
@@ -126,6 +127,28 @@ class WorkQueue:
         """Seconds for which keys have waited and no worker took or finished one; 0 when none waits."""
         return self._clock() - max(self._moved, next(iter(self._added_at.values()))) if self._added_at else 0.0
 
-    def _due(self, key: Key) -> None:
+    def _due(self, key: K) -> None:
         self._later.pop(key, None)
         self.add(key)
+
+
+class Queues:
+    """The queues of both reconcilers: a key says by its type to which one it belongs."""
+
+    def __init__(self, objects: WorkQueue[Key], jobs: WorkQueue[JobKey]) -> None:
+        self.objects = objects
+        self.jobs = jobs
+
+    def add(self, key: AnyKey, because: Version | None = None) -> None:
+        """As WorkQueue.add."""
+        if isinstance(key, JobKey):
+            self.jobs.add(key, because)
+        else:
+            self.objects.add(key, because)
+
+    def add_after(self, key: AnyKey, seconds: float) -> None:
+        """As WorkQueue.add_after."""
+        if isinstance(key, JobKey):
+            self.jobs.add_after(key, seconds)
+        else:
+            self.objects.add_after(key, seconds)

@@ -156,7 +156,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "LLMOperatorErrors",
-        'sum(rate(controller_runtime_reconcile_errors_total{controller="llmdeployment"}[5m])) > 0',
+        'sum(rate(controller_runtime_reconcile_errors_total{controller=~"llmdeployment|modeljob"}[5m])) > 0',
         "15m",
         "warning",
         "The operator fails to reconcile objects.",

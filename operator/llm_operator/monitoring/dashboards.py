@@ -175,12 +175,13 @@ OPERATOR = Dashboard(
             (
                 Panel("Leaders", (("sum(leader_election_master_status) or vector(0)", ""),), kind="stat", width=6),
                 Panel("Objects", (("llmdeployment_objects", ""),), kind="stat", width=6),
-                Panel("Queue", (('sum(workqueue_depth{name="llmdeployment"})', ""),), kind="stat", width=6),
+                Panel("Queue", (('sum(workqueue_depth{name=~"llmdeployment|modeljob"})', ""),), kind="stat", width=6),
                 Panel(
                     "Reconciliations that failed, 1 h",
                     (
                         (
-                            'sum(increase(controller_runtime_reconcile_errors_total{controller="llmdeployment"}[1h]))',
+                            "sum(increase(controller_runtime_reconcile_errors_total"
+                            '{controller=~"llmdeployment|modeljob"}[1h]))',
                             "",
                         ),
                     ),
@@ -196,8 +197,8 @@ OPERATOR = Dashboard(
                     "Reconciliations per second",
                     (
                         (
-                            'sum by (result) (rate(controller_runtime_reconcile_total{controller="llmdeployment"}'
-                            "[5m]))",
+                            "sum by (result) (rate(controller_runtime_reconcile_total"
+                            '{controller=~"llmdeployment|modeljob"}[5m]))',
                             "{{result}}",
                         ),
                     ),
@@ -207,7 +208,8 @@ OPERATOR = Dashboard(
                     tuple(
                         (
                             f"histogram_quantile({share}, sum by (le) (rate("
-                            'controller_runtime_reconcile_time_seconds_bucket{controller="llmdeployment"}[5m])))',
+                            "controller_runtime_reconcile_time_seconds_bucket"
+                            '{controller=~"llmdeployment|modeljob"}[5m])))',
                             name,
                         )
                         for name, share in (("p50", "0.5"), ("p99", "0.99"))
@@ -219,7 +221,7 @@ OPERATOR = Dashboard(
                     (
                         (
                             "histogram_quantile(0.99, sum by (le) (rate("
-                            'workqueue_queue_duration_seconds_bucket{name="llmdeployment"}[5m])))',
+                            'workqueue_queue_duration_seconds_bucket{name=~"llmdeployment|modeljob"}[5m])))',
                             "p99",
                         ),
                     ),

@@ -5,6 +5,7 @@ import pytest
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.kube.cache import Cache
+from llm_operator.kube.keys import JobKey
 from llm_operator.manifests.common import LABEL_DEPLOYMENT, MANAGER
 from llm_operator.manifests.tools import LABEL_STAGE
 from llm_operator.pipeline.artifacts import ANNOTATION_RESULT, LABEL_ARTIFACT
@@ -68,7 +69,7 @@ def test_pods_are_told_apart_and_sorted() -> None:
 
 
 JOB_LABELS = {LABEL_STAGE: "fetch", LABEL_ARTIFACT: "1"}
-JOB = ("team", "job/llm-fetch-1")
+JOB = JobKey("team", "llm-fetch-1")
 
 
 def tool_pod(version: int, words: str, uid: str = "Job-llm-fetch-1", name: str = "pod") -> dict[str, Any]:
@@ -197,7 +198,7 @@ def test_two_thousand_jobs_cost_a_look_no_more_than_one(monkeypatch: pytest.Monk
     looks = 0
     view = Cache._view
 
-    def counted(self: Cache, key: tuple[str, str]) -> Any:
+    def counted(self: Cache, key: JobKey) -> Any:
         nonlocal looks
         looks += 1
         return view(self, key)

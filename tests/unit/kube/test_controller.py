@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
@@ -16,16 +15,16 @@ from llm_operator.api.status import MeasuredStatus
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.controller import Controller
-from llm_operator.kube.workqueue import Key, WorkQueue
+from llm_operator.kube.keys import Key
 from llm_operator.manifests.revision import REVISION
 from llm_operator.pipeline.artifacts import ANNOTATION_DAMAGED, ANNOTATION_RESULT, LABEL_CACHE
 from llm_operator.pipeline.inspection import Looked
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.observed import Observed
 from llm_operator.settings import ToolSettings
-from llm_operator.telemetry.metrics import Metrics
 from tests.support.build import plan
 from tests.support.objects import llm
+from tests.support.queues import queues
 
 JSON = dict[str, Any]
 KEY = ("team", "demo")
@@ -83,9 +82,9 @@ class World:
 
     def __init__(self, tools: ToolSettings) -> None:
         self.api, self.cache = FakeApi(), Cache()
-        self.queue = WorkQueue("test", Metrics(), time.monotonic)
+        self.queues = queues()
         client = cast("ApiClient", self.api)
-        self.controller = Controller(client, self.cache, self.queue, FakePlanner(), Metrics(), tools, lambda: NOW)
+        self.controller = Controller(client, self.cache, self.queues, FakePlanner(), tools, lambda: NOW)
 
     def has(self, **spec: Any) -> LLMDeployment:
         made = llm("demo", **spec)

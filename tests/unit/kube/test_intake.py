@@ -12,8 +12,8 @@ from llm_operator.api import KIND
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.relist import Relist
-from llm_operator.kube.workqueue import WorkQueue
-from llm_operator.telemetry.metrics import CONTROLLER, Metrics
+from llm_operator.telemetry.metrics import Metrics
+from tests.support.queues import queues
 
 JSON = dict[str, Any]
 
@@ -49,9 +49,9 @@ async def test_a_relist_goes_on_after_what_it_cannot_read(
     kind: str, broken: JSON, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache, metrics = Cache(), Metrics()
-    queue = WorkQueue(CONTROLLER, metrics, lambda: 0.0)
+    both = queues(lambda: 0.0)
     client: Any = Lists(**{kind: [broken, broken], "Service": [deployment("7")]})
-    relist = Relist(client, cache, queue, [None], metrics)
+    relist = Relist(client, cache, both, [None], metrics)
     with caplog.at_level(logging.WARNING):
         await relist.run()
         await relist.run()
@@ -73,10 +73,10 @@ def test_it_is_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_a_relist_replaces_what_is_known_after_a_restore_of_etcd() -> None:
     cache, metrics = Cache(), Metrics()
-    queue = WorkQueue(CONTROLLER, metrics, lambda: 0.0)
+    both = queues(lambda: 0.0)
     cache.update({**deployment("9000"), "kind": "Service"})
     client: Any = Lists(Service=[deployment("100", uid="u2")])
-    relist = Relist(client, cache, queue, [None], metrics)
+    relist = Relist(client, cache, both, [None], metrics)
     await relist.run()
     assert cache.version("Service", ("team", "qwen"), "qwen") == "100"
     assert cache.update({**deployment("101", uid="u2"), "kind": "Service"}) == ("team", "qwen"), (
@@ -86,7 +86,7 @@ async def test_a_relist_replaces_what_is_known_after_a_restore_of_etcd() -> None
 
 async def test_a_relist_does_not_undo_what_a_watch_has_brought_meanwhile() -> None:
     cache, metrics = Cache(), Metrics()
-    queue = WorkQueue(CONTROLLER, metrics, lambda: 0.0)
+    both = queues(lambda: 0.0)
     cache.update({**deployment("5"), "kind": "Service"})
 
     class Slow(Lists):
@@ -97,18 +97,18 @@ async def test_a_relist_does_not_undo_what_a_watch_has_brought_meanwhile() -> No
                 yield item
 
     client: Any = Slow(Service=[deployment("5")])
-    await Relist(client, cache, queue, [None], metrics).run()
+    await Relist(client, cache, both, [None], metrics).run()
     assert cache.version("Service", ("team", "qwen"), "qwen") == "6"
 
 
 async def test_nothing_is_decided_on_between_two_lists_of_a_relist() -> None:
     cache, metrics = Cache(), Metrics()
-    queue = WorkQueue(CONTROLLER, metrics, lambda: 0.0)
+    both = queues(lambda: 0.0)
     waiting: list[int] = []
 
     class Looking(Lists):
         async def list(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[JSON]:
-            waiting.append(len(queue))
+            waiting.append(len(both.objects))
             if kind == KIND:
                 raise OSError("reset")
             async for item in super().list(kind, namespace, selector):
@@ -116,16 +116,16 @@ async def test_nothing_is_decided_on_between_two_lists_of_a_relist() -> None:
 
     client: Any = Looking(Service=[deployment("5")], Deployment=[deployment("6")])
     with pytest.raises(OSError, match="reset"):
-        await Relist(client, cache, queue, [None], metrics).run()
+        await Relist(client, cache, both, [None], metrics).run()
     assert set(waiting) == {0}
-    assert len(queue) == 1, "what was found is looked at, also if another kind could not be listed"
+    assert len(both.objects) == 1, "what was found is looked at, also if another kind could not be listed"
 
 
 async def test_a_relist_without_news_repairs_nothing() -> None:
     cache, metrics = Cache(), Metrics()
-    queue = WorkQueue(CONTROLLER, metrics, lambda: 0.0)
+    both = queues(lambda: 0.0)
     client: Any = Lists(Service=[deployment("5")])
-    relist = Relist(client, cache, queue, [None], metrics)
+    relist = Relist(client, cache, both, [None], metrics)
     assert await relist.run() == 1
     assert await relist.run() == 0
 

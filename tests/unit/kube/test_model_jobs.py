@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.kube.cache import Cache, job_key
-from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.kube.model_jobs import ModelJobs
+from llm_operator.kube.cache import Cache
+from llm_operator.kube.client import ApiError
+from llm_operator.kube.keys import JobKey
 from llm_operator.kube.remaking import FREE
-from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.pipeline.artifacts import ANNOTATION_MADE_FOR, ANNOTATION_RESULT, ANNOTATION_UNUSED_SINCE
 from llm_operator.pipeline.damage import damage_findings
 from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.settings import ToolSettings
 from tests.support.objects import llm
+from tests.support.queues import FakeQueues, Jobs
 
 JSON = dict[str, Any]
 NOW = "2026-01-01T00:00:00Z"
@@ -46,20 +46,6 @@ class FakeApi:
         self.written.append(f"delete {name}")
 
 
-class FakeQueue:
-    """Remembers what is added."""
-
-    def __init__(self) -> None:
-        self.added: list[object] = []
-        self.later: list[object] = []
-
-    def add(self, key: object, because: object = None) -> None:
-        self.added.append(key)
-
-    def add_after(self, key: object, seconds: float) -> None:
-        self.later.append(key)
-
-
 def job(name: str, version: str = "1", **meta_fields: Any) -> JSON:
     stage, digest = name.split("-")[1:]
     labels = {"llm-operator.dev/stage": stage, "llm-operator.dev/artifact": digest}
@@ -76,66 +62,66 @@ def body(name: str, **meta: Any) -> JSON:
 
 
 @pytest.fixture
-def setting() -> tuple[ModelJobs, Cache, FakeApi, FakeQueue]:
-    api, cache, queue = FakeApi(), Cache(), FakeQueue()
+def setting() -> tuple[Jobs, Cache, FakeApi, FakeQueues]:
+    api, cache, queue = FakeApi(), Cache(), FakeQueues()
     tools = ToolSettings(image="tools:1")
-    jobs = ModelJobs(cast("ApiClient", api), cache, cast("WorkQueue", queue), tools, lambda: NOW)
+    jobs = Jobs(api, cache, queue, tools, lambda: NOW)
     cache.update(job("llm-fetch-1"))
     return jobs, cache, api, queue
 
 
-KEY = job_key(SPACE, "llm-fetch-1")
+KEY = JobKey(SPACE, "llm-fetch-1")
 
 
-async def test_what_nobody_asks_for_is_ended(setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue]) -> None:
+async def test_what_nobody_asks_for_is_ended(setting: tuple[Jobs, Cache, FakeApi, FakeQueues]) -> None:
     jobs, cache, api, _ = setting
     cache.update(body("a"))
-    jobs.want(OBJECT, LLMDeployment.parse(body("a")))
-    await jobs.reconcile(KEY)
+    jobs.interest.want(OBJECT, LLMDeployment.parse(body("a")))
+    await jobs.controller.reconcile(KEY)
     assert [one.split()[0:2] for one in api.written] == [["annotate", "llm-fetch-1"]]
 
 
 async def test_an_object_that_was_never_read_may_ask_for_any_job(
-    setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue],
+    setting: tuple[Jobs, Cache, FakeApi, FakeQueues],
 ) -> None:
     jobs, cache, api, queue = setting
     cache.update(body("a"))
-    jobs.keep(OBJECT)
-    await jobs.reconcile(KEY)
+    jobs.interest.keep(OBJECT)
+    await jobs.controller.reconcile(KEY)
     assert (api.written, queue.later) == ([], [])
     # Once it can be read, what it does not ask for is looked at again.
-    jobs.want(OBJECT, LLMDeployment.parse(body("a")))
+    jobs.interest.want(OBJECT, LLMDeployment.parse(body("a")))
     assert KEY in queue.added
-    await jobs.reconcile(KEY)
+    await jobs.controller.reconcile(KEY)
     assert len(api.written) == 1
 
 
 async def test_an_object_that_is_long_in_going_away_stops_nobody(
-    setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue],
+    setting: tuple[Jobs, Cache, FakeApi, FakeQueues],
 ) -> None:
     jobs, cache, api, queue = setting
     cache.update(body("a", deletionTimestamp=NOW, finalizers=["somebody/else"]))
-    jobs.forget(OBJECT)
-    await jobs.reconcile(KEY)
+    jobs.interest.forget(OBJECT)
+    await jobs.controller.reconcile(KEY)
     assert queue.later == []
     assert len(api.written) == 1
 
 
 async def test_whatever_the_reason_a_job_is_not_deleted_all_the_time(
-    setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue],
+    setting: tuple[Jobs, Cache, FakeApi, FakeQueues],
 ) -> None:
     jobs, cache, api, queue = setting
     cache.update(body("a"))
     resource = LLMDeployment.parse(body("a"))
-    jobs.want(OBJECT, resource)
+    jobs.interest.want(OBJECT, resource)
     name = artifacts_of(resource)[0].job_name
     for version in range(2, 22):
         # Somebody marks each new one as unused: it is deleted to be made again.
         marked = {"annotations": {ANNOTATION_UNUSED_SINCE: NOW}, "uid": f"uid-{version}"}
         cache.update(job(name, version=str(version), **marked))
-        await jobs.reconcile(job_key(SPACE, name))
+        await jobs.controller.reconcile(JobKey(SPACE, name))
     assert api.written == [f"delete {name}"] * FREE
-    assert queue.later == [job_key(SPACE, name)] * (20 - FREE)
+    assert queue.later == [JobKey(SPACE, name)] * (20 - FREE)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +136,7 @@ async def test_whatever_the_reason_a_job_is_not_deleted_all_the_time(
     ],
 )
 async def test_for_whom_a_job_was_made_decides_who_may_have_it_made_again(
-    setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue], made_for: str, others: tuple[str, ...], sharer: str
+    setting: tuple[Jobs, Cache, FakeApi, FakeQueues], made_for: str, others: tuple[str, ...], sharer: str
 ) -> None:
     jobs, cache, _, _ = setting
     resource = LLMDeployment.parse(body("a"))
@@ -158,12 +144,12 @@ async def test_for_whom_a_job_was_made_decides_who_may_have_it_made_again(
     cache.update(job(name, annotations={ANNOTATION_MADE_FOR: made_for}))
     for one in ("a", *others):
         cache.update(body(one))
-        jobs.want((SPACE, one), LLMDeployment.parse(body(one)))
-    assert jobs.jobs_of(OBJECT, resource)[name].shared_with == sharer
+        jobs.interest.want((SPACE, one), LLMDeployment.parse(body(one)))
+    assert jobs.interest.jobs_of(OBJECT, resource)[name].shared_with == sharer
 
 
 async def test_an_object_that_was_not_looked_at_yet_may_wait_for_its_job(
-    setting: tuple[ModelJobs, Cache, FakeApi, FakeQueue],
+    setting: tuple[Jobs, Cache, FakeApi, FakeQueues],
 ) -> None:
     jobs, cache, api, _ = setting
     resource = LLMDeployment.parse(body("a"))
@@ -171,10 +157,10 @@ async def test_an_object_that_was_not_looked_at_yet_may_wait_for_its_job(
     cache.update(job(name, annotations={ANNOTATION_MADE_FOR: "b"}))
     for one in ("a", "b"):
         cache.update(body(one))
-    jobs.want(OBJECT, resource)
-    assert jobs.jobs_of(OBJECT, resource)[name].shared_with == "b"
-    await jobs.make_again(OBJECT, job(name, version="2"))
-    await jobs.make_again(OBJECT, job("llm-fetch-none"))
+    jobs.interest.want(OBJECT, resource)
+    assert jobs.interest.jobs_of(OBJECT, resource)[name].shared_with == "b"
+    await jobs.maker.make_again(OBJECT, job(name, version="2"))
+    await jobs.maker.make_again(OBJECT, job("llm-fetch-none"))
     assert api.written == [f"delete {name}", f"create {name}"]
 
 
@@ -207,13 +193,13 @@ class ApiWithOthers(FakeApi):
 async def test_nobody_else_makes_a_job_while_it_is_made_again() -> None:
     api, cache = ApiWithOthers(), Cache()
     tools = ToolSettings(image="tools:1")
-    jobs = ModelJobs(cast(ApiClient, api), cache, cast(WorkQueue, FakeQueue()), tools, lambda: NOW)
+    jobs = Jobs(api, cache, FakeQueues(), tools, lambda: NOW)
     resource = LLMDeployment.parse(body("a"))
     name = artifacts_of(resource)[0].job_name
     cache.update(job(name))
-    jobs.want(OBJECT, resource)
-    api.others = lambda: jobs.make((SPACE, "b"), {**job(name), "spec": {"of": "b"}})
-    await jobs.make_again(OBJECT, {**job(name, version="2"), "spec": {"of": "a"}})
+    jobs.interest.want(OBJECT, resource)
+    api.others = lambda: jobs.maker.make((SPACE, "b"), {**job(name), "spec": {"of": "b"}})
+    await jobs.maker.make_again(OBJECT, {**job(name, version="2"), "spec": {"of": "a"}})
     answer = await asyncio.wait_for(api.waiting[0], 5)
     assert api.created == [answer["spec"]] == [{"of": "a"}]
 
@@ -276,31 +262,31 @@ def ended(made: JSON, condition: str, words: str, version: str = "21") -> tuple[
 
 
 def compared_daily(
-    api: VerifyingApi, cache: Cache, queue: FakeQueue, time: list[str]
-) -> tuple[ModelJobs, LLMDeployment, str]:
+    api: VerifyingApi, cache: Cache, queue: FakeQueues, time: list[str]
+) -> tuple[Jobs, LLMDeployment, str]:
     """An object whose model is there, and the name of the Job that fetched it; `time` holds the current time."""
     tools = ToolSettings(image="tools:1", verify_seconds=86_400)
-    jobs = ModelJobs(cast("ApiClient", api), cache, cast("WorkQueue", queue), tools, lambda: time[0])
+    jobs = Jobs(api, cache, queue, tools, lambda: time[0])
     raw = body("a")
     cache.update(raw)
     resource = LLMDeployment.parse(raw)
     (artifact,) = artifacts_of(resource)
     cache.update(complete(artifact.job_name))
-    jobs.want(OBJECT, resource)
+    jobs.interest.want(OBJECT, resource)
     return jobs, resource, artifact.job_name
 
 
 @pytest.mark.parametrize("ok", [True, False])
 async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok: bool) -> None:
-    api, cache, queue, time = VerifyingApi(), Cache(), FakeQueue(), [NOW]
+    api, cache, queue, time = VerifyingApi(), Cache(), FakeQueues(), [NOW]
     jobs, resource, name = compared_daily(api, cache, queue, time)
-    key = job_key(SPACE, name)
-    await jobs.reconcile(key)
+    key = JobKey(SPACE, name)
+    await jobs.controller.reconcile(key)
     assert (api.made, queue.later) == ([], [key])
 
     time[0] = LATER
-    await jobs.reconcile(key)
-    await jobs.reconcile(key)
+    await jobs.controller.reconcile(key)
+    await jobs.controller.reconcile(key)
     (made,) = api.made
     words = made["spec"]["template"]["spec"]["containers"][0]["args"]
     assert words == ["verify", "--root", "/models", "--directory", DIRECTORY, "--mib-per-second", "100"]
@@ -311,16 +297,16 @@ async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok
     told = {"ok": True, "bytes": 1} if ok else {"ok": False, "reason": "WeightsCorrupt", "message": text}
     for one in ended(made, "Complete" if ok else "Failed", json.dumps(told)):
         cache.update(one)
-    await jobs.reconcile(job_key(SPACE, made["metadata"]["name"]))
+    await jobs.controller.reconcile(JobKey(SPACE, made["metadata"]["name"]))
     assert api.written == [f"annotate {name}", f"delete {made['metadata']['name']}"]
     assert key in queue.added
     # The deleted Job may still be known when its maker is looked at again, which knows when its time comes again.
     queue.later.clear()
-    await jobs.reconcile(key)
+    await jobs.controller.reconcile(key)
     assert queue.later == ([key] if ok else []), "what is damaged is not compared again"
-    cache.forget("Job", job_key(SPACE, made["metadata"]["name"]), made["metadata"]["name"])
+    cache.forget("Job", JobKey(SPACE, made["metadata"]["name"]), made["metadata"]["name"])
 
-    found = damage_findings(resource, jobs.jobs_of(OBJECT, resource))
+    found = damage_findings(resource, jobs.interest.jobs_of(OBJECT, resource))
     if ok:
         assert found == ()
     else:
@@ -330,34 +316,34 @@ async def test_a_cached_model_is_compared_with_its_hashes_and_the_object_told(ok
         assert f"kubectl delete job {name}" in finding.message
     # Not before its time has come again.
     api.made.clear()
-    await jobs.reconcile(key)
+    await jobs.controller.reconcile(key)
     assert api.made == []
 
 
 async def test_a_comparison_that_found_out_nothing_is_made_again() -> None:
-    api, cache, queue, time = VerifyingApi(), Cache(), FakeQueue(), [LATER]
+    api, cache, queue, time = VerifyingApi(), Cache(), FakeQueues(), [LATER]
     jobs, _, name = compared_daily(api, cache, queue, time)
-    key = job_key(SPACE, name)
-    await jobs.reconcile(key)
+    key = JobKey(SPACE, name)
+    await jobs.controller.reconcile(key)
     (made,) = api.made
-    comparison = job_key(SPACE, made["metadata"]["name"])
+    comparison = JobKey(SPACE, made["metadata"]["name"])
     assert queue.later == [key], "whatever becomes of the comparison"
     for one in ended(made, "Failed", '{"ok": false, "reason": "ToolFailed", "message": "the volume"}'):
         cache.update(one)
     time[0] = MUCH_LATER
-    await jobs.reconcile(comparison)
+    await jobs.controller.reconcile(comparison)
     assert api.written == [f"delete {made['metadata']['name']}"]
     queue.later.clear()
-    await jobs.reconcile(key)
+    await jobs.controller.reconcile(key)
     assert queue.later == [key], "its deletion may still be on its way"
     cache.forget("Job", comparison, comparison[1])
-    await jobs.reconcile(comparison)
-    await jobs.reconcile(key)
+    await jobs.controller.reconcile(comparison)
+    await jobs.controller.reconcile(key)
     assert len(api.made) == 2
 
 
 async def test_a_forged_comparison_says_nothing_of_another_directory() -> None:
-    api, cache, queue = VerifyingApi(), Cache(), FakeQueue()
+    api, cache, queue = VerifyingApi(), Cache(), FakeQueues()
     jobs, _, _ = compared_daily(api, cache, queue, [LATER])
     forged = job("llm-verify-0123456789", "3")
     forged["metadata"]["annotations"] = {
@@ -366,6 +352,6 @@ async def test_a_forged_comparison_says_nothing_of_another_directory() -> None:
     }
     forged["status"] = {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": LATER}]}
     cache.update(forged)
-    await jobs.reconcile(job_key(SPACE, "llm-verify-0123456789"))
+    await jobs.controller.reconcile(JobKey(SPACE, "llm-verify-0123456789"))
     assert api.annotations == {}
     assert api.written == ["delete llm-verify-0123456789"]

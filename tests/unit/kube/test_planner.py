@@ -13,6 +13,7 @@ from llm_operator.facts import Fact, Known
 from llm_operator.kube import model_facts
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.hub import ModelFacts, unreachable
+from llm_operator.kube.keys import Key
 from llm_operator.kube.operator_process import Options
 from llm_operator.kube.planner import ClusterPlanner
 from llm_operator.kube.workqueue import WorkQueue
@@ -64,7 +65,7 @@ class Setting:
         monkeypatch.setattr(model_facts, "LAST_RETRY_SECONDS", 0.02)
         self.planner = ClusterPlanner(
             cast("ApiClient", self.nodes),
-            cast("WorkQueue", self.queue),
+            cast("WorkQueue[Key]", self.queue),
             Options(gpu_inventory=inventory, plan_wait_seconds=60.0),
             lambda: self.time,
             self.ask,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from llm_operator.kube import remaking
+from llm_operator.kube.keys import JobKey
 from llm_operator.kube.remaking import FIRST_WAIT_SECONDS, FREE, LONGEST_WAIT_SECONDS, PEACE_SECONDS, Remaking
 
-KEY = ("team", "job/llm-fetch-1")
+KEY = JobKey("team", "llm-fetch-1")
 
 
 class Clock:
@@ -32,7 +33,7 @@ def test_the_first_ones_come_at_once_and_the_next_ever_more_slowly() -> None:
     assert waits[:FREE] == [0] * FREE
     assert waits[FREE : FREE + 3] == [FIRST_WAIT_SECONDS, 2 * FIRST_WAIT_SECONDS, 4 * FIRST_WAIT_SECONDS]
     assert waits[-1] == LONGEST_WAIT_SECONDS
-    assert bound.wait(("team", "job/another")) == 0
+    assert bound.wait(JobKey("team", "another")) == 0
     clock.now += PEACE_SECONDS + 1
     bound.count(KEY)
     assert bound.wait(KEY) == 0
@@ -43,5 +44,5 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     bound = Remaking(Clock())
     for name in ("a", "b", "c"):
         for _ in range(FREE):
-            bound.count((name, name))
-    assert [bound.wait((name, name)) > 0 for name in ("a", "b", "c")] == [False, True, True]
+            bound.count(JobKey(name, name))
+    assert [bound.wait(JobKey(name, name)) > 0 for name in ("a", "b", "c")] == [False, True, True]

@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from llm_operator.kube.keys import Key
 from llm_operator.kube.workqueue import BACKOFF_LIMIT_SECONDS, WorkQueue, backoff
 from llm_operator.telemetry.metrics import Metrics
 
@@ -10,11 +11,11 @@ A, B = ("team", "a"), ("team", "b")
 
 
 @pytest.fixture
-def queue() -> WorkQueue:
-    return WorkQueue("test", Metrics(), time.monotonic)
+def queue() -> WorkQueue[Key]:
+    return WorkQueue[Key]("test", Metrics(), time.monotonic)
 
 
-async def test_a_key_waits_once(queue: WorkQueue) -> None:
+async def test_a_key_waits_once(queue: WorkQueue[Key]) -> None:
     queue.add(A)
     queue.add(A)
     queue.add(B)
@@ -22,7 +23,7 @@ async def test_a_key_waits_once(queue: WorkQueue) -> None:
     assert len(queue) == 0
 
 
-async def test_a_key_added_while_in_work_comes_back_after_done(queue: WorkQueue) -> None:
+async def test_a_key_added_while_in_work_comes_back_after_done(queue: WorkQueue[Key]) -> None:
     queue.add(A)
     assert await queue.get() == A
     queue.add(A)
@@ -31,7 +32,7 @@ async def test_a_key_added_while_in_work_comes_back_after_done(queue: WorkQueue)
     assert await queue.get() == A
 
 
-async def test_the_watch_s_word_of_a_worker_s_own_write_is_no_news(queue: WorkQueue) -> None:
+async def test_the_watch_s_word_of_a_worker_s_own_write_is_no_news(queue: WorkQueue[Key]) -> None:
     queue.add(A)
     assert await queue.get() == A
     queue.add(A, ("Service", "7"))
@@ -41,7 +42,7 @@ async def test_the_watch_s_word_of_a_worker_s_own_write_is_no_news(queue: WorkQu
 
 
 @pytest.mark.parametrize("other", [None, ("Service", "8"), ("Deployment", "7")])
-async def test_any_other_reason_brings_the_key_back(queue: WorkQueue, other: tuple[str, str] | None) -> None:
+async def test_any_other_reason_brings_the_key_back(queue: WorkQueue[Key], other: tuple[str, str] | None) -> None:
     queue.add(A)
     assert await queue.get() == A
     queue.add(A, other)
@@ -53,14 +54,14 @@ async def test_any_other_reason_brings_the_key_back(queue: WorkQueue, other: tup
     assert queue.idle, "the reasons are used up"
 
 
-async def test_the_earliest_of_several_times_counts(queue: WorkQueue) -> None:
+async def test_the_earliest_of_several_times_counts(queue: WorkQueue[Key]) -> None:
     queue.add_after(A, 60)
     queue.add_after(A, 0.01)
     queue.add_after(A, 30)
     assert await asyncio.wait_for(queue.get(), 2) == A
 
 
-async def test_retry_backs_off_and_forget_resets(queue: WorkQueue) -> None:
+async def test_retry_backs_off_and_forget_resets(queue: WorkQueue[Key]) -> None:
     waits = [queue.retry(A) for _ in range(4)]
     assert waits == [0.05, 0.1, 0.2, 0.4]
     queue.forget(A)
@@ -72,7 +73,7 @@ def test_backoff_is_bounded() -> None:
     assert backoff(10_000) == BACKOFF_LIMIT_SECONDS
 
 
-async def test_get_waits_for_an_addition(queue: WorkQueue) -> None:
+async def test_get_waits_for_an_addition(queue: WorkQueue[Key]) -> None:
     waiting = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -82,7 +83,7 @@ async def test_get_waits_for_an_addition(queue: WorkQueue) -> None:
 
 async def test_a_long_queue_is_progress_and_a_stuck_worker_is_not() -> None:
     now = 100.0
-    queue = WorkQueue("aged", Metrics(), lambda: now)
+    queue = WorkQueue[Key]("aged", Metrics(), lambda: now)
     assert (queue.without_progress(), queue.oldest_in_work()) == (0, 0)
     queue.add(A)
     queue.add(("default", "b"))
@@ -102,7 +103,7 @@ async def test_a_long_queue_is_progress_and_a_stuck_worker_is_not() -> None:
 def test_a_key_that_waits_long_behind_others_is_no_fault() -> None:
     """At 39 objects per second the last of 10,000 waits for four minutes: liveness must not count that."""
     now = 0.0
-    queue = WorkQueue("long", Metrics(), lambda: now)
+    queue = WorkQueue[Key]("long", Metrics(), lambda: now)
 
     async def drain() -> float:
         nonlocal now

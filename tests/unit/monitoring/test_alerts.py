@@ -105,7 +105,7 @@ FIRES: dict[str, tuple[list[JSON], int, str]] = {
     ),
     "LLMOperatorErrors": (
         [
-            gauge("controller_runtime_reconcile_errors_total", "0+1x60", 'controller="llmdeployment"'),
+            gauge("controller_runtime_reconcile_errors_total", "0+1x60", 'controller="modeljob"'),
         ],
         25,
         "",
