@@ -20,7 +20,7 @@ from llm_operator.kube.connection import NoClusterError
 from llm_operator.kube.event_loop import new_event_loop
 from llm_operator.kube.lease import LostLeadershipError
 from llm_operator.kube.operator_process import OperatorProcess, Options
-from llm_operator.kube.planner import ClusterPlanner
+from llm_operator.kube.plan_source import PlanSource
 from llm_operator.kube.vital_signs import Paces
 from llm_operator.kube.watches import WatchesFailedError
 from llm_operator.modeltools import trust
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     gc.set_threshold(10_000, 20, 50)
 
     async def run() -> None:
-        await OperatorProcess(options, ClusterPlanner.make).run()
+        await OperatorProcess(options, PlanSource.make).run()
 
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:

@@ -46,10 +46,10 @@ import aiohttp
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.kube.model_facts import not_inspected
 from llm_operator.manifests.kinds import KINDS
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.health import health
+from llm_operator.reconcile.model_facts import not_inspected
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.planned import unknown_outcome
 from llm_operator.reconcile.status import Situation, status_of

@@ -94,7 +94,7 @@ def serving(of: LLMDeployment) -> Observed:
 
 def situation(of: LLMDeployment, observed: Observed, **fields: Any) -> Situation:
     """What status is judged from; fields replace what would be decided and planned."""
-    return replace(Situation(of, observed, decide(of, observed, plan(of)), plan(of)), **fields)
+    return replace(Situation(of, observed, decide(of, observed, plan(of)), plan(of), before=of.status), **fields)
 
 
 def pod(of: LLMDeployment, **fields: Any) -> Pod:

@@ -72,6 +72,10 @@ class LLMDeployment(ApiModel):
         """The object with what is handed on by another list."""
         return self if propagation == self.propagation else self.model_copy(update={"propagation": propagation})
 
+    def without_status(self) -> Self:
+        """The object as its user wrote it."""
+        return self if self.status is None else self.model_copy(update={"status": None})
+
     @property
     def carried(self) -> Carried:
         """Its labels and annotations that are handed on to what is made for it."""

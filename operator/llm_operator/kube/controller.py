@@ -12,7 +12,7 @@ from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.contest import Contest
 from llm_operator.kube.execute import Executor
-from llm_operator.kube.gather import Gatherer, Planner
+from llm_operator.kube.gather import Gatherer, PlanFactsSource
 from llm_operator.kube.job_controller import JobController
 from llm_operator.kube.keys import Key
 from llm_operator.kube.publish import Publisher
@@ -38,7 +38,7 @@ class Controller:
         client: ApiClient,
         cache: Cache,
         queues: Queues,
-        planner: Planner,
+        plans: PlanFactsSource,
         tools: ToolSettings = NO_TOOLS,
         now: Callable[[], str] = utc_now,
         *,
@@ -54,7 +54,7 @@ class Controller:
         self.jobs = JobController(client, cache, queues, self._contest, tools, now)
         """The reconciler of the Jobs that the objects ask for."""
         self._interest = self.jobs.interest
-        self._gatherer = Gatherer(client, cache, queues.objects, planner, claims, self.jobs, tools, paces=paces)
+        self._gatherer = Gatherer(client, cache, queues.objects, plans, claims, self.jobs, tools=tools, paces=paces)
         self._executor = Executor(client, cache, queues.objects, claims, self.jobs.maker, self._contest)
         self._publisher = Publisher(client, cache, queues.objects, self._contest, now)
 
@@ -96,11 +96,11 @@ class Controller:
             self._gatherer.forget(key)
             await self._publisher.stand_aside(key, body, aside)
             return False
-        snapshot = await self._gatherer.gather(key, resource)
-        outcome = evaluate(snapshot)
-        executed = await self._executor.execute(key, resource, outcome.decision)
-        self._gatherer.follow(key, outcome.follow)
-        status = status_after(snapshot, outcome, executed, self._now())
+        snapshot = await self._gatherer.gather(key, resource.without_status())
+        outcome = evaluate(snapshot, datetime.fromisoformat(self._now()).astimezone(UTC))
+        self._gatherer.follow(key, outcome)
+        executed = await self._executor.execute(key, snapshot.resource, outcome.decision)
+        status = status_after(snapshot, outcome, executed, resource.status, self._now())
         await self._publisher.publish(key, body, status, executed.restored)
         if outcome.look_again_seconds is not None:
             self._queue.add_after(key, outcome.look_again_seconds)

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Protocol
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.api.status import MeasuredStatus
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import ApiClient
@@ -14,71 +13,79 @@ from llm_operator.kube.job_controller import JobController
 from llm_operator.kube.job_pods import JobPods
 from llm_operator.kube.keys import Key
 from llm_operator.kube.last_logs import LastLogs
+from llm_operator.kube.measurements import Measurements
 from llm_operator.kube.pod_owners import PodOwners
 from llm_operator.kube.progress import ProgressReader
 from llm_operator.kube.revisions import Revisions
 from llm_operator.kube.rollouts import with_rollout
+from llm_operator.kube.sources import Source, Sources
 from llm_operator.kube.starts import Starts
 from llm_operator.kube.vital_signs import Paces, VitalSigns
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.pipeline.claims import needed_claims
-from llm_operator.pipeline.inspection import Looked, inspection
-from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import kept_rendering
 from llm_operator.reconcile.evaluate import log_sources
 from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.plan_facts import Hold, PlanFacts
 from llm_operator.reconcile.plan_record import provisional
-from llm_operator.reconcile.snapshot import LogSource, Snapshot
+from llm_operator.reconcile.snapshot import Outcome, Snapshot
+from llm_operator.reconcile.wants import Rendered
 from llm_operator.settings import ToolSettings
 from llm_operator.telemetry.objects import Served
 
 
-class Planner(Protocol):
-    """Says what will fit. Asks for facts in the background and adds the key again when they arrive."""
+class PlanFactsSource(Source, Protocol):
+    """What plans depend on."""
 
-    def outcome(self, key: Key, resource: LLMDeployment, looked: Looked) -> PlanOutcome:
-        """The plan with the facts known now, and with what a Job of the model tools told of the model's files."""
+    def told(self, key: Key, resource: LLMDeployment) -> PlanFacts:
+        """What is known now."""
         ...
 
-    def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:
-        """What the running engine said of itself."""
+    def holds(self, key: Key, hold: Hold | None) -> None:
+        """An object waits for facts; None: it does not."""
         ...
 
-    def forget(self, key: Key) -> None:
-        """The object is gone."""
+    def learn(self, rendered: Rendered, tokens: int) -> None:
+        """An engine that was seen starting says what its cache holds."""
         ...
 
 
 class Gatherer:
-    """The sources of what is known. What they do not know yet they ask for beside the reconciler, and add the key."""
+    """The cache and the sources, as one snapshot of an object."""
 
     def __init__(  # noqa: PLR0913 - made in one place
         self,
         client: ApiClient,
         cache: Cache,
         queue: WorkQueue[Key],
-        planner: Planner,
+        plans: PlanFactsSource,
         claims: Claims,
         jobs: JobController,
-        tools: ToolSettings,
         *,
+        tools: ToolSettings,
         paces: Paces,
     ) -> None:
         self._client = client
         self._cache = cache
-        self._planner = planner
+        self._plans = plans
         self._claims = claims
         self._interest = jobs.interest
         self._leftovers = jobs.leftovers
         self._tools = tools
+        self._silent_seconds = paces.silent_seconds
         self._owners = PodOwners(client)
         self._revisions = Revisions(client, cache)
-        self._job_pods = JobPods(client, queue.add_after)
+        self._job_pods = JobPods(client)
         self._last_logs = LastLogs(client, queue)
         self._progress = ProgressReader(client, queue.add)
         self._vital_signs = VitalSigns(queue.add, paces=paces)
         self._starts = Starts(client, queue.add)
+        self._measurements = Measurements(client, queue, plans.learn)
+        beside = (self._last_logs, self._progress, self._vital_signs, self._starts)
+        self._beside = Sources(beside)
+        """What follows pods and Jobs."""
+        self._sources = Sources((plans, self._measurements, *beside))
 
     async def gather(self, key: Key, resource: LLMDeployment) -> Snapshot:
         """Everything that is known of an object now.
@@ -86,49 +93,55 @@ class Gatherer:
         Raises:
             ApiError: the API server failed; the key is to be tried again.
         """
-        observed = await self._observe(key, resource)
+        observed, look_again = await self._observe(key, resource)
+        # From here on nothing waits: all of it is of one moment.
         told = {source: self._progress.told(source) for source in log_sources(resource, observed)}
         return Snapshot(
             resource,
             observed,
-            self._planner.outcome(key, resource, inspection(resource, observed, self._tools)),
+            self._plans.told(key, resource),
             self._tools,
-            measured=self._planner.measured(key, resource, observed),
-            health=self._vital_signs.of(key, resource, observed),
-            start=self._starts.of(key, resource, observed),
+            reading=self._measurements.told(key),
+            vitals=self._vital_signs.told(key),
+            silent_seconds=self._silent_seconds,
+            start=self._starts.told(key, observed),
             progress={source: progress for source, progress in told.items() if progress is not None},
+            last_words=self._last_logs.told(key),
+            look_again_seconds=look_again,
         )
 
-    def follow(self, key: Key, source: LogSource | None) -> None:
-        """Read one log for an object, and no other any more; its news adds the key."""
-        self._progress.follow(key, source)
+    def follow(self, key: Key, outcome: Outcome) -> None:
+        """Have the sources follow what an object wants until its next look; their news add the key."""
+        self._plans.holds(key, outcome.hold)
+        self._sources.follow(key, outcome.wants)
 
     def forget(self, key: Key) -> None:
         """An object is being deleted, or is gone."""
-        if key not in self._cache.objects:
-            self._planner.forget(key)
-        self._progress.forget(key)
-        self._last_logs.forget(key)
-        self._vital_signs.forget(key)
-        self._starts.forget(key)
+        if key in self._cache.objects:
+            self._beside.forget(key)
+        else:
+            self._sources.forget(key)
 
     def served(self, key: Key) -> Served:
         """What the metrics tell of an object that is in the cache."""
         body = self._cache.objects[key]
         return Served(body, self._owners.restarts(body["metadata"]["uid"], self._cache.observed(key)))
 
-    async def _observe(self, key: Key, resource: LLMDeployment) -> Observed:
-        """What is there, with the Jobs of the model tools, and with the claims while a model or pod waits for them."""
+    async def _observe(self, key: Key, resource: LLMDeployment) -> tuple[Observed, float | None]:
+        """What is there, with the Jobs of the model tools, and with the claims while a model or pod waits for them.
+
+        Returns:
+            That, and after how many seconds the API server is to be asked again about it; None: its watches tell.
+        """
         observed = await self._owners.own(key[0], resource.metadata.uid, self._cache.observed(key))
         observed = await with_rollout(self._client, key, observed)
         observed = await self._revisions.with_running(key, observed)
-        observed = self._last_logs.added(key, observed, resource.spec.engine.type)
         if not self._tools.enabled:
-            return observed
-        jobs = await self._job_pods.with_refusals(key, self._interest.jobs_of(key, resource))
+            return observed, None
+        jobs, look_again = await self._job_pods.with_refusals(key, self._interest.jobs_of(key, resource))
         claims: dict[str, ClaimFacts | None] = {}
         prepares = kept_rendering(resource, observed) is None or provisional(resource, observed)
         if prepares or any(pod.unschedulable is not None for pod in observed.pods):
             claims = await self._claims.look_up(key[0], needed_claims(resource))
         incomplete = dict(self._leftovers.of(key, resource))
-        return dataclasses.replace(observed, jobs=jobs, claims=claims, incomplete=incomplete)
+        return dataclasses.replace(observed, jobs=jobs, claims=claims, incomplete=incomplete), look_again

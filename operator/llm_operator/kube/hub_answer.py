@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from llm_operator.facts import Fact, Known, Pending, Unknowable
-from llm_operator.kube.hub import ModelFacts
+from llm_operator.reconcile.model_facts import ModelFacts
 
 ANSWER_BYTES = 256 << 10
 """Most of one answer; those of real models have some kilobytes."""

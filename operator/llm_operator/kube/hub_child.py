@@ -22,9 +22,9 @@ from pydantic_core import to_json
 
 from llm_operator.facts import Fact, Known, Unknowable
 from llm_operator.foreign import read_object
-from llm_operator.kube.hub import ModelFacts
 from llm_operator.kube.hub_answer import ANSWER_BYTES, READY, Answer
 from llm_operator.kube.hub_files import fetch_facts
+from llm_operator.reconcile.model_facts import ModelFacts
 
 MEMORY_BYTES = 128 << 20
 """Beside what the idle process has, about 40 MiB: the largest real index takes 100 MiB."""

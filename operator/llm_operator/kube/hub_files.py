@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 
 from llm_operator.facts import Fact, Pending, Unknowable
 from llm_operator.foreign import UnreadableError, read_json
-from llm_operator.kube.hub import CONFIG, INDEX, SINGLE, ModelFacts, described, facts_of, host, unreachable
+from llm_operator.kube.hub import CONFIG, INDEX, SINGLE, host, unreachable
 from llm_operator.models import (
     InvalidModelConfigError,
     ModelShape,
@@ -35,6 +35,7 @@ from llm_operator.models import (
     tensor_bytes,
 )
 from llm_operator.modeltools.hub_private import build_hf_headers, validate_repo_id
+from llm_operator.reconcile.model_facts import ModelFacts, described, facts_of
 
 log = logging.getLogger("llm_operator.models")
 

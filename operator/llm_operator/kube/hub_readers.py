@@ -17,8 +17,9 @@ from pydantic_core import to_json
 import llm_operator
 from llm_operator.facts import Fact, Pending
 from llm_operator.foreign import UnreadableError, read_json
-from llm_operator.kube.hub import ModelFacts, host, unreachable
+from llm_operator.kube.hub import host, unreachable
 from llm_operator.kube.hub_answer import ANSWER_BYTES, ANSWERS, READY
+from llm_operator.reconcile.model_facts import ModelFacts
 
 log = logging.getLogger("llm_operator.models")
 

@@ -30,22 +30,26 @@ class JobPods:
     def __init__(
         self,
         client: ApiClient,
-        look_again: Callable[[Key, float], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._look_again = look_again
         self._clock = clock
         self._looks: dict[str, _Look] = {}
         """By uid of the Job."""
 
-    async def with_refusals(self, key: Key, jobs: Mapping[str, JobView]) -> dict[str, JobView]:
+    async def with_refusals(self, key: Key, jobs: Mapping[str, JobView]) -> tuple[dict[str, JobView], float | None]:
         """The Jobs that an object waits for, with why their pods are refused.
+
+        Returns:
+            Those, and after how many seconds one of them is to be asked about again; None: never.
 
         Raises:
             ApiError: the API server failed; the key is to be tried again.
         """
-        return {name: await self._with_refusal(key, job) for name, job in jobs.items()}
+        found = {name: await self._with_refusal(key, job) for name, job in jobs.items()}
+        looks = (self._looks.get(job.uid) for job in jobs.values() if self._looks)
+        again = min((look.due for look in looks if look is not None), default=None)
+        return found, None if again is None else max(0.1, again - self._clock())
 
     async def _with_refusal(self, key: Key, job: JobView) -> JobView:
         if job.phase != "Active" or job.pods or job.suspended or job.deleting or job.abandoned:
@@ -60,7 +64,6 @@ class JobPods:
             # Said before the answer is there: another object that waits for the same Job need not ask too.
             look.due = self._clock() + AGAIN_SECONDS
             look.message = await self._refusal(key[0], job)
-        self._look_again(key, max(0.1, look.due - self._clock()))
         return dataclasses.replace(job, refused=look.message) if look.message else job
 
     async def _refusal(self, namespace: str, job: JobView) -> str:

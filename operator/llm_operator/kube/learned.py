@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
@@ -12,9 +11,6 @@ from llm_operator.planning import PlanInputError, calibration_text, read_calibra
 from llm_operator.planning.learning import KEY
 
 log = logging.getLogger("llm_operator.learned")
-
-# Which words of a command line size the cache, in shares; what runs must be what is planned.
-SHARES = ("--cache-max-entry-count", "--gpu-memory-utilization")
 
 
 async def read_learned(client: ApiClient, namespace: str, name: str) -> Calibration:
@@ -29,19 +25,6 @@ async def read_learned(client: ApiClient, namespace: str, name: str) -> Calibrat
         level = logging.INFO if isinstance(error, ApiError) and error.status == 404 else logging.WARNING
         log.log(level, "the measurements in ConfigMap %s/%s are left out: %s", namespace, name, error)
         return NOTHING_LEARNED
-
-
-def rendered_share(args: Sequence[str]) -> float | None:
-    """The share of the memory in a command line that sizes the cache; None without one."""
-    for place, word in enumerate(args):
-        option, equals, value = word.partition("=")
-        if option in SHARES:
-            text = value if equals else next(iter(args[place + 1 : place + 2]), "")
-            try:
-                return float(text)
-            except ValueError:
-                return None
-    return None
 
 
 class Learned:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
-from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import MeasuredStatus
 from llm_operator.engines import engine_of
 from llm_operator.kube import tasks
@@ -15,81 +16,74 @@ from llm_operator.kube.keys import Key
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.live.pods import Pod
 from llm_operator.manifests.pod import CONTAINER
-from llm_operator.reconcile.decide import expected_inputs
-from llm_operator.reconcile.measured import ANSWER_BYTES, LOG_BYTES, pod_to_measure, seconds_to_ready
-from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.measured import ANSWER_BYTES, LOG_BYTES, Reading, seconds_to_ready
+from llm_operator.reconcile.wants import Identity, Measuring, Rendered, Wants, identity
 
 log = logging.getLogger("llm_operator.measurements")
 
-Learn = Callable[[Key, LLMDeployment, int], None]
+AT_ONCE = 8
+Learn = Callable[[Rendered, int], None]
 """Takes the tokens that an engine told which this process saw starting."""
 
 
 class Measurements:
-    """What was read, by object and pod."""
+    """What was read, by object and container."""
 
-    def __init__(self, client: ApiClient, queue: WorkQueue[Key], learn: Learn = lambda *_: None) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        queue: WorkQueue[Key],
+        learn: Learn = lambda *_: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._client = client
         self._learn = learn
         self._queue = queue
-        self._asked: dict[Key, tuple[str, str | None]] = {}
-        self._read: dict[Key, MeasuredStatus | None] = {}
+        self._since = now()
+        self._asked: dict[Key, Identity] = {}
+        self._read: dict[Key, Reading] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
-    def of(
-        self, key: Key, resource: LLMDeployment, observed: Observed, bytes_per_token: int | None
-    ) -> MeasuredStatus | None:
-        """What is known now; a pod that was not asked yet is asked beside the reconciler.
+    def told(self, key: Key) -> Reading | None:
+        """What was read last; None: nothing yet."""
+        return self._read.get(key)
 
-        Args:
-            key: the object.
-            resource: the object.
-            observed: its pods.
-            bytes_per_token: KV cache of one token on one GPU, from the plan.
-        """
-        before = resource.status.measured if resource.status else None
-        pod = pod_to_measure(observed.pods, expected_inputs(resource, observed))
-        if pod is None:
-            return before
-        # A restarted container tells anew.
-        identity = (pod.uid, pod.started_at)
-        if self._asked.get(key) == identity:
-            return self._read.get(key, before)
-        if before is not None and key not in self._asked and _is_of(before, pod):
-            # Told by an earlier process of this operator, of this very pod.
-            self._asked[key], self._read[key] = identity, before
-            return before
-        self._asked[key] = identity
-        tasks.once(self._ask(key, identity, resource, pod, bytes_per_token), "measure", f"measure-{key[1]}", of=key)
-        return before
+    def follow(self, key: Key, wants: Wants) -> None:
+        """Ask the engine that is measured, once for each start of it."""
+        measuring = wants.measuring
+        if measuring is None or self._asked.get(key) == identity(measuring.pod):
+            return
+        self._asked[key] = identity(measuring.pod)
+        tasks.once(self._ask(key, measuring), "measure", f"measure-{key[1]}", of=key)
 
     def forget(self, key: Key) -> None:
         """The object is gone."""
         self._asked.pop(key, None)
         self._read.pop(key, None)
 
-    async def _ask(
-        self,
-        key: Key,
-        identity: tuple[str, str | None],
-        resource: LLMDeployment,
-        pod: Pod,
-        bytes_per_token: int | None,
-    ) -> None:
-        tokens = await self._tokens(key[0], resource, pod, bytes_per_token)
-        if self._asked.get(key) != identity:
+    async def _ask(self, key: Key, measuring: Measuring) -> None:
+        pod = measuring.pod
+        async with self._slots:
+            tokens = await self._tokens(key[0], measuring)
+        if self._asked.get(key) != identity(pod):
             return  # another pod serves by now, or the object is gone
-        self._read[key] = MeasuredStatus.model_validate(
-            {"kv_tokens": tokens, "seconds_to_ready": seconds_to_ready(pod), "pod_uid": pod.uid}, by_name=True
+        self._read[key] = Reading(
+            identity(pod),
+            MeasuredStatus.model_validate(
+                {"kv_tokens": tokens, "seconds_to_ready": seconds_to_ready(pod), "pod_uid": pod.uid}, by_name=True
+            ),
         )
         self._queue.add(key)
-        if tokens is not None:
-            self._learn(key, resource, tokens)
+        if tokens is not None and measuring.rendered is not None and self._saw_starting(pod):
+            self._learn(measuring.rendered, tokens)
 
-    async def _tokens(
-        self, namespace: str, resource: LLMDeployment, pod: Pod, bytes_per_token: int | None
-    ) -> int | None:
-        engine = engine_of(resource.spec.engine.type)
-        asking = engine.capacity(_backend(resource), bytes_per_token)
+    def _saw_starting(self, pod: Pod) -> bool:
+        """Whether an engine started while this process was there: an earlier one counted those before it."""
+        return pod.ready_at is not None and datetime.fromisoformat(pod.ready_at) >= self._since
+
+    async def _tokens(self, namespace: str, measuring: Measuring) -> int | None:
+        engine, pod = engine_of(measuring.engine), measuring.pod
+        asking = engine.capacity(measuring.backend, measuring.bytes_per_token)
         text: str | None = None
         try:
             wanted = next(asking)
@@ -111,14 +105,3 @@ class Measurements:
             level = logging.DEBUG if isinstance(error, ApiError) and error.status == 404 else logging.INFO
             log.log(level, "the log of %s could not be read: %s", pod.name, error)
             return None
-
-
-def _is_of(measured: MeasuredStatus, pod: Pod) -> bool:
-    """Whether this container of this pod was measured: a container that was restarted takes another time."""
-    return measured.pod_uid == pod.uid and measured.seconds_to_ready == seconds_to_ready(pod)
-
-
-def _backend(resource: LLMDeployment) -> str | None:
-    """The engine's backend as it was rendered."""
-    running = resource.status.engine if resource.status else None
-    return resource.spec.engine.backend if running is None else running.backend

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.facts import Fact, Known, Pending, Unknowable
+from llm_operator.facts import Fact, Known, Pending
 from llm_operator.kube import tasks
-from llm_operator.kube.hub import ModelFacts, unreachable
+from llm_operator.kube.hub import unreachable
 from llm_operator.kube.hub_readers import HubReaders
-
-Model = tuple[str, str]
-"""Repository and revision; empty: the default branch."""
+from llm_operator.reconcile.model_facts import Model, ModelFacts, model_of, not_inspected
 
 KNOWN_SECONDS = 3600.0
 """A branch moves: what it says is asked for again."""
@@ -24,11 +22,6 @@ UNKNOWABLE_SECONDS = 300.0
 """A repository may be published, a gate be opened, a revision be pushed."""
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 300.0
-NOT_ON_A_HUB = {
-    "model_scope": "modelScope",
-    "persistent_volume_claim": "persistentVolumeClaim",
-    "image": "image",
-}
 
 
 class Ask(Protocol):
@@ -66,16 +59,19 @@ class ModelFactsCache:
         self._wanted = wanted
         self._entries: dict[Model, _Entry] = {}
 
-    def of(self, spec: LLMDeploymentSpec) -> Fact[ModelFacts]:
-        """The facts known now; a first question starts the fetch."""
+    def told(self, spec: LLMDeploymentSpec) -> Fact[ModelFacts]:
+        """The facts known now."""
         model = model_of(spec)
         if model is None:
             return not_inspected(spec)
         entry = self._entries.get(model)
-        if entry is None:
-            entry = self._entries[model] = _Entry(Pending("ReadingModel", f"reading config.json of {model[0]}"))
+        return entry.fact if entry is not None else _not_read(model)
+
+    def want(self, model: Model) -> None:
+        """Fetch the facts of a model, if that has not begun."""
+        if model not in self._entries:
+            self._entries[model] = _Entry(_not_read(model))
             self._fetch_soon(model)
-        return entry.fact
 
     def _fetch_soon(self, model: Model) -> None:
         def failed(error: BaseException) -> None:
@@ -117,21 +113,9 @@ class ModelFactsCache:
             self._entries.pop(model, None)
 
 
-def model_of(spec: LLMDeploymentSpec) -> Model | None:
-    """The repository and revision of a model on the Hugging Face hub; None for others."""
-    source = spec.model.hugging_face
-    return (source.repository, source.revision or "") if source is not None else None
-
-
 def _value(fact: Fact[ModelFacts]) -> object:
     return fact.value if isinstance(fact, Known) else fact
 
 
-def not_inspected(spec: LLMDeploymentSpec) -> Unknowable:
-    """Of a model that no hub has, and that nothing reads before its engine does."""
-    kind = next((name for field, name in NOT_ON_A_HUB.items() if getattr(spec.model, field)), "model")
-    text = (
-        f"no plan: config.json of a model from {kind} was not read, so the engine's own defaults stand; "
-        "set spec.parallelism, spec.contextLength and spec.kvCache yourself where they matter"
-    )
-    return Unknowable("ModelNotInspected", text)
+def _not_read(model: Model) -> Pending:
+    return Pending("ReadingModel", f"reading config.json of {model[0]}")

@@ -21,7 +21,7 @@ from llm_operator.kube.api_session import ApiSession
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import UNREADABLE, ApiClient
 from llm_operator.kube.controller import Controller
-from llm_operator.kube.gather import Planner
+from llm_operator.kube.gather import PlanFactsSource
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.keys import JobKey, Key
 from llm_operator.kube.learned import read_learned
@@ -83,15 +83,15 @@ class Options:
         return f"Operator {socket.gethostname()}/{os.getpid()}"
 
 
-PlannerFactory = Callable[[ApiClient, WorkQueue[Key], Metrics, Options], Planner]
+PlansFactory = Callable[[ApiClient, WorkQueue[Key], Metrics, Options], PlanFactsSource]
 
 
 class OperatorProcess:
     """One operator process from start to end."""
 
-    def __init__(self, options: Options, make_planner: PlannerFactory) -> None:
+    def __init__(self, options: Options, make_plans: PlansFactory) -> None:
         self._options = options
-        self._make_planner = make_planner
+        self._make_plans = make_plans
         self._connection = connections.load()
         self._metrics = Metrics()
         self._cache = Cache(options.tools.propagation)
@@ -172,12 +172,12 @@ class OperatorProcess:
             # Before the first plan, so that it is the last one of the leader before.
             kept = await read_learned(client, self._options.lease_namespace, self._options.learned_name)
             options = replace(self._options, calibration=kept)
-            planner = self._make_planner(client, self._queues.objects, self._metrics, options)
+            plans = self._make_plans(client, self._queues.objects, self._metrics, options)
             controller = Controller(
                 client,
                 self._cache,
                 self._queues,
-                planner,
+                plans,
                 self._options.tools,
                 identity=self._options.identity(),
                 paces=self._options.paces,

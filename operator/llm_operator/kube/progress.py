@@ -14,7 +14,7 @@ from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.keys import Key
 from llm_operator.pipeline.status import progress_status
-from llm_operator.reconcile.snapshot import LogSource
+from llm_operator.reconcile.wants import LogSource, Wants
 
 log = logging.getLogger("llm_operator.progress")
 
@@ -63,13 +63,9 @@ class ProgressReader:
         reader = self._readers.get(source)
         return reader.told if reader is not None else None
 
-    def follow(self, key: Key, source: LogSource | None) -> None:
-        """Read one log for a key, and no other any more; None: none.
-
-        Args:
-            key: who is told of news: an object or a Job.
-            source: the log that tells how far a stage is.
-        """
+    def follow(self, key: Key, wants: Wants) -> None:
+        """Read the log of the stage that runs for an object, and no other any more."""
+        source = wants.log
         if self._sources.get(key) != source:
             self.forget(key)
         if source is None:

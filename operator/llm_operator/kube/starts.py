@@ -8,14 +8,14 @@ import logging
 import time
 from collections.abc import Callable
 
-from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.keys import Key
 from llm_operator.live.pods import Pod
 from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.starting import Start, is_stuck, looked, not_seen
+from llm_operator.reconcile.starting import Start, is_stuck, loading_pod, looked, not_seen
+from llm_operator.reconcile.wants import Identity, Wants, identity
 
 log = logging.getLogger("llm_operator.starts")
 
@@ -41,29 +41,30 @@ class Starts:
         self._told: dict[Key, tuple[Start, bool]] = {}
         self._sizes: dict[Key, int | None] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._readers: dict[Key, tuple[tuple[str, str | None], asyncio.Task[None]]] = {}
+        self._readers: dict[Key, tuple[Identity, asyncio.Task[None]]] = {}
 
-    def of(self, key: Key, resource: LLMDeployment, observed: Observed) -> tuple[Start, bool] | None:
-        """What was told last of the engine that loads, and whether it is stuck; None where none loads.
+    def told(self, key: Key, observed: Observed) -> tuple[Start, bool] | None:
+        """What was told last of the engine that loads, and whether it is stuck; None: none loads, or none was seen.
 
         Args:
             key: the object.
-            resource: the object; its status has the size of the model's files.
             observed: its pods.
         """
-        pod = next((pod for pod in observed.pods if _loads(pod)), None)
-        if pod is None:
+        pod, known = loading_pod(observed), self._readers.get(key)
+        return self._told.get(key) if pod is not None and known is not None and known[0] == identity(pod) else None
+
+    def follow(self, key: Key, wants: Wants) -> None:
+        """Read the log of the engine that loads."""
+        loading, known = wants.loading, self._readers.get(key)
+        if loading is None or (known is not None and known[0] != identity(loading.pod)):
             self.forget(key)
-            return None
-        identity = (pod.uid, pod.started_at)
-        known = self._readers.get(key)
-        self._sizes[key] = _bytes(resource)
-        if known is None or known[0] != identity:
-            self.forget(key)
-            self._sizes[key] = _bytes(resource)
-            read = functools.partial(self._read, key, pod)
-            self._readers[key] = (identity, tasks.forever(read, "start", f"start-{pod.name}", of=key))
-        return self._told.get(key)
+        if loading is None:
+            return
+        self._sizes[key] = loading.total_bytes
+        if key not in self._readers:
+            read = functools.partial(self._read, key, loading.pod)
+            reader = tasks.forever(read, "start", f"start-{loading.pod.name}", of=key)
+            self._readers[key] = (identity(loading.pod), reader)
 
     def forget(self, key: Key) -> None:
         """Nothing loads any more."""
@@ -106,15 +107,3 @@ class Starts:
         self._told[key] = (start, stuck)
         self._changed(key)
         return now + max(TELL_SECONDS, len(self._readers) / MOST_PER_SECOND)
-
-
-def _loads(pod: Pod) -> bool:
-    return pod.running and not pod.ready and not pod.deleting and pod.container == CONTAINER
-
-
-def _bytes(resource: LLMDeployment) -> int | None:
-    status = resource.status
-    if status is None:
-        return None
-    told = status.cache.bytes if status.cache is not None else None
-    return told or (status.model.weight_bytes if status.model is not None else None)

@@ -10,11 +10,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llm_operator.api.finding import Finding
-from llm_operator.api.resource import LLMDeployment
 from llm_operator.engines import engine_of
 from llm_operator.engines.common import METRICS_PATH
 from llm_operator.kube import tasks
@@ -23,7 +22,7 @@ from llm_operator.kube.keys import Key
 from llm_operator.live.pods import Pod
 from llm_operator.reconcile.health import SILENT_SECONDS, Seen, Vitals, followed, health, sample_of
 from llm_operator.reconcile.measured import ANSWER_BYTES
-from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.wants import Identity, Wants, identity
 
 log = logging.getLogger("llm_operator.vital_signs")
 
@@ -64,6 +63,10 @@ class _Watched:
         """Why its metrics are not read; empty while they are."""
         return SILENT if self.failures >= PATIENCE else ""
 
+    def seen(self) -> Seen:
+        """What is known of it."""
+        return Seen(self.pod.name, self.vitals, self.closed)
+
 
 class VitalSigns:
     """What is known of the engines that serve, by object."""
@@ -78,41 +81,38 @@ class VitalSigns:
         self._pace = paces.look_seconds
         self._silent = paces.silent_seconds
         self._now = now
-        self._watched: dict[Key, dict[tuple[str, str | None], _Watched]] = {}
+        self._watched: dict[Key, dict[Identity, _Watched]] = {}
         self._told: dict[Key, Finding] = {}
         self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def of(self, key: Key, resource: LLMDeployment, observed: Observed) -> Finding:
-        """The condition Healthy by what is known now; pods that are new are asked beside the reconciler."""
-        before = _told_before(resource)
-        engine = resource.spec.engine
-        serving = {(pod.uid, pod.started_at): pod for pod in observed.pods if pod.ready and not pod.deleting}
-        row = engine_of(engine.type)
-        if row.metrics_need_key and engine.api_key is not None:
-            self._watched.pop(key, None)
-            guarded = f"an API key guards {row.title}'s metrics, and the operator reads no Secrets"
-            return health((Seen(pod.name, closed=guarded) for pod in serving.values()), before)
+    def told(self, key: Key) -> Mapping[Identity, Seen]:
+        """What is known of an object's engines that serve, by container."""
+        return {of: one.seen() for of, one in self._watched.get(key, {}).items()}
+
+    def follow(self, key: Key, wants: Wants) -> None:
+        """Look at the metrics of the engines that serve."""
+        if wants.serving is None:
+            self.forget(key)
+            return
         known = self._watched.get(key, {})
-        self._watched[key] = {
-            identity: known.get(identity) or _Watched(engine.type, pod, self._now())
-            for identity, pod in serving.items()
+        watched = self._watched[key] = {
+            identity(pod): known.get(identity(pod)) or _Watched(wants.serving.engine, pod, self._now())
+            for pod in wants.serving.pods
         }
-        if serving.keys() - known.keys():
+        self._told[key] = self._judged(key)
+        if watched.keys() - known.keys():
             self._look.set()
-        if self._task is None:
+        if watched and self._task is None:
             self._task = tasks.forever(self._watch, "vital-signs")
-        self._told[key] = self._judged(key, before)
-        return self._told[key]
 
     def forget(self, key: Key) -> None:
         """The object is gone."""
         self._watched.pop(key, None)
         self._told.pop(key, None)
 
-    def _judged(self, key: Key, before: Finding | None) -> Finding:
-        seen = (Seen(one.pod.name, one.vitals, one.closed) for one in self._watched.get(key, {}).values())
-        return health(seen, before, self._silent)
+    def _judged(self, key: Key) -> Finding:
+        return health(self.told(key).values(), silent_seconds=self._silent)
 
     async def _watch(self) -> None:
         while True:
@@ -145,11 +145,5 @@ class VitalSigns:
         one.due = now + self._pace * (CLOSED_PACES if one.failures >= PATIENCE else 1)
         told = self._told.get(key)
         still = any(one is other for other in self._watched.get(key, {}).values())
-        if told is not None and still and self._judged(key, told) != told:
+        if told is not None and still and self._judged(key) != told:
             self._changed(key)
-
-
-def _told_before(resource: LLMDeployment) -> Finding | None:
-    conditions = resource.status.conditions if resource.status else []
-    found = next((one for one in conditions if one.type == "Healthy"), None)
-    return Finding("Healthy", found.status, found.reason, found.message) if found is not None else None

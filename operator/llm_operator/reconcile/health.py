@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from llm_operator.api.finding import Finding
+from llm_operator.api.resource import LLMDeployment
+from llm_operator.engines import engine_of
 from llm_operator.engines.metric_names import metric_names
 from llm_operator.foreign import sample_sum
+from llm_operator.live.pods import Pod
+from llm_operator.reconcile.wants import Identity, identity
 
+NOT_SEEN_YET = "NotSeenYet"
 SILENT_SECONDS = 300.0
 """Requests that run for so long without a token, of a prompt or an answer, do not run; a queue that grows for so long
 while the KV cache is full does not end by itself. Unless the operator is set to another time."""
@@ -105,12 +110,42 @@ class Seen:
     closed: str = ""
 
 
-def health(pods: Iterable[Seen], before: Finding | None = None, silent_seconds: float = SILENT_SECONDS) -> Finding:
+def health_of(
+    resource: LLMDeployment, pods: Iterable[Pod], told: Mapping[Identity, Seen], silent_seconds: float
+) -> Finding:
+    """The condition Healthy of an object.
+
+    Args:
+        resource: the object.
+        pods: its pods.
+        told: what is known of its engines, by container.
+        silent_seconds: how long an engine may be silent, or its queue grow.
+    """
+    guarded, serving = guards(resource), serving_pods(pods)
+    if guarded:
+        return health(Seen(pod.name, closed=guarded) for pod in serving)
+    return health((told.get(identity(pod)) or Seen(pod.name) for pod in serving), silent_seconds=silent_seconds)
+
+
+def serving_pods(pods: Iterable[Pod]) -> tuple[Pod, ...]:
+    """The pods that serve."""
+    return tuple(pod for pod in pods if pod.ready and not pod.deleting)
+
+
+def guards(resource: LLMDeployment) -> str:
+    """Why the metrics of an object's engines cannot be read at all; empty: they can."""
+    engine = resource.spec.engine
+    row = engine_of(engine.type)
+    if row.metrics_need_key and engine.api_key is not None:
+        return f"an API key guards {row.title}'s metrics, and the operator reads no Secrets"
+    return ""
+
+
+def health(pods: Iterable[Seen], silent_seconds: float = SILENT_SECONDS) -> Finding:
     """The condition Healthy of an object.
 
     Args:
         pods: those that are Ready.
-        before: the condition as it was told last; it stands while a restarted operator has not looked yet.
         silent_seconds: how long an engine may be silent, or its queue grow.
     """
     seen = sorted(pods, key=lambda one: one.pod)
@@ -126,9 +161,7 @@ def health(pods: Iterable[Seen], before: Finding | None = None, silent_seconds: 
         return Finding("Healthy", "Unknown", "MetricsClosed", f"not seen: {closed.closed} (pod {closed.pod})")
     if all(one.vitals is not None for one in seen):
         return Finding("Healthy", "True", "EnginesWork", "requests get their tokens, or there are none")
-    if before is not None and before.reason != "NoReadyReplica":
-        return before
-    return Finding("Healthy", "Unknown", "NotSeenYet", "the engines' metrics are read first")
+    return Finding("Healthy", "Unknown", NOT_SEEN_YET, "the engines' metrics are read first")
 
 
 _WEIGHT: Mapping[str, int] = {"EngineSilent": 0, "QueueGrowing": 1}

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
-from llm_operator.api.finding import Finding
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.api.status import MeasuredStatus, ProgressStatus
+from llm_operator.api.status import ProgressStatus
 from llm_operator.live.children import Child, ChildKey, Role
 from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.decide import Decision
 from llm_operator.reconcile.drift import Drift
+from llm_operator.reconcile.health import SILENT_SECONDS, Seen
+from llm_operator.reconcile.last_words import LastWords
+from llm_operator.reconcile.measured import Reading
 from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.plan_facts import Hold, PlanFacts
 from llm_operator.reconcile.revisions import Revision
 from llm_operator.reconcile.starting import Start
+from llm_operator.reconcile.wants import Death, Identity, LogSource, Wants
 from llm_operator.settings import ToolSettings
-
-
-class LogSource(NamedTuple):
-    """A container whose log tells how far a stage is."""
-
-    namespace: str
-    pod: str
-    container: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +29,36 @@ class Snapshot:
     """What one reconcile decides on and writes its status from; nothing reads the world a second time."""
 
     resource: LLMDeployment
+    """The object without its status: nothing is decided on what the operator told earlier."""
     observed: Observed
-    """Children, pods that are the object's own with the ends of their logs, Jobs and claims."""
-    plan: PlanOutcome
-    """What fits, by the facts that are known now."""
+    """Children, pods that are the object's own, Jobs and claims."""
+    facts: PlanFacts
+    """What a plan depends on."""
     tools: ToolSettings = NO_TOOLS
     """The operator's settings."""
-    measured: MeasuredStatus | None = None
-    """What the running engine said of itself."""
-    health: Finding | None = None
-    """Whether what serves also works."""
+    reading: Reading | None = None
+    """What an engine said of itself."""
+    vitals: Mapping[Identity, Seen] = field(default_factory=dict)
+    """How engines that serve work, by their metrics."""
+    silent_seconds: float = SILENT_SECONDS
+    """How long an engine may be silent, or its queue grow, before it is not Healthy."""
     start: tuple[Start, bool] | None = None
-    """The engine that loads, and whether it does not get on; None where none loads or nothing is known of it."""
+    """The engine that loads, and whether it does not get on; None: none loads, or nothing is known of it."""
     progress: Mapping[LogSource, ProgressStatus] = field(default_factory=dict)
     """How far the stages before serving are, by the log that tells it."""
+    last_words: Mapping[Death, LastWords] = field(default_factory=dict)
+    """The ends of the logs of engines that died."""
+    look_again_seconds: float | None = None
+    """When a source that nothing brings news of is to be asked again."""
+
+    def __post_init__(self) -> None:
+        """Check that nothing can be decided on a status.
+
+        Raises:
+            ValueError: the object has its status.
+        """
+        if self.resource.status is not None:
+            raise ValueError("status is output: a snapshot has the object without it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +66,12 @@ class Outcome:
     """What one snapshot leads to."""
 
     decision: Decision
-    follow: LogSource | None = None
-    """The log that tells how far the stage is that runs; its news brings the key back."""
+    plan: PlanOutcome
+    """What fits, by the facts that are known now."""
+    wants: Wants
+    """What is to be followed until the next look."""
+    hold: Hold | None = None
+    """What the object waits for; None: for nothing."""
     look_again_seconds: float | None = None
     """When to look again although nothing tells of a change."""
 

@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 
 from llm_operator.api.status import ProgressStatus
 from llm_operator.engines.registry import ENGINES
+from llm_operator.live.pods import Pod
+from llm_operator.manifests.pod import CONTAINER
 from llm_operator.pipeline.status import progress_status
+from llm_operator.reconcile.observed import Observed
 
 STUCK_SECONDS = 600.0
 """A log that says nothing new for so long belongs to a start that does not get on; the largest shards of weights take
@@ -106,3 +109,12 @@ def stuck_message(start: Start) -> str:
     if start.progress is not None and start.progress.stage == "Reading weights":
         return f"{text}: look at the speed of the model's volume and at the node's network"
     return f"{text}: kubectl logs {start.pod} shows what it did last; startupTimeoutSeconds ends it"
+
+
+def loading_pod(observed: Observed) -> Pod | None:
+    """The pod whose engine loads, the first one by name; None: none does."""
+    return next((pod for pod in observed.pods if _loads(pod)), None)
+
+
+def _loads(pod: Pod) -> bool:
+    return pod.running and not pod.ready and not pod.deleting and pod.container == CONTAINER

@@ -44,6 +44,7 @@ from llm_operator.reconcile.decide import Decision, applied_template, prepared_o
 from llm_operator.reconcile.diagnose import trouble_of
 from llm_operator.reconcile.drift import Drift, drift_findings
 from llm_operator.reconcile.exposure import exposure_findings
+from llm_operator.reconcile.health import NOT_SEEN_YET
 from llm_operator.reconcile.measured import deviation
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.page import page_findings
@@ -82,6 +83,8 @@ class Situation:
     observed: Observed
     decision: Decision
     plan: PlanOutcome
+    before: LLMDeploymentStatus | None = None
+    """The status that is shown; for what is not known yet, and the times of conditions."""
     blocked: Trouble | None = None
     """A write that the API server refused."""
     measured: MeasuredStatus | None = None
@@ -107,11 +110,12 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
         now: the time as RFC 3339 in UTC; only conditions whose status changed carry it.
     """
     resource, decision = situation.resource, situation.decision
-    if resource.status is not None and _stands(situation, resource.status):
-        return resource.status
+    shown = situation.before
+    if shown is not None and _stands(situation, shown):
+        return shown
     progress = _progress(situation)
     known = _known_plan(situation)
-    before = {condition.type: condition for condition in (resource.status.conditions if resource.status else ())}
+    before = {condition.type: condition for condition in (shown.conditions if shown else ())}
     findings = judge(situation, progress)
     prepared = _prepared(situation)
     return LLMDeploymentStatus(
@@ -124,7 +128,7 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
         selector=f"{LABEL_DEPLOYMENT}={resource.metadata.name}",
         endpoint=endpoint(resource),
         web_ui=WebUIStatus(endpoint=page_endpoint(resource)) if resource.spec.web_ui is not None else None,
-        engine=_engine_status(decision.template) or (resource.status.engine if resource.status else None),
+        engine=engine_of_template(decision.template or applied_template(resource, situation.observed)),
         plan=_plan_status(situation, known),
         model=_model_status(known.model if known else situation.plan.model, prepared),
         cache=cache_status(prepared),
@@ -152,12 +156,24 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
         _planned(situation),
         *(Finding(*entry) for entry in stage_findings(situation.decision.preparation, _prepared(situation))),
         _available(progress),
-        *((situation.health,) if situation.health is not None else ()),
+        *_health(situation),
         *page_findings(situation.resource, situation.observed, _page_trouble(situation)),
         *exposure_findings(situation.resource, policed=situation.policed),
         *damage_findings(situation.resource, situation.observed.jobs),
         *drift_findings(situation.drift),
     )
+
+
+def _health(situation: Situation) -> tuple[Finding, ...]:
+    """Whether what serves also works; what was said stands while a restarted operator has not looked yet."""
+    found = situation.health
+    if found is None:
+        return ()
+    conditions = situation.before.conditions if situation.before is not None else ()
+    said = next((one for one in conditions if one.type == "Healthy" and one.reason != "NoReadyReplica"), None)
+    if found.reason == NOT_SEEN_YET and said is not None:
+        return (Finding("Healthy", said.status, said.reason, said.message),)
+    return (found,)
 
 
 def _progress(situation: Situation) -> Progress:
@@ -341,7 +357,7 @@ def _stands(situation: Situation, status: LLMDeploymentStatus) -> bool:
 
 def _known_plan(situation: Situation) -> LLMDeploymentStatus | None:
     """The status that tells this generation's plan, while a restarted operator still gathers the facts for it."""
-    status, meta = situation.resource.status, situation.resource.metadata
+    status, meta = situation.before, situation.resource.metadata
     if situation.plan.verdict != "Pending" or status is None:
         return None
     # What keeps a new object waiting is news.
@@ -365,7 +381,7 @@ def _plan_status(situation: Situation, known: LLMDeploymentStatus | None) -> Pla
     record = _running_plan(situation)
     if record is None:
         return known.plan if known else situation.plan.status
-    before = situation.resource.status.plan if situation.resource.status else None
+    before = situation.before.plan if situation.before else None
     # The record has no explanation; the status may still have it.
     same = before is not None and before.model_copy(update={"explanation": None}) == record.status
     return before if same else record.status
@@ -412,7 +428,8 @@ def _dated(finding: Finding, before: Condition | None, generation: int, now: str
     )
 
 
-def _engine_status(template: JSON | None) -> EngineStatus | None:
+def engine_of_template(template: JSON | None) -> EngineStatus | None:
+    """What a pod template runs, as the status shows it; None without one."""
     if template is None:
         return None
     engine: Mapping[str, str | None] = read_object(template["metadata"]["annotations"][ANNOTATION_ENGINE])

@@ -35,7 +35,6 @@ from llm_operator.kube import answers
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.claims import claim_from
 from llm_operator.kube.hub_answer import ANSWERS
-from llm_operator.kube.inspected_facts import known_facts
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.inventory import _add
 from llm_operator.kube.last_logs import LAST_BYTES
@@ -51,6 +50,7 @@ from llm_operator.pipeline.result import Result, parse_result
 from llm_operator.planning import GpuFacts
 from llm_operator.reconcile.decide import prepared_of
 from llm_operator.reconcile.health import sample_of
+from llm_operator.reconcile.inspected_facts import known_facts
 from llm_operator.reconcile.invalid import invalid_status
 from llm_operator.reconcile.measured import ANSWER_BYTES, LOG_BYTES
 from llm_operator.reconcile.plan_record import read_record

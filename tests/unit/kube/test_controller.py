@@ -11,34 +11,36 @@ import pytest
 
 from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.api.status import MeasuredStatus
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.controller import Controller
 from llm_operator.kube.keys import Key
 from llm_operator.manifests.revision import REVISION
 from llm_operator.pipeline.artifacts import ANNOTATION_DAMAGED, ANNOTATION_RESULT, LABEL_CACHE
-from llm_operator.pipeline.inspection import Looked
-from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.plan_facts import Hold, PlanFacts
+from llm_operator.reconcile.wants import Rendered, Wants
 from llm_operator.settings import ToolSettings
-from tests.support.build import plan
 from tests.support.objects import llm
 from tests.support.queues import queues
+from tests.support.sources import facts
 
 JSON = dict[str, Any]
 KEY = ("team", "demo")
 NOW = "2026-01-01T00:00:00Z"
 
 
-class FakePlanner:
+class FakePlans:
     """Knows of no model."""
 
-    def outcome(self, key: Key, resource: LLMDeployment, looked: Looked) -> PlanOutcome:
-        return plan(resource)
+    def told(self, key: Key, resource: LLMDeployment) -> PlanFacts:
+        return facts(resource)
 
-    def measured(self, key: Key, resource: LLMDeployment, observed: Observed) -> MeasuredStatus | None:
-        return None
+    def holds(self, key: Key, hold: Hold | None) -> None: ...
+
+    def learn(self, rendered: Rendered, tokens: int) -> None: ...
+
+    def follow(self, key: Key, wants: Wants) -> None: ...
 
     def forget(self, key: Key) -> None: ...
 
@@ -84,7 +86,7 @@ class World:
         self.api, self.cache = FakeApi(), Cache()
         self.queues = queues()
         client = cast("ApiClient", self.api)
-        self.controller = Controller(client, self.cache, self.queues, FakePlanner(), tools, lambda: NOW)
+        self.controller = Controller(client, self.cache, self.queues, FakePlans(), tools, lambda: NOW)
 
     def has(self, **spec: Any) -> LLMDeployment:
         made = llm("demo", **spec)
@@ -127,6 +129,24 @@ async def test_the_status_counts_what_was_just_written_and_the_next_look_writes_
     world.api.writes.clear()
     await world.controller.reconcile(KEY)
     assert world.api.writes == []
+
+
+@pytest.mark.parametrize("left", [None, {}, {"observedGeneration": 9, "conditions": []}])
+async def test_wiping_the_status_changes_nothing_but_the_status(left: Any) -> None:
+    world = World(ToolSettings())
+    world.has(**CLAIM)
+    await world.controller.reconcile(KEY)
+    await world.controller.reconcile(KEY)
+    stored = world.api.stored[KIND, "demo"]
+    told, decided = stored["status"], world.cache.observed(KEY)
+    world.api.writes.clear()
+    stored["metadata"]["resourceVersion"], stored["status"] = str(world.api.version + 1), left
+    world.api.version += 1
+    world.cache.update(copy.deepcopy(stored))
+    await world.controller.reconcile(KEY)
+    assert [one for one in world.api.writes if "Event" not in one] == [f"status {KIND} demo"]
+    assert world.api.stored[KIND, "demo"]["status"] == told
+    assert world.cache.observed(KEY) == decided
 
 
 async def test_what_comes_while_it_is_written_is_for_the_next_look() -> None:

@@ -17,13 +17,13 @@ from huggingface_hub import constants
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube import hub_readers
-from llm_operator.kube.hub import ModelFacts, facts_of
 from llm_operator.kube.hub_answer import ANSWERS, Answer
 from llm_operator.kube.hub_child import told
 from llm_operator.kube.hub_files import fetch_facts
 from llm_operator.kube.hub_readers import HubReaders
 from llm_operator.kube.model_facts import ModelFactsCache
 from llm_operator.models import ModelConfigError, ModelShape, parse_config_text
+from llm_operator.reconcile.model_facts import ModelFacts, facts_of
 from tests.hostile_hub import COMMIT, hostile_hub
 from tests.support.objects import llm
 
@@ -193,11 +193,12 @@ async def test_one_that_is_late_is_killed(readers: HubReaders, monkeypatch: pyte
     told = asyncio.Event()
     cache = ModelFactsCache(lambda _: told.set(), ask=readers.facts)
     spec = LLMDeployment.parse(llm("a", model={"huggingFace": {"repository": "evil/slow"}})).spec
-    fact = cache.of(spec)
+    fact = cache.told(spec)
     assert isinstance(fact, Pending)
     assert (fact.reason, fact.failed) == ("ReadingModel", False)
+    cache.want(("evil/slow", ""))
     await told.wait()
-    fact = cache.of(spec)
+    fact = cache.told(spec)
     assert isinstance(fact, Pending)
     assert (fact.reason, fact.failed) == ("HubUnreachable", True)
     assert "no answer within" in fact.message

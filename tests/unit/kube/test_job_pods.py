@@ -41,11 +41,12 @@ class FakeApi:
 class World:
     def __init__(self) -> None:
         self.api, self.now, self.later = FakeApi(), 100.0, list[float]()
-        later = lambda _, seconds: self.later.append(seconds)  # noqa: E731
-        self.pods = JobPods(cast("ApiClient", self.api), later, lambda: self.now)
+        self.pods = JobPods(cast("ApiClient", self.api), lambda: self.now)
 
     async def look(self, one: JobView = WAITING) -> str:
-        return (await self.pods.with_refusals(KEY, {one.name: one}))[one.name].refused
+        jobs, again = await self.pods.with_refusals(KEY, {one.name: one})
+        self.later += [again] if again is not None else []
+        return jobs[one.name].refused
 
 
 async def test_a_refusal_is_found_after_a_moment_and_asked_for_now_and_then() -> None:

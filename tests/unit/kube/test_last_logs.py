@@ -12,8 +12,12 @@ from llm_operator.kube.last_logs import LAST_BYTES, LastLogs
 from llm_operator.live.pods import pod_from
 from llm_operator.manifests.pod import CONTAINER
 from llm_operator.reconcile.diagnose import trouble_of
+from llm_operator.reconcile.last_words import deaths, with_last_words
 from llm_operator.reconcile.observed import Observed
+from tests.support.build import resource
+from tests.support.sources import wants
 
+OF = resource()
 KEY = ("default", "qwen")
 CAUSE = "torch.OutOfMemoryError: CUDA out of memory."
 
@@ -49,10 +53,12 @@ class Api:
 
 async def seen(api: Api, observed: Observed) -> Observed:
     logs = LastLogs(api, api)  # type: ignore[arg-type]
-    logs.added(KEY, observed, "VLLM")
+    assert logs.told(KEY) == {}
+    logs.follow(KEY, wants(OF, deaths=deaths(observed, "VLLM")))
     for _ in range(5):
         await asyncio.sleep(0)
-    return logs.added(KEY, observed, "VLLM")
+    logs.follow(KEY, wants(OF, deaths=deaths(observed, "VLLM")))
+    return with_last_words(observed, logs.told(KEY), "VLLM")
 
 
 def reason(observed: Observed) -> str:

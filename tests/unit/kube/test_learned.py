@@ -9,15 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from llm_operator.api.resource import LLMDeployment
-from llm_operator.api.status import LLMDeploymentStatus
 from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.kube.learned import Learned, read_learned, rendered_share
+from llm_operator.kube.learned import Learned, read_learned
 from llm_operator.memory.calibration import NOTHING_LEARNED, Calibration, Record, StartKind
 from llm_operator.planning import calibration_text
 from llm_operator.planning.learning import KEY as DATA_KEY
-from tests.support.objects import llm
-from tests.unit.kube.test_planner import KEY, KNOWN, Setting
+from llm_operator.reconcile.measured import rendered_share
+from llm_operator.reconcile.wants import Rendered
+from tests.unit.kube.test_plan_source import KEY, KNOWN, Setting
 
 KIND = StartKind("LMDeploy", "PyTorch", "0.18", "LlamaForCausalLM", "", "NVIDIA-L40S", 1, 16 << 30)
 KEPT = Calibration((Record(KIND, (1 << 20,)),))
@@ -109,19 +108,6 @@ def test_the_share_that_runs_is_read_from_the_command_line(args: list[str], shar
     assert rendered_share(args) == share
 
 
-def running(tokens: int, **status: Any) -> LLMDeployment:
-    """The object of the test, with an engine that was planned with `tokens`."""
-    engine = {"type": "LMDeploy", "backend": "PyTorch", "version": "0.18.0", "image": "i"}
-    plan = {
-        "tensor": 1, "gpusPerReplica": 1, "gpuMemoryBytes": 80 << 30, "weightBytesPerGpu": 1, "kvBytesPerGpu": 1,
-        "kvBytesPerToken": 131072, "kvTokens": tokens, "kvTokensLow": 1, "maxConcurrentRequests": 1,
-        "contextLength": 131072, "explanation": "x",
-    }  # fmt: skip
-    body = {"observedGeneration": 1, "conditions": [], "engine": {**engine, **status}, "plan": plan}
-    resource = LLMDeployment.parse(llm("a", **SPEC))
-    return resource.model_copy(update={"status": LLMDeploymentStatus.model_validate(body, strict=False)})
-
-
 SPEC: dict[str, Any] = {
     "gpu": {"memory": "80Gi"},
     "engine": {"type": "LMDeploy", "backend": "PyTorch", "version": "0.18.0"},
@@ -136,20 +122,21 @@ async def test_a_start_is_counted_and_planned_with_for_other_specs_only(monkeypa
     assert first.status is not None
     planned = first.status.kv_tokens
     assert planned is not None
-    learn, learned = setting.planner._learn, setting.planner._learned
-    for args in ([], ["--cache-max-entry-count", "x"]):
-        learn(KEY, running(planned, args=args), planned - 8192)
-    learn(KEY, running(planned, args=["--cache-max-entry-count", "0.4"], version="0.17.0"), planned - 8192)
-    learn(("team", "other"), running(planned, args=["--cache-max-entry-count", "0.4"]), planned - 8192)
+    assert setting.request is not None
+    started = Rendered(setting.request, "0.18.0", ("--cache-max-entry-count", "0.4"), 1, 131_072)
+    learn, learned = setting.plans.learn, setting.plans._learned
+    for args in ((), ("--cache-max-entry-count", "x")):
+        learn(replace(started, args=args), planned - 8192)
+    learn(replace(started, version="0.17.0"), planned - 8192)
     assert learned.calibration == NOTHING_LEARNED
-    learn(KEY, running(planned, args=["--cache-max-entry-count", "0.4"]), planned - 8192)
+    learn(started, planned - 8192)
     (record,) = learned.calibration.records
     assert record.extra > 0
     assert setting.outcome(**SPEC) == first, "what was planned stays as it is"
     changed = setting.outcome(**{**SPEC, "maxConcurrentSequences": 64})
     assert changed.status is not None
     assert "beyond the constants" in str(changed.status.explanation)
-    setting.planner.forget(KEY)
+    setting.plans.forget(KEY)
     anew = setting.outcome(**SPEC)
     assert anew.status is not None
     assert anew.status.kv_tokens == planned - 8192

@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.api.status import LLMDeploymentStatus
+from llm_operator.api.status import MeasuredStatus
 from llm_operator.engines.registry import ENGINES
 from llm_operator.kube import engine_api
 from llm_operator.kube.client import ApiError
 from llm_operator.kube.engine_api import ask
 from llm_operator.kube.measurements import Measurements
-from llm_operator.live.pods import pod_from
-from llm_operator.reconcile.observed import Observed
+from llm_operator.live.pods import Pod, pod_from
+from llm_operator.reconcile.measured import Reading, measured
+from llm_operator.reconcile.wants import Measuring, Rendered, identity
 from tests.support.build import NOW, pod, resource
+from tests.support.sources import wants
 from tests.unit.reconcile.test_measured import ENGINE_INFO, INFO_LOG, SMALLER, metrics
 
 KEY = ("team", "demo")
@@ -81,30 +83,28 @@ class FakeQueue:
         self.added.set()
 
 
-async def measured(
+async def asked(
     client: FakeClient, address: str | None = "127.0.0.1", backend: str | None = None, kind: str = "VLLM"
 ) -> int | None:
     """What is read of one pod, as the reconciler gets it."""
     of = resource(engine={"type": kind})
-    if backend is not None:
-        running = {"type": kind, "backend": backend, "version": "0.18.0", "image": "i"}
-        status = {"observedGeneration": 1, "conditions": [], "engine": running}
-        of = of.model_copy(update={"status": LLMDeploymentStatus.model_validate(status, strict=False)})
     queue = FakeQueue()
     measurements = Measurements(client, queue)  # type: ignore[arg-type]
-    seen = Observed(pods=(pod(of, ready=True, started_at=NOW, ready_at=NOW, pod_ip=address),))
-    assert measurements.of(KEY, of, seen, PER_TOKEN) is None
+    one = pod(of, ready=True, started_at=NOW, ready_at=NOW, pod_ip=address)
+    assert measurements.told(KEY) is None
+    for _ in range(2):
+        measurements.follow(KEY, wants(of, measuring=Measuring(one, kind, backend, PER_TOKEN)))  # type: ignore[arg-type]
     await asyncio.wait_for(queue.added.wait(), 20)
-    found = measurements.of(KEY, of, seen, PER_TOKEN)
+    found = measurements.told(KEY)
     assert found is not None
-    assert found.seconds_to_ready == 0
-    return found.kv_tokens
+    assert (found.of, found.status.seconds_to_ready) == (identity(one), 0)
+    return found.status.kv_tokens
 
 
 async def test_vllms_metrics_are_asked_first(engine: StubEngine) -> None:
     engine.answers["/metrics"] = text(metrics(kv_cache_size_tokens=2048))
     client = FakeClient("GPU KV cache size: 1,024 tokens")
-    assert await measured(client) == 2048
+    assert await asked(client) == 2048
     assert client.reads == 0
     assert [request.path for request in engine.asked] == ["/metrics"], "once per pod"
     assert "Authorization" not in engine.asked[0].headers
@@ -115,41 +115,41 @@ async def test_where_the_metrics_tell_nothing_the_log_does(
     engine: StubEngine, answer: Callable[[web.Request], web.Response]
 ) -> None:
     engine.answers["/metrics"] = answer
-    assert await measured(FakeClient("GPU KV cache size: 1,024 tokens")) == 1024
+    assert await asked(FakeClient("GPU KV cache size: 1,024 tokens")) == 1024
 
 
 @pytest.mark.parametrize("address", [None, "127.0.0.9", "no address"])
 async def test_a_pod_out_of_reach_has_a_log(engine: StubEngine, address: str | None) -> None:
-    assert await measured(FakeClient("GPU KV cache size: 1,024 tokens"), address) == 1024
+    assert await asked(FakeClient("GPU KV cache size: 1,024 tokens"), address) == 1024
 
 
 async def test_blocks_are_the_last_resort(engine: StubEngine) -> None:
     told = metrics(num_gpu_blocks=10_240, block_size=16, kv_cache_memory_bytes=20 << 30)
     engine.answers["/metrics"] = text(told)
-    assert await measured(FakeClient("GPU KV cache size: 1,024 tokens")) == 1024
-    assert await measured(FakeClient(None)) == 163_840
+    assert await asked(FakeClient("GPU KV cache size: 1,024 tokens")) == 1024
+    assert await asked(FakeClient(None)) == 163_840
 
 
 async def test_nothing_is_told_and_nothing_is_said(engine: StubEngine) -> None:
-    assert await measured(FakeClient(None)) is None
+    assert await asked(FakeClient(None)) is None
 
 
 async def test_the_pytorch_backend_is_asked_for_its_blocks(engine: StubEngine) -> None:
     engine.answers["/distserve/engine_info"] = lambda _: web.Response(text=ENGINE_INFO, content_type="application/json")
-    assert await measured(FakeClient("started"), backend="PyTorch", kind="LMDeploy") == 3710 * 64
-    assert await measured(FakeClient(SMALLER), backend="PyTorch", kind="LMDeploy") == 3710 * 32
-    assert await measured(FakeClient(None), backend="PyTorch", kind="LMDeploy") is None
+    assert await asked(FakeClient("started"), backend="PyTorch", kind="LMDeploy") == 3710 * 64
+    assert await asked(FakeClient(SMALLER), backend="PyTorch", kind="LMDeploy") == 3710 * 32
+    assert await asked(FakeClient(None), backend="PyTorch", kind="LMDeploy") is None
 
 
 async def test_with_an_api_key_only_its_log_tells(engine: StubEngine) -> None:
     engine.answers["/distserve/engine_info"] = text('{"message":"Unauthorized."}', 401)
-    assert await measured(FakeClient("started"), backend="PyTorch", kind="LMDeploy") is None
-    assert await measured(FakeClient(INFO_LOG), backend="PyTorch", kind="LMDeploy") == 3917 * 64
+    assert await asked(FakeClient("started"), backend="PyTorch", kind="LMDeploy") is None
+    assert await asked(FakeClient(INFO_LOG), backend="PyTorch", kind="LMDeploy") == 3917 * 64
 
 
 async def test_turbomind_is_not_asked(engine: StubEngine) -> None:
     line = "[TM][INFO] Object cache budget: 101933.70 MB from free 127417.12 MB and ratio 0.8"
-    assert await measured(FakeClient(line), backend="TurboMind", kind="LMDeploy") == 815_360
+    assert await asked(FakeClient(line), backend="TurboMind", kind="LMDeploy") == 815_360
     assert engine.asked == []
 
 
@@ -205,40 +205,54 @@ def test_a_pods_address_comes_from_its_status() -> None:
     assert pod_from({**raw, "status": {}}).pod_ip is None
 
 
-def served(uid: str, measured: dict[str, Any] | None) -> tuple[LLMDeployment, Observed]:
-    """An object whose status tells of a measurement, and its pod."""
+def served(uid: str) -> tuple[LLMDeployment, Pod]:
+    """An object and its pod."""
     of = resource()
-    if measured is not None:
-        status = {"observedGeneration": 1, "conditions": [], "measured": measured}
-        of = of.model_copy(update={"status": LLMDeploymentStatus.model_validate(status, strict=False)})
-    one = pod(of, uid=uid, ready=True, started_at=NOW, ready_at=NOW, pod_ip="127.0.0.1")
-    return of, Observed(pods=(one,))
+    return of, pod(of, uid=uid, ready=True, started_at=NOW, ready_at=NOW, pod_ip="127.0.0.1")
+
+
+SHOWN = MeasuredStatus(kv_tokens=7, seconds_to_ready=0, pod_uid="this")
 
 
 @pytest.mark.parametrize(
-    ("measured", "asked"),
+    ("before", "tokens", "shown"),
     [
-        ({"kvTokens": 7, "secondsToReady": 0, "podUID": "this"}, False),
-        ({"kvTokens": 7, "secondsToReady": 0, "podUID": "another"}, True),
-        ({"kvTokens": 7, "secondsToReady": 0}, True),
-        ({"kvTokens": 7, "secondsToReady": 5, "podUID": "this"}, True),
+        (SHOWN, 2048, 2048),
+        (SHOWN, None, 7),
+        (SHOWN.model_copy(update={"pod_uid": "another"}), None, None),
+        (SHOWN.model_copy(update={"pod_uid": None}), None, None),
+        (SHOWN.model_copy(update={"seconds_to_ready": 5}), None, None),
+        (None, 2048, 2048),
     ],
-    ids=["this pod", "another as fast", "not known which", "this pod, restarted"],
+    ids=["this pod", "its log is gone", "another as fast", "not known which", "this pod, restarted", "a wiped status"],
 )
-async def test_a_measurement_is_of_one_pod(engine: StubEngine, measured: dict[str, Any], asked: bool) -> None:
+def test_a_measurement_is_of_one_pod(before: MeasuredStatus | None, tokens: int | None, shown: int | None) -> None:
+    _, one = served("this")
+    assert measured(one, None, before) == before, "until the pod has answered"
+    now = Reading(identity(one), MeasuredStatus(kv_tokens=tokens, seconds_to_ready=0, pod_uid="this"))
+    found = measured(one, now, before)
+    assert found is not None
+    assert (found.kv_tokens, found.pod_uid) == (shown, "this")
+    restarted = replace(one, started_at="2026-02-01T00:00:00Z")
+    assert measured(restarted, now, before) == before
+    assert measured(None, now, before) == before
+
+
+RENDERED = Rendered(cast(Any, None), "0.18.0", (), 1, None)
+
+
+@pytest.mark.parametrize(("ready_at", "learned"), [(NOW, []), ("2126-01-01T00:00:00Z", [2048])])
+async def test_only_a_start_that_this_process_saw_is_learned_from(
+    engine: StubEngine, ready_at: str, learned: list[int]
+) -> None:
     engine.answers["/metrics"] = text(metrics(kv_cache_size_tokens=2048))
-    queue = FakeQueue()
-    measurements = Measurements(FakeClient(None), queue)  # type: ignore[arg-type]
-    of, seen = served("this", measured)
-    known = measurements.of(KEY, of, seen, PER_TOKEN)
-    assert known is not None
-    assert known.kv_tokens == 7, "until the pod has answered"
-    if asked:
-        await asyncio.wait_for(queue.added.wait(), 20)
-        known = measurements.of(KEY, of, seen, PER_TOKEN)
-        assert known is not None
-    assert (known.kv_tokens, known.pod_uid) == ((2048, "this") if asked else (7, "this"))
-    assert bool(engine.asked) == asked
+    queue, told = FakeQueue(), list[int]()
+    measurements = Measurements(FakeClient(None), queue, lambda _, tokens: told.append(tokens))  # type: ignore[arg-type]
+    of, one = served("this")
+    started = Measuring(replace(one, ready_at=ready_at), "VLLM", None, PER_TOKEN, RENDERED)
+    measurements.follow(KEY, wants(of, measuring=started))
+    await asyncio.wait_for(queue.added.wait(), 20)
+    assert told == learned
 
 
 async def test_a_late_answer_of_an_earlier_pod_counts_no_more(engine: StubEngine) -> None:
@@ -252,14 +266,15 @@ async def test_a_late_answer_of_an_earlier_pod_counts_no_more(engine: StubEngine
     engine.answers["/metrics"] = slow
     queue = FakeQueue()
     measurements = Measurements(FakeClient(None), queue)  # type: ignore[arg-type]
-    measurements.of(KEY, *served("first", None), PER_TOKEN)
+    of, one = served("first")
+    measurements.follow(KEY, wants(of, measuring=Measuring(one, "VLLM", None, PER_TOKEN)))
     await asyncio.wait_for(answered.wait(), 20)
     engine.answers["/metrics"] = text(metrics(kv_cache_size_tokens=2048))
-    of, seen = served("second", None)
-    measurements.of(KEY, of, seen, PER_TOKEN)
+    of, one = served("second")
+    measurements.follow(KEY, wants(of, measuring=Measuring(one, "VLLM", None, PER_TOKEN)))
     await asyncio.wait_for(queue.added.wait(), 20)
     go.set()
     await asyncio.sleep(0.2)
-    found = measurements.of(KEY, of, seen, PER_TOKEN)
+    found = measurements.told(KEY)
     assert found is not None
-    assert (found.kv_tokens, found.pod_uid) == (2048, "second")
+    assert (found.status.kv_tokens, found.status.pod_uid) == (2048, "second")

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from llm_operator.kube import inspected_facts
 from llm_operator.live.pods import pod_from
 from llm_operator.pipeline.artifacts import (
     ANNOTATION_DAMAGED,
@@ -24,6 +23,7 @@ from llm_operator.pipeline.artifacts import (
 )
 from llm_operator.pipeline.job_view import job_from
 from llm_operator.pipeline.result import parse_result
+from llm_operator.reconcile import inspected_facts
 
 COUNT = 20
 MOST_KIB = 64.0

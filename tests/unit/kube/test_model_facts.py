@@ -13,11 +13,12 @@ import pytest
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.facts import Fact, Known, Pending, Unknowable
 from llm_operator.kube import model_facts
-from llm_operator.kube.hub import ModelFacts, described, facts_of, unreachable
-from llm_operator.kube.inspected_facts import known_facts
+from llm_operator.kube.hub import unreachable
 from llm_operator.kube.model_facts import Ask, ModelFactsCache
 from llm_operator.models import parse_config_text
 from llm_operator.pipeline.result import Result
+from llm_operator.reconcile.inspected_facts import known_facts
+from llm_operator.reconcile.model_facts import ModelFacts, described, facts_of
 from tests.support.objects import llm
 
 CONFIG = Path(__file__).parents[1] / "models" / "configs" / "llama-3.1-8b.json"
@@ -54,13 +55,13 @@ async def test_what_was_refused_once_is_asked_again_and_found(monkeypatch: pytes
     monkeypatch.setattr(model_facts, "UNKNOWABLE_SECONDS", 0.05)
     told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     cache = ModelFactsCache(told.put_nowait, ask=ask)
-    cache.of(SPEC)
+    cache.want(KEY)
     async with asyncio.timeout(5):
         assert await told.get() == KEY
-        assert cache.of(SPEC) == Unknowable("ModelNotFound", "none")
+        assert cache.told(SPEC) == Unknowable("ModelNotFound", "none")
         # The same answer again is no news.
         assert await told.get() == KEY
-    assert isinstance(cache.of(SPEC), Known)
+    assert isinstance(cache.told(SPEC), Known)
     assert told.empty()
 
 
@@ -74,11 +75,11 @@ async def test_a_branch_that_moves_is_noticed_and_a_hub_that_is_away_forgets_not
     monkeypatch.setattr(model_facts, "FIRST_RETRY_SECONDS", 0.05)
     told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     cache = ModelFactsCache(told.put_nowait, ask=ask)
-    cache.of(SPEC)
+    cache.want(KEY)
     async with asyncio.timeout(5):
         assert await told.get() == KEY
         assert await told.get() == KEY
-    fact = cache.of(SPEC)
+    fact = cache.told(SPEC)
     assert isinstance(fact, Known)
     assert (fact.value, fact.at > 0, answers) == (moved.value, True, [])
 
@@ -93,10 +94,10 @@ async def test_a_model_that_nobody_wants_any_more_is_forgotten(monkeypatch: pyte
 
     monkeypatch.setattr(model_facts, "KNOWN_SECONDS", 0.01)
     cache = ModelFactsCache(lambda _: None, lambda _: False, asking(answer))
-    cache.of(SPEC)
+    cache.want(KEY)
     await asyncio.sleep(0.3)
     assert asked == 1
-    assert pending(cache.of(SPEC)) == ("ReadingModel", False)
+    assert pending(cache.told(SPEC)) == ("ReadingModel", False)
     await asyncio.sleep(0.1)
 
 
@@ -106,19 +107,20 @@ async def test_a_hub_that_was_away_is_asked_again_and_told(monkeypatch: pytest.M
     monkeypatch.setattr(model_facts, "FIRST_RETRY_SECONDS", 0.05)
     told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     cache = ModelFactsCache(told.put_nowait, ask=ask)
-    assert pending(cache.of(SPEC)) == ("ReadingModel", False)
+    assert pending(cache.told(SPEC)) == ("ReadingModel", False)
+    cache.want(KEY)
     async with asyncio.timeout(5):
         assert await told.get() == KEY
-        assert pending(cache.of(SPEC)) == ("HubUnreachable", True)
+        assert pending(cache.told(SPEC)) == ("HubUnreachable", True)
         assert await told.get() == KEY
-    assert isinstance(cache.of(SPEC), Known)
+    assert isinstance(cache.told(SPEC), Known)
     await asyncio.sleep(0.2)
     assert (told.empty(), answers) == (True, [])
 
 
 def test_what_is_on_a_volume_is_not_asked_for() -> None:
     spec = LLMDeployment.parse(llm("a", model={"persistentVolumeClaim": {"claimName": "models"}})).spec
-    fact = ModelFactsCache(lambda _: None).of(spec)
+    fact = ModelFactsCache(lambda _: None).told(spec)
     assert isinstance(fact, Unknowable)
     assert fact.reason == "ModelNotInspected"
     assert "persistentVolumeClaim" in fact.message
@@ -150,7 +152,7 @@ def test_a_hub_and_the_files_of_a_volume_are_judged_alike(
         assert hub.reason == reason
         assert hub.message.startswith(said)
     spec = LLMDeployment.parse(llm("a", model={"persistentVolumeClaim": {"claimName": "models"}})).spec
-    unknown = ModelFactsCache(lambda _: None).of(spec)
+    unknown = ModelFactsCache(lambda _: None).told(spec)
     files = known_facts(spec, unknown, ("Done", Result(ok=True, packed_config=packed(config), weight_bytes=stored)))
     assert type(files) is type(hub)
     if isinstance(files, Unknowable) and isinstance(hub, Unknowable):

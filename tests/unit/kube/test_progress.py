@@ -10,8 +10,11 @@ import pytest
 from llm_operator.kube import progress
 from llm_operator.kube.client import LOG_CONNECTIONS
 from llm_operator.kube.progress import ProgressReader
-from llm_operator.reconcile.snapshot import LogSource
+from llm_operator.reconcile.wants import LogSource
+from tests.support.build import resource
+from tests.support.sources import wants
 
+OF = resource()
 FETCH = LogSource("team", "fetch-0", "tool")
 LINE = json.dumps({"progress": {"stage": "Fetching", "bytes": 5, "totalBytes": 10}})
 
@@ -35,7 +38,7 @@ async def test_two_hundred_objects_that_share_a_job_read_its_log_once(monkeypatc
     reader = ProgressReader(logs, changed.append)  # type: ignore[arg-type]
     keys = [("team", f"llm-{number}") for number in range(200)]
     for key in keys:
-        reader.follow(key, FETCH)
+        reader.follow(key, wants(OF, log=FETCH))
     assert reader.told(FETCH) is None
     for _ in range(10):
         await asyncio.sleep(0)
@@ -55,12 +58,12 @@ async def test_a_reader_goes_on_for_those_who_still_wait(monkeypatch: pytest.Mon
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
     logs = Logs()
     reader = ProgressReader(logs, lambda _: None)  # type: ignore[arg-type]
-    reader.follow(("team", "a"), FETCH)
-    reader.follow(("team", "b"), FETCH)
-    reader.follow(("team", "a"), None)
+    reader.follow(("team", "a"), wants(OF, log=FETCH))
+    reader.follow(("team", "b"), wants(OF, log=FETCH))
+    reader.follow(("team", "a"), wants(OF, log=None))
     await asyncio.sleep(0.01)
     assert len(logs.reads) > 1
-    reader.follow(("team", "b"), LogSource("team", "fetch-1", "tool"))
+    reader.follow(("team", "b"), wants(OF, log=LogSource("team", "fetch-1", "tool")))
     await asyncio.sleep(0.01)
     assert logs.reads[-1] == "fetch-1"
     count = logs.reads.count("fetch-0")
@@ -88,7 +91,7 @@ async def test_kubelets_that_do_not_answer_are_asked_a_few_at_a_time(monkeypatch
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
     reader = ProgressReader(Silent(), lambda _: None)  # type: ignore[arg-type]
     for number in range(40):
-        reader.follow(("team", f"llm-{number}"), LogSource("team", f"fetch-{number}", "tool"))
+        reader.follow(("team", f"llm-{number}"), wants(OF, log=LogSource("team", f"fetch-{number}", "tool")))
     await asyncio.sleep(0.05)
     for number in range(40):
         reader.forget(("team", f"llm-{number}"))

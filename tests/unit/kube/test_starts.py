@@ -12,8 +12,9 @@ from llm_operator.kube import starts
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.starts import Starts
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.starting import FORBIDDEN, STUCK_SECONDS
+from llm_operator.reconcile.starting import FORBIDDEN, STUCK_SECONDS, Start
 from tests.support.build import pod, resource
+from tests.support.sources import wanted
 from tests.unit.reconcile.test_starting import VLLM
 
 OF = resource()
@@ -59,14 +60,21 @@ def made(logs: Logs, changed: list[Any], now: Callable[[], float]) -> Starts:
     return Starts(cast("ApiClient", logs), changed.append, now)
 
 
+def look(reader: Starts, key: tuple[str, str], observed: Observed) -> tuple[Start, bool] | None:
+    """One look of the reconciler: what is told, and what is followed from then on."""
+    found = reader.told(key, observed)
+    reader.follow(key, wanted(OF, observed))
+    return found
+
+
 @pytest.mark.usefixtures("quick")
 async def test_a_start_is_followed_and_told_at_most_every_ten_seconds() -> None:
     logs, times = Logs(), [1000.0]
     changed: list[Any] = []
     reader = made(logs, changed, lambda: times[0])
-    assert reader.of(KEY, OF, loading()) is None
+    assert look(reader, KEY, loading()) is None
     await until(lambda: len(changed) == 1)
-    found = reader.of(KEY, OF, loading())
+    found = look(reader, KEY, loading())
     assert found is not None
     assert found[0].progress is not None
     assert (found[0].progress.summary, found[1]) == ("Reading weights 43 %", False)
@@ -78,10 +86,10 @@ async def test_a_start_is_followed_and_told_at_most_every_ten_seconds() -> None:
     await until(lambda: len(changed) == 2)
     times[0] += STUCK_SECONDS
     await until(lambda: len(changed) == 3)
-    stuck = reader.of(KEY, OF, loading())
+    stuck = look(reader, KEY, loading())
     assert stuck is not None
     assert stuck[1]
-    assert reader.of(KEY, OF, loading(ready=True)) is None
+    assert look(reader, KEY, loading(ready=True)) is None
     asked = len(logs.asked)
     await asyncio.sleep(0.05)
     assert len(logs.asked) <= asked + 1, "nobody reads on"
@@ -93,9 +101,9 @@ async def test_without_the_right_to_logs_that_is_told_once() -> None:
     changed: list[Any] = []
     logs.error = ApiError(403, "Forbidden", "pods/log is forbidden")
     reader = made(logs, changed, lambda: 1000.0)
-    reader.of(KEY, OF, loading())
+    look(reader, KEY, loading())
     await until(lambda: len(logs.asked) > 3)
-    found = reader.of(KEY, OF, loading())
+    found = look(reader, KEY, loading())
     assert found is not None
     assert found[0].unseen == FORBIDDEN
     assert len(changed) == 1
@@ -108,9 +116,9 @@ async def test_a_log_that_does_not_come_tells_nothing_and_is_asked_for_again() -
     changed: list[Any] = []
     logs.error = ApiError(500, "InternalError", "the kubelet does not answer")
     reader = made(logs, changed, lambda: 1000.0)
-    reader.of(KEY, OF, loading())
+    look(reader, KEY, loading())
     await until(lambda: len(logs.asked) > 3)
-    assert (reader.of(KEY, OF, loading()), changed) == (None, [])
+    assert (look(reader, KEY, loading()), changed) == (None, [])
     logs.error = None
     await until(lambda: bool(changed))
     reader.forget(KEY)
@@ -128,7 +136,7 @@ async def test_where_many_engines_load_each_log_is_read_less_often(monkeypatch: 
     monkeypatch.setattr("llm_operator.kube.starts.asyncio.sleep", sleep)
     reader = made(logs, [], lambda: 1000.0)
     for number in range(200):
-        reader.of(("team", f"demo-{number}"), OF, loading())
+        look(reader, ("team", f"demo-{number}"), loading())
     await real(0.05)
     for number in range(200):
         reader.forget(("team", f"demo-{number}"))
@@ -140,6 +148,6 @@ async def test_what_initializes_or_ends_is_not_read() -> None:
     logs = Logs()
     reader = made(logs, [], lambda: 1000.0)
     for fields in ({"container": "fetch"}, {"deleting": True}, {"running": False}, {"ready": True}):
-        reader.of(KEY, OF, loading(**fields))
+        look(reader, KEY, loading(**fields))
     await asyncio.sleep(0.02)
     assert logs.asked == []

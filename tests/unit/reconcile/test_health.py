@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_operator.api.finding import Finding
 from llm_operator.foreign import sample_sum
-from llm_operator.reconcile.health import SILENT_SECONDS, Sample, Seen, Vitals, followed, health, sample_of
+from llm_operator.reconcile.evaluate import evaluate, status_after
+from llm_operator.reconcile.health import (
+    NOT_SEEN_YET,
+    SILENT_SECONDS,
+    Sample,
+    Seen,
+    Vitals,
+    followed,
+    health,
+    sample_of,
+)
+from llm_operator.reconcile.snapshot import Executed, Snapshot
+from tests.support.build import NOW, pod, resource, serving
+from tests.support.sources import AT, facts
 
 PACE = 30.0
 VLLM = """# HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -130,10 +145,33 @@ def test_what_is_wrong_outweighs_what_is_not_seen() -> None:
     assert health([]).reason == "NoReadyReplica"
 
 
-def test_a_restarted_operator_keeps_what_was_told_until_it_has_looked() -> None:
-    before = Finding("Healthy", "False", "EngineSilent", "pod demo-1: ...")
-    assert health([Seen("demo-1")], before) == before
-    closed = Finding("Healthy", "Unknown", "MetricsClosed", "not seen: ...")
-    assert health([Seen("demo-1")], closed) == closed, "else each restart would write twice"
-    assert health([Seen("demo-1")]).reason == "NotSeenYet"
-    assert health([Seen("demo-1")], Finding("Healthy", "Unknown", "NoReadyReplica", "")).reason == "NotSeenYet"
+def test_what_was_not_looked_at_yet_is_said_so() -> None:
+    assert health([Seen("demo-1")]).reason == NOT_SEEN_YET
+
+
+@pytest.mark.parametrize(
+    ("shown", "told"),
+    [
+        ("EngineSilent", "EngineSilent"),
+        ("MetricsClosed", "MetricsClosed"),
+        ("EnginesWork", "EnginesWork"),
+        ("NoReadyReplica", NOT_SEEN_YET),
+        (None, NOT_SEEN_YET),
+    ],
+)
+def test_a_restarted_operator_keeps_what_was_told_until_it_has_looked(shown: str | None, told: str) -> None:
+    """Else each restart would write twice. A wiped status costs no more than the words."""
+    of = resource()
+    ready = pod(of, ready=True, running=True, started_at=NOW)
+    snapshot = Snapshot(of, replace(serving(of), pods=(ready,)), facts(of))
+    outcome = evaluate(snapshot, AT)
+    status = status_after(snapshot, outcome, Executed(outcome.decision), None, NOW)
+    assert status_after(snapshot, outcome, Executed(outcome.decision), status, NOW) == status
+    conditions = [
+        one.model_copy(update={"reason": shown, "status": "Unknown"}) if one.type == "Healthy" else one
+        for one in status.conditions
+        if one.type != "Healthy" or shown is not None
+    ]
+    before = status.model_copy(update={"conditions": conditions})
+    after = status_after(snapshot, outcome, Executed(outcome.decision), before, NOW)
+    assert [one.reason for one in after.conditions if one.type == "Healthy"] == [told]

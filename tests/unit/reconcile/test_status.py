@@ -141,7 +141,7 @@ def test_an_engine_that_holds_something_else_than_planned_is_told(tokens: int, t
     planned = replace(plan(of), status=PlanStatus(tensor=1, gpus_per_replica=1, kv_tokens=100_000))
     seen = made_by_an_older_operator(serving(of))
     status = status_of(
-        Situation(of, seen, decide(of, seen, planned), planned, None, MeasuredStatus(kv_tokens=tokens)), NOW
+        Situation(of, seen, decide(of, seen, planned), planned, measured=MeasuredStatus(kv_tokens=tokens)), NOW
     )
     message = next(entry.message for entry in status.conditions if entry.type == "Planned")
     assert ("-10 %" in message) is told

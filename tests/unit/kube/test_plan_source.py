@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,14 +13,18 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.facts import Fact, Known
 from llm_operator.kube import model_facts
 from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.kube.hub import ModelFacts, unreachable
+from llm_operator.kube.hub import unreachable
 from llm_operator.kube.keys import Key
 from llm_operator.kube.operator_process import Options
-from llm_operator.kube.planner import ClusterPlanner
+from llm_operator.kube.plan_source import PlanSource
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.models import parse_config_text
+from llm_operator.pipeline.inspection import Looked
 from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.reconcile.model_facts import ModelFacts, model_of
+from llm_operator.reconcile.plan_facts import planned
 from tests.support.objects import llm
+from tests.support.sources import wants
 
 CONFIG = Path(__file__).parents[1] / "models" / "configs" / "llama-3.1-8b.json"
 KNOWN = Known(ModelFacts(parse_config_text(CONFIG.read_bytes())))
@@ -63,11 +68,10 @@ class Setting:
         self.queue, self.nodes = FakeQueue(), FakeNodes()
         monkeypatch.setattr(model_facts, "FIRST_RETRY_SECONDS", 0.02)
         monkeypatch.setattr(model_facts, "LAST_RETRY_SECONDS", 0.02)
-        self.planner = ClusterPlanner(
+        self.plans = PlanSource(
             cast("ApiClient", self.nodes),
             cast("WorkQueue[Key]", self.queue),
             Options(gpu_inventory=inventory, plan_wait_seconds=60.0),
-            lambda: self.time,
             self.ask,
         )
 
@@ -75,7 +79,16 @@ class Setting:
         return self.answer
 
     def outcome(self, **spec: Any) -> PlanOutcome:
-        return self.planner.outcome(KEY, LLMDeployment.parse(llm("a", **spec)), ("Done", None))
+        return self.look(LLMDeployment.parse(llm("a", **spec)))
+
+    def look(self, resource: LLMDeployment, looked: Looked = ("Done", None)) -> PlanOutcome:
+        """One look of the reconciler."""
+        now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.time)
+        found = planned(resource, self.plans.told(KEY, resource), looked, now)
+        self.plans.holds(KEY, found.hold)
+        self.plans.follow(KEY, wants(resource, model=model_of(resource.spec)))
+        self.request = found.request
+        return found.outcome
 
     async def until(self, reason: str, **spec: Any) -> PlanOutcome:
         async with asyncio.timeout(5):
@@ -89,14 +102,14 @@ async def test_a_look_whose_pod_cannot_start_yet_is_waited_for_a_bounded_time(mo
     setting = Setting(monkeypatch)
     spec = {"model": {"persistentVolumeClaim": {"claimName": "models"}}, "gpu": {"memory": "80Gi"}}
     resource = LLMDeployment.parse(llm("a", **spec))
-    held = setting.planner.outcome(KEY, resource, ("Blocked", None))
+    held = setting.look(resource, ("Blocked", None))
     assert (held.verdict, held.reason) == ("Pending", "ModelNotInspected")
     assert "waits for it until 20" in held.message
     setting.time = 61.0
-    assert setting.planner.outcome(KEY, resource, ("Blocked", None)).verdict == "Unknown"
+    assert setting.look(resource, ("Blocked", None)).verdict == "Unknown"
     # A Job that gave up is the end of it.
     setting.time = 0.0
-    assert setting.planner.outcome(KEY, resource, ("Done", None)).verdict == "Unknown"
+    assert setting.look(resource, ("Done", None)).verdict == "Unknown"
 
 
 async def test_enforce_waits_for_a_bounded_time_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +126,6 @@ async def test_enforce_waits_for_a_bounded_time_that_it_names(monkeypatch: pytes
     setting.time = 61.0
     served = setting.outcome(**gpu)
     assert (served.verdict, served.for_now, "until" in served.message) == ("Unknown", True, False)
-    assert setting.queue.later == [60.0]
     # Another spec waits anew; facts that arrive end it.
     assert setting.outcome(**gpu, contextLength=4096).verdict == "Pending"
     setting.answer = KNOWN

@@ -1,4 +1,4 @@
-"""What a Job of the model tools told of a model's files, as the planner's facts."""
+"""What a Job of the model tools told of a model's files, as the planner's facts. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import functools
 
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.facts import Fact, Known, Pending, Unknowable
-from llm_operator.kube.hub import ModelFacts, described, facts_of
 from llm_operator.pipeline.inspection import Looked
 from llm_operator.pipeline.result import unpacked_config
+from llm_operator.reconcile.model_facts import ModelFacts, described, facts_of
 
 
 def known_facts(spec: LLMDeploymentSpec, hub: Fact[ModelFacts], looked: Looked) -> Fact[ModelFacts]:
