@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,8 @@ class Pod:
     """Of `restarts`, those up to the time when the pod was Ready last."""
     controller: tuple[str, str, str] = ("", "", "")
     """Kind, name and uid of what controls it; empty if nothing does."""
+    mounts: tuple[str, ...] = ()
+    """What the kubelet has yet to mount, as `ConfigMap 'a'`; empty once the pod has its volumes and its network."""
     engine_version: str | None = None
     """The engine's, by its image's tag, else as its template was rendered; None: not known."""
 
@@ -141,9 +143,43 @@ def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:
         failure=(status.get("reason") or "")[:64],
         failure_message=(status.get("message") or "")[:MESSAGE_CHARACTERS],
         restarted_at=_restart(meta.get("annotations") or {}),
+        mounts=_to_be_mounted(raw) if conditions.get(_SANDBOX, {}).get("status") == "False" else (),
         engine_version=_engine_version(raw),
         controller=controller_of(meta),
     )
+
+
+_SANDBOX = "PodReadyToStartContainers"
+"""False until volumes are mounted and the sandbox runs (Kubernetes 1.29, KEP-3085); images are pulled afterwards."""
+MOST_MOUNTS = 8
+_REFERENCES = (
+    ("configMap", "name", "ConfigMap"),
+    ("secret", "secretName", "Secret"),
+    ("secret", "name", "Secret"),
+    ("persistentVolumeClaim", "claimName", "PersistentVolumeClaim"),
+)
+_ALWAYS_THERE = frozenset({"emptyDir", "downwardAPI", "serviceAccountToken", "image"})
+
+
+def _to_be_mounted(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a pod that has a node mounts, and so what may be missing: the kubelet says which in an event only."""
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
+    if not spec.get("nodeName") or status.get("phase") != "Pending":
+        return ()
+    found = dict.fromkeys(text for volume in spec.get("volumes") or [] for text in _needed(volume))
+    return tuple(found)[:MOST_MOUNTS]
+
+
+def _needed(volume: Mapping[str, Any]) -> Iterator[str]:
+    sources = (volume.get("projected") or {}).get("sources") or [] if "projected" in volume else [volume]
+    for source in sources:
+        for field, key, kind in _REFERENCES:
+            reference = source.get(field) or {}
+            if key in reference and not reference.get("optional"):
+                yield f"{kind} {str(reference[key])[:253]!r}"
+    kinds = volume.keys() - {"name", "projected", *_ALWAYS_THERE, *(field for field, _, _ in _REFERENCES)}
+    if kinds:
+        yield f"volume {str(volume.get('name'))[:63]!r} ({', '.join(sorted(kinds))[:63]})"
 
 
 def controller_of(meta: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -281,6 +281,12 @@ def _under_way(situation: Situation, progress: Progress) -> Finding:
     text = f"{progress.current} of {progress.wanted} replicas ready with the current spec"
     if loading:
         return _loading(situation, f"{text}; {loading} loading the model")
+    mounting = next((pod for pod in _current_pods(situation) if pod.mounts and not pod.deleting), None)
+    if mounting is not None:
+        text = f"{text}; pod {mounting.name} waits for its volumes and its network: {', '.join(mounting.mounts)}"
+        text += (
+            f"; each must exist and be mountable on the node: kubectl describe pod {mounting.name} shows which is not"
+        )
     ending = _ending(situation)
     if ending:
         text = f"{text}; waiting for {ending} old pod{'s' * (ending > 1)} to end and free the GPUs"

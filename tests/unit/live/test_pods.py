@@ -191,3 +191,36 @@ def test_the_version_that_a_pod_runs(image: str, version: object, expected: str 
         "spec": {"containers": [{"name": "proxy", "image": "vllm:0.1.0"}, {"name": "engine", "image": image}]},
     }
     assert pod_from(raw).engine_version == expected
+
+
+VOLUMES: list[dict[str, Any]] = [
+    {"name": "shm", "emptyDir": {}},
+    {"name": "settings", "configMap": {"name": "settings"}},
+    {"name": "maybe", "configMap": {"name": "maybe", "optional": True}},
+    {"name": "key", "secret": {"secretName": "key"}},
+    {"name": "model", "persistentVolumeClaim": {"claimName": "models"}},
+    {"name": "all", "projected": {"sources": [{"secret": {"name": "other"}}, {"serviceAccountToken": {"path": "a"}}]}},
+    {"name": "shared", "nfs": {"server": "nfs", "path": "/"}},
+]
+
+
+def before_its_containers(ready: str = "False", phase: str = "Pending", node: str | None = "gpu-1") -> Pod:
+    meta = {"name": "demo-1", "uid": "1", "resourceVersion": "2"}
+    conditions = [{"type": "PodReadyToStartContainers", "status": ready}]
+    spec = {"nodeName": node, "volumes": VOLUMES}
+    return pod_from({"metadata": meta, "spec": spec, "status": {"phase": phase, "conditions": conditions}})
+
+
+def test_what_a_pod_has_yet_to_mount() -> None:
+    assert before_its_containers().mounts == (
+        "ConfigMap 'settings'",
+        "Secret 'key'",
+        "PersistentVolumeClaim 'models'",
+        "Secret 'other'",
+        "volume 'shared' (nfs)",
+    )
+
+
+@pytest.mark.parametrize("change", [{"ready": "True"}, {"phase": "Running"}, {"phase": "Failed"}, {"node": None}])
+def test_nothing_is_to_be_mounted_before_there_is_a_node_or_once_containers_may_start(change: dict[str, Any]) -> None:
+    assert before_its_containers(**change).mounts == ()

@@ -122,6 +122,17 @@ def test_what_keeps_a_pod_from_serving_is_named(fields: dict[str, Any], reason: 
     assert conditions(status)["Stalled"][0] == stalled
 
 
+def test_a_pod_that_waits_for_its_volumes_names_them_and_what_to_do() -> None:
+    of = resource()
+    waiting = pod(of, mounts=("ConfigMap 'settings'", "PersistentVolumeClaim 'models'"))
+    seen = replace(applied(of, observedGeneration=1, replicas=1, updatedReplicas=1), pods=(waiting,))
+    status = status_of(situation(of, seen), NOW)
+    assert conditions(status)["Ready"] == ("Unknown", "Progressing")
+    message = status.conditions[0].message
+    assert "waits for its volumes and its network: ConfigMap 'settings', PersistentVolumeClaim 'models'" in message
+    assert f"kubectl describe pod {waiting.name}" in message
+
+
 def test_an_old_pods_trouble_is_not_the_current_specs() -> None:
     of = resource()
     old = pod(of, inputs="0123456789", waiting_reason="ImagePullBackOff")
