@@ -12,7 +12,7 @@ from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.kube.job_index import Groups, JobIndex
 from llm_operator.kube.keys import AnyKey, JobKey, Key
 from llm_operator.kube.revision_index import RevisionIndex
-from llm_operator.live.children import Child, ChildKey, Role, child_from
+from llm_operator.live.children import Child, ChildKey, Role, child_from, workload_in
 from llm_operator.live.pods import Pod, controller_of, pod_from
 from llm_operator.manifests.chat_page import ROLE
 from llm_operator.manifests.common import LABEL_CHAT, LABEL_DEPLOYMENT, MANAGER
@@ -250,7 +250,7 @@ class Cache:
         elif reduction == "object":
             self._set_object(key, None)
         elif reduction == "revision":
-            runs, body = self._children.get(key, {}).get(("Deployment", "engine")), self.objects.get(key)
+            runs, body = workload_in(self._children.get(key, {}), "engine"), self.objects.get(key)
             uid = body["metadata"]["uid"] if body is not None else None
             self._revisions.forget(key, name, running=runs.revision if runs else "", owner_uid=uid)
         else:

@@ -22,7 +22,7 @@ from llm_operator.kube.trial import Trials
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.live.children import Child, ChildKey, Role
 from llm_operator.live.trouble import Trouble
-from llm_operator.manifests.kinds import CHILD_KINDS
+from llm_operator.manifests.kinds import CHILD_KINDS, WORKLOAD_KINDS
 from llm_operator.manifests.revision import REVISION
 from llm_operator.reconcile.decide import Apply, Decision, Delete
 from llm_operator.reconcile.diagnose import (
@@ -53,8 +53,8 @@ class _Work:
     revisions: dict[str, Revision] = dataclasses.field(default_factory=dict)
 
     def lacks_revision(self, apply: Apply) -> bool:
-        """Whether a Deployment waits for its revision: without it a restarted operator could not know what it runs."""
-        is_engine = apply.role == "engine" and apply.body["kind"] == "Deployment"
+        """Whether a workload waits for its revision: without it a restarted operator could not know what it runs."""
+        is_engine = apply.role == "engine" and apply.body["kind"] in WORKLOAD_KINDS
         return is_engine and any(one.body["kind"] == REVISION for one in self.left)
 
     def done(self, decision: Decision) -> Executed:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.live.children import Child
+from llm_operator.live.children import Child, workload_in
 from llm_operator.live.pods import Pod
 from llm_operator.reconcile.observed import Observed
 
@@ -58,13 +58,13 @@ class PodOwners:
             uid: the object's.
             observed: with every pod that says that it is the object's.
         """
-        child = observed.deployment
+        child = observed.workload
         if child is None or child.owner_uid != uid:
             return 0
         return sum(pod.restarts for pod in observed.pods if self._deployments.get(pod.controller[2]) == child.uid)
 
     async def _is_own(self, namespace: str, uid: str, pod: Pod, observed: Observed) -> bool:
-        child = observed.children.get(("Deployment", pod.role))
+        child = workload_in(observed.children, pod.role)
         kind, name, replica_set = pod.controller
         if child is None or child.owner_uid != uid or kind != "ReplicaSet":
             return False

@@ -38,7 +38,7 @@ class Revisions:
         Raises:
             ApiError: the API server failed: what runs is not known, and nothing must be rendered in its place.
         """
-        child, name = observed.deployment, running_name(observed)
+        child, name = observed.workload, running_name(observed)
         known = running(observed)
         if child is None or not name or (known is not None and known.text is not None):
             return observed

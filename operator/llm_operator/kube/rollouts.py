@@ -19,7 +19,7 @@ async def with_rollout(client: ApiClient, key: Key, observed: Observed) -> Obser
     Raises:
         ApiError: the API server failed; the key is to be tried again.
     """
-    child = observed.deployment
+    child = observed.workload
     for name in may_stand(observed):
         try:
             live = await client.get("ReplicaSet", key[0], name)

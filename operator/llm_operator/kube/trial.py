@@ -15,6 +15,7 @@ from llm_operator.kube.keys import Key
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.common import LABEL_CHAT, compact_json
+from llm_operator.manifests.kinds import WORKLOAD_KINDS
 from llm_operator.manifests.overlay import FIELDS, in_words_of_overlay, overlay_of
 
 JSON = dict[str, Any]
@@ -82,7 +83,7 @@ def _with_overlay(resource: LLMDeployment, bodies: Iterable[JSON]) -> Iterator[t
 
 
 def _child_of(body: JSON) -> OverlayChild | None:
-    if body["kind"] == "Deployment":
+    if body["kind"] in WORKLOAD_KINDS:
         return "chat" if LABEL_CHAT in body["metadata"]["labels"] else "engine"
     return "tool" if body["kind"] == "Job" else None
 

@@ -10,9 +10,8 @@ from pydantic_core import to_json
 
 from llm_operator.foreign import read_again
 from llm_operator.live.managed_fields import ForeignField, foreign_fields
-from llm_operator.manifests.common import (
-    ANNOTATION_REVISION,
-)
+from llm_operator.manifests.common import ANNOTATION_REVISION
+from llm_operator.manifests.kinds import WORKLOAD_KINDS
 
 JSON = dict[str, Any]
 
@@ -65,6 +64,12 @@ class Child:
         """The child's metadata and spec."""
         body: JSON = read_again(self.text)
         return body
+
+
+def workload_in(children: Mapping[ChildKey, Child], role: Role) -> Child | None:
+    """The child that runs the pods of a role; None if there is none."""
+    found = (children.get((kind, role)) for kind in WORKLOAD_KINDS)
+    return next((child for child in found if child is not None), None)
 
 
 def child_from(raw: Mapping[str, Any]) -> Child:

@@ -49,6 +49,8 @@ class KindRow:
     """It is what it was made for: a creation that finds one of that name takes it as it is."""
     subresources: Mapping[str, tuple[Verb, ...]] = field(default_factory=dict)
     """Verbs by subresource."""
+    workload: bool = False
+    """It runs pods of an engine or a chat page (reconcile/workload.py)."""
     grant: Grant = "workloads"
     """The role that grants the verbs."""
 
@@ -100,7 +102,7 @@ _ROWS = (
         # before what belongs to an object may hold up its foreground deletion.
         subresources={"status": ("patch",), "finalizers": ("update",)},
     ),
-    KindRow("Deployment", "apps", "v1", "deployments", _ALL, reduced="child"),
+    KindRow("Deployment", "apps", "v1", "deployments", _ALL, reduced="child", workload=True),
     KindRow("Service", "", "v1", "services", _ALL, reduced="child"),
     KindRow("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _ALL, reduced="child"),
     KindRow("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", _ALL, reduced="child"),
@@ -151,3 +153,5 @@ WATCHED: tuple[KindRow, ...] = tuple(row for row in _ROWS if row.reduced is not 
 """What is watched: LLMDeployments first, then what belongs to them."""
 CHILD_KINDS: tuple[str, ...] = tuple(row.name for row in _ROWS if row.reduced == "child")
 """What an LLMDeployment owns and the operator keeps as it should be."""
+WORKLOAD_KINDS: tuple[str, ...] = tuple(row.name for row in _ROWS if row.workload)
+"""Those of them that run pods."""

@@ -24,7 +24,7 @@ from llm_operator.manifests.common import (
     inputs_hash,
     with_version,
 )
-from llm_operator.manifests.deployment import NO_TOOLS, deployment, pod_template
+from llm_operator.manifests.deployment import NO_TOOLS, pod_template
 from llm_operator.manifests.kinds import CHILD_KINDS
 from llm_operator.manifests.model_volume import Prepared, model_path
 from llm_operator.manifests.network_policy import policies_of
@@ -50,8 +50,8 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.plan_record import provisional, record
 from llm_operator.reconcile.planned import look_decides
 from llm_operator.reconcile.revisions import Kept, content, to_remove
-from llm_operator.reconcile.rollout import set_going
 from llm_operator.reconcile.running import kept_of, newest_name, running_name
+from llm_operator.reconcile.workload import workload_for
 from llm_operator.settings import ToolSettings
 
 POLICIES = frozenset({"NetworkPolicy"})
@@ -200,7 +200,7 @@ def _anew(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools:
         return _without_plan(plan, refused.refusals, preparation)
     template = with_restart(template, resource.metadata.restarted_at)
     planned = record(plan)
-    too_long = excess(content_of(template, planned), deployment(resource, template))
+    too_long = excess(content_of(template, planned), workload_for(resource).render(resource, template, None, observed))
     if too_long:
         return Decision(refusals=(_too_large(too_long),), preparation=preparation)
     return replace(_children(resource, observed, template, planned), preparation=preparation)
@@ -253,7 +253,7 @@ def _preparing(preparation: Preparation) -> Decision:
 def _children(resource: LLMDeployment, observed: Observed, template: JSON, plan: Mapping[str, Any] | None) -> Decision:
     """The writes that bring revision, Deployment, Service and budget to a template."""
     name, revisions, removed = _revisions(resource, observed, template, plan)
-    rolled = set_going(deployment(resource, template, name), observed)
+    rolled = workload_for(resource).render(resource, template, name, observed)
     desired = (rolled, service(resource), pod_disruption_budget(resource))
     wanted = [with_version(body, template) for body in desired if body is not None]
     applies, deletes = _writes(resource, observed, wanted, "engine", WORKLOADS)
@@ -324,7 +324,7 @@ def kept_rendering(resource: LLMDeployment, observed: Observed) -> Kept | None:
     A newer operator may render the same inputs differently. It must not: that would restart engines without a reason
     in their own spec.
     """
-    child = observed.deployment
+    child = observed.workload
     kept = kept_of(observed) if child is not None and _owns(resource, child) else None
     if kept is None:
         return None
@@ -352,7 +352,7 @@ def _propagation_of(template: JSON) -> Propagation:
 
 def applied_template(resource: LLMDeployment, observed: Observed) -> JSON | None:
     """The pod template as it was applied last; None where nothing tells."""
-    child = observed.deployment
+    child = observed.workload
     kept = kept_of(observed) if child is not None and _owns(resource, child) else None
     return kept.template if kept is not None else None
 
@@ -389,7 +389,7 @@ def _trial(resource: LLMDeployment, plan: PlanOutcome, tools: ToolSettings) -> J
     if not resource.spec.pod_template:
         return None
     try:
-        return deployment(resource, _rendered(resource, plan, Prepared(), tools))
+        return workload_for(resource).render(resource, _rendered(resource, plan, Prepared(), tools), None, Observed())
     except RefusedError:
         return None
 

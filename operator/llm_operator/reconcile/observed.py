@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llm_operator.live.children import Child, ChildKey
+from llm_operator.live.children import Child, ChildKey, workload_in
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.live.pods import Pod
 from llm_operator.pipeline.job_view import JobView
@@ -32,6 +32,6 @@ class Observed:
     """The Deployment controller does not begin the rollout of the template (reconcile/rollout.py)."""
 
     @property
-    def deployment(self) -> Child | None:
-        """The engine's Deployment, where there is one."""
-        return self.children.get(("Deployment", "engine"))
+    def workload(self) -> Child | None:
+        """What runs the engine's pods, if it is there."""
+        return workload_in(self.children, "engine")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from llm_operator.api.finding import Finding
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.live.children import Child
+from llm_operator.live.children import Child, workload_in
 from llm_operator.live.pods import Pod
-from llm_operator.live.refused_pods import refused_pods
 from llm_operator.live.trouble import Trouble, waiting_trouble
 from llm_operator.manifests.chat_page import page_endpoint, page_replicas
 from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.workload import counts_of, workload_of
 
 
 def page_findings(resource: LLMDeployment, observed: Observed, blocked: Trouble | None) -> tuple[Finding, ...]:
@@ -28,20 +28,21 @@ def page_findings(resource: LLMDeployment, observed: Observed, blocked: Trouble 
 def _finding(resource: LLMDeployment, observed: Observed, blocked: Trouble | None) -> Finding:
     if blocked is not None:
         return Finding("WebUIReady", "False", blocked.reason, blocked.message)
-    child = observed.children.get(("Deployment", "chat"))
+    child = workload_in(observed.children, "chat")
     if page_replicas(resource.spec) == 0:
         field = "replicas" if resource.spec.replicas == 0 else "webUI.replicas"
         return Finding("WebUIReady", "False", "Stopped", f"the page is stopped: spec.{field} is 0")
     if child is None:
         return Finding("WebUIReady", "Unknown", "WaitingForEngine", "the page starts with the engine")
-    if child.status.get("observedGeneration", 0) >= child.generation and child.status.get("readyReplicas", 0) > 0:
+    counts = counts_of(child)
+    if counts.seen and counts.ready > 0:
         return Finding("WebUIReady", "True", "Serving", f"the page is at {page_endpoint(resource)} in the cluster")
     return _starting(child, observed)
 
 
 def _starting(child: Child, observed: Observed) -> Finding:
     """While no pod of the page serves: what keeps it."""
-    refused = refused_pods(child)
+    refused = workload_of(child).refused(child)
     if refused is not None:
         return Finding("WebUIReady", "False", *refused)
     trouble = next((found for pod in observed.chat_pods if (found := _trouble(pod)) is not None), None)

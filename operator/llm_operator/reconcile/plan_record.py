@@ -17,6 +17,7 @@ from llm_operator.manifests.common import inputs_hash
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.running import kept_of
+from llm_operator.reconcile.workload import counts_of, workload_of
 
 MESSAGE_CHARACTERS = 1024
 VERDICTS = ("Fits", "DoesNotFit", "Unknown")
@@ -76,21 +77,17 @@ def agrees(record: PlanRecord, plan: PlanOutcome) -> bool:
 
 def provisional(resource: LLMDeployment, observed: Observed) -> bool:
     """Whether the pods were rendered without a plan and have never been Ready: they are rendered again with one."""
-    child = observed.deployment
+    child = observed.workload
     record = record_of(observed)
     if child is None or record is None or record.verdict != "Unknown":
         return False
-    if child.status.get("observedGeneration", 0) < child.generation:
-        return False
-    if child.status.get("readyReplicas", 0) and child.status.get("updatedReplicas") == child.status.get("replicas"):
+    counts = counts_of(child)
+    if not counts.seen or (counts.ready and counts.updated == counts.total):
         return False
     pods = [pod for pod in observed.pods if pod.inputs == inputs_hash(resource)]
-    if not pods and not child.status.get("replicas", 0):
+    if not pods and not counts.total:
         return True
-    # The Deployment controller says so once all new pods have been available, and keeps it (Kubernetes 1.36).
-    condition = child.conditions.get("Progressing")
-    served = condition is not None and condition.reason == "NewReplicaSetAvailable"
-    return not served and not any(pod.ready for pod in pods)
+    return not workload_of(child).has_served(child) and not any(pod.ready for pod in pods)
 
 
 def _numbers(status: PlanStatus | None) -> PlanStatus | None:

@@ -26,7 +26,7 @@ ENDED = ("Failed", "Succeeded")
 
 def may_stand(observed: Observed) -> tuple[str, ...]:
     """Names of the ReplicaSets that tell whether the rollout stands; empty if it goes on, is done or is paused."""
-    child = observed.deployment
+    child = observed.workload
     if child is None or child.deleting or child.paused or _unseen(child) or not _replicas(child):
         return ()
     if child.status.get("updatedReplicas", 0):
@@ -62,7 +62,7 @@ def set_going(body: JSON, observed: Observed) -> JSON:
         body: the Deployment as it is to be in the end.
         observed: what is there.
     """
-    child = observed.deployment
+    child = observed.workload
     wanted: int = body["spec"]["replicas"]
     if child is None or not wanted or not (observed.rollout_stands or _is_lowered(child, wanted)):
         return body

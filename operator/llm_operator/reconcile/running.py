@@ -11,7 +11,7 @@ def running_name(observed: Observed) -> str | None:
 
     The Deployment names it. Where somebody took that away, it is the newest.
     """
-    child = observed.deployment
+    child = observed.workload
     if child is None or child.revision:
         return child.revision if child is not None else None
     return None if legacy(child.text) is not None else newest_name(observed, child.owner_uid)
@@ -26,14 +26,14 @@ def newest_name(observed: Observed, owner_uid: str | None) -> str | None:
 
 def running(observed: Observed) -> Revision | None:
     """The revision that runs, if it is there."""
-    child, name = observed.deployment, running_name(observed)
+    child, name = observed.workload, running_name(observed)
     found = observed.revisions.get(name) if name is not None else None
     return found if child is not None and found is not None and found.owner_uid == child.owner_uid else None
 
 
 def kept_of(observed: Observed) -> Kept | None:
     """What was rendered for the pods that run; None where there are none, or nothing tells."""
-    child = observed.deployment
+    child = observed.workload
     if child is None:
         return None
     if child.revision:

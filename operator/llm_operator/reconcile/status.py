@@ -21,7 +21,6 @@ from llm_operator.api.status import (
 from llm_operator.engines import Refusal
 from llm_operator.foreign import read_object
 from llm_operator.live.pods import Pod
-from llm_operator.live.refused_pods import overdue, refused_pods
 from llm_operator.live.scheduling import asked_by
 from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.chat_page import page_endpoint
@@ -50,6 +49,7 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.page import page_findings
 from llm_operator.reconcile.plan_record import PlanRecord, agrees, record_of
 from llm_operator.reconcile.starting import Start, stuck_message
+from llm_operator.reconcile.workload import counts_of, workload_of
 
 MESSAGE_LIMIT = 4096
 ARGUMENT_LIMIT = 2048
@@ -177,17 +177,15 @@ def _health(situation: Situation) -> tuple[Finding, ...]:
 
 
 def _progress(situation: Situation) -> Progress:
-    resource, child = situation.resource, situation.observed.deployment
+    resource, child = situation.resource, situation.observed.workload
     wanted = resource.spec.replicas
     if child is None:
         return Progress(wanted, 0, 0, 0, settled=False)
-    counts = child.status
-    total, updated = counts.get("replicas", 0), counts.get("updatedReplicas", 0)
-    ready = counts.get("readyReplicas", 0)
-    seen = counts.get("observedGeneration", 0) >= child.generation
+    counts = counts_of(child)
+    total, ready = counts.total, counts.ready
     # What is left to write was refused. Pods may serve well without it, and a Service of another one's lead elsewhere.
     written = not situation.decision.unwritten
-    settled = seen and written and situation.decision.template is not None and total == updated
+    settled = counts.seen and written and situation.decision.template is not None and total == counts.updated
     # Only when no old pod is left is every ready pod one of the current spec; before that the pods themselves tell.
     if settled:
         return Progress(wanted, total, ready, ready, settled=True)
@@ -233,8 +231,8 @@ def _trouble(situation: Situation) -> Trouble | None:
 
 def _pods_trouble(situation: Situation) -> Trouble | None:
     """What keeps the pods of the current spec from serving, or from existing."""
-    child = situation.observed.deployment
-    refused = refused_pods(child)
+    child = situation.observed.workload
+    refused = workload_of(child).refused(child) if child is not None else None
     if refused is not None:
         return Trouble(*refused, stalled=False)
     template = situation.decision.template
@@ -242,7 +240,7 @@ def _pods_trouble(situation: Situation) -> Trouble | None:
     asked = asked_by(template["spec"] if template else None, situation.plan.other_gpus, claims)
     trouble = trouble_of(_current_pods(situation), situation.resource.spec.engine.type, asked)
     if trouble is None:
-        late = overdue(child)
+        late = workload_of(child).overdue(child) if child is not None else None
         return Trouble(*late, stalled=False) if late is not None else None
     # A new pod that finds no GPU while its predecessor still ends is a roll, not an alarm.
     return None if trouble.reason == "Unschedulable" and _ending(situation) else trouble
@@ -273,10 +271,10 @@ def _under_way(situation: Situation, progress: Progress) -> Finding:
 
     Unknown and not False while an engine loads: health checks of GitOps tools read False as broken.
     """
-    child = situation.observed.deployment
-    if child is not None and child.paused:
-        text = f"somebody paused the rollout: kubectl rollout resume deployment/{situation.resource.metadata.name}"
-        return Finding("Ready", "Unknown", "DeploymentPaused", text)
+    child = situation.observed.workload
+    paused = workload_of(child).paused(child) if child is not None else ""
+    if paused:
+        return Finding("Ready", "Unknown", "DeploymentPaused", paused)
     loading = sum(pod.running and not pod.ready for pod in _current_pods(situation))
     text = f"{progress.current} of {progress.wanted} replicas ready with the current spec"
     if loading:
@@ -358,7 +356,7 @@ def _stands(situation: Situation, status: LLMDeploymentStatus) -> bool:
     ready = next((entry for entry in status.conditions if entry.type == "Ready"), None)
     said = ready is not None and ready.status != "True" and ready.reason != "Planning"
     current = status.observed_generation == situation.resource.metadata.generation
-    return said and current and situation.observed.deployment is None
+    return said and current and situation.observed.workload is None
 
 
 def _known_plan(situation: Situation) -> LLMDeploymentStatus | None:

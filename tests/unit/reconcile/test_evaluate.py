@@ -71,13 +71,13 @@ def test_the_status_counts_what_was_written_and_deleted() -> None:
     before = Snapshot(of, serving(of), facts(of))
     outcome = evaluate(before, AT)
     assert status_after(before, outcome, Executed(outcome.decision), None, NOW).ready_replicas == 1
-    child = before.observed.deployment
+    child = before.observed.workload
     assert isinstance(child, Child)
     anew = replace(live({"kind": "Deployment", "metadata": {"name": "demo"}, "spec": {}}), text=child.text)
     written = Executed(outcome.decision, written={("Deployment", "engine"): anew})
     assert status_after(before, outcome, written, None, NOW).ready_replicas == 0
     gone = Executed(outcome.decision, written={("Deployment", "engine"): None})
-    assert gone.seen_in(before.observed).deployment is None
+    assert gone.seen_in(before.observed).workload is None
 
 
 def test_nothing_is_decided_on_a_status() -> None:

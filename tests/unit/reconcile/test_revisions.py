@@ -58,7 +58,7 @@ def test_there_are_never_more_than_the_limit_and_the_one_that_runs(contexts: lis
         seen = step(seen, contextLength=1024 * context, revisionHistoryLimit=limit)
         count += context != before
         before = context
-        child = seen.deployment
+        child = seen.workload
         assert child is not None
         assert child.revision in seen.revisions
         assert seen.revisions[child.revision].number == count == max(numbers(seen))
@@ -114,7 +114,7 @@ def test_one_look_removes_some_and_the_next_one_the_rest() -> None:
 
 def test_a_reference_that_is_gone_or_nonsense() -> None:
     seen = applied(resource())
-    child = seen.deployment
+    child = seen.workload
     assert child is not None
     for reference in ("", "nonsense", "demo-1", "demo-0-0123456789", "demo-9-0123456789", "other-1-0123456789"):
         spoilt = replace(seen, children={**seen.children, ("Deployment", "engine"): replace(child, revision=reference)})
@@ -125,7 +125,7 @@ def test_a_reference_that_is_gone_or_nonsense() -> None:
 
 def test_the_highest_number_is_followed_by_the_first() -> None:
     seen = applied(resource())
-    child = seen.deployment
+    child = seen.workload
     assert child is not None
     content = content_of(decide(resource(), seen, plan(resource())).template or {}, None)
     last = live_revision(revision(resource(), 999_999_999, content))
