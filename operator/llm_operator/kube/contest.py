@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llm_operator.kube.keys import Key
-from llm_operator.manifests.common import MANAGER, compact_json
+from llm_operator.manifests.common import ANNOTATION_REVISION, MANAGER, compact_json
 
 JSON = dict[str, Any]
 
@@ -89,7 +89,7 @@ class Contest:
         uid = answer["metadata"]["uid"]
         if uid not in self._children and len(self._children) >= MOST_CHILDREN:
             self._children.pop(next(iter(self._children)))
-        self._children[uid] = (_digest(body), _written_at(answer))
+        self._children[uid] = (_said(body), _written_at(answer))
 
     def finds_child(self, key: Key, body: JSON, live: Mapping[str, Any]) -> None:
         """A child that is about to be written is as somebody left it; whether that was another operator counts.
@@ -98,7 +98,7 @@ class Contest:
         and what follows it, the removal of others' fields, may conflict and be tried again.
         """
         known = self._children.pop(live["metadata"]["uid"], None)
-        if known is not None and known[0] == _digest(body) and _written_at(live) > known[1]:
+        if known is not None and known[0] == _said(body) and _written_at(live) > known[1]:
             self.undone(key, 2)
 
     def undone(self, key: Key, points: int) -> None:
@@ -192,6 +192,13 @@ def _written_at(live: Mapping[str, Any]) -> str:
     """When a process under the operators' field manager wrote an object last, as the API server recorded it."""
     entries = [one for one in live["metadata"].get("managedFields") or () if one.get("manager") == MANAGER]
     return max((str(one.get("time")) for one in entries if not one.get("subresource")), default="")
+
+
+def _said(body: JSON) -> int:
+    """Digest of what is written to a child. The name of its revision stands for its pod template."""
+    if ANNOTATION_REVISION not in ((body.get("metadata") or {}).get("annotations") or {}):
+        return _digest(body)
+    return _digest({**body, "spec": {**body["spec"], "template": None}})
 
 
 def _digest(value: object) -> int:

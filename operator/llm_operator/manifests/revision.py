@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_json
+
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.manifests.common import JSON, LABEL_INPUTS, compact_json, metadata
 
@@ -58,10 +60,17 @@ def number_and_digest(owner: str, name: str) -> tuple[int, str] | None:
     return (int(found[1]), found[2]) if found is not None else None
 
 
-def revision(resource: LLMDeployment, number: int, content: JSON) -> JSON:
-    """The ControllerRevision that holds a rendering."""
+def revision(resource: LLMDeployment, number: int, content: JSON, digest: str = "") -> JSON:
+    """The ControllerRevision that holds a rendering.
+
+    Args:
+        resource: the object.
+        number: of the revision.
+        content: its data.
+        digest: of its data; empty: it is computed.
+    """
     meta = metadata(resource)
-    name = revision_name(resource.metadata.name, number, digest_of(content))
+    name = revision_name(resource.metadata.name, number, digest or digest_of(content))
     return {
         "apiVersion": "apps/v1",
         "kind": REVISION,
@@ -75,7 +84,7 @@ def excess(content: JSON, deployment: Mapping[str, Any]) -> int:
     """Bytes by which a revision's data, or the annotations of the Deployment or its pods, are too long; 0: they fit."""
     metas = (deployment["metadata"], deployment["spec"]["template"]["metadata"])
     annotations = max(_size(meta.get("annotations") or {}) for meta in metas) + MARGIN_BYTES - ANNOTATIONS_BYTES
-    return max(0, annotations, len(compact_json(content).encode()) - CONTENT_BYTES)
+    return max(0, annotations, len(to_json(content)) - CONTENT_BYTES)
 
 
 def _size(annotations: Mapping[str, str]) -> int:

@@ -120,7 +120,8 @@ def fetched_artifact(resource: LLMDeployment, model: ModelSpec | None = None) ->
 
 def quantized_artifact(resource: LLMDeployment) -> Artifact | None:
     """The quantized model; None where the weights are served as they are."""
-    recipe, source = resource.spec.weight_quantization, source_artifact(resource)
+    recipe = resource.spec.weight_quantization
+    source = source_artifact(resource) if recipe is not None else None
     if recipe is None or source is None:
         return None
     # What does not change the weights is left out: another limit of the gate, another size of the Job.
@@ -134,8 +135,10 @@ def quantized_artifact(resource: LLMDeployment) -> Artifact | None:
 
 def converted_artifact(resource: LLMDeployment) -> Artifact | None:
     """The TurboMind workspace; None if the object has no conversion."""
+    if resource.spec.engine.conversion != "TurboMind":
+        return None
     source = quantized_artifact(resource) or source_artifact(resource)
-    if resource.spec.engine.conversion != "TurboMind" or source is None:
+    if source is None:
         return None
     tensor = resource.spec.parallelism.tensor or 1
     parts = ("convert", source.digest, tensor, resource.spec.engine.version, cache_claim(resource))

@@ -69,7 +69,7 @@ def status_after(
         now: the time as RFC 3339 in UTC.
     """
     resource, observed = snapshot.resource, executed.seen_in(seen(snapshot))
-    pod = pod_to_measure(observed.pods, expected_inputs(resource, observed))
+    pod = _to_measure(resource, observed)
     situation = Situation(
         resource,
         observed,
@@ -130,10 +130,15 @@ def _size(template: JSON | None, plan: PlanOutcome) -> int | None:
     return plan.model.weight_bytes if plan.model is not None else None
 
 
-def _measuring(resource: LLMDeployment, observed: Observed, template: JSON | None, plan: Planned) -> Measuring | None:
+def _to_measure(resource: LLMDeployment, observed: Observed) -> Pod | None:
+    """The pod whose word on its KV cache is taken; None: none serves."""
     if not any(pod.ready for pod in observed.pods):
         return None
-    pod = pod_to_measure(observed.pods, expected_inputs(resource, observed))
+    return pod_to_measure(observed.pods, expected_inputs(resource, observed))
+
+
+def _measuring(resource: LLMDeployment, observed: Observed, template: JSON | None, plan: Planned) -> Measuring | None:
+    pod = _to_measure(resource, observed)
     if pod is None:
         return None
     running = engine_of_template(template)
