@@ -14,7 +14,7 @@ from llm_operator.engines.signature import Signature
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RenderRequest
 from llm_operator.memory.engine import Change, EngineMemory
-from llm_operator.memory.types import PlanRequest
+from llm_operator.memory.types import Adapters, PlanRequest
 
 
 class Engine(Protocol):
@@ -119,6 +119,10 @@ class Engine(Protocol):
 
         model_context: the model's longest context in tokens.
         """
+        ...
+
+    def adapters(self, spec: LLMDeploymentSpec) -> Adapters | None:
+        """Return the room for LoRA adapters that extraArgs make the engine set aside at its start; None: none."""
         ...
 
     @property

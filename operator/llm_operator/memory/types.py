@@ -71,6 +71,14 @@ class WeightQuantization:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapters:
+    """Room for LoRA adapters that the engine sets aside at its start: so many at a time, up to this rank."""
+
+    slots: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlanRequest:
     """What is to be served, how, and on what.
 
@@ -85,7 +93,7 @@ class PlanRequest:
     this architecture. calibration: what starts like this one took beyond the constants. weight_format: as in
     spec.model.format. loaded_as: how the engine quantizes 16-bit weights while it loads them; None: it does not.
     trust_remote_code: whether the repository's own code may run; None: not told. deprecated_weights: the command line
-    allows methods that the engine calls deprecated.
+    allows methods that the engine calls deprecated. adapters: room for LoRA adapters; None: none.
     """
 
     shape: ModelShape
@@ -111,6 +119,7 @@ class PlanRequest:
     loaded_as: CheckpointQuantization | None = None
     trust_remote_code: bool | None = None
     deprecated_weights: bool = False
+    adapters: Adapters | None = None
 
 
 @dataclass(frozen=True, slots=True)

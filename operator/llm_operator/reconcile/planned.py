@@ -86,6 +86,7 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         weight_format=spec.model.format,
         trust_remote_code=_trusted(spec),
         deprecated_weights="--allow-deprecated-quantization" in spec.engine.extra_args,
+        adapters=engine_of(spec.engine.type).adapters(spec),
     )
 
 

@@ -18,7 +18,7 @@ from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RenderRequest
 from llm_operator.memory.engine import Change, EngineMemory
-from llm_operator.memory.types import PlanInputError, PlanRequest
+from llm_operator.memory.types import Adapters, PlanInputError, PlanRequest
 
 BACKENDS = {"TurboMind": TurboMindMemory(), "PyTorch": PyTorchMemory()}
 DEFAULT_BACKEND = "TurboMind"
@@ -87,6 +87,10 @@ class LMDeploy:
     def batched_tokens(self, spec: LLMDeploymentSpec, model_context: int) -> int | None:
         """Return --max-prefill-token-num of extraArgs."""
         return whole_number(common.value_given(spec, "--max-prefill-token-num") or "") or None
+
+    def adapters(self, spec: LLMDeploymentSpec) -> Adapters | None:
+        """Return None: LMDeploy takes memory for the adapters that it loads, not for slots."""
+        return None
 
     def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:
         """Return None: LMDeploy takes a share of what the weights leave free."""

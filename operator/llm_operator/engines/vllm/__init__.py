@@ -14,10 +14,10 @@ from llm_operator.engines.capacity import Capacity
 from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RenderRequest
-from llm_operator.engines.vllm import batch, capacity, command, log, signatures
+from llm_operator.engines.vllm import adapters, batch, capacity, command, log, signatures
 from llm_operator.engines.vllm.memory import VLLMMemory
 from llm_operator.memory.engine import Change, EngineMemory
-from llm_operator.memory.types import PlanRequest
+from llm_operator.memory.types import Adapters, PlanRequest
 
 MEMORY = VLLMMemory()
 FOLDER = resources.files(__name__)
@@ -81,6 +81,10 @@ class VLLM:
         if not common.given(spec, batch.TOKENS) and batch.chunked_prefill_is_off(spec):
             return max(spec.context_length or model_context, batch.LEAST_DEFAULT_TOKENS)
         return batch.batched_tokens_given(spec) or None
+
+    def adapters(self, spec: LLMDeploymentSpec) -> Adapters | None:
+        """Return the slots that --enable-lora makes, as --max-loras and --max-lora-rank size them."""
+        return adapters.adapters_given(spec)
 
     def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:
         """Return --gpu-memory-utilization of extraArgs."""
