@@ -31,5 +31,9 @@ HOSTILE: tuple[str, ...] = (
     ("AttributeError: quantize quantize " * 29 + "\n") * 1000,
     "x[\"type\"]\nKeyError: 'type'\n" * 30_000,
     "ValueError: a_b\n" * 60_000,
+    ("KeyError: '" + "a." * 490 + "\n") * 1000,
+    ("Supported architectures: " + "'" * 800 + "\n") * 1000,
+    ("psm_" * 245 + "\n") * 1000,
+    ("custom_all_reduce" * 57 + "\n") * 1000,
     "".join(chr(32 + number % 0x2FFF) for number in range(100_000)),
 )

@@ -199,7 +199,7 @@ DEVICES: tuple[Signature, ...] = (
     sign(
         r"Error while creating shared memory segment|[Bb]us error|SIGBUS|/dev/shm.*No space left"
         r"|No space left on device.*/dev/shm|insufficient shared memory|unable to (?:open|allocate) shared memory"
-        r"|psm_\w+.*No space left|No space left on device: '?/(?:psm|sem)[._]|shared memory.{0,40}No space left|object store.{0,80}/dev/shm"
+        r"|psm_\w{1,40}\W.{0,100}No space left|No space left on device: '?/(?:psm|sem)[._]|shared memory.{0,40}No space left|object store.{0,80}/dev/shm"
         r"|unable to write to file </torch_|requested size of shared memory",
         "SharedMemoryTooSmall",
         "/dev/shm is full",  # noqa: S108 - a message

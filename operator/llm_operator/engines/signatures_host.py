@@ -31,7 +31,7 @@ IMAGE: tuple[Signature, ...] = (
         r"|BackendCompilerFailed|torch\._dynamo\.exc\.|InductorError|CppCompileError|LoweringException|nvcc fatal"
         r"|NVCC compilation failed|nvrtc: error|NVRTC_ERROR|nvcc error|error: command '\S*(?:gcc|nvcc)' failed"
         r"|JIT compilation failed|MLIR.{0,20}(?:failed|error)|Failed to compile the graph|PassManager::run failed"
-        r"|'\S*(?:gcc|nvcc|cc|ptxas)'.{0,400}returned non-zero exit status|tvm\.error\.InternalError|TorchRuntimeError"
+        r"|'[^\s']{0,200}(?:gcc|nvcc|cc|ptxas)'.{0,400}returned non-zero exit status|tvm\.error\.InternalError|TorchRuntimeError"
         r"|^LLVM ERROR:|Internal Triton PTX codegen error|`ptxas` (?:stderr|failed)|BackendCompilerFailed"
         r"|[Aa]ssertion (?:error|failed) \(\S{0,200}\bjit\w*/\S{1,80}\)",
         "CompileFailed",
@@ -65,7 +65,7 @@ IMAGE: tuple[Signature, ...] = (
         "set USER, LOGNAME and TORCHINDUCTOR_CACHE_DIR in engine.env",
     ),
     sign(
-        r"(?i)DLL load failed|error while loading shared libraries: (\S+?):|(\S+\.so[.\d]*): cannot open shared object file"
+        r"(?i)DLL load failed|error while loading shared libraries: (\S+?):|(?<![^\s'\"(:])([^\s:]{1,200}\.so[.\d]{0,20}): cannot open shared object file"
         r"|undefined symbol: (\S+)|version `(\S+)' not found|libcuda\.so\S* (?:not found|cannot)|cannot allocate memory in "
         r"static TLS|libcudart\.so\S*.{0,20}not found|Failed to load .{0,40}\.so",
         "LibraryMissing",
@@ -118,7 +118,7 @@ IMAGE: tuple[Signature, ...] = (
         r"|^[\w.]*Error: .{1,60} requires (?:<(\w+)>|https://github\.com/(\S+)|(\w+) to be available)"
         r"|^NameError: name '(\w+_ops|_C\w*|flash_attn\w*|triton)' is not defined"
         r"|ImportError: (?:Please install|cannot import name)|PackageNotFoundError: (?:No package metadata .{0,20})?(\S+)"
-        r"|^[\w.]*(?:Error|Exception): .{0,200}?(?:(?:[Pp]lease|pip) install `?([\w.\-]+)|\b([\w.\-]+) is not installed)",
+        r"|^[\w.]*(?:Error|Exception): .{0,200}?(?:(?:[Pp]lease|pip) install `?([\w.\-]+)|\b([\w.\-]{1,60}) is not installed)",
         "PackageMissing",
         "the image lacks a Python package or module: {0}",
         "use an image that has it: engine.image, or another engine.version",

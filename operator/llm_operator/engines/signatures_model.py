@@ -180,7 +180,7 @@ MODEL: tuple[Signature, ...] = (
     ),
     sign(
         r"There is no module or parameter named|^KeyError: '(?:model\.|lm_head|layers\.|language_model|visual|transformer)"
-        r"|^KeyError: '(?:\w{1,60}\.){1,12}(?:\d{1,3}\.[\w.]{1,120}|\w{0,40}(?:weight|bias|scales?|zeros|g_idx|absmax)\w{0,20})'"
+        r"|^KeyError: '(?=[\w.]{3,200}')\w+\.(?:[\w.]*\.)?(?:\d{1,3}\.[\w.]+|\w*(?:weight|bias|scales?|zeros|g_idx|absmax)\w*)'"
         r"|weights? of the model .{0,40}not initialized|Following weights were not (?:initialized|loaded)",
         "WeightsMismatch",
         "the weights do not go with config.json: names of tensors differ from what the engine expects",

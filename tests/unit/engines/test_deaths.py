@@ -360,6 +360,8 @@ def test_what_follows_a_progress_bar_on_its_line_decides() -> None:
         "model's max seq len (1) " * 50_000,
         "sm_1 is not divisible by " * 50_000,
         ("'gcc' " * 200 + "\n") * 1000,
+        ("psm_" * 245 + "\n") * 1000,
+        ("custom_all_reduce" * 57 + "\n") * 1000,
     ],
 )
 def test_a_hostile_log_costs_little_and_ends_as_the_generic_reason(text: str) -> None:

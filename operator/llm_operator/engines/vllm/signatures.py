@@ -78,7 +78,7 @@ SIGNATURES: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        PEERS + r"|custom_all_?reduce\S*:?\d*.{0,40}(?:error|failed|invalid)|Failed: Cuda error .*custom_all_reduce",
+        PEERS + r"|custom_all_?reduce.{0,100}(?:error|failed|invalid)|Failed: Cuda error .*custom_all_reduce",
         "PeerAccessFailed",
         LINKS_MESSAGE,
         UNLINKED,
