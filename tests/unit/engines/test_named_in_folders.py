@@ -33,6 +33,7 @@ MAY_NAME: dict[str, str] = {
 
 READS_OPTIONS = {
     "reconcile/planned.py": "what the plan takes from extraArgs",
+    "reconcile/measured.py": "the share that a running engine was given",
     "pipeline/stage_pod.py": "the model tools' own options",
 }
 
