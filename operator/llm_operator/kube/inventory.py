@@ -18,7 +18,10 @@ FAILED_SECONDS = 5.0
 """Pace at which nodes that could not be read are read again."""
 MESSAGE_CHARACTERS = 300
 PRODUCTS_SHOWN = 8
-GPU_UNKNOWN = "the GPU's memory is not known: set spec.gpu.memory, or label the nodes with GPU feature discovery"
+GPU_UNKNOWN = (
+    "the GPU's memory is not known: label the nodes with GPU feature discovery, or set spec.gpu.memory, which replaces "
+    "pods that run"
+)
 
 
 class Inventory:

@@ -119,7 +119,7 @@ PLAN: tuple[Reason, ...] = (
         "GPUUnknown",
         "Plan",
         "the card's memory is not known",
-        "set `gpu.memory`, or label the nodes with GPU feature discovery",
+        "label the nodes with GPU feature discovery, or set `gpu.memory`, which replaces pods that run",
         fields=("spec.gpu.memory",),
         severity="Warning",
         conditions=("Planned",),

@@ -158,3 +158,4 @@ async def test_what_no_gpu_could_serve_is_refused_while_none_is_known(monkeypatc
     )
     assert (await setting.until("GPUUnknown", parallelism={"tensor": 16})).verdict == "Unknown"
     assert setting.outcome().reason == "GPUUnknown"
+    assert "spec.gpu.memory, which replaces pods that run" in setting.outcome().message
