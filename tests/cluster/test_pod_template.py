@@ -218,3 +218,19 @@ def test_an_example_of_the_docs_is_served(operator: OperatorUnderTest, space: Sp
         assert service["spec"]["type"] == "LoadBalancer"
         assert service["spec"]["ports"][0]["port"] == 8000
         assert service["metadata"]["annotations"]["networking.gke.io/load-balancer-type"] == "Internal"
+
+
+def test_a_null_is_stored_and_removes_what_the_operator_sets(operator: OperatorUnderTest, space: Space) -> None:
+    """As a platform needs it that chooses the user of pods itself."""
+    space.create(llm("no-user", podTemplate={"spec": {"securityContext": {"runAsUser": None, "runAsGroup": None}}}))
+    eventually(lambda: space.is_ready("no-user"), why=lambda: f"no-user: {space.condition('no-user', 'Ready')}")
+    live = space.get("Deployment", "no-user")
+    assert live is not None
+    assert "runAsUser" not in live["spec"]["template"]["spec"]["securityContext"]
+    space.patch("no-user", {"spec": {"podTemplate": {"spec": {"volumes": [{"name": "shm", "$patch": "delete"}]}}}})
+    reason, message = stalled(space, "no-user")
+    assert reason == "ConflictingPodTemplate"
+    assert "spec.podTemplate.spec.volumes[0].name" in message
+    after = space.get("Deployment", "no-user")
+    assert after is not None
+    assert after["spec"] == live["spec"]
