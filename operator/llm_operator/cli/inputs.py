@@ -15,6 +15,7 @@ from llm_operator.foreign import UnreadableError, read_file
 from llm_operator.kube.hub import CONFIG, INDEX, SINGLE
 from llm_operator.kube.hub_files import CONFIG_BYTES, INDEX_BYTES, fetch_facts
 from llm_operator.models import (
+    QUANTIZATION_BESIDE,
     ModelConfigError,
     ModelShape,
     UnknownModelError,
@@ -83,6 +84,8 @@ def read_shape(config: str | None, resource: LLMDeployment) -> ModelShape | str:
     Raises:
         BadInputError: a configuration that was named cannot be used.
     """
+    if config == "":
+        raise BadInputError(["--config is empty: give config.json, its folder, or a repository such as org/model"])
     if config is not None and _is_path(config):
         return _shape_of_file(Path(config))
     source = resource.spec.model.hugging_face
@@ -116,7 +119,9 @@ def _is_path(config: str) -> bool:
 def _shape_of_file(path: Path) -> ModelShape | str:
     path = path / CONFIG if path.is_dir() else path
     try:
-        shape = parse_config_text(read_file(path, CONFIG_BYTES))
+        beside = path.with_name(QUANTIZATION_BESIDE) if path.name == CONFIG else path
+        told = read_file(beside, CONFIG_BYTES) if beside != path and beside.exists() else None
+        shape = parse_config_text(read_file(path, CONFIG_BYTES), told)
         stored = _weights_beside(path)
     except OSError as error:
         raise BadInputError([f"{path}: cannot be read: {error.strerror or error}"]) from error
@@ -127,8 +132,8 @@ def _shape_of_file(path: Path) -> ModelShape | str:
         return f"{path}: {unknown_with_files(str(error), _weights_beside(path))}"
     except ModelConfigError as error:
         raise BadInputError([f"{path}: {error}"]) from error
-    told = contradiction(shape, stored) if stored is not None else None
-    return shape if told is None else f"{path.parent}: {told}"
+    against = contradiction(shape, stored) if stored is not None else None
+    return shape if against is None else f"{path.parent}: {against}"
 
 
 def _weights_beside(config: Path) -> int | None:

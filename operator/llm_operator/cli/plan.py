@@ -172,6 +172,8 @@ def _calibration(path: str) -> Calibration:
     """What a file holds: the operator's ConfigMap as kubectl prints it in JSON, or the text of its key alone."""
     try:
         content = read_file(Path(path), 2 * LONGEST)
+        if not content.strip():
+            raise PlanInputError("is empty; export it with kubectl get configmap NAME -o json")
         body = read_json(content, 2 * LONGEST)
         data = body.get("data") if isinstance(body, dict) else None
         return read_calibration(data[KEY] if isinstance(data, dict) and isinstance(data.get(KEY), str) else content)

@@ -27,6 +27,7 @@ from llm_operator.facts import Fact, Pending, Unknowable
 from llm_operator.foreign import UnreadableError, read_json
 from llm_operator.kube.hub import CONFIG, INDEX, SINGLE, host, unreachable
 from llm_operator.models import (
+    QUANTIZATION_BESIDE,
     InvalidModelConfigError,
     ModelShape,
     UnknownModelError,
@@ -113,7 +114,10 @@ def _read(repository: str, revision: str | None) -> Fact[ModelFacts]:
     commit, files = _listing(repository, revision)
 
     def read() -> tuple[ModelShape | UnknownModelError, int | None]:
-        shape = described(bytes(_file(repository, CONFIG, commit or revision, CONFIG_BYTES)))
+        config = bytes(_file(repository, CONFIG, commit or revision, CONFIG_BYTES))
+        named = QUANTIZATION_BESIDE in files
+        beside = bytes(_file(repository, QUANTIZATION_BESIDE, commit or revision, CONFIG_BYTES)) if named else None
+        shape = described(config, beside)
         if INDEX in files:
             return shape, _total_of_index(_file(repository, INDEX, commit or revision, INDEX_BYTES))
         return shape, _total_of_header(repository, commit or revision) if SINGLE in files else None

@@ -7,7 +7,7 @@ Use: `parse_config(mapping) -> ModelShape` or `parse_config_text(text_or_bytes)`
 """
 
 from llm_operator.models.checkpoint import contradiction, expected_bytes, unknown_with_files
-from llm_operator.models.config import known_architectures, parse_config, parse_config_text
+from llm_operator.models.config import QUANTIZATION_BESIDE, known_architectures, parse_config, parse_config_text
 from llm_operator.models.errors import (
     InvalidModelConfigError,
     MissingFieldError,
@@ -39,6 +39,7 @@ from llm_operator.models.shape import (
 )
 
 __all__ = [
+    "QUANTIZATION_BESIDE",
     "AttentionKind",
     "AttentionLayers",
     "CheckpointQuantization",

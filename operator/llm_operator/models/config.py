@@ -106,6 +106,7 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyTy
     }
 )
 
+QUANTIZATION_BESIDE = "hf_quant_config.json"
 # Nested configs of the language model, as different models spell them.
 TEXTS = ("text_config", "llm_config", "language_config")
 DTYPES = ("bfloat16", "float16", "float32")
@@ -120,9 +121,18 @@ def known_architectures() -> tuple[str, ...]:
     return tuple(FAMILIES)
 
 
-def parse_config_text(content: str | bytes) -> ModelShape:
-    """Read the content of config.json. Raises ModelConfigError, as `parse_config` and for unreadable JSON."""
-    return parse_config(load_json(content, "config.json"))
+def parse_config_text(content: str | bytes, beside: str | bytes | None = None) -> ModelShape:
+    """Read the content of config.json. Raises ModelConfigError, as `parse_config` and for unreadable JSON.
+
+    beside: the content of hf_quant_config.json. ModelOpt up to 0.29 tells there how the weights are quantized, and vLLM
+    reads it if config.json says nothing (0.33.0, transformers_utils/config.py). LMDeploy does not.
+    """
+    values = load_json(content, "config.json")
+    if beside is not None and not _quantization(Fields(values, "model")):
+        told = load_json(beside, QUANTIZATION_BESIDE)
+        if isinstance(told.get("quantization"), dict):
+            values = {**values, "quantization_config": {"quant_method": "modelopt", **told}}
+    return parse_config(values)
 
 
 def parse_config(values: Mapping[str, Json]) -> ModelShape:

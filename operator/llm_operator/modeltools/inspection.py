@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from llm_operator.modeltools.report import Progress, ToolError
 from llm_operator.modeltools.text import read_file, read_json
 
 CONFIG = "config.json"
+QUANTIZATION = "hf_quant_config.json"
 INDEX = "model.safetensors.index.json"
 CONFIG_BYTES = 4 << 20
 """Of config.json, which has some kilobytes."""
@@ -51,9 +53,27 @@ def describe(directory: Path) -> dict[str, object]:
     """
     return {
         "bytes": layout.size_of(directory),
-        "config": report.encode_config(read_config(directory)),
+        "config": report.encode_config(_with_quantization(read_config(directory), directory)),
         "weightsBytes": sum(tensor_bytes(path) for path in weight_files(directory)),
     }
+
+
+def _with_quantization(content: bytes, directory: Path) -> bytes:
+    """config.json with what hf_quant_config.json tells, which vLLM reads where config.json says nothing.
+
+    ModelOpt up to 0.29 writes it (vLLM 0.33.0, transformers_utils/config.py).
+    """
+    config = read_json(content)
+    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+    if any(part.get(name) for part in parts for name in ("quantization_config", "compression_config")):
+        return content
+    try:
+        told = read_json(read_file(directory / QUANTIZATION, CONFIG_BYTES))
+    except (OSError, ValueError):
+        return content
+    if not isinstance(told, dict) or not isinstance(told.get("quantization"), dict):
+        return content
+    return json.dumps({**config, "quantization_config": {"quant_method": "modelopt", **told}}).encode()
 
 
 def read_config(directory: Path) -> bytes:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from llm_operator.memory.budget import Estimate
-from llm_operator.memory.types import PlanInputError, PlanRequest
+from llm_operator.memory.types import PlanInputError, PlanRequest, gib
 from llm_operator.memory.versions import release
 from llm_operator.planning.capability import refusals, unknowns
 from llm_operator.planning.engine import as_loaded, memory_of
@@ -15,6 +15,7 @@ from llm_operator.planning.explain import as_plan
 from llm_operator.planning.parallel import accepted, objections
 from llm_operator.planning.types import PlanResult, Verdict
 
+LEAST_GPU = 1 << 28
 LARGEST_GPU = 1 << 50
 
 
@@ -48,7 +49,6 @@ def check(request: PlanRequest) -> None:
 
 def _nonsense(request: PlanRequest) -> Iterator[str]:
     for name, value, least, most in (
-        ("GPU memory in bytes", request.gpu.memory_bytes, 1 << 28, LARGEST_GPU),
         ("GPU count", request.gpu.count, 1, 1024),
         ("tensor", request.tensor, 1, 1024),
         ("memoryPercent", request.memory_percent, 1, 99),
@@ -58,7 +58,10 @@ def _nonsense(request: PlanRequest) -> Iterator[str]:
         ("max batched tokens", request.max_batched_tokens, 1, 1 << 24),
     ):
         if value is not None and not least <= value <= most:
-            yield f"{name} is {value}; expected {least} to {most}"
+            yield f"{name} is {value:,}; expected {least:,} to {most:,}"
+    memory = request.gpu.memory_bytes
+    if not LEAST_GPU <= memory <= LARGEST_GPU:
+        yield f"GPU memory is {gib(memory)}; expected {gib(LEAST_GPU)} to {gib(LARGEST_GPU)}, such as 48Gi"
     share = request.gpu_memory_utilization
     if share is not None and not (math.isfinite(share) and 0 < share <= 1):
         yield f"GPU memory utilization is {share}; expected more than 0 and at most 1"

@@ -200,9 +200,10 @@ def _with_count(text: str) -> tuple[str, int]:
     if not colon:
         return number, 1
     if not (number.isascii() and number.isdigit()):
-        raise PlanInputError(
-            f"GPU count {number[:20]!r} in {text[:60]!r} is not a number; expected, for example, NVIDIA-L4:2"
+        what = (
+            f"GPU count {number[:20]!r} in {text[:60]!r} is not" if number else f"{text[:60]!r} ends with a colon, not"
         )
+        raise PlanInputError(f"{what} a whole number from 1 to {MOST_GPUS:,}; expected, for example, NVIDIA-L4:2")
     if len(number) > 6:
         raise PlanInputError(f"GPU count {number[:20]}... has {len(number):,} digits; expected 1 to {MOST_GPUS:,}")
     return name, checked_count(int(number))

@@ -39,14 +39,18 @@ class ModelFacts:
     revision: str | None = None
 
 
-def described(config: str | bytes) -> ModelShape | UnknownModelError:
+def described(config: str | bytes, beside: str | bytes | None = None) -> ModelShape | UnknownModelError:
     """What config.json describes, or why that is unknown: what its weights take may be known all the same.
+
+    Args:
+        config: the content of config.json.
+        beside: the content of hf_quant_config.json, None where there is none.
 
     Raises:
         ModelConfigError: it describes nothing that an engine serves.
     """
     try:
-        return parse_config_text(config)
+        return parse_config_text(config, beside)
     except UnknownModelError as error:
         return error
 

@@ -288,6 +288,28 @@ def test_a_repository_of_the_hub(capsys: pytest.CaptureFixture[str], stub_hub: F
     assert set(stub_hub.sent) == {"org/model/config.json"}
 
 
+def test_quantization_that_stands_beside_config_json(
+    capsys: pytest.CaptureFixture[str], stub_hub: FaultyHub, tmp_path: Path
+) -> None:
+    files = {
+        "config.json": Path(LLAMA).read_bytes(),
+        "hf_quant_config.json": json.dumps({"quantization": {"quant_algo": "FP8"}}).encode(),
+    }
+    stub_hub.add("org/model", files)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    given = ("--gpu", "NVIDIA-L40S", "--engine", "VLLM")
+    (plain,) = items(capsys, "--config", LLAMA, *given)
+    for config in ("org/model", str(folder), str(folder / "config.json")):
+        (item,) = items(capsys, "--config", config, *given)
+        assert item["plan"]["weightBytesPerGpu"] < 0.6 * plain["plan"]["weightBytesPerGpu"]
+    assert set(stub_hub.sent) == {"org/model/config.json", "org/model/hf_quant_config.json"}
+    (folder / "hf_quant_config.json").write_text("<html>")
+    assert "hf_quant_config.json" in refused(capsys, "--config", str(folder), *given)[0]
+
+
 def test_the_model_that_a_manifest_names(
     capsys: pytest.CaptureFixture[str], written: Callable[..., str], stub_hub: FaultyHub
 ) -> None:
@@ -410,11 +432,14 @@ def test_negative_and_absurd_sizes(
     [
         ((), "nothing to plan"),
         (("--config", LLAMA, "--gpu", "NVIDIA-L4:0"), "count is 0"),
-        (("--config", LLAMA, "--gpu", "NVIDIA-L4:x"), "is not a number"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4:x"), "is not a whole number from 1 to 1,024"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4:-1"), "is not a whole number from 1 to 1,024"),
+        (("--config", LLAMA, "--gpu", "NVIDIA-L4:"), "ends with a colon"),
+        (("--config", "", "--gpu", "NVIDIA-L4"), "--config is empty"),
         (("--config", LLAMA, "--gpu", ""), "not in the catalogue"),
         (("--config", LLAMA, "--gpu-memory", "-5"), "is not a valid size"),
-        (("--config", LLAMA, "--gpu-memory", "0"), "expected 268435456"),
-        (("--config", LLAMA, "--gpu-memory", "9P"), "expected 268435456"),
+        (("--config", LLAMA, "--gpu-memory", "0"), "expected 0.25 GiB to 1,048,576.00 GiB, such as 48Gi"),
+        (("--config", LLAMA, "--gpu-memory", "9P"), "expected 0.25 GiB to 1,048,576.00 GiB, such as 48Gi"),
         (("--config", LLAMA, "--gpu-memory", "48Gi:2000"), "count is 2,000"),
         (("--config", LLAMA, "--gpu-memory", "48Gi", "--compute-capability", "nine"), "such as 9.0"),
         (("--config", LLAMA, "--compute-capability", "9.0"), "belongs to --gpu-memory"),

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from llm_operator.models import ModelShape, Role, UnknownModelError, expected_bytes, parse_config
+from llm_operator.models import (
+    InvalidModelConfigError,
+    ModelShape,
+    Role,
+    UnknownModelError,
+    expected_bytes,
+    parse_config,
+    parse_config_text,
+)
 
 HERE = Path(__file__).parent
 GIB = 1 << 30
@@ -54,6 +62,45 @@ def test_modelopt_fp8_is_known() -> None:
     shape = parse_config(config("field", "modelopt"))
     assert shape.quantization is not None
     assert (shape.quantization.method, shape.quantization.bits) == ("fp8", 8)
+
+
+BESIDE = {
+    "producer": {"name": "modelopt", "version": "0.29.0"},
+    "quantization": {
+        "quant_algo": "NVFP4",
+        "group_size": 16,
+        "kv_cache_quant_algo": "FP8",
+        "exclude_modules": ["lm_head"],
+    },
+}
+
+
+def test_quantization_that_only_hf_quant_config_tells_is_read() -> None:
+    plain = {name: value for name, value in config("field", "modelopt").items() if name != "quantization_config"}
+    shape = parse_config_text(json.dumps(plain), json.dumps(BESIDE))
+    assert shape.quantization is not None
+    assert (shape.quantization.method, shape.quantization.group_size) == ("nvfp4", 16)
+    assert (shape.quantization.named, shape.quantization.kv_cache_bits) == ("modelopt", 8)
+    assert Role.HEAD in shape.quantization.skipped
+
+
+def test_config_json_wins_over_hf_quant_config() -> None:
+    shape = parse_config_text(json.dumps(config("field", "modelopt")), json.dumps(BESIDE))
+    assert shape.quantization is not None
+    assert shape.quantization.method == "fp8"
+
+
+@pytest.mark.parametrize("beside", [{}, {"quantization": None}, {"quantization": "FP8"}, {"quant_method": "awq"}])
+def test_a_file_beside_that_tells_no_quantization_changes_nothing(beside: dict[str, Any]) -> None:
+    plain = {name: value for name, value in config("field", "modelopt").items() if name != "quantization_config"}
+    assert parse_config_text(json.dumps(plain), json.dumps(beside)) == parse_config(plain)
+
+
+@pytest.mark.parametrize("beside", ["", "[]", "<html>", "{", "\x00", "1"])
+def test_a_broken_file_beside_is_named(beside: str) -> None:
+    plain = {name: value for name, value in config("field", "modelopt").items() if name != "quantization_config"}
+    with pytest.raises(InvalidModelConfigError, match=r"hf_quant_config\.json"):
+        parse_config_text(json.dumps(plain), beside)
 
 
 @pytest.mark.parametrize(

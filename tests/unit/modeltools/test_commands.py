@@ -51,6 +51,33 @@ def test_inspect_tells_what_a_model_is(tool: Tool) -> None:
     assert json.loads(config) == json.loads((root / "mine" / "config.json").read_text())
 
 
+@pytest.mark.parametrize(
+    ("own", "beside", "told"),
+    [
+        (None, {"quantization": {"quant_algo": "FP8"}}, "FP8"),
+        ({"quant_method": "fp8"}, {"quantization": {"quant_algo": "FP8"}}, None),
+        (None, {"quantization": None}, None),
+        (None, ["quantization"], None),
+        (None, None, None),
+    ],
+)
+def test_inspect_tells_what_hf_quant_config_says(
+    tool: Tool, own: dict[str, str] | None, beside: object, told: str | None
+) -> None:
+    folder = model(tool) / "mine"
+    config = json.loads((folder / "config.json").read_text())
+    config |= {} if own is None else {"quantization_config": own}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "hf_quant_config.json").write_text("{" if beside is None else json.dumps(beside))
+    done = tool.run("inspect", "--directory", str(folder))
+    assert done.result is not None, done.errors
+    found = json.loads(gzip.decompress(base64.b64decode(done.result["config"])))
+    own_now = config.get("quantization_config")
+    assert found.get("quantization_config") == (
+        own_now if told is None else {"quant_method": "modelopt", "quantization": {"quant_algo": told}}
+    )
+
+
 @pytest.mark.parametrize("form", ["absolute below the root", "absolute without a root", "the root itself"])
 def test_inspect_takes_a_path_as_it_is_mounted(tool: Tool, form: str) -> None:
     root = model(tool)
