@@ -19,6 +19,7 @@ from llm_operator.models import (
     ModelConfigError,
     ModelShape,
     UnknownModelError,
+    completed,
     contradiction,
     header_length,
     parse_config_text,
@@ -123,6 +124,7 @@ def _shape_of_file(path: Path) -> ModelShape | str:
         told = read_file(beside, CONFIG_BYTES) if beside != path and beside.exists() else None
         shape = parse_config_text(read_file(path, CONFIG_BYTES), told)
         stored = _weights_beside(path)
+        shape = completed(shape, stored)
     except OSError as error:
         raise BadInputError([f"{path}: cannot be read: {error.strerror or error}"]) from error
     except UnreadableError as error:

@@ -6,7 +6,7 @@ Use: `parse_config(mapping) -> ModelShape` or `parse_config_text(text_or_bytes)`
 `contradiction(shape, stored_bytes)`: whether they hold the model that config.json describes.
 """
 
-from llm_operator.models.checkpoint import contradiction, expected_bytes, unknown_with_files
+from llm_operator.models.checkpoint import completed, contradiction, expected_bytes, unknown_with_files
 from llm_operator.models.config import QUANTIZATION_BESIDE, known_architectures, parse_config, parse_config_text
 from llm_operator.models.errors import (
     InvalidModelConfigError,
@@ -59,6 +59,7 @@ __all__ = [
     "UnsupportedModelKindError",
     "WeightHeader",
     "WeightIndex",
+    "completed",
     "contradiction",
     "expected_bytes",
     "header_length",

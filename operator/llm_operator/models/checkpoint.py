@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from llm_operator.models.shape import CheckpointQuantization, ModelShape, Tensor
+from dataclasses import replace
+
+from llm_operator.models.errors import UnknownModelError
+from llm_operator.models.shape import CheckpointQuantization, ModelShape, Role, Tensor
 
 GIB = 1 << 30
+LARGEST_TOWER = 14 * GIB
+"""An encoder of 6 billion parameters in 16 bit, and its projector."""
 STORED_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Layers for speculative decoding, which no config.json counts: 4 % of GLM-4.7-Flash, 2.6 % of DeepSeek-V3.
 TOLERANCE_PERCENT = 10
@@ -67,6 +72,25 @@ def _bytes_of(piece: Tensor, quantization: CheckpointQuantization | None, wide: 
         scale = quantization.scale_bits + (0 if quantization.symmetric else quantization.bits)
         bits += scale / quantization.group_size
     return bits / 8
+
+
+def completed(shape: ModelShape, stored_bytes: int | None) -> ModelShape:
+    """Return the shape with what sees, whole on each GPU, where only the size of the weight files tells its size.
+
+    Raises UnknownModelError where that size is not known, or cannot be that of a decoder and an encoder.
+    """
+    if not shape.tower_by_files:
+        return shape
+    begin = f"{shape.architecture}: what turns images into tokens is counted by the size of the weight files"
+    end = "No plan is made, and nothing is blocked"
+    if stored_bytes is None:
+        raise UnknownModelError(f"{begin}, which is not known here. {end}")
+    decoder = expected_bytes(shape)
+    rest = stored_bytes - decoder
+    if not 0 <= rest <= max(LARGEST_TOWER, decoder // 2):
+        raise UnknownModelError(f"{begin}; these hold {_size(stored_bytes)}, the decoder {_size(decoder)}. {end}")
+    piece = Tensor(Role.REPLICATED, max(rest // STORED_BYTES[shape.dtype], 1), 1, 1, linear=False)
+    return replace(shape, tensors=(*shape.tensors, piece), tower_by_files=False)
 
 
 def unknown_with_files(reason: str, stored_bytes: int | None) -> str:

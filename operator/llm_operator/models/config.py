@@ -35,6 +35,7 @@ from llm_operator.models.fields import Fields, Json, load_json, with_synonyms
 from llm_operator.models.kinds import refuse_architecture, refuse_other_files, refuse_other_kinds
 from llm_operator.models.known import gemma as gemma_known
 from llm_operator.models.known import hybrids, special
+from llm_operator.models.known.by_files import BY_FILES
 from llm_operator.models.known.general import decoder as reader_of
 from llm_operator.models.known.multimodal import MULTIMODAL
 from llm_operator.models.known.older import OLDER
@@ -75,6 +76,7 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyTy
         "Glm4MoeForCausalLM": ("GLM4Moe", glm4_moe),
         "GptOssForCausalLM": ("GptOss", gpt_oss),
         **MULTIMODAL,
+        **BY_FILES,
         **OLDER,
         **RECENT,
         "Gemma3nForCausalLM": ("Gemma3n", gemma_known.gemma3n),
@@ -179,6 +181,7 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
         tower=decoder.tower,
         unplanned=decoder.unplanned,
         unserved=decoder.unserved,
+        tower_by_files=decoder.tower_by_files,
         own_code=_own_code(fields),
     )
 

@@ -22,3 +22,4 @@ class Decoder:
     tower: Tower | None = None
     unplanned: str = ""
     unserved: int = 0
+    tower_by_files: bool = False

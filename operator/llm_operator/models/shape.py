@@ -167,7 +167,8 @@ class ModelShape:
     rotary_tables: distinct cos/sin tables (2 where sliding layers use another base). rotary_sections: positions have
     time, height and width (mrope_section). states: layers with a state per
     sequence. tower: the encoder of images, None for a model of text. unplanned: why its cache cannot be computed
-    although its tensors are known; empty: it can. unserved: most parameters of the files that no engine loads, such as
+    although its tensors are known; empty: it can. tower_by_files: what sees is counted by the size of the weight files
+    (see `completed`). unserved: most parameters of the files that no engine loads, such as
     what speaks, adapters. own_code: model_type of a config.json that names a configuration class of its repository
     (auto_map); empty: it names none.
     """
@@ -195,6 +196,7 @@ class ModelShape:
     tower: Tower | None = None
     unplanned: str = ""
     unserved: int = 0
+    tower_by_files: bool = False
     own_code: str = ""
 
     @property

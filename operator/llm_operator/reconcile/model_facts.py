@@ -11,6 +11,7 @@ from llm_operator.models import (
     ModelConfigError,
     ModelShape,
     UnknownModelError,
+    completed,
     contradiction,
     parse_config_text,
     unknown_with_files,
@@ -75,6 +76,10 @@ def facts_of(
         return Unknowable("ModelUnsupported", f"{begin}{error}")
     if isinstance(shape, UnknownModelError):
         return Unknowable("ModelUnknown", f"config.json{of}: {unknown_with_files(str(shape), stored)}")
+    try:
+        shape = completed(shape, stored)
+    except UnknownModelError as error:
+        return Unknowable("ModelUnknown", f"config.json{of}: {error}")
     told = contradiction(shape, stored) if stored is not None else None
     if told is not None:
         return Unknowable("WeightsContradictConfig", f"{begin}{told}")

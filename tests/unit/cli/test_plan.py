@@ -327,6 +327,23 @@ def test_the_model_that_a_manifest_names(
     assert item["verdict"] == "Unknown"
 
 
+def test_an_encoder_that_is_counted_by_the_weight_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = json.loads(Path(LLAMA).read_bytes())
+    config = {"architectures": ["KananaVForConditionalGeneration"], "model_type": "kanana", "text_config": text}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    given = ("--config", str(tmp_path), "--gpu", "NVIDIA-L40S", "--engine", "VLLM")
+    (item,) = items(capsys, *given)
+    assert item["verdict"] == "Unknown"
+    assert "the size of the weight files, which is not known here" in item["reasons"][0]
+    (plain,) = items(capsys, "--config", LLAMA, *given[2:])
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 16060522496 + (1 << 30)}, "weight_map": {"a": "b"}}))
+    (item,) = items(capsys, *given)
+    assert item["verdict"] == "Fits"
+    assert item["plan"]["kvBytesPerToken"] == plain["plan"]["kvBytesPerToken"]
+    assert item["plan"]["weightBytesPerGpu"] - plain["plan"]["weightBytesPerGpu"] == pytest.approx(1 << 30, abs=1 << 20)
+
+
 def test_weights_that_are_another_models_are_no_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(Path(LLAMA).read_bytes())
     index = tmp_path / "model.safetensors.index.json"

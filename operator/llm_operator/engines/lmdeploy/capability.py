@@ -51,6 +51,7 @@ LMDEPLOY_PYTORCH = frozenset(
         "DeepseekV32ForCausalLM",
         "DeepseekV3ForCausalLM",
         "DeepseekV4ForCausalLM",
+        "DeepseekVLV2ForCausalLM",
         "Gemma2ForCausalLM",
         "Gemma3ForCausalLM",
         "Gemma3ForConditionalGeneration",

@@ -39,10 +39,17 @@ VLLM_FIRST = {
     "GraniteMoeSWAForCausalLM": (0, 33),
     "GraniteSWAForCausalLM": (0, 33),
     "LagunaForCausalLM": (0, 26),
+    "LlavaOnevision2ForConditionalGeneration": (0, 26),
     "MellumForCausalLM": (0, 26),
     "MiMoV2ForCausalLM": (0, 26),
+    "MiMoV2OmniForCausalLM": (0, 26),
+    "MiniCPMV4_6ForConditionalGeneration": (0, 26),
+    "MiniCPMV4_7ForConditionalGeneration": (0, 33),
+    "NemotronH_Omni_Reasoning_V3": (0, 33),
+    "QianfanOCRForConditionalGeneration": (0, 26),
     "Qwen3_5ForCausalLM": (0, 33),
     "Qwen3_5MoeForCausalLM": (0, 33),
+    "UnlimitedOCRForCausalLM": (0, 26),
     "VaultGemmaForCausalLM": (0, 33),
 }
 FLASHINFER_HEADS = frozenset({64, 128, 256})

@@ -14,6 +14,7 @@ from llm_operator.models.known import encoders, gemma, hybrids, special, towers
 from llm_operator.models.known.blocks import everywhere
 from llm_operator.models.known.general import Mixture, Traits, decoder
 from llm_operator.models.known.nested import nested
+from llm_operator.models.known.older import hyperclovax
 from llm_operator.models.known.rows import ROWS
 from llm_operator.models.known.towers import Built
 from llm_operator.models.latent import deepseek
@@ -85,6 +86,8 @@ TEXTS: Mapping[str, Reader] = MappingProxyType(
         "glm4v_text": _glm4v,
         "glm_ocr_text": _glm_ocr,
         "gpt_oss": families.gpt_oss,
+        "granitemoehybrid": hybrids.granite_hybrid,
+        "hyperclovax": hyperclovax,
         "granite": decoder(ROWS["GraniteForCausalLM"][1]),
         "internlm2": families.internlm,
         "lfm2": hybrids.lfm2,
@@ -141,7 +144,7 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def _text(fields: Fields, kind: str, *, tied_at_top: bool = True) -> Decoder:
+def text_of(fields: Fields, kind: str, *, tied_at_top: bool = True) -> Decoder:
     """Return the decoder of the text part; older files have its fields at the top.
 
     tied_at_top: tie_word_embeddings beside the text part decides, as for most.
@@ -172,7 +175,7 @@ def seeing(
     """Return the reader of a model with a tower. kind: model_type of the text part where the file names none."""
 
     def read(fields: Fields) -> Decoder:
-        text = _text(fields, kind, tied_at_top=tied_at_top)
+        text = text_of(fields, kind, tied_at_top=tied_at_top)
         tensors, found = tower(nested(fields, vision), fields, text.core.hidden)
         return replace(text, tensors=text.tensors + tensors, tower=found)
 
