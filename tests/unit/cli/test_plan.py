@@ -327,6 +327,19 @@ def test_the_model_that_a_manifest_names(
     assert item["verdict"] == "Unknown"
 
 
+@pytest.mark.parametrize("version", ["0.10.2", "0.12.3", "0.13.0", "0.18.0"])
+def test_every_version_can_be_planned_with_flags_alone(capsys: pytest.CaptureFixture[str], version: str) -> None:
+    (item,) = items(capsys, "--config", LLAMA, "--gpu", "NVIDIA-L4", "--engine-version", version)
+    assert item["verdict"] == "Fits"
+
+
+def test_a_context_that_the_cache_cannot_hold_is_told_in_numbers_for_people(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (item,) = items(capsys, "--config", LLAMA, "--gpu", "NVIDIA-L4", "--context-length", "131072", code=1)
+    assert "fewer than one request of 131,072 tokens" in item["reasons"][0]
+
+
 def test_an_encoder_that_is_counted_by_the_weight_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = json.loads(Path(LLAMA).read_bytes())
     config = {"architectures": ["KananaVForConditionalGeneration"], "model_type": "kanana", "text_config": text}

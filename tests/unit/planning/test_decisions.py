@@ -93,7 +93,7 @@ V100 = gpu_by_name("Tesla-V100-SXM2-32GB", 2)
         (request("deepseek-v2-lite", backend=Backend.PYTORCH, kv_quantization=KVQuantization.INT8), "quantizes no KV"),
         (request("deepseek-v2-lite", Engine.VLLM, kv_quantization=KVQuantization.INT8), "keeps a latent"),
         (request("qwen3-8b-fp8", backend=Backend.PYTORCH), "9.0 in LMDeploy's pytorch backend"),
-        (request(engine=Engine.VLLM, context_length=100_000), "vLLM refuses contextLength 100000"),
+        (request(engine=Engine.VLLM, context_length=100_000), "vLLM refuses contextLength 100,000"),
         (request("qwen2.5-7b-instruct-awq", weight_quantization=WeightQuantization()), "already quantized (awq)"),
         (request("gpt-oss-20b", weight_quantization=WeightQuantization()), "does not know GptOssForCausalLM"),
     ],

@@ -87,8 +87,8 @@ def refusals(request: PlanRequest) -> Iterator[str]:
     yield from fp8_cache(request, (8, 0) if _flashinfer_serves(request) else (8, 9))
     if request.context_length is not None and request.context_length > request.shape.context_length:
         yield (
-            f"vLLM refuses contextLength {request.context_length}: the model was made for at most"
-            f" {request.shape.context_length} tokens"
+            f"vLLM refuses contextLength {request.context_length:,}: the model was made for at most"
+            f" {request.shape.context_length:,} tokens"
         )
     if request.trust_remote_code is False and needs_code(request, *CONFIG_CLASSES):
         yield code_needed(request, f"vLLM {request.version}", "does not start without it")
