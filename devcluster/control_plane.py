@@ -50,6 +50,7 @@ class ControlPlane:
         kwok: bool = False,
         emulated: str | None = None,
         audited: str | None = None,
+        accounts: bool = False,
     ) -> ControlPlane:
         """Start one.
 
@@ -60,6 +61,8 @@ class ControlPlane:
             kwok: run kwok, which plays the kubelet of nodes annotated kwok.x-k8s.io/node=fake.
             emulated: older minor version whose API the server is to have, such as 1.34.
             audited: user whose writes are logged in `audit.log` of the folder, one JSON object a line.
+            accounts: refuse pods whose ServiceAccount does not exist, as every cluster does; needs the controllers,
+                which make the account `default` of each namespace.
 
         Raises:
             ComponentError: a component did not get ready.
@@ -72,7 +75,7 @@ class ControlPlane:
         plane = cls(folder, f"https://127.0.0.1:{secure}", binaries)
         write_kubeconfig(plane.kubeconfig, plane.url, folder / "pki" / "ca.crt")
         try:
-            plane._start_api_server((client, peer, secure), emulated, audited)
+            plane._start_api_server((client, peer, secure), emulated, audited, accounts=accounts)
             if controllers:
                 plane._start_controllers()
             if scheduler:
@@ -204,7 +207,9 @@ class ControlPlane:
         policy.write_text(json.dumps(body))
         return f"--audit-policy-file={policy}", f"--audit-log-path={self.folder / 'audit.log'}"
 
-    def _start_api_server(self, ports: tuple[int, int, int], emulated: str | None, audited: str | None) -> None:
+    def _start_api_server(
+        self, ports: tuple[int, int, int], emulated: str | None, audited: str | None, *, accounts: bool
+    ) -> None:
         client, peer, secure = ports
         pki, etcd = self.folder / "pki", f"http://127.0.0.1:{client}"
         self._launch(
@@ -234,7 +239,7 @@ class ControlPlane:
             "--endpoint-reconciler-type=none",
             f"--cert-dir={self.folder / 'apiserver'}",
             # The controller that makes service accounts may not run.
-            "--disable-admission-plugins=ServiceAccount",
+            *([] if accounts else ["--disable-admission-plugins=ServiceAccount"]),
             # As every cluster has it: what may be privileged is for policies to say.
             "--allow-privileged=true",
             *([f"--emulated-version={emulated}"] if emulated else []),
