@@ -91,6 +91,10 @@ def child_key(key: Key, kind: str, name: str) -> ChildKey:
     return kind, _role(key, name)
 
 
+MOST_DELETED = 4096
+"""Deleted children that are remembered: for longer than a list or an event can be late."""
+
+
 class Cache:
     """Objects, children and pods as last seen. Older versions never replace newer ones."""
 
@@ -108,6 +112,8 @@ class Cache:
         """Keys of objects by uid."""
         self._mounts: Groups[tuple[str, str], tuple[AnyKey, str]] = Groups()
         """Pods, as (key, name), by namespace and the directory that they mount."""
+        self._deleted: dict[str, None] = {}
+        """uids of children that this process deleted: a watch or a list that is late still shows them."""
         self._gone: dict[JobKey, Pod] = {}
         """By Job: the pod that was deleted last with last words. They are told nowhere else."""
 
@@ -203,6 +209,10 @@ class Cache:
             return None
         version = raw["metadata"]["resourceVersion"]
         known = self.version(kind, key, raw["metadata"]["name"])
+        late = known is None and not replace and raw["metadata"].get("uid") in self._deleted
+        # With a finalizer it is still there, and says that it goes.
+        if late and "deletionTimestamp" not in raw["metadata"]:
+            return None
         if known is not None and (version == known if replace else not _newer(version, known)):
             return None
         name, reduction = raw["metadata"]["name"], _reduction(kind)
@@ -258,6 +268,13 @@ class Cache:
             entries.pop(child_key(key, kind, name), None)
             if not entries:
                 self._children.pop(key, None)
+
+    def deleted(self, kind: str, key: Key, name: str, uid: str) -> None:
+        """This process deleted a child: it is gone, whatever is shown of it later."""
+        self.forget(kind, key, name)
+        if len(self._deleted) >= MOST_DELETED:
+            self._deleted.pop(next(iter(self._deleted)))
+        self._deleted[uid] = None
 
     def learn(self, raw: Mapping[str, Any]) -> Revision | None:
         """Take in what a revision holds, of which the watch tells the metadata alone; None: it belongs to no object."""

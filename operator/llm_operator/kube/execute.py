@@ -127,7 +127,7 @@ class Executor:
             deletion = self._client.delete(delete.kind, key[0], delete.name, delete.uid)
             trouble = await _deleted(delete.kind, delete.name, deletion)
             if trouble is None:
-                self._cache.forget(delete.kind, key, delete.name)
+                self._cache.deleted(delete.kind, key, delete.name, delete.uid)
                 if delete.kind in CHILD_KINDS:
                     work.written[child_key(key, delete.kind, delete.name)] = None
             else:

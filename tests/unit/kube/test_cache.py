@@ -223,3 +223,18 @@ def test_of_the_managed_fields_others_who_wrote_the_status_stay() -> None:
     assert "managedFields" not in cache.objects[KEY]["metadata"]
     cache.update(thing(KIND, 2, managedFields=[*ours, {"manager": "kubectl-edit", "subresource": "status", **fields}]))
     assert cache.objects[KEY]["metadata"]["managedFields"] == [{"manager": "kubectl-edit", "subresource": "status"}]
+
+
+def test_what_was_deleted_does_not_come_back_by_a_late_event() -> None:
+    """A list that was read before the deletion made the operator delete it again: 404."""
+    cache = Cache()
+    cache.update(thing("PodDisruptionBudget", 5, uid="one"))
+    cache.deleted("PodDisruptionBudget", KEY, "demo", "one")
+    assert cache.update(thing("PodDisruptionBudget", 5, uid="one")) is None
+    assert cache.observed(KEY).children == {}
+    # A finalizer holds it: until it is gone, nothing of its name can be made.
+    assert cache.update(thing("PodDisruptionBudget", 6, uid="one", deletionTimestamp="2026-01-01T00:00:00Z")) == KEY
+    cache.forget("PodDisruptionBudget", KEY, "demo")
+    assert cache.update(thing("PodDisruptionBudget", 7, uid="two")) == KEY, "another one of its name"
+    cache.deleted("PodDisruptionBudget", KEY, "demo", "two")
+    assert cache.update(thing("PodDisruptionBudget", 7, uid="two"), replace=True) == KEY, "etcd was restored"
