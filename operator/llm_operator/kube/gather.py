@@ -125,7 +125,8 @@ class Gatherer:
     def served(self, key: Key) -> Served:
         """What the metrics tell of an object that is in the cache."""
         body = self._cache.objects[key]
-        return Served(body, self._owners.restarts(body["metadata"]["uid"], self._cache.observed(key)))
+        observed = self._cache.observed(key)
+        return Served(body, self._owners.known_own(body["metadata"]["uid"], observed), observed.deployment)
 
     async def _observe(self, key: Key, resource: LLMDeployment) -> tuple[Observed, float | None]:
         """What is there, with the Jobs of the model tools, and with the claims while a model or pod waits for them.

@@ -51,8 +51,8 @@ class PodOwners:
         chat = [pod for pod in observed.chat_pods if await self._is_own(namespace, uid, pod, observed)]
         return dataclasses.replace(observed, pods=tuple(engine), chat_pods=tuple(chat))
 
-    def restarts(self, uid: str, observed: Observed) -> int:
-        """Restarts of the engine's containers in pods that are known to be the object's own.
+    def known_own(self, uid: str, observed: Observed) -> tuple[Pod, ...]:
+        """The engine's pods that are known to be the object's own, without a request.
 
         Args:
             uid: the object's.
@@ -60,8 +60,8 @@ class PodOwners:
         """
         child = observed.workload
         if child is None or child.owner_uid != uid:
-            return 0
-        return sum(pod.restarts for pod in observed.pods if self._deployments.get(pod.controller[2]) == child.uid)
+            return ()
+        return tuple(pod for pod in observed.pods if self._deployments.get(pod.controller[2]) == child.uid)
 
     async def _is_own(self, namespace: str, uid: str, pod: Pod, observed: Observed) -> bool:
         child = workload_in(observed.children, pod.role)

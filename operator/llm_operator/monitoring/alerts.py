@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from llm_operator.monitoring.rules import restarts
+
 JSON = dict[str, Any]
 
 LEASE = 'name="llm-operator"'
@@ -86,7 +88,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "LLMEngineRestarting",
-        "changes(llmdeployment_engine_restarts[1h]) >= 3",
+        f"{restarts('1h')} >= 3",
         "0m",
         "warning",
         f"The engine of {OBJECT} has restarted at least three times within an hour.",

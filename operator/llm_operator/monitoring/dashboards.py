@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llm_operator.monitoring.rules import ends, restarts
+
 JSON = dict[str, Any]
 
 SCHEMA_VERSION = 39
 """Grafana 10.4's; newer versions upgrade it when they load a dashboard."""
 WIDTH = 24
 CHOSEN = '{namespace=~"$namespace", name=~"$name"}'
+LABELS_OF_THE_SCRAPE = ("__name__", "container", "endpoint", "instance", "job", "pod")
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 OBJECT = "{{namespace}}/{{name}}"
+WEEK_SECONDS = 7 * 86_400
+NONE = f"on (namespace, name) (0 * max by (namespace, name) (llmdeployment_info{CHOSEN}))"
+"""A row with 0 for each object that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class Panel:
         kind: timeseries, stat or table.
         width: of 24 columns.
         text: what to read from it.
+        value: name of the column with the value in a table; empty: a table without one.
     """
 
     title: str
@@ -35,6 +42,7 @@ class Panel:
     kind: str = "timeseries"
     width: int = 8
     text: str = ""
+    value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +159,74 @@ ENGINES = Dashboard(
         (
             "Life",
             (
-                Panel("Engine restarts", _by_object("llmdeployment_engine_restarts")),
                 Panel(
                     "Replicas",
                     (
                         (f"llmdeployment_replicas_desired{CHOSEN}", f"{OBJECT} desired"),
+                        (f"llmdeployment_replicas_updated{CHOSEN}", f"{OBJECT} of the current revision"),
                         (f"llmdeployment_replicas_ready{CHOSEN}", f"{OBJECT} ready"),
                     ),
                 ),
+                Panel(
+                    "Rollouts",
+                    ((f"llm:revision{CHOSEN}", OBJECT),),
+                    text="The number of the revision that runs: each step is a rollout. "
+                    "kubectl llm history NAME says what it changed.",
+                ),
                 Panel("Seconds from start to Ready", _by_object("llmdeployment_seconds_to_ready"), "s"),
+            ),
+        ),
+        (
+            "The last 7 days",
+            (
+                Panel(
+                    "Engine ends by reason",
+                    ((f"{ends(WEEK_SECONDS, CHOSEN)} or {NONE}", ""),),
+                    kind="table",
+                    text="How often engines ended, and why, with pods that are gone. "
+                    "kubectl llm explain REASON says what to do.",
+                    value="Ends",
+                ),
+                Panel(
+                    "Engine restarts",
+                    ((restarts("7d", CHOSEN), ""),),
+                    kind="table",
+                    text="Restarts of containers, with pods that are gone. A new pod is not a restart.",
+                    value="Restarts",
+                ),
+                Panel(
+                    "Pods and rollouts",
+                    (
+                        (
+                            f"count by (namespace, name) (count_over_time(llm:engine_restarts{CHOSEN}[7d]))",
+                            f"{OBJECT} pods",
+                        ),
+                        (f"changes(llm:revision{CHOSEN}[7d])", f"{OBJECT} rollouts"),
+                    ),
+                    kind="stat",
+                    text="Engine pods that there were, and rollouts.",
+                ),
+                Panel(
+                    "Restarts over time",
+                    ((f"sum by (namespace, name) (llm:engine_restarts{CHOSEN})", OBJECT),),
+                    text="Of the pods that exist at each moment.",
+                    width=12,
+                ),
+                Panel(
+                    "Time not ready, by reason",
+                    (
+                        (
+                            "60 * sum by (namespace, name, reason) (sum_over_time(llmdeployment_condition"
+                            f'{{type="Ready", status!="True", {CHOSEN[1:-1]}}}[7d:1m])) or {NONE}',
+                            "",
+                        ),
+                    ),
+                    "s",
+                    kind="table",
+                    text="Seconds that the condition Ready was False or Unknown, by its reason.",
+                    width=12,
+                    value="Seconds",
+                ),
             ),
         ),
     ),
@@ -321,8 +388,10 @@ def _panel(panel: Panel, number: int, place: JSON) -> JSON:
     if panel.text:
         body["description"] = panel.text
     if table:
-        hidden = ("Time", "Value", "__name__", "container", "endpoint", "instance", "job", "pod")
-        body["transformations"] = [{"id": "organize", "options": {"excludeByName": dict.fromkeys(hidden, True)}}]
+        hidden = ("Time", *(() if panel.value else ("Value",)), *LABELS_OF_THE_SCRAPE)
+        renamed = {"renameByName": {"Value": panel.value}} if panel.value else {}
+        options = {"excludeByName": dict.fromkeys(hidden, True), **renamed}
+        body["transformations"] = [{"id": "organize", "options": options}]
     return body
 
 

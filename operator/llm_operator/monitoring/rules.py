@@ -71,7 +71,41 @@ def recording_rules() -> list[JSON]:
         for histogram in HISTOGRAMS
         for name, share in QUANTILES
     ]
+    # An operator that starts again has another `instance`: without it, a series goes on.
+    rules += [
+        _rule("llm:engine_restarts", f"max by ({OBJECT}, pod) (llmdeployment_engine_restarts_total)"),
+        _rule(
+            "llm:engine_last_end_timestamp_seconds",
+            f"max by ({OBJECT}, pod, reason) (llmdeployment_engine_last_end_timestamp_seconds)",
+        ),
+        _rule("llm:revision", f"max by ({OBJECT}) (llmdeployment_revision)"),
+    ]
     return rules
+
+
+def restarts(window: str, chosen: str = "") -> str:
+    """How often the engines of each object restarted in a window, in pods that exist and in those that are gone.
+
+    Args:
+        window: a range of Prometheus, such as `7d`.
+        chosen: label matchers in braces; empty: all objects.
+    """
+    of = f"llm:engine_restarts{chosen}[{window}]"
+    return f"sum by ({OBJECT}) (max_over_time({of}) - min_over_time({of}))"
+
+
+def ends(seconds: int, chosen: str = "") -> str:
+    """How often the engines of each object ended in a time up to now, by reason.
+
+    A series has one value for each end: it changes with the second and later ones, and the first one counts if it was
+    within the time.
+
+    Args:
+        seconds: length of that time.
+        chosen: label matchers in braces; empty: all objects.
+    """
+    of = f"llm:engine_last_end_timestamp_seconds{chosen}[{seconds}s]"
+    return f"sum by ({OBJECT}, reason) (changes({of}) + (min_over_time({of}) > bool (time() - {seconds})))"
 
 
 def _rule(name: str, expression: str) -> JSON:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from llm_operator.api import EngineType
@@ -13,6 +14,7 @@ from llm_operator.live.pods import ContainerEnd, Pod
 from llm_operator.live.scheduling import ANYTHING, Asked
 from llm_operator.live.trouble import TOOLS_FIELD, Trouble, waiting_trouble
 from llm_operator.manifests.model_volume import FETCHER
+from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
 from llm_operator.manifests.trust import CONTAINER as TRUST
 from llm_operator.pipeline.result import parse_result
 
@@ -100,6 +102,27 @@ def _crash(pod: Pod, end: ContainerEnd, engine: EngineType) -> Trouble:
     if end.log_unread:
         text = f"{text}; the log would tell more: {end.log_unread}"
     return Trouble(diagnosis.reason, f"{text} ({_restarts(restarts)})", stalled)
+
+
+def end_reason(pod: Pod, engine: str) -> str | None:
+    """The reason of the engine's latest end, by what the pod itself says of it; None: it has not ended.
+
+    Args:
+        pod: a pod of the engine.
+        engine: name of the engine.
+    """
+    if pod.phase == "Failed" and pod.failure:
+        return _given_up(pod).reason
+    if pod.end is None or pod.container != ENGINE_CONTAINER:
+        return None
+    return _reason(engine, pod.end, pod.engine_version)
+
+
+@lru_cache(maxsize=1024)
+def _reason(engine: str, end: ContainerEnd, version: str | None) -> str:
+    if end.reason == "OOMKilled":
+        return "HostMemoryExhausted"
+    return diagnose_log(engine, end.exit_code, end.signal, end.message, version).reason
 
 
 def write_refused(kind: str, name: str, message: str) -> Trouble:

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
+from llm_operator.manifests.revision import number_and_digest
+from llm_operator.reconcile.diagnose import end_reason
+from llm_operator.reconcile.observed import Child, Pod
 
 JSON = Mapping[str, Any]
 MAX_LABEL = 128
@@ -25,11 +31,13 @@ class Served:
 
     Attributes:
         body: the object, with metadata, spec and status as the API server holds them.
-        restarts: restarts of the engine's containers in the pods that exist.
+        pods: the engine's pods that exist.
+        deployment: the engine's Deployment; None: there is none.
     """
 
     body: JSON
-    restarts: int
+    pods: Sequence[Pod] = ()
+    deployment: Child | None = None
 
 
 Value = Callable[[Served], float | None]
@@ -69,11 +77,23 @@ def _desired(served: Served) -> float:
     return 1.0 if replicas is None else replicas
 
 
+def _updated(served: Served) -> float | None:
+    child = served.deployment
+    return None if child is None else float(child.status.get("updatedReplicas", 0))
+
+
+def _revision(served: Served) -> float | None:
+    child = served.deployment
+    told = number_and_digest(served.body["metadata"]["name"], child.revision) if child is not None else None
+    return float(told[0]) if told is not None else None
+
+
 GAUGES: Sequence[tuple[str, str, Value]] = (
     ("replicas_desired", "Replicas that the spec requests.", _desired),
     ("replicas_ready", "Pods that serve the current spec.", lambda o: _at(_status(o), "readyReplicas") or 0.0),
     ("gpus_requested", "GPUs of all replicas together, by the plan or by parallelism.tensor.", _gpus),
-    ("engine_restarts", "Restarts of the engine's containers in the pods that exist.", lambda o: float(o.restarts)),
+    ("replicas_updated", "Pods of the current revision.", _updated),
+    ("revision", "Number of the revision that runs; a rollout raises it.", _revision),
     ("plan_kv_tokens", "KV tokens of one replica, by the plan.", lambda o: _at(_status(o), "plan", "kvTokens")),
     (
         "measured_kv_tokens",
@@ -98,6 +118,15 @@ GAUGES: Sequence[tuple[str, str, Value]] = (
     ("progress_total_bytes", "Bytes of that stage in all.", lambda o: _at(_status(o), "progress", "totalBytes")),
 )
 """Suffix of the metric's name, help and value; an object without the value has no series."""
+
+
+def _ended(pod: Pod) -> float | None:
+    """Unix time of a pod's latest end: its container's, else that of its readiness."""
+    moment = (pod.end.finished_at if pod.end is not None else "") or pod.ready_at
+    try:
+        return datetime.fromisoformat(moment).timestamp() if moment else None
+    except ValueError:
+        return None
 
 
 def info_labels(body: JSON) -> dict[str, str]:
@@ -147,6 +176,16 @@ class ObjectsCollector(Collector):
             "1; the labels say what an LLMDeployment serves.",
             labels=[*OBJECT, "engine", "backend", "version", "model", "tensor", "kv_cache"],
         )
+        restarts = CounterMetricFamily(
+            "llmdeployment_engine_restarts",
+            "Restarts of the engine's container since its pod was created.",
+            labels=[*OBJECT, "pod"],
+        )
+        ends = GaugeMetricFamily(
+            "llmdeployment_engine_last_end_timestamp_seconds",
+            "Unix time of the latest end of the engine in a pod, with its reason.",
+            labels=[*OBJECT, "pod", "reason"],
+        )
         gauges = [GaugeMetricFamily(f"llmdeployment_{suffix}", text, labels=OBJECT) for suffix, text, _ in GAUGES]
         for served in seen:
             meta = served.body["metadata"]
@@ -154,10 +193,19 @@ class ObjectsCollector(Collector):
             info.add_metric([*key, *info_labels(served.body).values()], 1)
             for entry in _status(served).get("conditions") or ():
                 condition.add_metric([*key, entry["type"], entry["status"], _text(entry.get("reason"))], 1)
+            engine = _text(_held(_held(served.body, "spec"), "engine").get("type"))
+            for pod in served.pods:
+                if pod.container in ("", ENGINE_CONTAINER):  # else they are those of an init container
+                    restarts.add_metric([*key, pod.name], pod.restarts)
+                reason, moment = end_reason(pod, engine), _ended(pod)
+                if reason is not None and moment is not None:
+                    ends.add_metric([*key, pod.name, _text(reason)], moment)
             for family, (_, _, value) in zip(gauges, GAUGES, strict=True):
                 number = value(served)
                 if number is not None:
                     family.add_metric(key, number)
         yield condition
         yield info
+        yield restarts
+        yield ends
         yield from gauges

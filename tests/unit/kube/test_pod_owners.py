@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -87,13 +86,13 @@ async def test_a_replica_set_is_asked_for_once() -> None:
     assert api.asked == 2
 
 
-async def test_the_metric_counts_restarts_of_own_pods_only() -> None:
+async def test_the_metrics_are_of_own_pods_only() -> None:
     owners = PodOwners(Api(replica_set("demo-1", "r1", "deployment")))  # type: ignore[arg-type]
     seen = observed([owner("ReplicaSet", "demo-1", "r1")], [owner("ReplicaSet", "demo-1", "forged")], [])
-    seen = dataclasses.replace(seen, pods=tuple(dataclasses.replace(pod, restarts=7) for pod in seen.pods))
+    assert owners.known_own(UID, seen) == (), "nothing is known yet"
     await owners.own(NAMESPACE, UID, seen)
-    assert owners.restarts(UID, seen) == 7
-    assert owners.restarts("another object", seen) == 0
+    assert [pod.name for pod in owners.known_own(UID, seen)] == ["pod-0"]
+    assert owners.known_own("another object", seen) == ()
 
 
 async def test_without_the_right_the_name_decides() -> None:

@@ -48,6 +48,7 @@ def gauge(name: str, values: str, labels: str = OBJECT) -> JSON:
 DESIRED = gauge("llmdeployment_replicas_desired", "1+0x200")
 LEADER = 'name="llm-operator", pod="a"'
 BUSY = gauge("vllm:num_requests_running", "4+0x200", ENGINE)
+RESTARTS = "llmdeployment_engine_restarts_total"
 TTFT = "lmdeploy:time_to_first_token_seconds_bucket"
 
 
@@ -61,7 +62,14 @@ FIRES: dict[str, tuple[list[JSON], int, str]] = {
     "LLMDeploymentLoadingLong": ([condition("Ready", "Unknown", "Loading"), DESIRED], 61, "Loading"),
     "LLMDeploymentStalled": ([condition("Stalled", "True", "InvalidSpec")], 6, "InvalidSpec"),
     "LLMDeploymentUnhealthy": ([condition("Healthy", "False", "EngineSilent"), DESIRED], 4, "EngineSilent"),
-    "LLMEngineRestarting": ([gauge("llmdeployment_engine_restarts", "0x10 1x10 2x10 3x40")], 45, ""),
+    "LLMEngineRestarting": (
+        [
+            gauge(RESTARTS, "0x10 1x10 2x50", f'{OBJECT}, pod="qwen-0"'),
+            gauge(RESTARTS, "0x30 1x40", f'{OBJECT}, pod="qwen-1"'),
+        ],
+        45,
+        "",
+    ),
     "LLMEngineHung": (
         [
             BUSY,
@@ -136,7 +144,16 @@ QUIET: dict[str, tuple[list[JSON], int]] = {
     "LLMDeploymentLoadingLong": ([condition("Ready", "Unknown", "Loading"), DESIRED], 50),
     "LLMDeploymentStalled": ([condition("Stalled", "False", "Progressing")], 60),
     "LLMDeploymentUnhealthy": ([condition("Healthy", "Unknown", "MetricsClosed"), DESIRED], 60),
-    "LLMEngineRestarting": ([gauge("llmdeployment_engine_restarts", "0x30 1x60")], 60),
+    # A rollout: pods that had restarted long ago go, others come.
+    "LLMEngineRestarting": (
+        [
+            gauge(RESTARTS, "7x30 _x60", f'{OBJECT}, pod="qwen-0"'),
+            gauge(RESTARTS, "4x31 _x60", f'{OBJECT}, pod="qwen-1"'),
+            gauge(RESTARTS, "_x30 0x10 1x60", f'{OBJECT}, pod="qwen-2"'),
+            gauge(RESTARTS, "_x31 0x60", f'{OBJECT}, pod="qwen-3"'),
+        ],
+        60,
+    ),
     "LLMEngineHung": (
         [
             BUSY,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from llm_operator.reconcile.observed import ContainerEnd
 from llm_operator.telemetry.objects import MAX_LABEL, ObjectsCollector, Served
+from tests.support.build import pod, resource, serving
 
 JSON = dict[str, Any]
 
@@ -53,7 +56,7 @@ FULL = body(
 
 
 def test_conditions_name_the_object_its_status_and_its_reason() -> None:
-    samples = scraped(Served(FULL, 0))
+    samples = scraped(Served(FULL))
     assert value(samples, "llmdeployment_condition", type="Ready", status="False", reason="SecretMissing") == 1
     assert value(samples, "llmdeployment_condition", type="Stalled", status="True", reason="SecretMissing") == 1
     assert sum(name == "llmdeployment_condition" for name, _ in samples) == 2
@@ -61,16 +64,15 @@ def test_conditions_name_the_object_its_status_and_its_reason() -> None:
 
 def test_info_says_what_is_served() -> None:
     labels = {"engine": "LMDeploy", "backend": "TurboMind", "version": "0.18.0", "tensor": "2"}
-    assert value(scraped(Served(FULL, 0)), "llmdeployment_info", model="Qwen/QwQ-32B", kv_cache="Int8", **labels) == 1
+    assert value(scraped(Served(FULL)), "llmdeployment_info", model="Qwen/QwQ-32B", kv_cache="Int8", **labels) == 1
 
 
 def test_numbers_are_those_of_spec_and_status() -> None:
-    samples = scraped(Served(FULL, 4))
+    samples = scraped(Served(FULL))
     expected = {
         "replicas_desired": 3,
         "replicas_ready": 2,
         "gpus_requested": 6,
-        "engine_restarts": 4,
         "plan_kv_tokens": 1000,
         "measured_kv_tokens": 900,
         "kv_tokens_deviation_ratio": -0.1,
@@ -83,7 +85,7 @@ def test_numbers_are_those_of_spec_and_status() -> None:
 
 
 def test_what_is_not_known_has_no_series() -> None:
-    samples = scraped(Served(body(), 0))
+    samples = scraped(Served(body()))
     assert value(samples, "llmdeployment_replicas_desired") == 1, "the API's default"
     for name in ("gpus_requested", "plan_kv_tokens", "kv_tokens_deviation_ratio", "progress_bytes"):
         assert value(samples, f"llmdeployment_{name}") is None
@@ -91,16 +93,65 @@ def test_what_is_not_known_has_no_series() -> None:
 
 def test_a_parked_object_asks_for_no_gpu() -> None:
     parked = body(spec={"replicas": 0, "parallelism": {"tensor": 4}})
-    samples = scraped(Served(parked, 0))
+    samples = scraped(Served(parked))
     assert value(samples, "llmdeployment_gpus_requested") == 0
     assert value(samples, "llmdeployment_replicas_desired") == 0
 
 
 def test_long_and_odd_values_end_as_short_labels() -> None:
     odd = body(spec={"model": {"image": {"reference": "x" * 5000}}, "engine": "LMDeploy", "kvCache": None})
-    labels = [dict(labels) for name, labels in scraped(Served(odd | {"status": {"engine": None}}, 0))]
+    labels = [dict(labels) for name, labels in scraped(Served(odd | {"status": {"engine": None}}))]
     assert max(len(text) for entry in labels for text in entry.values()) <= MAX_LABEL
 
 
 def test_objects_are_counted() -> None:
-    assert scraped(Served(body("a"), 0), Served(body("b"), 0))["llmdeployment_objects", frozenset()] == 2
+    assert scraped(Served(body("a")), Served(body("b")))["llmdeployment_objects", frozenset()] == 2
+
+
+ENDED = ContainerEnd(1, None, "Error", "torch.OutOfMemoryError: CUDA out of memory", "2026-11-30T10:00:00Z")
+KILLED = ContainerEnd(137, 9, "OOMKilled", "", "2026-11-30T11:00:00Z")
+OF = resource()
+
+
+def test_each_pod_counts_its_restarts_and_has_the_reason_and_time_of_its_latest_end() -> None:
+    pods = (
+        pod(OF, name="qwen-0", restarts=3, end=ENDED, container="engine"),
+        pod(OF, name="qwen-1", restarts=1, end=KILLED, container="engine"),
+        pod(OF, name="qwen-2", container="engine", running=True),
+        pod(OF, name="qwen-3", phase="Failed", failure="Evicted", ready_at="2026-11-30T12:00:00Z"),
+        pod(OF, name="qwen-4", end=replace(ENDED, finished_at="soon"), container="engine", restarts=1),
+    )
+    samples = scraped(Served(FULL, pods))
+    counted = {
+        name: value(samples, "llmdeployment_engine_restarts_total", pod=name)
+        for name in ("qwen-0", "qwen-1", "qwen-2", "qwen-3", "qwen-4")
+    }
+    assert counted == {"qwen-0": 3, "qwen-1": 1, "qwen-2": 0, "qwen-3": 0, "qwen-4": 1}
+    metric = "llmdeployment_engine_last_end_timestamp_seconds"
+    found = {
+        (dict(labels)["pod"], dict(labels)["reason"]): told
+        for (name, labels), told in samples.items()
+        if name == metric
+    }
+    assert found == {
+        ("qwen-0", "GPUOutOfMemory"): 1796032800,
+        ("qwen-1", "HostMemoryExhausted"): 1796036400,
+        ("qwen-3", "Evicted"): 1796040000,
+    }
+
+
+def test_the_end_of_an_init_container_is_no_end_of_the_engine() -> None:
+    fetching = pod(OF, end=ENDED, container="fetch", restarts=2)
+    samples = scraped(Served(FULL, (fetching,)))
+    assert not [name for name, _ in samples if name.startswith("llmdeployment_engine_")]
+
+
+def test_a_rollout_shows_in_the_revision_and_in_the_pods_that_have_it() -> None:
+    child = serving(OF).deployment
+    assert child is not None
+    rolling = replace(child, revision="qwen-7-0123456789", status={"updatedReplicas": 1, "replicas": 2})
+    samples = scraped(Served(FULL, (), rolling))
+    assert value(samples, "llmdeployment_revision") == 7
+    assert value(samples, "llmdeployment_replicas_updated") == 1
+    unknown = scraped(Served(FULL, (), replace(child, revision="")))
+    assert value(unknown, "llmdeployment_revision") is None
