@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 import threading
@@ -16,7 +15,7 @@ from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.measure import Level, Sample, bars
 from llm_operator.cli.screen import Progress, columns, draws_blocks
 from llm_operator.cli.serving import Serving, add_way
-from llm_operator.cli.table import aligned
+from llm_operator.cli.table import aligned, print_document
 from llm_operator.cli.threads import Worker
 from llm_operator.cli.where import add_where, connected
 
@@ -30,6 +29,10 @@ MOST_LEVELS = 16
 GIVE_UP = 20
 """Failures in a row that end a level: an engine that is gone need not be asked ten thousand times."""
 POLL_SECONDS = 0.2
+TEMPLATE_TOKENS = 16
+"""Around the words of a prompt, if the engine does not count."""
+PROBES = (1, 3)
+"""How often the two prompts that calibrate hold every word: short ones, which the smallest model takes."""
 _WORDS = (
     "time",
     "year",
@@ -77,7 +80,7 @@ def add_to(commands: Any) -> None:
     line.add_argument("--plot", action="store_true", help="draw tokens/s and time to first token by concurrency")
     add_way(line)
     add_where(line)
-    line.add_argument("-o", "--output", choices=["table", "json"], default="table", help="default table")
+    line.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
@@ -109,7 +112,7 @@ def run(chosen: argparse.Namespace) -> int:
     done: list[Level] = []
     stopped = False
     try:
-        prompts.calibrate(_ask(serving, prompts.next(), 1, threading.Event()))
+        prompts.calibrate(lambda text: _probe(serving, text, chosen.seconds))
         with Progress() as progress:
             for concurrency in chosen.concurrency:
                 load = Load(serving, prompts, chosen, concurrency)
@@ -134,7 +137,7 @@ class Prompts:
 
     def __init__(self, tokens: int, seed: int, *, same: bool) -> None:
         self._tokens = tokens
-        self._words = max(1, tokens - 16)
+        self._count_of_words = max(1, tokens - TEMPLATE_TOKENS)
         self._seed, self._same = seed, same
         self._count = 0
         self._lock = threading.Lock()
@@ -145,13 +148,18 @@ class Prompts:
             self._count += 0 if self._same else 1
             # Words are drawn for timing, not for secrecy.
             source = random.Random(f"{self._seed}/{self._count}")  # noqa: S311
-        return " ".join(source.choices(_WORDS, k=self._words))
+        return " ".join(source.choices(_WORDS, k=self._count_of_words))
 
-    def calibrate(self, first: Sample) -> None:
-        """Take as many words as make the tokens that were wanted, by what the engine counted of the first prompt."""
-        if first.prompt_tokens > 0 and abs(first.prompt_tokens - self._tokens) > 2:
-            # A template of a few tokens stands around the words.
-            self._words = max(1, self._words + self._tokens - first.prompt_tokens)
+    def calibrate(self, ask: Callable[[str], Sample]) -> None:
+        """Take as many words as make the tokens that were wanted, by what the engine counts of two short prompts.
+
+        A tokenizer may need several tokens for a word, and a template of unknown length stands around the words.
+        """
+        few, many = (ask(" ".join(_WORDS * times)).prompt_tokens for times in PROBES)
+        each = (many - few) / (len(_WORDS) * (PROBES[1] - PROBES[0]))
+        if few > 0 and each > 0:
+            around = few - each * len(_WORDS) * PROBES[0]
+            self._count_of_words = max(1, round((self._tokens - around) / each))
 
 
 @dataclass(slots=True)
@@ -228,6 +236,20 @@ class _StoppedError(Exception):
     """The load ended before the answer did."""
 
 
+def _probe(serving: Serving, prompt: str, seconds: int) -> Sample:
+    """The answer of one token, within a time."""
+    late = threading.Event()
+    timer = threading.Timer(seconds, late.set)
+    timer.start()
+    try:
+        return _ask(serving, prompt, 1, late)
+    except _StoppedError:
+        text = f"{serving.name} did not answer a question of one token within {seconds:,} s"
+        raise BadInputError([text]) from None
+    finally:
+        timer.cancel()
+
+
 def _ask(serving: Serving, prompt: str, tokens: int, stop: threading.Event) -> Sample:
     body = {
         "messages": [{"role": "user", "content": prompt}],
@@ -254,7 +276,7 @@ def _ask(serving: Serving, prompt: str, tokens: int, stop: threading.Event) -> S
 
 
 def _print(chosen: argparse.Namespace, serving: Serving, levels: list[Level]) -> None:
-    if chosen.output == "json":
+    if chosen.output != "table":
         document = {
             "name": serving.name,
             "namespace": serving.namespace,
@@ -262,7 +284,7 @@ def _print(chosen: argparse.Namespace, serving: Serving, levels: list[Level]) ->
             "asked": {"promptTokens": chosen.prompt_tokens, "outputTokens": chosen.output_tokens},
             "levels": [level.document() for level in levels],
         }
-        print(json.dumps(document, indent=2))
+        print_document(document, chosen.output)
         return
     if levels:
         print(table(levels))

@@ -61,10 +61,34 @@ def test_prompts_differ_and_come_again_with_their_seed() -> None:
     first, second = prompts.next(), prompts.next()
     assert first != second
     assert again.next() == first
-    prompts.calibrate(Sample(0, 0, 0, 60, 1, counted=True))
-    assert len(prompts.next().split()) == 84 + 40
+    assert len(second.split()) == 84
     same = Prompts(100, 7, same=True)
     assert same.next() == same.next()
+
+
+@given(st.integers(1, 2000), st.integers(0, 200), st.integers(1, 8))
+def test_a_prompt_has_about_the_tokens_that_were_wanted(tokens: int, around: int, each: int) -> None:
+    """Whatever a tokenizer makes of a word, and a template around the words."""
+
+    def ask(text: str) -> Sample:
+        return Sample(0, 0, 0, around + each * len(text.split()), 1, counted=True)
+
+    prompts = Prompts(tokens, 7, same=False)
+    prompts.calibrate(ask)
+    made = ask(prompts.next()).prompt_tokens
+    assert abs(made - max(tokens, around + each)) <= each
+
+
+def test_an_engine_that_does_not_count_gets_a_word_for_a_token() -> None:
+    prompts = Prompts(100, 7, same=False)
+    prompts.calibrate(lambda _: Sample(0, 0, 0, 0, 1, counted=False))
+    assert len(prompts.next().split()) == 84
+
+
+def test_calibrating_asks_short_questions_only(space: FakeCluster) -> None:
+    """The smallest model holds 512 tokens, and may take several for a word."""
+    assert ran(space, "bench", "qwen", "-c", "1", "--requests", "1", "--prompt-tokens", "100000")[0] == 0
+    assert [len(body["messages"][0]["content"].split()) for body in space.asked[:2]] == [13, 39]
 
 
 def test_a_table_of_every_concurrency_at_80_columns(space: FakeCluster) -> None:
@@ -77,14 +101,14 @@ def test_a_table_of_every_concurrency_at_80_columns(space: FakeCluster) -> None:
     ]
     assert (one.split()[:3], two.split()[:3]) == (["1", "4", "0"], ["2", "4", "0"])
     assert "Tokens per second, by requests at a time" in output
-    assert len(space.asked) == 1 + 4 + 4
-    assert all(body["max_tokens"] == 5 and body["ignore_eos"] for body in space.asked[1:])
-    assert len({body["messages"][0]["content"] for body in space.asked}) == 9
+    assert len(space.asked) == 2 + 4 + 4
+    assert all(body["max_tokens"] == 5 and body["ignore_eos"] for body in space.asked[2:])
+    assert len({body["messages"][0]["content"] for body in space.asked}) == 10
 
 
 def test_questions_keep_the_connection_and_survive_an_answer_that_begins_early(space: FakeCluster) -> None:
     assert ran(space, "bench", "qwen", "-c", "1", "--requests", "5", "--output-tokens", "5")[0] == 0
-    assert space.expected == ["100-continue"] * 6, "the API server's proxy drops answers that begin early"
+    assert space.expected == ["100-continue"] * 7, "the API server's proxy drops answers that begin early"
     # One for the object and the model, one for the first question and the load's thread at most.
     assert space.connections <= 3
 
@@ -108,7 +132,7 @@ def test_an_engine_that_refuses_the_first_request_is_one_sentence(space: FakeClu
 
 
 def test_some_that_fail_make_exit_code_1(space: FakeCluster) -> None:
-    space.refuse_from = 2
+    space.refuse_from = 3
     code, output, errors = ran(space, "bench", "qwen", "-c", "1,2", "--requests", "1000")
     assert code == 1
     assert errors.startswith("kubectl llm bench: 20 failed: cannot ask qwen: 400")
@@ -133,15 +157,22 @@ def test_the_load_is_bounded(space: FakeCluster, arguments: tuple[str, ...], sai
 
 
 def test_the_end_of_the_time_cuts_what_runs(space: FakeCluster) -> None:
-    space.endless_from = 2
+    space.endless_from = 3
     code, output, _ = ran(space, "bench", "qwen", "-c", "2", "--seconds", "1")
     assert code == 0
     assert "Not finished at the end, and not counted: 2." in output
     assert space.closed.wait(30), "the engine goes on for nobody"
 
 
+def test_an_engine_that_does_not_end_its_first_answer_is_one_sentence(space: FakeCluster) -> None:
+    space.endless_from = 1
+    code, output, errors = ran(space, "bench", "qwen", "-c", "1", "--seconds", "1")
+    assert (code, output) == (2, "")
+    assert errors == "kubectl llm bench: qwen did not answer a question of one token within 1 s\n"
+
+
 def test_ctrl_c_prints_what_was_measured(space: FakeCluster) -> None:
-    space.endless_from = 4
+    space.endless_from = 5
     terminal = Terminal(space, "bench", "qwen", "-c", "1", "--requests", "9", TERM="xterm")
     terminal.until("2 of 9 requests")
     terminal.say("\x03")
