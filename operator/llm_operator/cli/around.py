@@ -8,19 +8,27 @@ from typing import Any
 from urllib.parse import urlencode
 
 from llm_operator.cli.cluster import KIND, Cluster
-from llm_operator.cli.pods import gpus_of, seconds_since, whole
+from llm_operator.cli.pods import gpus_of, is_ready, seconds_since, whole
 
 JSON = dict[str, Any]
 
 GPU = "nvidia.com/gpu"
 SHOWN_EVENTS = 5
+OPERATOR_PODS = "app.kubernetes.io/name=llm-operator"
+"""Label of the chart's pods."""
 
 
 def leader(cluster: Cluster) -> JSON:
-    """The operator that holds the Lease, and how old its last renewal is.
+    """The operator that holds the Lease, and how old its last renewal is; if nobody holds one, a pod of an operator.
+
+    Returns:
+        holder: who leads, or the pod that runs without an election; None: neither is there.
+        elected: it holds the Lease.
+        secondsSinceRenewal: of the Lease; None: nobody holds one.
+        running: an operator runs.
 
     Raises:
-        BadInputError: this user may not list Leases.
+        BadInputError: this user may not list Leases, or pods.
     """
     found: list[JSON] = []
     for lease in cluster.list("apis/coordination.k8s.io/v1", "leases", None):
@@ -30,9 +38,14 @@ def leader(cluster: Cluster) -> JSON:
         age = seconds_since(spec.get("renewTime"), datetime.now(UTC))
         if age is not None:
             alive = age <= 2 * float(spec.get("leaseDurationSeconds") or 15)
-            found.append({"holder": spec["holderIdentity"], "secondsSinceRenewal": round(age), "running": alive})
-    none = {"holder": None, "secondsSinceRenewal": None, "running": False}
-    return min(found, key=lambda entry: entry["secondsSinceRenewal"], default=none)
+            holder = {"holder": spec["holderIdentity"], "elected": True}
+            found.append({**holder, "secondsSinceRenewal": round(age), "running": alive})
+    if found:
+        return min(found, key=lambda entry: int(entry["secondsSinceRenewal"]))
+    # A process that ends releases its Lease; one without an election never had it.
+    pods = cluster.list("api/v1", "pods", None, OPERATOR_PODS)
+    names = sorted(pod["metadata"]["name"] for pod in pods if is_ready(pod))
+    return {"holder": next(iter(names), None), "elected": False, "secondsSinceRenewal": None, "running": bool(names)}
 
 
 def gpus(cluster: Cluster, resource: str = GPU) -> JSON:

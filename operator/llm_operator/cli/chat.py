@@ -17,6 +17,8 @@ from llm_operator.cli.where import add_where, connected
 JSON = dict[str, Any]
 
 STDIN_CHARACTERS = 4 << 20
+SHORTEST_SECONDS = 0.02
+"""From the first token to the last, for a rate that means something."""
 _HELP = "/system TEXT  /reset  /save FILE  /help  /exit; a line that ends with \\ goes on; Ctrl-C stops the answer"
 
 
@@ -93,13 +95,16 @@ class Chat:
                 # A model must not steer the terminal.
                 print(re.sub(r"[^\n\t]+", lambda part: one_line(part[0]), piece.text), end="", flush=True)
         finally:
-            print()
+            if first is not None:
+                print()
             self.messages = [*messages, {"role": "assistant", "content": answer}] if answer else self.messages
         end = time.monotonic()
         if first is not None and sys.stderr.isatty():
             count, unit = (tokens, "tokens") if tokens else (pieces, "pieces")
-            rate = (count - 1) / (end - first) if count > 1 and end > first else 0.0
-            print(f"[{count:,} {unit}, first after {first - start:.2f} s, then {rate:.1f}/s]", file=sys.stderr)
+            took = end - first
+            # An answer that comes at once, as over a proxy that buffers, has no rate of its own.
+            rate = f", then {(count - 1) / took:,.1f}/s" if count > 1 and took >= SHORTEST_SECONDS else ""
+            print(f"[{count:,} {unit}, first after {first - start:.2f} s{rate}]", file=sys.stderr)
 
 
 def _talk(chat: Chat) -> int:
@@ -117,10 +122,10 @@ def _talk(chat: Chat) -> int:
             continue
         try:
             if text.startswith("/"):
-                if not _command(chat, text):
+                if not _command(chat, text.strip()):
                     return 0
-            elif text:
-                chat.ask(text)
+            elif text.strip():
+                chat.ask(text.strip())
         except KeyboardInterrupt:
             print("[stopped]")
         except BadInputError as error:
@@ -131,7 +136,7 @@ def _read() -> str:
     text = input("> ")
     while text.endswith("\\"):
         text = f"{text[:-1]}\n{input('. ')}"
-    return text.strip()
+    return text
 
 
 def _command(chat: Chat, text: str) -> bool:
@@ -145,13 +150,21 @@ def _command(chat: Chat, text: str) -> bool:
     elif word == "/reset":
         chat.messages = []
         print("The conversation starts again.")
-    elif word == "/save" and rest.strip():
-        system = [{"role": "system", "content": chat.system}] if chat.system else []
-        try:
-            Path(rest.strip()).write_text(json.dumps([*system, *chat.messages], indent=2, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise BadInputError([f"{rest.strip()}: cannot be written: {error.strerror or error}"]) from None
-        print(f"Saved to {rest.strip()}.")
-    else:
+    elif word == "/save":
+        _save(chat, rest.strip())
+    elif word == "/help":
         print(_HELP)
+    else:
+        raise BadInputError([f"there is no command {word[:40]}: {_HELP}; a space before / makes it a question"])
     return True
+
+
+def _save(chat: Chat, name: str) -> None:
+    if not name:
+        raise BadInputError(["/save needs the name of a file"])
+    system = [{"role": "system", "content": chat.system}] if chat.system else []
+    try:
+        Path(name).write_text(json.dumps([*system, *chat.messages], indent=2, ensure_ascii=False) + "\n")
+    except (OSError, ValueError) as error:
+        raise BadInputError([f"{name}: cannot be written: {getattr(error, 'strerror', None) or error}"]) from None
+    print(f"Saved to {name}.")

@@ -26,6 +26,7 @@ ANSWER_BYTES = 64 << 20
 MOST_CONNECTIONS = 256
 """Kept open, as many as `bench` uses at a time."""
 MERGE_PATCH = "application/merge-patch+json"
+_NARROWER = re.compile(rf'cannot (get|list) resource "({PLURAL}|jobs)"')
 OBJECTS = f"apis/{GROUP}/{VERSION}"
 
 
@@ -287,7 +288,9 @@ def _refusal(status: int, said: str) -> str:
     if status == 401:
         return f"the API server does not accept these credentials: {said}"
     if status == 403:
-        return f"{said}; request that right, or name a namespace with -n"
+        # The commands that take -n are about these; of nodes or Leases no namespace has any.
+        elsewhere = ", or name a namespace with -n" if _NARROWER.search(said) else ""
+        return f"{said}; request that right{elsewhere}"
     if status == 404:
         return f"{said}; is this a Kubernetes API server with the CRD of {KIND}?"
     return f"{status} {said}"

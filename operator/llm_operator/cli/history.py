@@ -13,7 +13,7 @@ from llm_operator.cli.cluster import Cluster, RequestRefusedError
 from llm_operator.cli.errors import one_line
 from llm_operator.cli.pods import CONTAINER, duration, seconds_since
 from llm_operator.cli.screen import columns
-from llm_operator.cli.table import aligned
+from llm_operator.cli.table import aligned, print_document
 from llm_operator.cli.where import add_where, connected
 from llm_operator.foreign import read_object
 
@@ -37,7 +37,9 @@ def add_to(commands: Any) -> None:
     )
     line.add_argument("name", metavar="NAME", help="the LLMDeployment")
     add_where(line)
-    line.add_argument("-o", "--output", choices=["table", "json"], default="table", help="default table")
+    line.add_argument(
+        "-o", "--output", choices=["table", "wide", "json", "yaml"], default="table", help="default table"
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -50,13 +52,13 @@ def run(chosen: argparse.Namespace) -> int:
     body = cluster.object(str(namespace), chosen.name)
     found = revisions_of(cluster, str(namespace), chosen.name, body["metadata"]["uid"])
     running = running_revision(cluster, str(namespace), chosen.name)
-    if chosen.output == "json":
-        print(json.dumps({"items": found, "running": running}, indent=2))
+    if chosen.output in ("json", "yaml"):
+        print_document({"items": found, "running": running}, chosen.output)
         return 0
     if not found:
         print(f"{chosen.name}: no revision: nothing was rendered yet, or an operator before revisions made the engine")
         return 0
-    print(aligned(rows(found, running), columns() - 1 if sys.stdout.isatty() else None))
+    print(aligned(rows(found, running), columns() - 1 if sys.stdout.isatty() and chosen.output == "table" else None))
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.patience import Patience
 from llm_operator.cli.pods import POD_LABEL, duration, is_ready, load_left, load_words, pod_of
 from llm_operator.cli.screen import Redrawn, columns, writes_over
-from llm_operator.cli.table import aligned
+from llm_operator.cli.table import aligned, print_document
 from llm_operator.cli.where import add_where, connected
 
 JSON = dict[str, Any]
@@ -23,6 +22,8 @@ REFRESH_SECONDS = 2.0
 MOST_ENGINES = 32
 """Most engines whose KV cache is read, all in parallel."""
 ENGINES_SECONDS = 2.0
+EXPENDABLE = ("KV", "TP", "ENGINE", "MODEL", "RESTARTS", "KV TOKENS")
+"""Columns that a narrow terminal loses, the first one first."""
 
 
 def add_to(commands: Any) -> None:
@@ -49,12 +50,8 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.watch:
         return _watch(cluster, namespace, chosen)
     found = cluster.objects(namespace)
-    if chosen.output == "json":
-        print(json.dumps({"items": found}, indent=2))
-    elif chosen.output == "yaml":
-        import yaml  # noqa: PLC0415
-
-        print(yaml.safe_dump({"items": found}, sort_keys=False).rstrip())
+    if chosen.output in ("json", "yaml"):
+        print_document({"items": found}, chosen.output)
     else:
         print(_table(cluster, namespace, chosen, found))
     return 0
@@ -64,11 +61,12 @@ def _table(cluster: Cluster, namespace: str | None, chosen: argparse.Namespace, 
     rows = _rows(cluster, namespace, chosen, found)
     if len(rows) == 1:
         return "No LLMDeployments" + (f" in namespace {namespace}." if namespace else ".")
-    return aligned(rows, _width())
+    return _aligned(rows)
 
 
-def _width() -> int | None:
-    return columns() - 1 if sys.stdout.isatty() else None
+def _aligned(rows: list[list[str]]) -> str:
+    width = columns() - 1 if sys.stdout.isatty() else None
+    return aligned(rows, width, whole=("NAMESPACE", "NAME"), expendable=EXPENDABLE)
 
 
 def _rows(cluster: Cluster, namespace: str | None, chosen: argparse.Namespace, found: list[JSON]) -> list[list[str]]:
@@ -89,7 +87,7 @@ def _watch(cluster: Cluster, namespace: str | None, chosen: argparse.Namespace) 
                 screen.draw(_table(cluster, namespace, chosen, found))
             else:
                 rows = _rows(cluster, namespace, chosen, found)
-                for row, line in zip(rows, aligned(rows, _width()).split("\n"), strict=True):
+                for row, line in zip(rows, _aligned(rows).split("\n"), strict=True):
                     if row not in before:
                         print(line, flush=True)
                 before = rows

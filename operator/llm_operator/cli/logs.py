@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from llm_operator.cli.cluster import Cluster
-from llm_operator.cli.errors import BadInputError
+from llm_operator.cli.cluster import Cluster, RequestRefusedError
+from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.pods import CONTAINER, POD_LABEL
 from llm_operator.cli.screen import harmless
 from llm_operator.cli.threads import Worker
@@ -61,13 +61,35 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.follow:
         _follow(cluster, str(namespace), names, chosen)
         return 0
-    for name in names:
-        text = cluster.text(_path(str(namespace), name, chosen), f"read the log of {name}", LOG_BYTES)
-        if len(names) > 1:
+    _print(cluster, str(namespace), names, chosen)
+    return 0
+
+
+def _print(cluster: Cluster, namespace: str, pods: list[str], chosen: argparse.Namespace) -> None:
+    """The logs of all pods that have one: some may not have started, or restarted, yet."""
+    problems: list[str] = []
+    for name in pods:
+        try:
+            text = cluster.text(_path(namespace, name, chosen), f"read the log of {name}", LOG_BYTES)
+        except RequestRefusedError as error:
+            if error.status != 400:
+                raise
+            problems.append(_without_log(name, error, chosen))
+            continue
+        if len(pods) > 1:
             print(f"==> {name}")
         for line in selected(text.splitlines(), chosen.level):
             print(shown(line))
-    return 0
+    if len(problems) == len(pods):
+        raise BadInputError(problems)
+    for problem in problems:
+        print(f"kubectl llm logs: {one_line(problem)}", file=sys.stderr)
+
+
+def _without_log(pod: str, error: RequestRefusedError, chosen: argparse.Namespace) -> str:
+    if chosen.previous and "previous terminated container" in error.said:
+        return f"{pod} has not restarted: leave --previous out"
+    return f"{pod} has no log yet: {error.said}"
 
 
 def _path(namespace: str, pod: str, chosen: argparse.Namespace) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ from llm_operator.cli.ends import reason_of, summary
 from llm_operator.cli.errors import BadInputError
 from llm_operator.cli.history import running_revision
 from llm_operator.cli.pods import POD_LABEL, load_left, pod_of
+from llm_operator.cli.table import print_document
 from llm_operator.cli.where import add_where, connected
 
 JSON = dict[str, Any]
@@ -23,7 +23,9 @@ def add_to(commands: Any) -> None:
     line = commands.add_parser("status", help="one object on one screen", description=__doc__, allow_abbrev=False)
     line.add_argument("name", metavar="NAME", help="the LLMDeployment")
     add_where(line)
-    line.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
+    line.add_argument(
+        "-o", "--output", choices=["table", "wide", "json", "yaml"], default="table", help="default table"
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -35,17 +37,13 @@ def run(chosen: argparse.Namespace) -> int:
     cluster, namespace = connected(chosen)
     body = cluster.object(str(namespace), chosen.name)
     found = gathered(cluster, body)
-    if chosen.output == "json":
-        print(json.dumps(found, indent=2))
-    elif chosen.output == "yaml":
-        import yaml  # noqa: PLC0415
-
-        print(yaml.safe_dump(found, sort_keys=False).rstrip())
+    if chosen.output in ("json", "yaml"):
+        print_document(found, chosen.output)
     else:
         from llm_operator.cli.screen import columns  # noqa: PLC0415
         from llm_operator.cli.status_screen import screen  # noqa: PLC0415
 
-        print(screen(body, found, columns() if sys.stdout.isatty() else None))
+        print(screen(body, found, columns() if sys.stdout.isatty() and chosen.output == "table" else None))
     return 0
 
 

@@ -155,11 +155,11 @@ def _restarts(found: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, st
     """All pods together, with the time that they cover: Kubernetes keeps nothing of pods that are gone."""
     total = found.get("restarts")
     age = seconds_since(total["since"], now) if total else None
-    if not total or age is None or not total["count"]:
+    if not total or age is None or (not total["count"] and age >= WEEK_SECONDS):
         return
-    text = f"{total['count']:,} in {duration(max(0, age))}, since the oldest of these pods was created"
+    text = f"{total['count']:,} since the oldest of these pods was created, {duration(max(0, age))} ago"
     if age < WEEK_SECONDS:
-        text += "; for the last 7 days, with pods that are gone, ask Prometheus: see docs/cli.md, On call"
+        text += "; for a week, with pods that are gone: dashboard LLM engines, or docs/cli.md, On call"
     yield "Restarts", text
 
 
@@ -174,7 +174,9 @@ def _gpus(found: Mapping[str, Any]) -> str:
 
 def _operator(found: Mapping[str, Any]) -> str:
     if found["holder"] is None:
-        return "no Lease of an operator was found; it may run without leader election, or not at all"
+        return "NOT running: nobody holds its Lease, and no pod of it is ready"
+    if not found["elected"]:
+        return f"running ({found['holder']}), without a Lease that it holds"
     if found["running"]:
         return f"running ({found['holder']})"
     return f"NOT running; {found['holder']} renewed its Lease {duration(found['secondsSinceRenewal'])} ago"
@@ -183,8 +185,8 @@ def _operator(found: Mapping[str, Any]) -> str:
 def _next(body: JSON, found: JSON) -> Iterator[str]:
     from llm_operator.reasons import explain  # noqa: PLC0415
 
-    operator = found["operator"] or {}
-    if operator.get("holder") and not operator.get("running"):
+    operator = found["operator"]
+    if operator and not operator["running"]:
         yield "no operator runs, so this status is old: kubectl get pods -A -l app.kubernetes.io/name=llm-operator"
     reason = condition(body, "Ready").get("reason", "")
     yield from dict.fromkeys(entry.remedy for entry in explain(reason) if entry.remedy and "Ready" in entry.conditions)

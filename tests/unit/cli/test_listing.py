@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_operator.cli.around import warnings
+from llm_operator.cli.around import leader, warnings
 from llm_operator.cli.cluster import Cluster
 from llm_operator.cli.ends import reason_of, summary
-from llm_operator.cli.listing import kv_tokens, lines, progress
+from llm_operator.cli.listing import EXPENDABLE, kv_tokens, lines, progress
 from llm_operator.cli.pods import duration, load_left, pod_of
 from llm_operator.cli.status_screen import screen
 from llm_operator.cli.table import aligned
@@ -71,6 +71,24 @@ def test_a_table_keeps_to_the_width_and_loses_no_row(rows: list[list[str]], widt
     assert len(text.split("\n")) == len(rows)
     assert all(len(line) <= width for line in text.split("\n"))
     assert aligned(rows, 10_000) == aligned(rows)
+
+
+@pytest.mark.parametrize("width", [60, 79])
+def test_names_stay_whole_and_less_important_columns_go(width: int) -> None:
+    """Two names that begin alike would look the same."""
+    rows = lines([named("qwen2-5-72b-prod-a"), named("qwen2-5-72b-prod-b")], every=True, wide=True, pods={})
+    text = aligned(rows, width, whole=("NAMESPACE", "NAME"), expendable=EXPENDABLE)
+    head, first, second = text.splitlines()
+    assert max(len(head), len(first), len(second)) <= width
+    assert (first.split()[:2], second.split()[:2]) == (["team", "qwen2-5-72b-prod-a"], ["team", "qwen2-5-72b-prod-b"])
+    assert {"READY", "REASON"} <= set(head.split())
+    assert "KV" not in head.replace("KV TOKENS", "").split()
+
+
+def named(name: str) -> JSON:
+    ready = {"type": "Ready", "status": "True", "reason": "ReplicasReady", "message": "1 of 1 replicas ready"}
+    found = body(conditions=[ready], plan={"kvTokens": 5_000_000, "tensor": 1})
+    return {**found, "metadata": {"namespace": "team", "name": name}}
 
 
 def test_kv_tokens_in_use_and_held() -> None:
@@ -135,7 +153,7 @@ FOUND: JSON = {
             "message": "x",
         }
     ],
-    "operator": {"holder": "llm-operator-1", "secondsSinceRenewal": 4000, "running": False},
+    "operator": {"holder": "llm-operator-1", "elected": True, "secondsSinceRenewal": 4000, "running": False},
     "gpus": {
         **{"resource": "nvidia.com/gpu", "offered": 8, "held": 6, "free": 2, "mostFreeOnOneNode": 1},
         **{"waitedFor": 4, "wanted": 10},
@@ -155,7 +173,7 @@ def test_the_screen_answers_what_a_person_on_call_asks() -> None:
         "requests wait for a free sequence: raise maxConcurrentSequences",
         "now p50 2.0 s, p95 unknown (10 requests); since the pod's start p50 200 ms, p95 500 ms (1,000 requests)",
         "2 restarts in 2 d; the last one: OOMKilled, exit code 137, 1 min ago",
-        "Restarts:   2 in 2 d, since the oldest of these pods was created; for the last 7 days",
+        "Restarts:   2 since the oldest of these pods was created, 2 d ago; for a week, with pods that",
         "EngineExited 2 times, 1 h ago (LLMDeployment qwen): x",
         "all LLMDeployments want 10; nodes have 8, pods hold 6, 4 more waited for by pods, 2 free (at most 1 on one",
         "NOT running; llm-operator-1 renewed its Lease 1 h 6 min ago",
@@ -204,14 +222,20 @@ def test_an_engine_that_did_not_end_and_an_unknown_one_have_no_reason() -> None:
     assert reason_of(unknown, pod(restarts=1, ended={"exitCode": 1})) is None
 
 
+CREATED = ("2026-11-01T00:00:00Z", "2026-11-28T12:00:00Z")
+"""More and less than a week ago."""
+
+
 def test_restarts_are_counted_since_the_oldest_pod() -> None:
     first, second = pod_of(pod(restarts=2)), pod_of(pod(restarts=1))
     second["created"] = "2026-11-01T00:00:00Z"
     assert summary([first, second]) == {"count": 3, "since": "2026-11-01T00:00:00Z"}
     assert summary([]) is None
     text = screen(body(), {**FOUND, "restarts": summary([first, second])}, None, NOW)
-    assert "Restarts:   3 in 29 d 12 h, since the oldest of these pods was created\n" in text
-    assert "Restarts:" not in screen(body(), {**FOUND, "restarts": {"count": 0, "since": first["created"]}}, None, NOW)
+    assert "Restarts:   3 since the oldest of these pods was created, 29 d 12 h ago\n" in text
+    quiet = [screen(body(), {**FOUND, "restarts": {"count": 0, "since": since}}, None, NOW) for since in CREATED]
+    assert "Restarts:" not in quiet[0]
+    assert "Restarts:   0 since the oldest of these pods was created, 2 d ago; for a week, with pods" in quiet[1]
 
 
 def test_an_engine_that_hangs_has_a_next_step() -> None:
@@ -240,3 +264,40 @@ def test_probes_that_fail_while_an_engine_loads_are_no_warning() -> None:
         ("Unhealthy", "Liveness"),
         ("BackOff", "Back-off"),
     ]
+
+
+class Installed:
+    """A cluster with Leases and pods of operators."""
+
+    def __init__(self, leases: list[JSON], pods: list[JSON]) -> None:
+        self._found = {"leases": leases, "pods": pods}
+
+    def list(self, _prefix: str, plural: str, _namespace: None, selector: str = "") -> list[JSON]:
+        assert plural == "leases" or selector == "app.kubernetes.io/name=llm-operator"
+        return self._found[plural]
+
+
+def lease(holder: str | None, renewed: str | None) -> JSON:
+    return {"metadata": {"name": "llm-operator"}, "spec": {"holderIdentity": holder, "renewTime": renewed}}
+
+
+LONG_AGO = "2020-01-01T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("leases", "pods", "said"),
+    [
+        ([lease("llm-operator-1_2", "2999-01-01T00:00:00.000000Z")], [], "running (llm-operator-1_2)"),
+        ([lease("llm-operator-1_2", LONG_AGO)], [], "NOT running; llm-operator-1_2 renewed its Lease"),
+        ([lease("", LONG_AGO)], [], "NOT running: nobody holds its Lease, and no pod of it is ready"),
+        ([lease(None, None)], [{"metadata": {"name": "llm-operator-9"}, "status": {}}], "NOT running: nobody"),
+        ([], [], "NOT running: nobody"),
+        ([], [{**pod(), "metadata": {"name": "llm-operator-9"}}], "running (llm-operator-9), without a Lease"),
+    ],
+)
+def test_whether_an_operator_runs(leases: list[JSON], pods: list[JSON], said: str) -> None:
+    """One that ended releases its Lease: the Lease stays, without a holder."""
+    found = leader(cast("Cluster", Installed(leases, pods)))
+    text = screen(body(), {**FOUND, "operator": found}, None, NOW)
+    assert f"Operator:   {said}" in text
+    assert ("Next: no operator runs" in text) == ("NOT" in said)

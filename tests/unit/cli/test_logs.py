@@ -103,3 +103,21 @@ def test_what_makes_no_sense_is_one_sentence(space: FakeCluster, arguments: tupl
 def test_an_object_without_pods(space: FakeCluster) -> None:
     pods(space)
     assert ran(space, "logs", "qwen") == (2, "", "kubectl llm logs: qwen has no pods; see kubectl llm status qwen\n")
+
+
+def test_pods_without_a_log_hide_none_that_has_one(space: FakeCluster) -> None:
+    """One waits for a GPU, and one has not restarted."""
+    pods(space, "qwen-0", "qwen-1")
+    said = {"kind": "Status", "code": 400, "message": 'container "engine" in pod "qwen-0" is waiting to start'}
+    space.answers[f"{PODS}/qwen-0/log"] = said
+    code, output, errors = ran(space, "logs", "qwen")
+    assert code == 0
+    assert "Started server process qwen-1" in output
+    assert errors.startswith("kubectl llm logs: qwen-0 has no log yet: container")
+    never = 'previous terminated container "engine" in pod "qwen-0" not found'
+    space.answers[f"{PODS}/qwen-0/log"] = {**said, "message": never}
+    code, output, errors = ran(space, "logs", "qwen", "--previous")
+    assert (code, "Started server process qwen-1" in output) == (0, True)
+    assert errors == "kubectl llm logs: qwen-0 has not restarted: leave --previous out\n"
+    pods(space, "qwen-0")
+    assert ran(space, "logs", "qwen", "--previous") == (2, "", errors)
