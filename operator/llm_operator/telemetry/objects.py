@@ -14,10 +14,11 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from llm_operator.live.children import Child
+from llm_operator.live.pods import Pod
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
 from llm_operator.manifests.revision import number_and_digest
 from llm_operator.reconcile.diagnose import end_reason
-from llm_operator.reconcile.observed import Child, Pod
 
 JSON = Mapping[str, Any]
 MAX_LABEL = 128

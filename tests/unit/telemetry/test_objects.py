@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from llm_operator.reconcile.observed import ContainerEnd
+from llm_operator.live.pods import ContainerEnd
 from llm_operator.telemetry.objects import MAX_LABEL, ObjectsCollector, Served
 from tests.support.build import pod, resource, serving
 
