@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from llm_operator.api.quantity import bytes_of
@@ -258,8 +259,16 @@ def _percent(share: float | None) -> int | None:
 def _offers(result: PlanResult) -> list[str]:
     if not result.counter_offers:
         return []
-    changes = [", ".join(f"{path}: {value}" for path, value in offer.change.items()) for offer in result.counter_offers]
+    changes = [
+        ", ".join(f"{path}: {_in_yaml(value)}" for path, value in offer.change.items())
+        for offer in result.counter_offers
+    ]
     return [f"what fits instead: {' | '.join(changes)}"]
+
+
+def _in_yaml(value: object) -> str:
+    """A value as it can stand in a manifest."""
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
 def _summary(plan: Plan) -> str:

@@ -159,6 +159,7 @@ def test_what_does_not_fit_has_numbers_and_offers() -> None:
     assert found.status is not None
     assert "GiB of weights and" not in found.message
     assert "; what fits instead: " in found.message
+    assert "{'" not in found.message, "Python's form of a mapping is no YAML that people write"
     assert "weightQuantization" in found.message
 
 
