@@ -19,6 +19,7 @@ from devtools.site import SUBCOMMANDS, help_of
 from llm_operator.cli.main import COMMANDS
 from llm_operator.cli.main import parser as llm_parser
 from tests.support.chart import CHART, Helm
+from tests.support.pages import Line, all_lines
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ELSEWHERE = {
@@ -180,3 +181,9 @@ def test_every_page_has_its_place_in_the_site() -> None:
         name = str(page.relative_to(ROOT / "docs"))
         folder = f"{Path(name).parts[0]}/"
         assert name in nav or (folder in ("runbooks/", "decisions/") and folder in nav), name
+
+
+@pytest.mark.parametrize("line", all_lines(), ids=lambda line: f"{line.page}: {line.text[:70]}")
+def test_every_command_runs_in_a_test_or_says_that_it_needs_a_gpu(line: Line) -> None:
+    assert line.needs_gpu or line.run_by is not None, "tests/support/pages.py: say what runs it"
+    assert not line.run_by or (ROOT / line.run_by).exists(), line.run_by
