@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from typing import get_args
 
 import pytest
@@ -28,6 +29,14 @@ def imported(*arguments: str) -> set[str]:
     return set(done.stderr.split())
 
 
+@cache
+def bare() -> set[str]:
+    """The modules of an interpreter that does nothing."""
+    script = "import sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return set(done.stdout.split())
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_no_command_needs_the_operators_packages(command: str) -> None:
     assert imported(command, "--help").isdisjoint(HEAVY)
@@ -37,7 +46,9 @@ def test_no_command_needs_the_operators_packages(command: str) -> None:
 def test_a_quick_command_imports_little(arguments: tuple[str, ...]) -> None:
     found = imported(*arguments)
     assert found.isdisjoint({*HEAVY, "pydantic", "huggingface_hub", "asyncio", "llm_operator.api"})
-    assert len(found) < (130 if arguments == ("--help",) else 330), len(found)
+    # A ratio to the bare interpreter, not a time: 2.4 and 8 as measured; 9 take 0.12 s of CPU more than its own 0.03 s.
+    ratio = len(found) / len(bare())
+    assert ratio < (3 if arguments == ("--help",) else 9), ratio
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
