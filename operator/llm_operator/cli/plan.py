@@ -56,6 +56,11 @@ SPEC_FLAGS = (
     "context_length",
 )
 
+NOT_CHECKED = (
+    "not checked without a cluster: free GPUs, quotas and policies, and whether the Secrets, claims, classes and images "
+    "of the manifests exist: kubectl llm render -f lists them"
+)
+
 _DESCRIPTION = """Say in numbers what will fit. Exit code: 0 all fit, or nothing is known against them; 1 something does
 not fit; 2 bad input."""
 
@@ -116,6 +121,8 @@ def run(chosen: argparse.Namespace) -> int:
         print(f"kubectl llm plan: {note}", file=sys.stderr)
     results, grids = _planned(chosen, resources, gpu, calibration)
     _print(chosen.output, results, grids)
+    if chosen.filename:
+        print(f"kubectl llm plan: {NOT_CHECKED}", file=sys.stderr)
     refused = any(result.verdict is Verdict.DOES_NOT_FIT for result in results.values())
     return EXIT_DOES_NOT_FIT if refused else EXIT_FITS
 

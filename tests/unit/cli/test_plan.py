@@ -16,6 +16,7 @@ import yaml
 from huggingface_hub import constants
 
 from llm_operator.cli.main import run
+from llm_operator.cli.plan import NOT_CHECKED
 from llm_operator.models import parse_config_text
 from llm_operator.planning import PlanRequest, gpu_by_name, plan, result_document
 from tests.faulty_hub import Fault, FaultyHub
@@ -573,10 +574,23 @@ def test_more_memory_than_a_card_has_is_corrected_aloud(
     assert json.loads(output)["items"][0]["plan"]["gpuMemoryBytes"] == gpu_by_name("NVIDIA-L4").memory_bytes
     assert errors == (
         "kubectl llm plan: a: spec.gpu.memory is 48.00 GiB, but programs get 22.03 GiB of an NVIDIA-L4: planned with "
-        "that\n"
+        f"that\n{OFFLINE}"
     )
     less = written(manifest("a", gpu={"product": "NVIDIA-L4", "memory": "20Gi"}))
-    assert ran(capsys, "-f", less, "--config", SMALL)[2] == ""
+    assert ran(capsys, "-f", less, "--config", SMALL)[2] == OFFLINE
+
+
+OFFLINE = f"kubectl llm plan: {NOT_CHECKED}\n"
+
+
+def test_a_plan_of_manifests_says_what_it_could_not_check(
+    capsys: pytest.CaptureFixture[str], written: Callable[..., str]
+) -> None:
+    """On standard error, so that a document stays one; flags alone name nothing that could be missing."""
+    file = written(manifest("a", gpu={"product": "NVIDIA-L4"}))
+    for form in ("table", "json", "yaml"):
+        assert ran(capsys, "-f", file, "--config", SMALL, "-o", form)[2] == OFFLINE
+    assert ran(capsys, "--config", SMALL, "--gpu", "NVIDIA-L4")[2] == ""
 
 
 def test_a_hub_that_is_away_is_named_with_the_way_on(
