@@ -57,8 +57,8 @@ SPEC_FLAGS = (
 )
 
 NOT_CHECKED = (
-    "not checked without a cluster: free GPUs, quotas and policies, and whether the Secrets, claims, classes and images "
-    "of the manifests exist: kubectl llm render -f lists them"
+    "not checked without a cluster: free GPUs, quotas and policies, and whether the Secrets, claims, classes and "
+    "images of the manifests exist: kubectl llm render -f lists them"
 )
 
 _DESCRIPTION = """Say in numbers what will fit. Exit code: 0 all fit, or nothing is known against them; 1 something does
