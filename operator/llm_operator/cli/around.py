@@ -19,12 +19,12 @@ OPERATOR_PODS = "app.kubernetes.io/name=llm-operator"
 
 
 def leader(cluster: Cluster) -> JSON:
-    """The operator that holds the Lease, and how old its last renewal is; if nobody holds one, a pod of an operator.
+    """The operator that holds the Lease, and how old its last renewal is; if none has a holder, a pod of an operator.
 
     Returns:
         holder: who leads, or the pod that runs without an election; None: neither is there.
         elected: it holds the Lease.
-        secondsSinceRenewal: of the Lease; None: nobody holds one.
+        secondsSinceRenewal: of the Lease; None: none has a holder.
         running: an operator runs.
 
     Raises:

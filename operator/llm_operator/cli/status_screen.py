@@ -174,7 +174,7 @@ def _gpus(found: Mapping[str, Any]) -> str:
 
 def _operator(found: Mapping[str, Any]) -> str:
     if found["holder"] is None:
-        return "NOT running: nobody holds its Lease, and no pod of it is ready"
+        return "NOT running: its Lease has no holder, and no pod of it is ready"
     if not found["elected"]:
         return f"running ({found['holder']}), without a Lease that it holds"
     if found["running"]:
