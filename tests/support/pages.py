@@ -17,7 +17,9 @@ BLOCK = re.compile(r"^( *)```console\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # Expression of a command, and the test that runs it; an empty one: tests/cluster/test_pages.py runs the line itself.
 RUN_BY: tuple[tuple[str, str], ...] = (
     # A cluster of the reader's, or the namespace of an installed operator.
-    (r"^make (demo|cluster-down)", "tests/e2e/test_devcluster_node.py"),
+    # The demo's steps one by one: the chart, both engines, a chat through kubectl, the page.
+    (r"^make demo", "tests/e2e/test_serving.py"),
+    (r"^make cluster-down", "tests/e2e/test_devcluster_node.py"),
     (r"^make ", ".ci/run"),
     (r"^python -m devcluster|devcluster kubeconfig", "tests/e2e/test_devcluster_node.py"),
     (r"^export ", "tests/e2e/conftest.py"),

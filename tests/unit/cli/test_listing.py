@@ -290,7 +290,7 @@ LONG_AGO = "2020-01-01T00:00:00.000000Z"
         ([lease("llm-operator-1_2", "2999-01-01T00:00:00.000000Z")], [], "running (llm-operator-1_2)"),
         ([lease("llm-operator-1_2", LONG_AGO)], [], "NOT running; llm-operator-1_2 renewed its Lease"),
         ([lease("", LONG_AGO)], [], "NOT running: its Lease has no holder, and no pod of it is ready"),
-        ([lease(None, None)], [{"metadata": {"name": "llm-operator-9"}, "status": {}}], "NOT running: its Lease has no holder"),
+        ([lease(None, None)], [{"metadata": {"name": "llm-operator-9"}, "status": {}}], "NOT running: its Lease"),
         ([], [], "NOT running: its Lease has no holder"),
         ([], [{**pod(), "metadata": {"name": "llm-operator-9"}}], "running (llm-operator-9), without a Lease"),
     ],
