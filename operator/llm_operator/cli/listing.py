@@ -61,11 +61,11 @@ def _table(cluster: Cluster, namespace: str | None, chosen: argparse.Namespace, 
     rows = _rows(cluster, namespace, chosen, found)
     if len(rows) == 1:
         return "No LLMDeployments" + (f" in namespace {namespace}." if namespace else ".")
-    return _aligned(rows)
+    return _aligned(rows, chosen.output)
 
 
-def _aligned(rows: list[list[str]]) -> str:
-    width = columns() - 1 if sys.stdout.isatty() else None
+def _aligned(rows: list[list[str]], form: str) -> str:
+    width = columns() - 1 if sys.stdout.isatty() and form == "table" else None
     return aligned(rows, width, whole=("NAMESPACE", "NAME"), expendable=EXPENDABLE)
 
 
@@ -87,7 +87,7 @@ def _watch(cluster: Cluster, namespace: str | None, chosen: argparse.Namespace) 
                 screen.draw(_table(cluster, namespace, chosen, found))
             else:
                 rows = _rows(cluster, namespace, chosen, found)
-                for row, line in zip(rows, _aligned(rows).split("\n"), strict=True):
+                for row, line in zip(rows, _aligned(rows, chosen.output).split("\n"), strict=True):
                     if row not in before:
                         print(line, flush=True)
                 before = rows

@@ -62,6 +62,16 @@ def test_a_list_fits_the_terminal_and_a_pipe_gets_it_whole(space: FakeCluster) -
     assert terminal.ended() == 0
 
 
+def test_wide_cuts_nothing(space: FakeCluster) -> None:
+    """As kubectl's: the terminal wraps."""
+    terminal = Terminal(space, "list", "-o", "wide", **XTERM)
+    resize(terminal, 80)
+    shown = terminal.rest()
+    assert "a-model-with-a-rather-long-name-of-70b" in shown
+    assert "message of Loading" in shown
+    assert terminal.ended() == 0
+
+
 def test_watch_redraws_and_follows_a_resize(space: FakeCluster) -> None:
     terminal = Terminal(space, "list", "--watch", **XTERM)
     resize(terminal, 120)
