@@ -126,7 +126,7 @@ class Gatherer:
         """What the metrics tell of an object that is in the cache."""
         body = self._cache.objects[key]
         observed = self._cache.observed(key)
-        return Served(body, self._owners.known_own(body["metadata"]["uid"], observed), observed.deployment)
+        return Served(body, self._owners.known_own(body["metadata"]["uid"], observed), observed.workload)
 
     async def _observe(self, key: Key, resource: LLMDeployment) -> tuple[Observed, float | None]:
         """What is there, with the Jobs of the model tools, and with the claims while a model or pod waits for them.

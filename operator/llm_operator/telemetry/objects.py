@@ -33,12 +33,12 @@ class Served:
     Attributes:
         body: the object, with metadata, spec and status as the API server holds them.
         pods: the engine's pods that exist.
-        deployment: the engine's Deployment; None: there is none.
+        workload: what runs the engine's pods; None: there is nothing.
     """
 
     body: JSON
     pods: Sequence[Pod] = ()
-    deployment: Child | None = None
+    workload: Child | None = None
 
 
 Value = Callable[[Served], float | None]
@@ -79,12 +79,12 @@ def _desired(served: Served) -> float:
 
 
 def _updated(served: Served) -> float | None:
-    child = served.deployment
+    child = served.workload
     return None if child is None else float(child.status.get("updatedReplicas", 0))
 
 
 def _revision(served: Served) -> float | None:
-    child = served.deployment
+    child = served.workload
     told = number_and_digest(served.body["metadata"]["name"], child.revision) if child is not None else None
     return float(told[0]) if told is not None else None
 

@@ -147,7 +147,7 @@ def test_the_end_of_an_init_container_is_no_end_of_the_engine() -> None:
 
 
 def test_a_rollout_shows_in_the_revision_and_in_the_pods_that_have_it() -> None:
-    child = serving(OF).deployment
+    child = serving(OF).workload
     assert child is not None
     rolling = replace(child, revision="qwen-7-0123456789", status={"updatedReplicas": 1, "replicas": 2})
     samples = scraped(Served(FULL, (), rolling))
