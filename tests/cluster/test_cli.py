@@ -120,7 +120,7 @@ def test_status_answers_the_questions_of_the_night(space: Space) -> None:
     assert "qwen-1: ready, on gone, 2 GPUs, 1 restart in " in output
     assert "the last one: HostMemoryExhausted (OOMKilled), exit code 137, " in output
     assert "nodes have 0, pods hold 2, 0 free (at most 0 on one node)" in output
-    assert "no Lease of an operator was found" in output
+    assert "Operator:   NOT running: its Lease has no holder" in output
     assert "Next: free GPUs" in output
     found: Any = json.loads(ran(space, "status", "qwen", "-o", "json")[1])
     assert found["pods"][0]["restarts"] == 1
