@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(PY) -m pytest $(ARGS)
 # Whole files side by side: fixtures start servers on ports of their own, once per process.
 PARALLEL := --numprocesses 2 --dist loadfile
-# Tests against servers: what failed runs once more, alone, and is named at the end of `make test`.
+# What failed runs once more, alone, and is named at the end of `make test`.
 STAGE = $(PY) -m devtools.stage
 CRD := llm-operator.dev_llmdeployments.yaml
 SOURCES := operator devcluster devtools tests $(wildcard images)
@@ -112,11 +112,11 @@ prepare: venv ## Build what tests run, once: the cluster's programs, the engines
 
 .PHONY: unit
 unit: venv ## Tests that need no server and no program but Python
-	LLM_OPERATOR_PROGRAMS=no $(PYTEST) $(PARALLEL) -m "not programs" tests/unit
+	LLM_OPERATOR_PROGRAMS=no $(STAGE) unit $(ARGS) $(PARALLEL) -m "not programs" tests/unit
 
 .PHONY: chart
 chart: programs ## The chart, the examples and every documented command, with the real Helm, kubectl and kubeconform
-	$(PYTEST) $(PARALLEL) -m programs tests/unit
+	$(STAGE) chart $(ARGS) $(PARALLEL) -m programs tests/unit
 
 .PHONY: coverage
 coverage: venv ## Which code no unit test runs; fails below the floor in pyproject.toml
@@ -131,7 +131,7 @@ mutants: venv ## Changes in one module that no test notices: ARGS="operator/llm_
 
 .PHONY: engines
 engines: environments ## Rendered command lines against the engines' own argument parsers
-	$(PYTEST) $(PARALLEL) --no-loadscope-reorder tests/engines
+	$(STAGE) engines $(ARGS) $(PARALLEL) --no-loadscope-reorder tests/engines
 
 .PHONY: web
 web: environments ## The chat page in a real browser, in front of a fake engine

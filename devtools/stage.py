@@ -1,6 +1,6 @@
-"""`python -m devtools.stage NAME PYTEST-ARGUMENTS...`: run tests against servers; what failed runs once more, alone.
+"""`python -m devtools.stage NAME PYTEST-ARGUMENTS...`: run tests; what failed runs once more, alone.
 
-Such a test waits for other processes, and a busy machine can be slower than any limit. A test that fails only beside
+Many tests wait for other processes, and a busy machine can be slower than any limit. A test that fails only beside
 others is still a fault, of the test or of the code: its first failure is printed in full, and `make test` ends with its
 name. A test that fails alone, too, fails the stage.
 """
