@@ -1,6 +1,6 @@
 """The bare control plane: etcd and a real API server on loopback; on demand controllers, scheduler and fake nodes.
 
-It needs no root and no namespace, takes about seven seconds, and any number run side by side on ports of their own.
+It needs no root and no namespace, takes about seven seconds, and any number run side by side on separate ports.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class ControlPlane:
         return self._client.request(method, path, body, content)
 
     def find(self, path: str) -> Any:
-        """The answer to GET; None where there is nothing of that path.
+        """The answer to GET; None if there is nothing of that path.
 
         Raises:
             ApiError: the API server refused for another reason.

@@ -42,7 +42,7 @@ def missing_packages(names: Sequence[str]) -> list[str]:
 def ensure_packages(names: Sequence[str]) -> list[str]:
     """Install those of `names` that are missing with one apt-get run, and return them.
 
-    Raises ClusterError where they cannot be installed: no apt-get, no root, or apt-get's own error.
+    Raises ClusterError if they cannot be installed: no apt-get, no root, or apt-get's own error.
     """
     missing = missing_packages(names)
     if not missing:
@@ -87,7 +87,7 @@ def unpacked(name: str, *programs: str) -> Path:
 
 def _unpack(name: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
-        # apt downloads as a user of its own, who may not write to a folder of root's.
+        # apt downloads as its own user, who may not write to root's folders.
         download = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", name]
         for command in (download, ["apt-get", "update", "-q"], download):
             result = subprocess.run(command, cwd=scratch, check=False, capture_output=True, text=True, timeout=600)

@@ -21,7 +21,7 @@ from devcluster.state import ClusterError
 QUESTION = "Who are you?"
 ENGINES = ("tiny-vllm", "tiny-lmdeploy")
 DEMO_IMAGES = ("operator", "model-tools", "web", "vllm-cpu-test", "lmdeploy-cpu-test")
-"""Without that of the old release, which only the tests ask for `convert`."""
+"""Without that of the old release, whose `convert` only the tests need."""
 READY_SECONDS = 300
 
 

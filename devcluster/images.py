@@ -35,7 +35,7 @@ OPERATOR_SOURCES = ("operator", "pyproject.toml", "README.md", "requirements.loc
 BUILD_SECONDS = 2400
 REFERENCES = IMAGES | GPU_IMAGES
 STORE = "localhost/llm-operator"
-# What a machine behind a proxy or a mirror of its own needs inside of a build, where it has it.
+# What a machine behind a proxy or its own mirror needs inside of a build, if it has it.
 HOST_SETTINGS = ("/etc/pip.conf", "/etc/ssl/certs", "/etc/apt/sources.list.d", "/etc/apt/apt.conf.d", "/etc/hosts")
 
 
@@ -102,7 +102,7 @@ def build(names: Sequence[str]) -> list[Built]:
 
 
 def bring(names: Sequence[str], node: Node) -> None:
-    """Build some images and bring those into a node that it lacks.
+    """Build some images and load those into a node that it lacks.
 
     Raises:
         ClusterError, NoRoomError: as `build`; or the node refused an archive.
@@ -188,7 +188,7 @@ def _remove_older(tags: Mapping[str, str]) -> None:
 
 
 def _carrier(name: str) -> str:
-    """The image in whose archive an image lies; most have one of their own."""
+    """The image in whose archive an image lies; most have their own."""
     recipe = RECIPES[name]
     return recipe.base if recipe.settings_only and recipe.base is not None else name
 
@@ -236,7 +236,7 @@ def _build(name: str, tags: Mapping[str, str]) -> None:
         wheel = torch_wheel.find()
         if wheel is not None:
             arguments += ["--volume", f"{wheel.parent}:/wheels:ro", "--build-arg", f"TORCH=/wheels/{wheel.name}"]
-    # Only with this does an image without files of its own get no layer of its own.
+    # Only with this does an image without own files get no own layer.
     arguments.append(f"--layers={'true' if recipe.settings_only else 'false'}")
     _buildah(
         "bud", "--isolation", "chroot", "--network", "host", "--pull-never", *arguments,
@@ -286,7 +286,7 @@ def _buildah(*arguments: str, check: bool = True) -> subprocess.CompletedProcess
 
 @cache
 def _storage() -> tuple[str, ...]:
-    """A store of our own: overlay where the machine can, else plain copies."""
+    """Our own store: overlay where the machine can, else plain copies."""
     folder = cache_dir() / "images" / "store"
     for driver in ("overlay", "vfs"):
         # The run root holds locks and mounts, which must not outlive a boot.
@@ -304,7 +304,7 @@ def _storage() -> tuple[str, ...]:
 
 
 def _run(command: list[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run to the end, with a sign of life every half minute; the output is shown only where it failed."""
+    """Run to the end, with a sign of life every half minute; the output is shown only if it failed."""
     log = cache_dir() / "images" / f"last-{Path(command[0]).name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()

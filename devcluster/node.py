@@ -1,4 +1,4 @@
-"""The full node: control plane, containerd, kubelet and kube-proxy in namespaces of their own, with real pods.
+"""The full node: control plane, containerd, kubelet and kube-proxy in separate namespaces, with real pods.
 
 One network, mount, PID, UTS and IPC namespace holds everything, so that one kill removes it. There is no cluster DNS:
 a Service is reached by its cluster IP, which the host routes to, or through the API server's proxy.
@@ -40,7 +40,7 @@ from devcluster.state import (
 DEFAULT_NAME = "dev"
 READY_SECONDS = 120.0
 FAKE_GPUS = 4
-"""nvidia.com/gpu of the node. They do not exist: pods that ask for them are scheduled and see no device."""
+"""nvidia.com/gpu of the node. They do not exist: pods that request them are scheduled and see no device."""
 
 # What one run leaves in the node's folder; images and volumes stay for the next.
 _OF_ONE_RUN = ("pki", "etcd", "kubelet", "certs", "logs", "pod-logs", "cni", "opt")
@@ -104,7 +104,7 @@ class Node:
         return recorded(self.state.name, keys) and self._images().keys() >= keys.keys()
 
     def load(self, archives: Sequence[Path], keys: Mapping[str, str] | None = None) -> None:
-        """Bring images into the node; those that are there already are passed over.
+        """Load images into the node; those that are there already are passed over.
 
         Args:
             archives: uncompressed docker archives.
@@ -236,7 +236,7 @@ class Node:
             sys.executable, "-I", str(Path(__file__).with_name("node_inside.py")), str(self.state.spec_file),
         ]  # fmt: skip
         with (self.state.path / "logs" / "node.log").open("ab") as log:
-            # Forked away: the node outlives this process and is nobody's child that has to be waited for.
+            # Forked away: the node outlives this process, and no process has to wait for it.
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
         self._wait(lambda: host.find_processes(self.state).init is not None, "the first process")
         init = host.find_processes(self.state).init
@@ -288,7 +288,7 @@ def _record_path(name: str) -> Path:
 
 
 def find(name: str, binaries: Path) -> Node | None:
-    """The running node of a name; None where there is none, or only remains of one."""
+    """The running node of a name; None if there is none, or only remains of one."""
     state = read(name)
     if state is None or state.boot_id != boot_id() or host.find_processes(state).init is None:
         return None

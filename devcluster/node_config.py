@@ -160,7 +160,7 @@ def _kubelet(state: NodeState) -> dict[str, Any]:
         # Kubernetes 1.35 and newer refuse cgroup v1 otherwise.
         "failCgroupV1": False,
         # There is no cluster DNS. With a loopback address a look-up fails at once; with none every pod gets a warning
-        # event, and with an address that nobody has it waits for seconds.
+        # event, and with an address that no one has it waits for seconds.
         "clusterDNS": ["127.0.0.1"],
         "clusterDomain": "cluster.local",
         "resolvConf": "",

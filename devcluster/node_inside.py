@@ -60,7 +60,7 @@ def run(*command: str) -> None:
 
 
 def mounts(cache: str) -> None:
-    """Give the node a /run, /var/log and /var/lib of its own and the kernel settings that the kubelet wants to see."""
+    """Give the node its own /run, /var/log and /var/lib and the kernel settings that the kubelet wants to see."""
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/var/log")
     for folder in ("/run/lock", "/run/var/upper", "/run/var/work", "/run/sysctl", "/run/cache"):
@@ -86,7 +86,7 @@ def mounts(cache: str) -> None:
 
 
 def network(host_ip: str, node_ip: str) -> None:
-    """Bring up the loopback and the link to the host; every setting belongs to this network namespace."""
+    """Set up the loopback and the link to the host; every setting belongs to this network namespace."""
     run("ip", "link", "set", "lo", "up")
     run("ip", "addr", "add", f"{node_ip}/30", "dev", "eth0")
     run("ip", "link", "set", "eth0", "up")
@@ -101,7 +101,7 @@ def network(host_ip: str, node_ip: str) -> None:
 
 def api_ready() -> bool:
     """Tell whether the API server says that it is ready."""
-    # This process has just started it and is alone in its network namespace: nobody else can answer here.
+    # This process has just started it and is alone in its network namespace: no one else can answer here.
     context = ssl._create_unverified_context()
     handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
@@ -112,7 +112,7 @@ def api_ready() -> bool:
 
 
 def start(name: str, command: list[str], logs: str, environment: dict[str, str]) -> int:
-    """Start a program with a log of its own; its process id."""
+    """Start a program with its own log; returns its process id."""
     with open(f"{logs}/{name}.log", "ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
     say(f"started {name}")

@@ -1,4 +1,4 @@
-"""The fields of a pod template and how they are merged, as the API server's own OpenAPI document tells them.
+"""The fields of a pod template and how they are merged, from the API server's own OpenAPI document.
 
 `python -m devcluster.pod_schema` writes the table that `llm_operator.manifests.overlay` merges by. A test compares it
 with what the pinned API server serves.

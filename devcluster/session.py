@@ -56,7 +56,7 @@ class Session:
     volumes: Path | None = None
     """Where the development cluster keeps volumes; None on a cluster that provides its own."""
     load: Callable[[Sequence[Path]], None] | None = None
-    """Brings image archives into the development cluster; None on a cluster that pulls from a registry."""
+    """Loads image archives into the development cluster; None on a cluster that pulls from a registry."""
     inside: Callable[..., str] | None = None
     """Runs a command on the development cluster's node; None on a cluster whose nodes are out of reach."""
 
@@ -134,7 +134,7 @@ class Session:
         name = f"{claim}-{namespace}"
         folder = self.volumes / name
         folder.mkdir(parents=True, exist_ok=True)
-        # A hostPath volume heeds no fsGroup: the pods' user ids must be able to write as they are.
+        # A hostPath volume respects no fsGroup: the pods' user ids must be able to write as they are.
         folder.chmod(0o777)
         volume = self.example("devcluster-storage")[0]
         volume["metadata"]["name"] = name
@@ -171,7 +171,7 @@ class Session:
         return text
 
     def request(self, method: str, path: str, body: Any = None, **query: str) -> Any:
-        """The decoded answer of the API server; for whoever asks often: a kubectl takes 50 ms of a processor to start.
+        """The decoded answer of the API server; for frequent requests: a kubectl takes 50 ms of a processor to start.
 
         Raises:
             ApiError: it was refused, by the API server or by what it passed the request on to.

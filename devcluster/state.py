@@ -111,7 +111,7 @@ class NodeState:
 
 
 def check_name(name: str) -> str:
-    """Return `name`, or raise ClusterError where it cannot name a folder, a cgroup and a Kubernetes node."""
+    """Return `name`, or raise ClusterError if it cannot name a folder, a cgroup and a Kubernetes node."""
     if not _NAME.fullmatch(name):
         raise ClusterError(
             f"cluster name {name!r} is not usable: expected 1 to 30 of a-z, 0-9 and '-', starting with a letter and "
@@ -131,7 +131,7 @@ def record_path(name: str) -> Path:
 
 
 def read(name: str) -> NodeState | None:
-    """Return the record of the node, or None where nothing is up (or left over) under that name."""
+    """Return the record of the node, or None if nothing is up (or left over) under that name."""
     try:
         data = json.loads(record_path(name).read_text())
         return NodeState(**data)
@@ -181,7 +181,7 @@ def lock(name: str, timeout: float = 900.0) -> Iterator[None]:
 def free_index(taken: Iterable[int], routes: Iterable[str], preferred: int = 0) -> int:
     """Return an index that no other node has and whose networks no route of the host overlaps.
 
-    `routes` are networks in CIDR form. `preferred` is tried first. Raises ClusterError where none is free.
+    `routes` are networks in CIDR form. `preferred` is tried first. Raises ClusterError if none is free.
     """
     busy = set(taken)
     networks = [ipaddress.ip_network(route, strict=False) for route in routes]

@@ -1,4 +1,4 @@
-"""A wheel of torch that computes on the CPU and brings no CUDA libraries.
+"""A wheel of torch that computes on the CPU and contains no CUDA libraries.
 
 PyPI has torch for x86-64 only as a build for CUDA, with 5 GB of NVIDIA's libraries that a CPU never calls. If no folder
 holds the CPU build, PyPI's wheel is repacked: small stand-ins replace those libraries, and its metadata no longer
@@ -146,7 +146,7 @@ class Interface:
 
 
 def write_stand_ins(folder: Path) -> None:
-    """Write a library in the place of each of NVIDIA's that the libraries of a folder ask for.
+    """Write a library in the place of each of NVIDIA's that the libraries of a folder need.
 
     Each function of it returns 100, which is cudaErrorNoDevice: torch then reports that there is no GPU.
 
@@ -204,7 +204,7 @@ def _compile(name: str, interface: Interface, target: Path) -> None:
 
 
 def _pack(files: Path, target: Path) -> None:
-    """Write a wheel of a folder, whose metadata asks for no CUDA."""
+    """Write a wheel of a folder, whose metadata requires no CUDA."""
     (info,) = files.glob("*.dist-info")
     metadata = (info / "METADATA").read_bytes().splitlines(keepends=True)
     (info / "METADATA").write_bytes(b"".join(line for line in metadata if not _CUDA_REQUIREMENT.match(line)))

@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def trust_also(bundle: Path) -> None:
-    """Let every client of this process that asks hubs trust further certificates; the API server has a CA of its own.
+    """Let every client of this process that asks hubs trust further certificates; the API server has its own CA.
 
     Raises:
         BundleError: it cannot be used.

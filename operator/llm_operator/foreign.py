@@ -170,7 +170,7 @@ def sample_labels(text: str, name: str) -> list[Mapping[str, str]]:
 
 
 def sample_sum(text: str, name: str) -> float | None:
-    """The sum over all samples of one metric in the Prometheus text format; None where there is none.
+    """The sum over all samples of one metric in the Prometheus text format; None if there is none.
 
     Args:
         text: an answer, perhaps cut; the last line counts only if it is whole.

@@ -37,7 +37,7 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class KubeconfigError(Exception):
-    """There is no access to an API server, or it cannot be used; all problems are told at once."""
+    """There is no access to an API server, or it cannot be used; the message lists all problems."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
@@ -56,7 +56,7 @@ class Access:
         proxy: URL of the HTTP proxy; None: the environment's.
         server_name: name that the server's certificate must have; None: the host of `server`.
         files: what was read; after a change of one of them the access is another one.
-        expires: when the credentials end, in seconds since the epoch; None: not told.
+        expires: when the credentials end, in seconds since the epoch; None: not known.
     """
 
     server: str
@@ -217,7 +217,7 @@ class _Credentials:
         self.files = tuple(folder / user[name] for name in FILES if user.get(name))
         """What credentials were read from."""
         self.expires: float | None = None
-        """When they end, in seconds since the epoch; None: not told."""
+        """When they end, in seconds since the epoch; None: not known."""
         self._token: str | None = user.get("token")
         if user.get("tokenFile"):
             self._token = read_file(folder / user["tokenFile"], FILE_BYTES).decode().strip()
@@ -312,7 +312,7 @@ def own() -> Access:
     """The service account of the pod that this runs in.
 
     Raises:
-        KubeconfigError: this is no pod, or it has no service account.
+        KubeconfigError: this is not a pod, or it has no service account.
     """
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     try:

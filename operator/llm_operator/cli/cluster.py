@@ -72,7 +72,7 @@ class Cluster:
         self._pool = urllib3.ProxyManager(self.proxy, **options) if self.proxy else urllib3.PoolManager(**options)
 
     def jobs(self, namespace: str | None, selector: str) -> list[JSON]:
-        """Jobs by label; of all namespaces where none is given.
+        """Jobs by label; of all namespaces if none is given.
 
         Raises:
             BadInputError: the API server refuses, or cannot be reached.

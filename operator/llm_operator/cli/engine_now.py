@@ -60,7 +60,7 @@ def read_metrics(text: str) -> Sums:
 
 
 def quantities(sums: Sums, engine: str) -> JSON:
-    """Requests running and waiting, and the share of the KV cache in use; None where the engine does not say."""
+    """Requests running and waiting, and the share of the KV cache in use; None if the engine does not say."""
     found: JSON = {}
     for quantity in ("requests_running", "requests_waiting", "kv_cache_usage_ratio"):
         names = [metric.name for metric in metric_names(engine, quantity)]

@@ -139,7 +139,7 @@ def _shape_of_file(path: Path) -> ModelShape | str:
 
 
 def _weights_beside(config: Path) -> int | None:
-    """Bytes of the weights in config.json's folder by their index or header; None where there are none."""
+    """Bytes of the weights in config.json's folder by their index or header; None if there are none."""
     index, single = config.with_name(INDEX), config.with_name(SINGLE)
     if config.name != CONFIG:
         return None
@@ -156,7 +156,7 @@ def _weights_beside(config: Path) -> int | None:
 
 
 def given_gpu(arguments: GpuArguments) -> GpuFacts | None:
-    """The GPU of the command line; None where it gives none.
+    """The GPU of the command line; None if it gives none.
 
     Raises:
         BadInputError: an unknown name (the nearest are offered), a size that is none, or two GPUs at once.
@@ -177,7 +177,7 @@ def given_gpu(arguments: GpuArguments) -> GpuFacts | None:
 
 
 def gpu_of(resource: LLMDeployment) -> GpuFacts | str:
-    """The GPU that spec.gpu describes; a text where it does not say.
+    """The GPU that spec.gpu describes; a text if it does not say.
 
     Raises:
         BadInputError: a product that the catalogue lacks (the nearest are offered).

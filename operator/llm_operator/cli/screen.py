@@ -41,7 +41,7 @@ def bar(share: float, width: int) -> str:
 
 
 class Progress:
-    """One line on standard error that is written over, and gone at the end; nothing where that cannot be.
+    """One line on standard error that is written over, and gone at the end; nothing if that cannot be.
 
     Attributes:
         on: it is shown.

@@ -91,7 +91,7 @@ def _cut(cell: str, room: int) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes for people; a dash where they are not known."""
+    """Bytes for people; a dash if they are not known."""
     if count is None:
         return "-"
     if count >= 1 << 27:

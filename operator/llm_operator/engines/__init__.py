@@ -28,7 +28,7 @@ __all__ = [
 
 
 def check(spec: LLMDeploymentSpec) -> tuple[Refusal, ...]:
-    """What only the operator can judge of a spec; empty where the engine will take it.
+    """What only the operator can judge of a spec; empty if the engine will take it.
 
     What depends on the model's architecture is judged by render().
     """

@@ -19,7 +19,7 @@ LONGEST_NUMBER = 30
 _NEGATIVE = re.compile(r"-[0-9]+")
 _NUMBER = re.compile(r"[0-9]+|[0-9]+(\.[0-9]+)?[kmgt]|[0-9]+[KMGT]")
 
-# Options that vLLM reads into structures of its own; what is inside them is the engine's to judge.
+# Options that vLLM reads into its own structures; what is inside them is the engine's to judge.
 _STRUCTURED = ("-config", "-buckets", "-loras", "-kwargs", "-op-priority", "-overrides")
 
 # Of one argument; the CRD allows 2,048 characters.
@@ -66,7 +66,7 @@ class Given:
 
 
 def whole_number(text: str) -> int | None:
-    """A value of the options whose type is `number`, as vLLM reads it; None where it would not.
+    """A value of the options whose type is `number`, as vLLM reads it; None if it would not.
 
     `4k` is 4,000, `4K` is 4,096, `1.5k` is 1,500 (vLLM 0.33.0, vllm/utils/argparse_utils.py, human_readable_int).
     """
@@ -133,7 +133,7 @@ def _is_value(word: str) -> bool:
 
 def _unknown(engine: str, table: Capabilities, rules: Rules, name: str) -> Refusal:
     known = sorted(table.options)
-    # Both parsers take unique prefixes, and vLLM's takes underscores too: whoever used one meant that option.
+    # Both parsers take unique prefixes, and vLLM's takes underscores too: anyone who used one meant that option.
     plain = name.replace("_", "-")
     meant = [plain] if plain in table.options else [option for option in known if option.startswith(plain)]
     meant = meant or [option for option in rules.owned if option.startswith(plain)]

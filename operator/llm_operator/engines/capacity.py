@@ -1,4 +1,4 @@
-"""How an engine's own word about its KV cache is read: the engine asks for texts, the caller reads them."""
+"""How an engine's own word about its KV cache is read: the engine names the texts, the caller reads them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Read:
 LOG = Read(None)
 Capacity = Generator[Read, str | None, int | None]
 """Yields what is wanted, is sent the text (an answer, empty if there was none; a log, None if it could not be read) and
-returns the tokens that the cache of one replica holds, None if nothing tells."""
+returns the tokens that the cache of one replica holds, None if nothing says."""
 
 
 def number(fields: Mapping[str, object], name: str) -> int | None:
-    """Return a count of at most 15 digits; None where the field has none."""
+    """Return a count of at most 15 digits; None if the field has none."""
     text = str(fields.get(name, ""))
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None

@@ -38,7 +38,7 @@ CACHE_VARIABLES: Mapping[str, str] = {
 """Everything an engine writes goes into the one writable volume, so that the image's own user does not matter."""
 
 USER_NAME = "llm"
-"""For getpass, which torch asks for the name of its cache: a user id of a pod has no entry in /etc/passwd."""
+"""torch calls getpass to name its cache: a user id of a pod has no entry in /etc/passwd."""
 
 # What the device plugin hands to the container; another value would take GPUs that the scheduler gave to somebody else.
 DEVICE_VARIABLES: Mapping[str, str] = dict.fromkeys(
@@ -106,7 +106,7 @@ def literal(text: str) -> str:
 
 
 def model_path(request: RenderRequest) -> str:
-    """What the engine is told to load: a directory of the pod, or a repository that it fetches itself."""
+    """What the engine loads: a directory of the pod, or a repository that it fetches itself."""
     if request.model_path is not None:
         return request.model_path
     model = request.spec.model
@@ -197,7 +197,7 @@ def token_name(model: ModelSpec) -> str:
 
 
 def token_variables(model: ModelSpec) -> list[dict[str, Any]]:
-    """The hub's token, by reference; empty where the spec names none."""
+    """The hub's token, by reference; empty if the spec names none."""
     return [] if model.credentials is None else [secret_variable(token_name(model), model.credentials)]
 
 

@@ -80,9 +80,9 @@ class Log:
     Attributes:
         deciding: lines that may say why, oldest first.
         errors: those of them that are errors by their form.
-        last: the last line that tells something; empty where none does.
-        end: the log's last line that is no decoration, whatever it says.
-        stage: how far the engine had come; None where the log does not tell.
+        last: the last line with information; empty if none does.
+        end: the log's last line that is not decoration.
+        stage: how far the engine had come; None if the log does not say.
     """
 
     deciding: tuple[str, ...]
@@ -159,7 +159,7 @@ def _bare(line: str) -> str:
 
 
 def _said(line: str) -> str:
-    """The line without prefixes; empty where it cannot be a cause."""
+    """The line without prefixes; empty if it cannot be a cause."""
     line = _PROCESS.sub("", line)
     for prefix in _prefixes():
         match = prefix.match(line)

@@ -45,7 +45,7 @@ class Diagnosis:
 
 
 SHOWN = "kubectl logs --previous shows where that error comes from"
-# Signal and what it tells.
+# Signal and what it says.
 _SIGNALS: dict[int, Diagnosis] = {
     4: Diagnosis(
         "EngineCrashed",
@@ -209,7 +209,7 @@ def _said(signature: Signature, match: re.Match[str], log: Log) -> Diagnosis:
 
 
 def last_words(text: str) -> str:
-    """The last line that tells something: an error if there is one, else the last that is no frame or decoration."""
+    """The last line with information: an error if there is one, else the last that is not a frame or decoration."""
     return _short(read_log(text).last.strip())
 
 

@@ -103,7 +103,7 @@ class Engine(Protocol):
     # Planning.
 
     def memory(self, backend: str | None) -> EngineMemory:
-        """Return how it spends the memory of a GPU. backend: one of its own; None: its default, or the only one.
+        """Return how it spends the memory of a GPU. backend: one of the engine's; None: the default, or the only one.
 
         Raises:
             PlanInputError: it has no such backend.

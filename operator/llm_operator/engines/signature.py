@@ -11,7 +11,7 @@ from llm_operator.engines.log_form import Stage
 CAUSE, SYMPTOM, REFUSAL, CONSEQUENCE, CODE, WRAPPER = 0, 1, 2, 3, 4, 5
 """A cause explains the death; a symptom is often where something else shows; a refusal says in the engine's own words
 which setting it does not take; a consequence is what the other processes say when one of them has died or hangs; an
-error of the engine's own code tells where it failed and not why; a wrapper says that something died."""
+error of the engine's own code says where it failed and not why; a wrapper says that something died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Signature:
         remedy: what to do.
         rank: CAUSE, SYMPTOM, REFUSAL, CONSEQUENCE, CODE or WRAPPER.
         since: first version of the engine that prints it; empty: all that are older than `until` do.
-        until: first version of the engine that does not print it any more; empty: all do.
+        until: first version of the engine that does not print it any longer; empty: all do.
         at: remedies that fit what had been reached better.
         starting: only a start ends like this; once the engine serves, the same words are about a request.
     """

@@ -15,7 +15,7 @@ _NEWER = "use a newer engine.version, or correct the model's config.json"
 
 MODEL: tuple[Signature, ...] = (
     sign(
-        # LMDeploy 0.12 to 0.14 look a name up that is no file in a list that lmdeploy/model.py does not have any more.
+        # LMDeploy 0.12 to 0.14 look up a name that is not a file in a list that lmdeploy/model.py does not have any longer.
         r"chat template (?:string \(|')/chat-template/template\.(?:jinja|json)"
         r"|cannot import name '(?:DEPRECATED|REMOVED)_CHAT_TEMPLATE_NAMES' from 'lmdeploy\.model'",
         "ChatTemplateMissing",

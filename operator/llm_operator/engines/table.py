@@ -1,4 +1,4 @@
-"""What each engine version's command line takes, as its own parser told it; tests/engines/tables.py writes the data."""
+"""What each engine version's command line takes, as its parser defines it; tests/engines/tables.py writes the data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Option:
         names: exact option strings, the longest first.
         takes: values it takes: `0`, `1`, `?`, `*` or `+`.
         type: `flag`, `int`, `float`, `str`, `json`, `number` (with a suffix such as 4G) or `other`.
-        choices: allowed values; empty where the parser does not limit them.
+        choices: allowed values; empty if the parser does not limit them.
     """
 
     names: tuple[str, ...]
@@ -37,7 +37,7 @@ class Capabilities:
     """What one engine version can do.
 
     Attributes:
-        version: the version asked for; it names the image.
+        version: the requested version; it names the image.
         measured: the version whose parser the options come from.
         options: every option by each of its names.
         names: catalogues of names that the parser does not check, such as `tool_parsers`.
@@ -84,7 +84,7 @@ class OptionTable:
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - a table is one of a few, and lives as long as the process
     def capabilities(self, version: str | None) -> Capabilities | None:
-        """What a version can do; None where the operator does not know it.
+        """What a version can do; None if the operator does not know it.
 
         `0.18` means the newest known 0.18. A patch release that was never measured has the options of the newest known
         one of its minor release, unless it is older than all of them.

@@ -67,7 +67,7 @@ class EngineRun:
         version: engine version that decided image and flags.
         backend: LMDeploy's backend; None for vLLM.
         image: image reference.
-        command: the container's command; empty where the image's entrypoint is the engine.
+        command: the container's command; empty if the image's entrypoint is the engine.
         args: the container's args. `$(NAME)` in them is the kubelet's to expand; every other `$` is doubled.
         env: environment variables as JSON of core/v1 EnvVar; no two share a name.
         port: TCP port of the OpenAI-compatible API.

@@ -58,7 +58,7 @@ class Child:
     foreign: tuple[ForeignField, ...] = ()
     """Fields of its spec that others set."""
     revision: str = ""
-    """Name of the revision that it says it was rendered as; empty where it says none."""
+    """Name of the revision that it says it was rendered as; empty if it says none."""
 
     def body(self) -> JSON:
         """The child's metadata and spec."""

@@ -11,7 +11,7 @@ class ClaimFacts:
 
     Attributes:
         name: its name.
-        uid: its identity; owner of the Jobs that fill it. Empty where claims may not be read.
+        uid: its identity; owner of the Jobs that fill it. Empty if claims may not be read.
         single_node: ReadWriteOnce only: pods that mount it must share a node.
         managed: the operator made it, by its label.
         labelled: its label allows the operator to keep models on it.

@@ -32,7 +32,7 @@ class Life:
 
 
 def restarts_when_ready(raw: JSON, container: JSON, before: Life | None) -> int:
-    """Restarts of the container up to the time when the pod was Ready last; 0 where it never was.
+    """Restarts of the container up to the time when the pod was Ready last; 0 if it never was.
 
     Args:
         raw: the live pod.

@@ -73,7 +73,7 @@ def foreign_fields(live: Mapping[str, Any]) -> tuple[ForeignField, ...]:
 
 
 def removal(live: Mapping[str, Any], fields: Sequence[ForeignField]) -> list[JSON]:
-    """JSON patch that removes the fields from the object they were found in, if nobody has changed it since."""
+    """JSON patch that removes the fields from the object they were found in, if no one has changed it since."""
     meta = live["metadata"]
     pointers = {field.pointer for field in fields}
     outermost = [one for one in pointers if not any(one[:size] in pointers for size in range(1, len(one)))]
@@ -115,7 +115,7 @@ def _everybodys(steps: tuple[str, ...]) -> bool:
 
 
 def _resolved(live: Mapping[str, Any], steps: tuple[str, ...]) -> Pointer | None:
-    """Where a path leads in the object; None where it leads nowhere: what is gone may still be recorded."""
+    """Where a path leads in the object; None if it leads nowhere: what is gone may still be recorded."""
     value: Any = live
     pointer: list[str | int] = []
     for step in steps:

@@ -28,7 +28,7 @@ _IMAGE_VERSION = r"(?:^|/)(?:%s)[\w.-]*:v?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(?:
 
 
 LAST_WORDS_CHARACTERS = 8 << 10
-"""Of a termination message: the kubelet keeps 4,096 bytes; whoever else may write a pod's status is not bound."""
+"""Of a termination message: the kubelet keeps 4,096 bytes; other writers of a pod's status are not bound by that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class ContainerEnd:
     reason: str
     message: str
     finished_at: str = ""
-    """RFC 3339; empty: not told."""
+    """RFC 3339; empty: not known."""
     log_unread: str = ""
-    """Why the end of its log could not be read, where it was needed."""
+    """Why the end of its log could not be read, if it was needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod of the engine or of the chat page, reduced to what tells how it fares."""
+    """A pod of the engine or of the chat page, reduced to its state."""
 
     name: str
     uid: str
@@ -79,7 +79,7 @@ class Pod:
     models: tuple[str, ...] = ()
     """Directories of the cache that it mounts."""
     failure: str = ""
-    """Why the kubelet or the node controller gave the pod up as a whole, such as Evicted; empty while nobody did."""
+    """Why the kubelet or the node controller gave the pod up as a whole, such as Evicted; empty while no one did."""
     failure_message: str = ""
     restarted_at: str | None = None
     """The request for new pods that it was made for, as its template carries it."""
@@ -99,7 +99,7 @@ class Pod:
 
 
 def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:
-    """Reduce a live pod to what tells how it fares.
+    """Reduce a live pod to its state.
 
     Args:
         raw: as the API server sent it.
@@ -236,7 +236,7 @@ def _telling_container(raw: Mapping[str, Any], names: Iterable[str]) -> JSON:
 
 
 def _said(entry: Mapping[str, Any]) -> str:
-    """The message of a condition or a state, which whoever may write a pod's status has written."""
+    """The message of a condition or a state, which anyone who may write a pod's status has written."""
     return (entry.get("message") or "")[:MESSAGE_CHARACTERS]
 
 

@@ -1,4 +1,4 @@
-"""Why the scheduler finds no node for a pod: its message, with what the pod asks for and what the nodes have. Pure."""
+"""Why the scheduler finds no node for a pod: its message, with what the pod requires and what the nodes have. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Asked:
         selector: labels that the node must have.
         amounts: extended resources of all containers together, by name.
         claims: the claims that it mounts, as far as they were looked at.
-        nodes: what the nodes have instead of the GPU that was asked for; empty where one has it, or it is not known.
+        nodes: what the nodes have instead of the GPU that was requested; empty if one has it, or it is not known.
     """
 
     selector: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ ANYTHING = Asked()
 
 
 def asked_by(pod: Mapping[str, Any] | None, nodes: str = "", claims: tuple[ClaimFacts, ...] = ()) -> Asked:
-    """What the pods of a template's spec ask for; None where there is none."""
+    """What the pods of a template's spec require; None if there is none."""
     spec = pod or {}
     amounts: dict[str, int] = {}
     for container in spec.get("containers") or ():
@@ -64,7 +64,7 @@ def unschedulable(message: str, asked: Asked = ANYTHING) -> tuple[str, str]:
 
     Args:
         message: the scheduler's.
-        asked: what the pod asks for.
+        asked: what the pod requires.
     """
     missing = _MISSING_CLAIM.search(message)
     if missing:

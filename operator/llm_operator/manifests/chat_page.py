@@ -47,7 +47,7 @@ def chat_page(
         resource: the object.
         page: its `webUI`.
         template: the pod template of the engine that the page stands in front of.
-        engine: type, version and backend of that engine, as its template tells them.
+        engine: type, version and backend of that engine, according to its template.
         tools: the operator's settings, with the page's image.
     """
     return [_deployment(resource, page, template, engine, tools), _service(resource, page)]
@@ -186,7 +186,7 @@ def _arguments(resource: LLMDeployment, page: WebUI, template: JSON, engine: Map
 
 
 def _context(arguments: Sequence[str]) -> str | None:
-    """The context length that the engine is started with; None where it chooses itself."""
+    """The context length that the engine is started with; None if it chooses itself."""
     for position, word in enumerate(arguments):
         flag, assigned, value = word.partition("=")
         if flag in CONTEXT_FLAGS:

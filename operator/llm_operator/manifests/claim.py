@@ -8,7 +8,7 @@ from llm_operator.manifests.model_source import cache_claim
 
 
 def cache_volume_claim(resource: LLMDeployment) -> JSON | None:
-    """The claim; None where the cache names one that exists, or there is no cache.
+    """The claim; None if the cache names one that exists, or there is no cache.
 
     With retentionPolicy Retain it has no owner, so that the garbage collector leaves it when the object goes.
     """

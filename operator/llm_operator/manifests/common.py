@@ -40,7 +40,7 @@ ANNOTATION_ENGINE = "llm-operator.dev/engine"
 ANNOTATION_GUARD = "llm-operator.dev/guard"
 """On a pod template: the source of the filter before the engine's router (engines/guard)."""
 ANNOTATION_MODEL = "llm-operator.dev/model"
-"""On a pod template: the prepared model that it mounts; absent where nothing was prepared."""
+"""On a pod template: the prepared model that it mounts; absent if nothing was prepared."""
 
 ANNOTATION_SPEC = "llm-operator.dev/spec-hash"
 """On a child whose optional fields come and go: hash of the spec that was written."""
@@ -90,7 +90,7 @@ def carried_annotations(resource: LLMDeployment) -> dict[str, str]:
 
 
 def with_version(body: JSON, template: JSON) -> JSON:
-    """A child of the engine with its version as a label, as the pod template that runs tells it."""
+    """A child of the engine with its version as a label, according to the pod template that runs."""
     engine = read_object((template["metadata"].get("annotations") or {}).get(ANNOTATION_ENGINE))
     version = engine.get("version")
     if not isinstance(version, str):
@@ -127,7 +127,7 @@ def container_of(template: JSON, name: str) -> JSON:
 def owner_reference(resource: LLMDeployment) -> JSON:
     """The reference by which the garbage collector finds what belongs to an object.
 
-    It blocks: a foreground deletion, as Argo CD's pruning asks for, ends when the pods have ended and their GPUs are
+    It blocks: a foreground deletion, such as Argo CD's pruning, ends when the pods have ended and their GPUs are
     free. Admission may want the right to update the finalizers of LLMDeployments for that.
     """
     return {
@@ -155,7 +155,7 @@ def reaches_pods(path: Sequence[str]) -> bool:
 
 
 def _once_per_spec(compute: Callable[[LLMDeployment], str]) -> Callable[[LLMDeployment], str]:
-    """Remember what follows from a spec alone: it is asked for many times in one reconciliation.
+    """Remember what follows from a spec alone: it is requested many times in one reconciliation.
 
     Kept by identity, because a spec holds lists and has no hash. The spec is kept too, so that no other can get its
     identity; a few are enough, for those in work.
@@ -175,9 +175,9 @@ def _once_per_spec(compute: Callable[[LLMDeployment], str]) -> Callable[[LLMDepl
 
 
 def with_spec_hash(body: JSON) -> JSON:
-    """A child that tells which spec was written: what is left out of the next one, nothing else in it tells.
+    """A child that says which spec was written: what is left out of the next one, nothing else in it says.
 
-    Fields that the API server or others add cannot be told from those that the operator has set before.
+    Fields that the API server or others add cannot be distinguished from those that the operator has set before.
     """
     meta = body["metadata"]
     digest = hashlib.sha256(compact_json(body["spec"]).encode()).hexdigest()[:10]

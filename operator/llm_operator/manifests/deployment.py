@@ -78,7 +78,7 @@ def deployment(resource: LLMDeployment, template: JSON, revision: str | None = N
         "spec": {
             "replicas": resource.spec.replicas,
             "selector": {"matchLabels": selector_labels(resource)},
-            # A surge needs a free GPU that nobody may have; replacing in place always ends.
+            # A surge needs a free GPU that no one may have; replacing in place always ends.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
             "revisionHistoryLimit": 3,
             "progressDeadlineSeconds": resource.spec.startup_timeout_seconds + PROGRESS_MARGIN_SECONDS,

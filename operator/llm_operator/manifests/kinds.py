@@ -98,7 +98,7 @@ _ROWS = (
         ("list", "watch"),
         reduced="object",
         selector="",
-        # finalizers: nothing is written. The admission plugin OwnerReferencesPermissionEnforcement asks for the right
+        # finalizers: nothing is written. The admission plugin OwnerReferencesPermissionEnforcement requires the right
         # before what belongs to an object may hold up its foreground deletion.
         subresources={"status": ("patch",), "finalizers": ("update",)},
     ),

@@ -47,10 +47,10 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What the stages before serving brought about.
+    """The result of the stages before serving.
 
     Attributes:
-        claim_name: claim that holds the served model; None where it lies elsewhere.
+        claim_name: claim that holds the served model; None if it lies elsewhere.
         directory: directory on that claim.
         revision: commit of the hub that was fetched.
         bytes: size of the files.
@@ -104,7 +104,7 @@ def model_name(resource: LLMDeployment) -> str:
 
 
 def model_path(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> str | None:
-    """Absolute path of what a stage or an init container provides; None where spec.model alone says what to load."""
+    """Absolute path of what a stage or an init container provides; None if spec.model alone says what to load."""
     if prepared.claim_name is not None or (from_hub(resource) and tools.enabled):
         return f"{MODEL_MOUNT}/{model_name(resource)}"
     return None
@@ -121,7 +121,7 @@ def image_volume(name: str, image: ImageSource) -> JSON:
 
 
 def volume(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> JSON | None:
-    """The volume with the model; None where the engine fetches it into its own cache."""
+    """The volume with the model; None if the engine fetches it into its own cache."""
     model = resource.spec.model
     claim = prepared.claim_name or source_claim(resource)
     if claim is not None:
@@ -168,7 +168,7 @@ def mount(resource: LLMDeployment, prepared: Prepared) -> JSON:
 
 
 def fetcher(resource: LLMDeployment, prepared: Prepared, tools: ToolSettings) -> JSON | None:
-    """The init container that fetches a hub's model into the pod's own volume; None where it is there already."""
+    """The init container that fetches a hub's model into the pod's own volume; None if it is there already."""
     if prepared.claim_name is not None or not from_hub(resource) or not tools.enabled:
         return None
     model = resource.spec.model

@@ -25,7 +25,7 @@ from llm_operator.manifests.tools import LABEL_STAGE
 from llm_operator.settings import NetworkSettings, ToolSettings
 
 JOBS_SUFFIX = ".jobs"
-"""Ends the name of the Jobs' policy; no object's name holds a dot, so it is nobody's engine."""
+"""Ends the name of the Jobs' policy; no object's name holds a dot, so no engine has that name."""
 NAMESPACE: JSON = {"podSelector": {}}
 """Every pod of the policy's own namespace."""
 
@@ -36,7 +36,7 @@ PolicyRole = Literal["engine", "chat", "jobs"]
 def policies_of(
     resource: LLMDeployment, template: JSON | None, tools: ToolSettings, *, jobs: bool
 ) -> Mapping[PolicyRole, JSON | None]:
-    """The policy of each role; None where there is to be none.
+    """The policy of each role; None if there is to be none.
 
     Args:
         resource: the object.
@@ -80,7 +80,7 @@ def page_policy(resource: LLMDeployment, network: NetworkSettings) -> JSON | Non
 
 
 def jobs_policy(resource: LLMDeployment) -> JSON:
-    """Nobody reaches the model tools' pods of the namespace: they listen on nothing, and run code of repositories.
+    """No one reaches the model tools' pods of the namespace: they listen on nothing, and run code of repositories.
 
     The Jobs belong to no single object, so each object that needs some has this policy for all of them.
     """
@@ -100,7 +100,7 @@ def _peers(resource: LLMDeployment) -> list[JSON]:
 
 
 def _ports(template: JSON) -> list[JSON]:
-    """The declared ports of the pod's containers, by name where they have one: pods of two engines may share a roll."""
+    """The declared ports of the pod's containers, by name if they have one: pods of two engines may share a roll."""
     spec = template["spec"]
     sidecars = [one for one in spec.get("initContainers") or [] if one.get("restartPolicy") == "Always"]
     ports = [

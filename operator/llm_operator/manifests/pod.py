@@ -39,7 +39,7 @@ def pod_spec(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tools:
         "enableServiceLinks": False,
         "automountServiceAccountToken": spec.automount_service_account_token,
         "terminationGracePeriodSeconds": run.termination_grace_period_seconds,
-        # No fsGroup: an engine reads its claims, and changes nobody's files.
+        # No fsGroup: an engine reads its claims, and changes no files.
         "securityContext": {"runAsNonRoot": True, **user_ids(tools), **SECCOMP},
         "tolerations": tolerations(spec),
         "topologySpreadConstraints": [
@@ -106,7 +106,7 @@ def _container(resource: LLMDeployment, run: EngineRun, prepared: Prepared, tool
 
 
 def _modes_off(spec: LLMDeploymentSpec) -> list[JSON]:
-    """With `envFrom`, variables that nobody can see here come to the engine: what is refused by name is said, too.
+    """With `envFrom`, variables that no one can see here come to the engine: what is refused by name is said, too.
 
     A container's own variables win over those of `envFrom`.
     """

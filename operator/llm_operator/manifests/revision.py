@@ -1,7 +1,7 @@
 """What an engine's pods were rendered as, in a ControllerRevision: pod template, plan and the digest of the inputs.
 
 A revision is created and never changed; the API server keeps its data as it is. Its name holds the number and the
-digest of the data, so that the same rendering after a crash is the same object, and metadata alone tells which it is.
+digest of the data, so that the same rendering after a crash is the same object, and metadata alone says which it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def content_of(template: JSON, plan: Mapping[str, Any] | None) -> JSON:
 
     Args:
         template: the pod template.
-        plan: record of the plan that it was rendered from (reconcile/plan_record.py); None where it is not known.
+        plan: record of the plan that it was rendered from (reconcile/plan_record.py); None if it is not known.
     """
     told = {"plan": dict(plan)} if plan else {}
     return {"inputs": template["metadata"]["labels"][LABEL_INPUTS], **told, "template": template}

@@ -63,7 +63,7 @@ def restricted_container(tools: ToolSettings, arguments: Sequence[str]) -> JSON:
         "image": tools.image,
         "imagePullPolicy": tools.pull_policy,
         "args": list(arguments),
-        # What the tool says at its end; where it was killed before, its last lines.
+        # What the tool says at its end; if it was killed before, its last lines.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,

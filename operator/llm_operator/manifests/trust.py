@@ -36,7 +36,7 @@ def with_trust(
     image: str,
     pull_policy: str | None = None,
 ) -> JSON:
-    """The pod's spec with containers that trust further certificates; as it is where there are none.
+    """The pod's spec with containers that trust further certificates; as it is if there are none.
 
     The ConfigMaps are optional volumes: if one is missing, the init container says so, and a condition reports it.
 

@@ -41,10 +41,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One configuration on one rank. problem: why it cannot work, None where it does. Sizes in bytes.
+    """One configuration on one rank. problem: why it cannot work, None if it does. Sizes in bytes.
 
     free: what weights and overheads before the cache leave. reserve: what must stay free beside the cache. percent: the
-    share in force, None where bytes or a utilization decided. low: the cache with every overhead at its bound.
+    share in force, None if bytes or a utilization decided. low: the cache with every overhead at its bound.
     """
 
     request: PlanRequest

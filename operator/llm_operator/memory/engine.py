@@ -35,7 +35,7 @@ class EngineMemory(WeightRules, CacheRules, RuntimeRules, BudgetRules, Protocol)
         yield from ()
 
     def too_old(self, request: PlanRequest) -> str | None:
-        """Return why the engine has no code for the card; None where it has, or the card is not known."""
+        """Return why the engine has no code for the card; None if it has, or the card is not known."""
         ...
 
     def refusals(self, request: PlanRequest, quantization: CheckpointQuantization | None) -> Iterator[str]:
@@ -43,15 +43,15 @@ class EngineMemory(WeightRules, CacheRules, RuntimeRules, BudgetRules, Protocol)
         ...
 
     def unknowns(self, request: PlanRequest) -> tuple[str, ...]:
-        """Return why nothing can be computed, although the model is known; empty where it can."""
+        """Return why nothing can be computed, although the model is known; empty if it can."""
         return ()
 
     def while_loading(self, request: PlanRequest) -> CheckpointQuantization | None:
-        """Return how this version quantizes 16-bit weights while it loads them; None where it does not."""
+        """Return how this version quantizes 16-bit weights while it loads them; None if it does not."""
         return None
 
     def most_sequences(self, request: PlanRequest, blocks: int) -> int | None:
-        """Return how many sequences it starts with at most in so many blocks; None where blocks set no limit."""
+        """Return how many sequences it starts with at most in so many blocks; None if blocks set no limit."""
         return None
 
     def notes(self, request: PlanRequest) -> Iterator[str]:

@@ -43,7 +43,7 @@ def _classes() -> dict[str, frozenset[str]]:
 def needs_code(request: PlanRequest, *sources: str) -> bool:
     """Return whether config.json can only be read with code of its repository.
 
-    It names a configuration class of its own (auto_map), and none of `sources`, "transformers" or "vllm", has one for
+    It names its own configuration class (auto_map), and none of `sources`, "transformers" or "vllm", has one for
     its model_type (memory/model_types.json: transformers 5.20.2, and vLLM 0.20.2 to 0.33.0). Older releases of them
     have fewer.
     """

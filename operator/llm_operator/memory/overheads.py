@@ -61,7 +61,7 @@ class RuntimeRules(Protocol):
         ...
 
     def planned_batch(self, request: PlanRequest, tensor: int, weights: WeightBytes) -> tuple[Batch, Runtime]:
-        """Return the batch limits that a plan counts on, and the overheads that they bring."""
+        """Return the batch limits that a plan counts on, and the overheads that follow."""
         batch = self.default_batch(request)
         return batch, self.runtime(request, tensor, batch)
 

@@ -92,7 +92,7 @@ class PlanRequest:
     window only, in engines that can. older_runner: the engine's older model runner; None: as the version chooses for
     this architecture. calibration: what starts like this one took beyond the constants. weight_format: as in
     spec.model.format. loaded_as: how the engine quantizes 16-bit weights while it loads them; None: it does not.
-    trust_remote_code: whether the repository's own code may run; None: not told. deprecated_weights: the command line
+    trust_remote_code: whether the repository's own code may run; None: not known. deprecated_weights: the command line
     allows methods that the engine calls deprecated. adapters: room for LoRA adapters; None: none.
     """
 

@@ -81,7 +81,7 @@ class WeightRules(Protocol):
 
 
 def quantization_in_force(request: PlanRequest) -> CheckpointQuantization | None:
-    """Return how the served weights are quantized: by the checkpoint, by this project beforehand, or while loading."""
+    """Return how the served weights are quantized: by the checkpoint, by this project in advance, or while loading."""
     wanted = request.weight_quantization
     if wanted is None:
         return request.shape.quantization or request.loaded_as
@@ -96,7 +96,7 @@ def quantization_in_force(request: PlanRequest) -> CheckpointQuantization | None
 
 
 def kv_heads_per_rank(kv_heads: int, tensor: int) -> int:
-    """Return KV heads on one rank: an even share, or one repeated head where there are more ranks than heads."""
+    """Return KV heads on one rank: an even share, or one repeated head if there are more ranks than heads."""
     return max(1, -(-kv_heads // tensor))
 
 

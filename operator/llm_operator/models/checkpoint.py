@@ -24,7 +24,7 @@ def expected_bytes(shape: ModelShape) -> int:
 
 
 def contradiction(shape: ModelShape, stored_bytes: int) -> str | None:
-    """Return what to say where weight files of `stored_bytes` cannot be the model of `shape`; None where they can.
+    """Return what to say where weight files of `stored_bytes` cannot be the model of `shape`; None if they can.
 
     Unquantized weights may be stored in 16 or 32 bit whatever config.json says: engines serve them in 16. A tied
     head may be stored once or twice.

@@ -193,7 +193,7 @@ def _text(fields: Fields) -> Fields:
 
 
 def _quantization(fields: Fields) -> dict[str, Json]:
-    """Return how the checkpoint is quantized, wherever the file says it; empty where it says nothing.
+    """Return how the checkpoint is quantized, wherever the file says it; empty if it says nothing.
 
     Both engines look into the nested configs as well (vLLM 0.33.0, transformers_utils/model_arch_config_convertor.py;
     LMDeploy 0.18.0, archs.py, search_nested_config). compression_config is compressed-tensors' older name.

@@ -10,7 +10,7 @@ class ModelConfigError(ValueError):
 
 
 class InvalidModelConfigError(ModelConfigError):
-    """config.json (or a weight file's header) is no readable description: truncated, not JSON, wrong type or size."""
+    """config.json (or a weight file's header) is not readable: truncated, not JSON, wrong type or size."""
 
 
 class MissingFieldError(InvalidModelConfigError):
@@ -54,7 +54,7 @@ class UnknownArchitectureError(UnknownModelError):
 
 
 class UnknownKindError(UnknownModelError):
-    """An engine may serve it, but it is no decoder that generates text: an embedding model, a draft.
+    """An engine may serve it, but it is not a decoder that generates text: an embedding model, a draft.
 
     kind: what it is.
     """
@@ -67,7 +67,7 @@ class UnknownKindError(UnknownModelError):
 
 
 class UnsupportedModelKindError(ModelConfigError):
-    """The model is no decoder that generates text: a diffusion pipeline, an encoder, an adapter.
+    """The model is not a decoder that generates text: a diffusion pipeline, an encoder, an adapter.
 
     kind: what it is instead.
     """

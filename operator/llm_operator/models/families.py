@@ -95,7 +95,7 @@ def qwen3(fields: Fields) -> Decoder:
 
 
 def qwen2_moe(fields: Fields) -> Decoder:
-    """Qwen1.5/2 MoE: routed experts, one shared expert with a gate of its own, some dense layers."""
+    """Qwen1.5/2 MoE: routed experts, one shared expert with its own gate, some dense layers."""
     core = read_core(fields)
     fields.require("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size")
     sparse = len(stepped(fields, core.layers))
@@ -150,7 +150,7 @@ def gemma2(fields: Fields) -> Decoder:
 
 
 def gemma3(fields: Fields) -> Decoder:
-    """Gemma 3 (text): Gemma 2 with norms on queries and keys; five of six layers slide, with a rope of their own."""
+    """Gemma 3 (text): Gemma 2 with norms on queries and keys; five of six layers slide, with their own rope."""
     core = read_core(_gemma3_defaults(fields), tied=True, head_dim=256)
     bias = fields.boolean("attention_bias", False)
     tensors = (
@@ -199,7 +199,7 @@ def glm4(fields: Fields, *, head_dim: int | None = 128) -> Decoder:
 
 
 def chatglm(fields: Fields) -> Decoder:
-    """ChatGLM3 and GLM-4-9B in their first form, with field names of their own."""
+    """ChatGLM3 and GLM-4-9B in their first form, with their own field names."""
     names = ("num_layers", "hidden_size", "ffn_hidden_size", "padded_vocab_size", "num_attention_heads", "seq_length")
     fields.require(*names)
     hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")

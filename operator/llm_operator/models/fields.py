@@ -123,7 +123,7 @@ class Fields:
         return Fields(self._object(name, value), self.architecture)
 
     def optional_object(self, name: str) -> dict[str, Json]:
-        """Return a nested object, empty where it is absent or null."""
+        """Return a nested object, empty if it is absent or null."""
         value = self.values.get(name)
         return {} if value is None else self._object(name, value)
 
@@ -148,7 +148,7 @@ class Fields:
         return value
 
     def optional_integer(self, name: str, *, least: int = 1) -> int | None:
-        """Return an integer, or None where absent or null."""
+        """Return an integer, or None if absent or null."""
         return None if self.values.get(name) is None else self.integer(name, least=least)
 
     def boolean(self, name: str, default: bool) -> bool:
@@ -179,7 +179,7 @@ class Fields:
         return float(value)
 
     def strings(self, name: str, most: int = 4096) -> tuple[str, ...]:
-        """Return a list of strings, empty where absent or null."""
+        """Return a list of strings, empty if absent or null."""
         value = self.values.get(name)
         if value is None:
             return ()
@@ -188,7 +188,7 @@ class Fields:
         return tuple(cast("list[str]", value))
 
     def integers(self, name: str, most: int = 4096) -> tuple[int, ...]:
-        """Return a list of integers, empty where absent or null."""
+        """Return a list of integers, empty if absent or null."""
         value = self.values.get(name)
         if value is None:
             return ()

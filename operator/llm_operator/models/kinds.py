@@ -1,4 +1,4 @@
-"""What a JSON file is if it is no decoder's config.json: another file of a repository, or another kind of model."""
+"""What a JSON file is if it is not a decoder's config.json: another file of a repository, or another kind of model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EMBEDDING = ("ForRetrieval", "ForRanking", "EmbeddingModel", "BidirectionalModel
 
 
 def refuse_other_files(values: Mapping[str, Json]) -> None:
-    """Raise InvalidModelConfigError for a known file that is no config.json."""
+    """Raise InvalidModelConfigError for a known file that is not a config.json."""
     for names, what in OTHER_FILES:
         if all(name in values for name in names) and "architectures" not in values:
             raise InvalidModelConfigError(
@@ -55,7 +55,7 @@ def refuse_other_kinds(values: Mapping[str, Json]) -> None:
 
 
 def refuse_architecture(values: Mapping[str, Json], name: str, known: Mapping[str, object]) -> None:
-    """Raise what an unknown architecture is, where its name tells.
+    """Raise what an unknown architecture is, where its name says.
 
     Raises UnsupportedModelKindError for what generates no text, UnknownKindError for what an engine may serve all the
     same: embeddings and drafts.

@@ -34,9 +34,9 @@ class Latent:
 
 
 def deepseek(fields: Fields) -> Decoder:
-    """DeepSeek V2 to V3.2: latent attention, routed and shared experts after some dense layers; an indexer where told.
+    """DeepSeek V2 to V3.2: latent attention, routed and shared experts after some dense layers; sometimes an indexer.
 
-    The multi-token-prediction layer of V3's files is no part of the decoder: neither transformers nor the engines'
+    The multi-token-prediction layer of V3's files is not part of the decoder: neither transformers nor the engines'
     ordinary serving load it.
     """
     core, latent = deepseek_core(fields)
@@ -91,7 +91,7 @@ def deepseek_core(fields: Fields) -> tuple[Core, Latent]:
 
 
 def _indexed(core: Core, fields: Fields) -> Places:
-    """Return the layers with an indexer of their own: DeepSeek V3.2's sparse attention; GLM-5 shares some."""
+    """Return the layers with their own indexer: DeepSeek V3.2's sparse attention; GLM-5 shares some."""
     if fields.optional_integer("index_n_heads") is None:
         return ()
     types = fields.strings("indexer_types")

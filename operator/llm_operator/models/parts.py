@@ -58,7 +58,7 @@ def checked(core: Core) -> Core:
 
 
 def divided(hidden: int, heads: int) -> int:
-    """Return the head size that hidden_size gives. Raises InvalidModelConfigError where it is no integer."""
+    """Return the head size that hidden_size gives. Raises InvalidModelConfigError if it is not an integer."""
     if hidden % heads:
         raise InvalidModelConfigError(
             f"config.json: hidden_size {hidden} is not a multiple of {heads} attention heads and head_dim is absent"
@@ -133,7 +133,7 @@ def cache_groups(core: Core, sliding_layers: int, window: int | None) -> tuple[A
 
 
 def sliding_layers(fields: Fields, layers: int) -> int | None:
-    """Return how many layers `layer_types` says slide; None where it is absent. Raises InvalidModelConfigError."""
+    """Return how many layers `layer_types` says slide; None if it is absent. Raises InvalidModelConfigError."""
     types = fields.strings("layer_types")
     if not types:
         return None

@@ -108,7 +108,7 @@ def _kv_cache_bits(fields: Fields) -> int | None:
 
 
 def _quark(fields: Fields) -> CheckpointQuantization:
-    """Quark: one global weight scheme; layers with others of their own are not read."""
+    """Quark: one global weight scheme; layers with their own are not read."""
     if fields.optional_object("layer_quant_config"):
         raise UnknownQuantizationError("quark with a layer_quant_config")
     weight = fields.nested("global_quant_config").values.get("weight")
@@ -168,7 +168,7 @@ def _group(fields: Fields) -> int | None:
 
 
 def _compressed_tensors(fields: Fields) -> CheckpointQuantization:
-    """Return the scheme of compressed-tensors: the one for most modules where there are several."""
+    """Return the scheme of compressed-tensors: the one for most modules if there are several."""
     return compressed_groups(fields)[0][1]
 
 
@@ -261,7 +261,7 @@ def others_of(value: dict[str, Json], architecture: str) -> tuple[tuple[Matcher,
 
 
 def targets_of(value: dict[str, Json], architecture: str) -> Matcher | None:
-    """Return the modules that the main scheme is for; None where it is for every matrix."""
+    """Return the modules that the main scheme is for; None if it is for every matrix."""
     fields = Fields(value, architecture)
     if _method(fields) != "compressed-tensors":
         return None

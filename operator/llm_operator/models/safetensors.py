@@ -32,7 +32,7 @@ BITS: Mapping[str, int] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class WeightIndex:
-    """model.safetensors.index.json. total_bytes: of all tensors, None where absent; files: names of the shards."""
+    """model.safetensors.index.json. total_bytes: of all tensors, None if absent; files: names of the shards."""
 
     total_bytes: int | None
     files: tuple[str, ...]
@@ -75,7 +75,7 @@ def header_length(first_bytes: bytes) -> int:
 
 
 def tensor_bytes(header: bytearray, file: str) -> int | None:
-    """Return the bytes of all tensors by the JSON of a header; None where it has no tensor. Empties the header.
+    """Return the bytes of all tensors by the JSON of a header; None if it has no tensor. Empties the header.
 
     For headers of strangers: they are counted in hundreds of thousands of tensors, and no object is made of any.
     Raises InvalidModelConfigError, which names the file, when it is broken.

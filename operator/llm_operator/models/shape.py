@@ -18,7 +18,7 @@ class Role(StrEnum):
     KEY_VALUE = "KeyValue"
     ATTENTION_OUTPUT = "AttentionOutput"
     LATENT_DOWN = "LatentDown"  # MLA q_a and kv_a: one latent for all heads
-    LATENT_QUERY = "LatentQuery"  # MLA q_b, or q where no latent query is used
+    LATENT_QUERY = "LatentQuery"  # MLA q_b, or q if no latent query is used
     LATENT_KEY_VALUE = "LatentKeyValue"  # MLA kv_b
     GATE_UP = "GateUp"
     DOWN = "Down"
@@ -73,7 +73,7 @@ class Tensor:
     rows: output features (vocabulary for embeddings), columns: input features; 1 for vectors (norms, biases).
     linear: a matrix that weight quantization may replace. kept: a matrix that the checkpoint's quantization leaves in
     16 bit. shared: of a shared expert. module: name below a layer, and places: the layers that have it, in order; both
-    empty where the role tells them. heads: KV heads of a key or value projection that has others than the shape. how:
+    empty if the role says it. heads: KV heads of a key or value projection that has others than the shape. how:
     its own quantization in a checkpoint that has several; None: the checkpoint's.
     """
 
@@ -118,7 +118,7 @@ class StateLayers:
 
     channels: of the causal convolution that are split over ranks as heads are. groups, group_size: its channels that
     come in groups (keys and queries, Mamba's B and C), twice groups * group_size. kernel: length of the convolution in
-    tokens, 0 where there is none. heads, recurrent: heads of the recurrent state and elements of one; 0 where there is
+    tokens, 0 if there is none. heads, recurrent: heads of the recurrent state and elements of one; 0 if there is
     none. recurrent_bytes: bytes of one of its elements; None: as wide as the model's own dtype.
     """
 

@@ -100,7 +100,7 @@ def keep(tensors: Sequence[Tensor], named: Matcher, layers: int, experts: Expert
 def assign(
     tensors: Sequence[Tensor], named: Matcher, layers: int, experts: Experts | None, how: CheckpointQuantization
 ) -> tuple[Tensor, ...]:
-    """Return `tensors` with those that are named given a quantization of their own."""
+    """Return `tensors` with those that are named given their own quantization."""
     return _marked(tensors, named, layers, experts, lambda piece: replace(piece, how=how))
 
 

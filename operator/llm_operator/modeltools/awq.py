@@ -39,9 +39,9 @@ def quantize_command(recipe: Recipe, model: Path, output: Path, version: str, dt
 
 
 def dtype_of(config: Mapping[str, Any], tensors: Sequence[Tensor]) -> str | None:
-    """What to give as --dtype; None where `auto` does the right thing.
+    """What to give as --dtype; None if `auto` does the right thing.
 
-    `auto` loads weights as config.json says, in 32 bits where that says so or nothing, although its help promises 16
+    `auto` loads weights as config.json says, in 32 bits if that says so or nothing, although its help promises 16
     (lmdeploy/lite/utils/load.py, load_hf_from_pretrained); engines read 16-bit scales only.
     """
     if (config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16"):

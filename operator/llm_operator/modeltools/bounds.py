@@ -20,7 +20,7 @@ MEMORY_BYTES = 512 << 20
 """Beside what the process has: a list of 100,000 files takes some 200 MiB."""
 SECONDS = 900.0
 AGAIN_SECONDS = 5.0
-"""A client that takes the end of its time for a failure of the network is told again."""
+"""A client that takes the end of its time for a failure of the network receives the error again."""
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def measured(quality: object) -> bool:
 
 
 def evaluate(options: argparse.Namespace, original: Path, quantized: Path, work: Path) -> Quality:
-    """Measure; {"error": ...} where that failed, since the weights are worth more than their numbers."""
+    """Measure; {"error": ...} if that failed, since the weights are worth more than their numbers."""
     answer = work / "quality.json"
     answer.unlink(missing_ok=True)
     command = [sys.executable, "-m", "llm_operator.modeltools.quality", "--result", str(answer)]

@@ -135,7 +135,7 @@ def check_repository(repository: str) -> None:
 
 
 def listing(files: Iterable[RemoteFile], repository: str) -> list[RemoteFile]:
-    """All files of a commit, each with a place of its own.
+    """All files of a commit, each in its own place.
 
     Raises:
         ToolError: WeightsCorrupt: there are too many, one is listed twice, or one is also the folder of another.
@@ -202,7 +202,7 @@ def unreachable(endpoint: str, error: BaseException) -> ToolError:
 
 
 def unwritable(error: BaseException) -> ToolError | None:
-    """A failure of the volume, or None where the error is none."""
+    """A failure of the volume, or None if the error is none."""
     if not isinstance(error, OSError):
         return None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

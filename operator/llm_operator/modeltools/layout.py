@@ -136,7 +136,7 @@ def _within(root: Path, relative: str) -> Path:
 
 
 def read_marker(directory: Path) -> Marker | None:
-    """The marker, or None where there is none that this version understands."""
+    """The marker, or None if there is none that this version understands."""
     try:
         content = read_json(read_file(directory / MARKER))
         if content.pop("version") != MARKER_VERSION:

@@ -64,7 +64,7 @@ class Ended:
 
     @property
     def memory(self) -> Reason | None:
-        """Which memory it ran out of, where that was the cause."""
+        """Which memory it ran out of, if that was the cause."""
         if self.code == 0:
             return None
         if _GPU_MEMORY.search(self.tail):
@@ -82,7 +82,7 @@ class Ended:
 
 
 def installed_version() -> str | None:
-    """Version of the LMDeploy that this Python has; None where it has none."""
+    """Version of the LMDeploy that this Python has; None if it has none."""
     try:
         return importlib.metadata.version(PROGRAM)
     except importlib.metadata.PackageNotFoundError:
@@ -106,7 +106,7 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], on_line: C
     with child.running(
         [program, *command[1:]], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
-        assert process.stdout is not None  # noqa: S101 - it was asked for
+        assert process.stdout is not None  # noqa: S101 - it was requested
         for raw in process.stdout:
             # Progress bars write over their line: what was written last is what people would see.
             parts = [part for part in raw.decode(errors="replace").rstrip("\n").split("\r") if part.strip()] or [""]

@@ -109,7 +109,7 @@ class _Steps:
 
 
 def _load(directory: Path, trust_remote_code: bool) -> tuple[Any, Any]:
-    """Tokenizer and model in host memory, in the model's own type; in 32 bits where there is no GPU."""
+    """Tokenizer and model in host memory, in the model's own type; in 32 bits if there is no GPU."""
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
@@ -185,7 +185,7 @@ def _perplexity(model: Any, tokens: Sequence[int], device: Any) -> float:
 
 
 def _prompts(tokenizer: Any) -> Iterator[list[int]]:
-    """The golden prompts as the model is asked them: in its own template, where it has one."""
+    """The golden prompts as the model is asked them: in its own template, if it has one."""
     for prompt in read_json(PROMPTS.read_text(encoding="utf-8")):
         text = prompt
         if getattr(tokenizer, "chat_template", None):

@@ -76,7 +76,7 @@ class Original:
 
     @property
     def revision(self) -> str:
-        """Its commit; empty where it has none."""
+        """Its commit; empty if it has none."""
         return self.marker.revision if self.marker is not None else ""
 
 

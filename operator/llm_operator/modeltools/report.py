@@ -151,7 +151,7 @@ def finish(
     Args:
         result_file: where the result is written.
         work: returns the fields of a success, or raises ToolError.
-        leftover: asked after a failure: which directory is half-done, and the bytes in it; empty where nothing is. A
+        leftover: asked after a failure: which directory is half-done, and the bytes in it; empty if nothing is. A
             result says it too, and without it a command that was ended writes no result.
     """
     signal.signal(signal.SIGTERM, _terminate)
@@ -173,7 +173,7 @@ def finish(
 def unfinished(result_file: str, leftover: Mapping[str, object]) -> None:
     """Say what is being written, for the case that no other words follow: a process may be killed without notice.
 
-    Nothing is written where nothing is left.
+    Nothing is written if nothing is left.
     """
     if leftover:
         text = "the tool was ended before it was done; the next one begins with what is there"

@@ -245,7 +245,7 @@ def hub_of(source: str) -> Hub:
 
 
 def read_outcome(said: bytes) -> ToolError | None:
-    """What the process said on its standard output, or None where it was killed before it could."""
+    """What the process said on its standard output, or None if it was killed before it could."""
     try:
         fields: Mapping[str, Any] = read_json(said)
     except ValueError:

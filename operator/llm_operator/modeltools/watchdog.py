@@ -36,7 +36,7 @@ class Patience:
     stall_seconds: float
     """Without a byte, until the transfer is killed."""
     attempts: int
-    """In a row that brought less than a hundredth of the model."""
+    """In a row, with less than a hundredth of the model transferred."""
     backoff_seconds: float
     """Before the second attempt; doubles with each further one."""
 
@@ -173,7 +173,7 @@ def _watched(
     meter: Meter,
     progress: Progress,
 ) -> bool:
-    """Wait for the end; False where nothing moved for too long."""
+    """Wait for the end; False if nothing moved for too long."""
     seen = (-1, -1)
     moved = time.monotonic()
     while True:

@@ -1,4 +1,4 @@
-"""Whether the claim that the operator made for an object is what its spec asks for now. Pure.
+"""Whether the claim that the operator made for an object is what its spec requests now. Pure.
 
 A claim stays as it was made, and the API server refuses changes of `spec.cache`. But a cache may be removed and added
 again, and a claim with retentionPolicy Retain may be that of an earlier object of the name.
@@ -14,7 +14,7 @@ from llm_operator.live.claims import ClaimFacts
 def mismatch(cache: CacheSpec, claim: ClaimFacts) -> str | None:
     """What of an existing claim is not as the spec says, and what to do; None if it serves the purpose.
 
-    More than was asked for serves it: a larger claim, which is how one is enlarged, or one for several nodes.
+    More than was requested serves it: a larger claim, which is how one is enlarged, or one for several nodes.
     """
     found = []
     if cache.size is not None and _is_less(claim.size, cache.size):

@@ -31,7 +31,7 @@ def missing_claim(resource: LLMDeployment, observed: Surroundings) -> JSON | Tro
             continue
         found = observed.claims[name]
         ours = made if made is not None and name == made["metadata"]["name"] else None
-        # A claim of an earlier object of this name goes as that object has gone, also before anybody says so.
+        # A claim of an earlier object of this name goes as that object has gone, also before anyone says so.
         goes = found is not None and found.managed and found.owner_uid not in (None, resource.metadata.uid)
         if found is not None and not found.deleting and not (goes and ours is not None):
             trouble = _unusable(resource, found) if ours is not None else None
@@ -62,7 +62,7 @@ def _unusable(resource: LLMDeployment, claim: ClaimFacts) -> Trouble | None:
 
 
 def not_labelled(request: JobRequest) -> Trouble | None:
-    """Why a Job may not write to its claim: nobody who may change the claim has said so."""
+    """Why a Job may not write to its claim: no one who may change the claim has said so."""
     claim = request.claim
     if request.artifact.stage == "inspect" or claim is None or claim.cache:
         return None

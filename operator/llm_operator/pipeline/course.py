@@ -89,7 +89,7 @@ def _made(course: Course, request: JobRequest) -> JSON:
 
 
 def _renew(course: Course, job: JobView, request: Callable[[], JobRequest], doing: str) -> None:
-    """Have a Job made again that waits to begin, where the spec or the operator's settings now ask for another one."""
+    """Have a Job made again that waits to begin, if the spec or the operator's settings now require another one."""
     if not waits_to_begin(job):
         return
     asked = request()
@@ -108,7 +108,7 @@ def _renew(course: Course, job: JobView, request: Callable[[], JobRequest], doin
 
 
 def _depends_on_placement(trouble: Trouble, job: JobView, asked: JobRequest) -> bool:
-    """Whether what keeps a Job's pod from running may be what another object asks for, and this one does not."""
+    """Whether what keeps a Job's pod from running may be what another object requests, and this one does not."""
     return not trouble.reason.startswith("Claim") and is_outdated(job, asked)
 
 

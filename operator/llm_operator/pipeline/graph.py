@@ -2,7 +2,7 @@
 
 A node is one artifact. The nodes of a branch follow each other: each continues with what the one before it made. What
 the last one of the branch `model` made is the model that is served. Branches do not wait for each other, and what the
-others made is mounted beside the model: an adapter or a draft model is a node of a branch of its own.
+others made is mounted beside the model: an adapter or a draft model is a node of a separate branch.
 """
 
 from __future__ import annotations

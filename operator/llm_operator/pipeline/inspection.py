@@ -13,7 +13,7 @@ from llm_operator.pipeline.surroundings import Surroundings
 from llm_operator.settings import ToolSettings
 
 Looked = tuple[State, Result | None]
-"""How far the look at a model's files is, and what it told; Done without a result: nothing can be known. Blocked: its
+"""How far the inspection of a model is, and its result; Done without a result: nothing can be known. Blocked: its
 pod cannot start, for now."""
 
 UNUSABLE = ("ModelPathMissing", "ModelConfigMissing", "WeightsMissing")
@@ -21,7 +21,7 @@ UNUSABLE = ("ModelPathMissing", "ModelConfigMissing", "WeightsMissing")
 
 
 def inspection(resource: LLMDeployment, observed: Surroundings, tools: ToolSettings) -> Looked:
-    """What the Job that looked at a model's files told of them; Done without a result: nothing can be known."""
+    """The result of the Job that inspects a model's files; Done without a result: nothing can be known."""
     artifact = source_artifact(resource)
     if artifact is None or not tools.enabled or (artifact.stage == "inspect" and not tools.inspect):
         return "Done", None

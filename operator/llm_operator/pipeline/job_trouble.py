@@ -18,7 +18,7 @@ def job_trouble(job: JobView, claims: tuple[ClaimFacts, ...] = (), nodes: str = 
     Args:
         job: the Job.
         claims: the claims of the object, as far as they were looked at.
-        nodes: what the nodes have instead of the GPU that the object asks for.
+        nodes: what the nodes have instead of the GPU that the object requests.
     """
     if job.refused:
         text = f"the API server refuses the pods of Job {job.name}: {job.refused}"

@@ -48,7 +48,7 @@ NAME_LIMIT = 253
 """Characters of an object's name."""
 
 ENDED = ("Succeeded", "Failed")
-"""Phases of a pod that does nothing any more."""
+"""Phases of a pod that does nothing any longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class JobView:
     """RFC 3339; None while it runs."""
     deleting: bool
     told: str | None
-    """Its result as text, where it was recorded."""
+    """Its result as text, if it was recorded."""
     about: Mapping[str, Any]
     """What it was made from."""
     unused_since: str | None
-    """RFC 3339; since when no object asks for what it made."""
+    """RFC 3339; since when no object requests what it made."""
     to_be_removed: bool
     claim: str | None
     """Claim that owns it."""
@@ -109,7 +109,7 @@ class JobView:
         )
 
     def result(self) -> Result | None:
-        """What it told, from its record or from its pods; None while nothing is known."""
+        """Its result, from its record or from its pods; None while nothing is known."""
         text = self.told if self.told is not None else last_words(self.pods)
         return parse_result(text) if text is not None else None
 
@@ -121,7 +121,7 @@ class JobView:
 
     @property
     def abandoned(self) -> bool:
-        """Nobody asked for it before it was done. It goes on no more: whoever asks again gets another one."""
+        """Abandoned: its last object left before it finished. A new request gets a new Job."""
         return self.phase != "Complete" and self.unused_since is not None
 
     def leftover(self) -> Leftover | None:
@@ -142,7 +142,7 @@ class JobView:
         return result.directory if result is not None and result.ok else ""
 
     def may_fill(self, directory: str) -> bool:
-        """Whether it makes this directory, or might: for which commit a branch stands it tells only at its end."""
+        """Whether it makes this directory, or might: which commit a branch stands for is known only at its end."""
         known = self.directory()
         if known or self.stage != "fetch" or self.phase != "Active":
             return known == directory
@@ -205,7 +205,7 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         failure=f"{failed.get('reason', '')}: {failed.get('message', '')}"[:TEXT_LIMIT] if failed else "",
         finished_at=end.get("lastTransitionTime") if end else None,
         deleting="deletionTimestamp" in meta,
-        # The last words only, as of a pod: they are at the end.
+        # Only the end, as of a pod's termination message: they are at the end.
         told=told[-RECORD_LIMIT:] if (told := annotations.get(ANNOTATION_RESULT)) is not None else None,
         about=about if values_in(about, MOST_VALUES) < MOST_VALUES else {},
         unused_since=_time(annotations.get(ANNOTATION_UNUSED_SINCE)),

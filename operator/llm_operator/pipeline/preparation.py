@@ -15,7 +15,7 @@ from llm_operator.pipeline.artifacts import (
 State = Literal["Done", "Running", "Blocked"]
 
 CLAIM_TROUBLES = ("ClaimMissing", "ClaimTerminating", "ClaimNotLabelled", "ClaimDiffers", "NameConflict")
-"""What is wrong with a claim; nothing tells when that changes."""
+"""What is wrong with a claim; nothing says when that changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Preparation:
 
     @property
     def claim_missing(self) -> bool:
-        """A claim that is needed does not exist, or not any more: nothing tells when that changes."""
+        """A claim that is needed does not exist, or no longer: nothing says when that changes."""
         return self.trouble is not None and self.trouble.reason in CLAIM_TROUBLES
 
     @property

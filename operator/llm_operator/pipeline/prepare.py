@@ -94,7 +94,7 @@ def _claims_there(course: Course) -> bool:
 
 def _end(course: Course, branch: str, needed: Needed) -> Prepared | None:
     """What the last node of a branch made; None while it is not there, and then the course says why."""
-    # With a course of its own: what holds one branch up does not hide what holds up another.
+    # With its own course: what holds one branch up does not hide what holds up another.
     part = Course(course.resource, course.observed, course.plan, course.tools)
     found = _go_through(part, needed, _original(course.resource) if branch == MODEL else "")
     course.reports += part.reports

@@ -10,7 +10,7 @@ _QUALITY = ("perplexityOriginal", "perplexityQuantized", "perplexityIncreasePerc
 
 
 def quality_warning(quality: Mapping[str, object]) -> str | None:
-    """What is wrong with a quantization's quality; None where nothing is, or it was not to be measured."""
+    """What is wrong with a quantization's quality; None if nothing is, or it was not to be measured."""
     if quality.get("exceeded") is True:
         increase = quality.get("perplexityIncreasePercent")
         return f"the perplexity rose by {increase} %, more than weightQuantization.quality allows"
@@ -19,7 +19,7 @@ def quality_warning(quality: Mapping[str, object]) -> str | None:
 
 
 def quantization_status_of(result: Result) -> Mapping[str, str | int]:
-    """status.quantization from what the Job told."""
+    """status.quantization from the Job's result."""
     quality = result.more.get("quality")
     told = quality if isinstance(quality, dict) else {}
     numbers = {name: told[name] for name in _QUALITY if isinstance(told.get(name), str | int)}

@@ -28,7 +28,7 @@ class JobRequest:
         memory_bytes: host memory that it will need; None: not known.
         source_in_cache: the original lies on `claim` itself.
         model: what a Job that fetches fetches; None: the model that the object serves.
-        incomplete: what an earlier Job of this name left half-done, as its annotation; empty where nothing is known.
+        incomplete: what an earlier Job of this name left half-done, as its annotation; empty if nothing is known.
     """
 
     resource: LLMDeployment

@@ -36,18 +36,18 @@ CONFIG_LIMIT = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The last words of a Job's tool.
+    """The result that a tool wrote to its termination message.
 
     Attributes:
         ok: it did what it was to do.
-        reason: CamelCase word for a condition, where it failed.
+        reason: CamelCase word for a condition, if it failed.
         message: what was wrong, what was expected, what to do.
         retry: the same may go better later.
         directory: directory on the volume that was made or looked at; of a failure: the one that is half-done.
         bytes: size of its files, or of those that are there so far.
         revision: commit of the hub.
         weight_bytes: bytes of all tensors; None: not known.
-        packed_config: config.json as gzip in base64; None where it was not reported.
+        packed_config: config.json as gzip in base64; None if it was not reported.
         more: everything else, such as the recipe and its quality.
     """
 
@@ -102,7 +102,7 @@ def parse_result(text: str) -> Result:
 
     Remembered: every object that shares a Job asks several times at each look, and config.json is packed in it.
     """
-    # The kubelet keeps 4,096 bytes of a message; a record on a Job may have been written by anybody.
+    # The kubelet keeps 4,096 bytes of a message; a record on a Job may have been written by anyone.
     for line in reversed(text[-SMALL:].strip().splitlines()[-LAST_LINES:] or [""]):
         body = read_object(line)
         if isinstance(body.get("ok"), bool):
@@ -163,7 +163,7 @@ def safe_directory(body: Mapping[str, Any]) -> str:
 
 
 def unpacked_config(packed: str) -> str | None:
-    """config.json from its gzip in base64; None where it is damaged or larger than any real one."""
+    """config.json from its gzip in base64; None if it is damaged or larger than any real one."""
     try:
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
         text = unpacker.decompress(base64.b64decode(packed, validate=True), CONFIG_LIMIT)

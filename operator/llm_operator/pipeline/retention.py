@@ -1,4 +1,4 @@
-"""What becomes of one Job of the model tools: kept, recorded, tried again, ended, or its result removed. Pure."""
+"""Lifecycle of a model Job: keep, record, retry, stop, verify, or remove what it made. Pure."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ FINAL_RETRY_SECONDS = 1800
 """After this any other failure: a licence may have been accepted, a Secret corrected, a volume enlarged."""
 
 IN_USE_SECONDS = 10
-"""At this pace it is asked whether the pods have gone that mount what no object asks for any more."""
+"""Poll interval while pods still mount a model that no object needs."""
 
 LOST_SECONDS = 10
-"""For so long the last words of a complete Job may be on their way: nothing orders its events and those of its pods."""
+"""How long a complete Job's result may still arrive: its events and those of its pods come in any order."""
 
 REMOVED_SECONDS = 2
-"""At this pace a removal that has done its work asks whether the records of what it removed are gone."""
+"""Poll interval until the Jobs that recorded a removed model are deleted."""
 
 VERIFY_TURN_SECONDS = 600
-"""At this pace it is asked whether a model is still compared with its hashes: one at a time, and each again."""
+"""Poll interval while a model is verified: one at a time, and each again."""
 
 KEPT = ("fetch", "quantize", "convert")
 """Stages that leave something on a claim."""
@@ -70,11 +70,11 @@ def fate_of(
 
     Args:
         job: the Job, not being deleted.
-        wanted: an object asks for what it makes.
-        in_use: a pod mounts what it made, or an object asks for the same, or may do so, under another name.
-        counterpart: the Job that removes what this one made, or whose work this one removes, where there is one.
+        wanted: an object requests what it makes.
+        in_use: a pod mounts what it made, or an object requests the same, or may do so, under another name.
+        counterpart: the Job that removes what this one made, or whose work this one removes, if there is one.
         now: the time.
-        retention_seconds: how long what nobody asks for is kept on the claim; 0: for ever.
+        retention_seconds: how long what no object needs is kept on the claim; 0: for ever.
         finished_elsewhere: another Job has completed the directory that this one left half-done.
     """
     if job.stage == "remove":
@@ -99,7 +99,7 @@ class VerifyFacts:
         seconds: between two of a directory; 0: there is none.
         at: when the directory was last written or compared, by whatever Job (RFC 3339).
         running: its own Job is there.
-        busy: another one's is.
+        busy: the Job of another directory is.
         makers: of a Job that compares: Jobs that made what it reads are there, and wanted.
     """
 
@@ -112,7 +112,7 @@ class VerifyFacts:
 
 def verify_fate(job: JobView, verify: VerifyFacts, now: datetime) -> Fate:
     """When what a Job made, which is wanted and to which nothing else is to be done, is compared with its hashes."""
-    # What is damaged has no marker any more: another comparison would say only that.
+    # What is damaged has no marker any longer: another comparison would say only that.
     if job.phase != "Complete" or not verify.seconds or verify.at is None or job.damaged:
         return Fate()
     left = verify.seconds - _seconds_since(verify.at, now)
@@ -173,7 +173,7 @@ def _complete(job: JobView, usage: _Usage, now: datetime) -> Fate:
     if usage.wanted:
         return Fate("MarkUsed") if job.unused_since is not None or job.to_be_removed else Fate()
     if usage.in_use:
-        # Nothing tells of the last pod's end.
+        # Nothing reports the last pod's end.
         return Fate(look_again_seconds=IN_USE_SECONDS)
     return _unused(job, result.directory, now=now, retention_seconds=usage.retention_seconds)
 
@@ -200,7 +200,7 @@ def _failed(job: JobView, usage: _Usage, now: datetime) -> Fate:
 
 
 def _abandoned(job: JobView, usage: _Usage, now: datetime) -> Fate:
-    """A Job that did not finish, and that nobody asks for."""
+    """A Job that did not finish, and that no object needs."""
     if not job.settled:
         return Fate()
     leftover = job.leftover()

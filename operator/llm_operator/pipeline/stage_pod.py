@@ -80,7 +80,7 @@ def _written(request: JobRequest) -> ClaimFacts:
 
 
 def _source(request: JobRequest) -> tuple[str, JSON | None, JSON | None]:
-    """Root of the original in the pod; its volume and mount where it is not the cache itself."""
+    """Root of the original in the pod; its volume and mount if it is not the cache itself."""
     image = request.resource.spec.model.image
     if request.source_in_cache:
         return ROOT, None, None

@@ -20,7 +20,7 @@ Entry = tuple[ConditionType, ConditionStatus, str, str]
 def stage_findings(preparation: Preparation | None, prepared: Prepared | None) -> Iterator[Entry]:
     """Conditions of the stages that this object has: type, status, reason, message.
 
-    A stage that the spec does not ask for has no condition. What serves needs no Job any more: it is told from the
+    A stage that the spec does not need has no condition. What serves needs no Job any longer: it is read from the
     pod template.
     """
     warning = prepared.quantization.get("warning") if prepared is not None else None
@@ -74,7 +74,7 @@ _NUMBERS = ("percent", "bytes", "totalBytes", "bytesPerSecond", "secondsLeft")
 
 
 def progress_status(report: Mapping[str, Any]) -> ProgressStatus | None:
-    """status.progress from one line of a tool; None where the line is no progress."""
+    """status.progress from one line of a tool; None if the line does not report progress."""
     stage = report.get("stage")
     if not isinstance(stage, str) or not stage:
         return None

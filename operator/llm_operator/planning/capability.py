@@ -13,7 +13,7 @@ from llm_operator.planning.weights import weight_bytes
 
 
 def refusals(request: PlanRequest) -> tuple[str, ...]:
-    """Return what the engine cannot do for this request on this card; empty where nothing stands against it.
+    """Return what the engine cannot do for this request on this card; empty if nothing stands against it.
 
     A card of unknown compute capability is refused nothing that depends on it.
     """
@@ -21,7 +21,7 @@ def refusals(request: PlanRequest) -> tuple[str, ...]:
 
 
 def awq_recipe(request: PlanRequest) -> WeightQuantization | None:
-    """Return how this project would quantize the model for this engine and card; None where it cannot.
+    """Return how this project would quantize the model for this engine and card; None if it cannot.
 
     With the usual calibration, or without data where auto_awq knows no other way. The KV cache is left out of account.
     """
@@ -45,7 +45,7 @@ def _refusals(request: PlanRequest) -> Iterator[str]:
 
 
 def unknowns(request: PlanRequest) -> tuple[str, ...]:
-    """Return why nothing can be computed for this engine, although the model is known; empty where it can."""
+    """Return why nothing can be computed for this engine, although the model is known; empty if it can."""
     if request.shape.unplanned:
         ranks = request.tensor or request.gpu.count
         held = gib(weight_bytes(request, ranks).total)

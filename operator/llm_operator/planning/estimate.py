@@ -15,7 +15,7 @@ from llm_operator.planning.cache import allocate, blocks_per_request, bytes_per_
 from llm_operator.planning.engine import memory_of
 from llm_operator.planning.weights import weight_bytes
 
-# A context shorter than this is no use to a chat: where nobody asked for one, it counts as not fitting.
+# A context shorter than this is useless for a chat: if none was requested, it counts as not fitting.
 LEAST_CONTEXT = 2048
 SURE_PERCENT = 95
 
@@ -62,7 +62,7 @@ def estimate(request: PlanRequest, tensor: int) -> Estimate:
 
 
 def _most_sequences(rank: Rank, likely: Allocation, low: Allocation) -> int | None:
-    """Return the most sequences that the engine surely starts with, as a power of two; None where any number will do.
+    """Return the most sequences that the engine surely starts with, as a power of two; None if any number will do.
 
     An engine that sizes its own cache may have fewer blocks than the bound by what reports differ from it.
     """
@@ -144,7 +144,7 @@ def _too_big(rank: Rank) -> str:
 
 
 def largest_percent(found: Estimate) -> int:
-    """Return the largest memoryPercent that leaves the runtime its room; 0 or less where none does."""
+    """Return the largest memoryPercent that leaves the runtime its room; 0 or less if none does."""
     usable = found.free - found.set_aside
     return 100 * (usable - found.reserve) // usable if usable > 0 else 0
 

@@ -131,9 +131,9 @@ def gpu_node_selectors(resource: str) -> tuple[str, ...]:
 def gpus_from_node(
     labels: Mapping[str, str], allocatable: Mapping[str, str], resource: str = DEFAULT_RESOURCE
 ) -> GpuFacts | None:
-    """Return the GPUs that `resource` counts on a node; None where its labels do not tell their memory.
+    """Return the GPUs that `resource` counts on a node; None if its labels do not say their memory.
 
-    Labels are those of NVIDIA's GPU feature discovery; a MIG resource has labels of its own, and no two MIG instances
+    Labels are those of NVIDIA's GPU feature discovery; a MIG resource has its own labels, and no two MIG instances
     can serve one replica, so their count is 1. The catalogue's total is used where it knows the product and agrees
     with the label; otherwise the label's less what a driver keeps.
     """
@@ -189,7 +189,7 @@ def parse_quantity(text: str) -> int:
 
 
 def checked_count(count: int) -> int:
-    """Return `count`. Raises PlanInputError when it is no number of GPUs of a node."""
+    """Return `count`. Raises PlanInputError if it is not a number of GPUs of a node."""
     if not 1 <= count <= MOST_GPUS:
         raise PlanInputError(f"GPU count is {count:,}; expected 1 to {MOST_GPUS:,}")
     return count

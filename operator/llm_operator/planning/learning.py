@@ -24,7 +24,7 @@ def learned_from(request: PlanRequest, tensor: int, tokens: int) -> tuple[StartK
     """Return the kind of a start and the bytes that it took on one GPU beyond the constants.
 
     request: with the share and the context that were rendered. tokens: what the engine says that its cache holds.
-    None where that tells nothing: the engine took the bytes that it was given, or no amount explains the tokens. Of all
+    None if that says nothing: the engine took the bytes that it was given, or no amount explains the tokens. Of all
     amounts that explain them the least is returned, so that a plan comes nearer to what is true and never passes it.
     """
     if memory_of(request).cache_is_exact and request.gpu_memory_utilization is None:
@@ -48,7 +48,7 @@ def learned_from(request: PlanRequest, tensor: int, tokens: int) -> tuple[StartK
 
     if not explained(most):
         return None
-    low, high = 0, most  # the first tells too little, the last enough
+    low, high = 0, most  # the first is too little, the last enough
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if explained(middle) else (middle, high)

@@ -22,7 +22,7 @@ MOST_PERCENT = 95
 
 
 def counter_offers(request: PlanRequest) -> tuple[CounterOffer, ...]:
-    """Return changes that fit, the least ones first: one change where that is enough, two where it is not."""
+    """Return changes that fit, the least ones first: one change where that is enough, two if it is not."""
     request = as_loaded(request)
     if request.shape.unplanned or not request.shape.keeps_tokens:  # no change makes its cache known
         return ()
@@ -88,7 +88,7 @@ def _awq(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
 def _engines(request: PlanRequest) -> Iterator[tuple[Change, PlanRequest]]:
     """Yield the other backends of this engine, then the other engines, where this one cannot do it at all.
 
-    One that would pass over a model.format that contradicts config.json is no way out.
+    One that would pass over a model.format that contradicts config.json would not help.
     """
     if not refusals(request) or not refusals(replace(request, weight_format="Auto", loaded_as=None)):
         return

@@ -1,4 +1,4 @@
-"""What the planner told about one LLMDeployment, in the terms of the reconciler."""
+"""The planner's result for one LLMDeployment, in the terms of the reconciler."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class PlanOutcome:
     for_now: bool = False
     """There is no plan, and there may be one without a change of the spec."""
     other_gpus: str = ""
-    """What the nodes have, where none has the GPU that the spec asks for; empty otherwise."""
+    """What the nodes have, if none has the GPU that the spec requests; empty otherwise."""
     status: PlanStatus | None = None
     model: ModelStatus | None = None
     quantization_problems: tuple[str, ...] = ()
-    """Why the quantizer would refuse this model or recipe; empty where it is not known to."""
+    """Why the quantizer would refuse this model or recipe; empty if it is not known to."""
     quantization_memory_bytes: int | None = None
-    """Host memory of the quantization; None where it is not known or none is asked for."""
+    """Host memory of the quantization; None if it is not known or none is requested."""

@@ -21,7 +21,7 @@ NAMES = {
 
 
 def objections(request: PlanRequest, tensor: int) -> tuple[str, ...]:
-    """Return why the engine refuses `tensor` ranks for this model; empty where it accepts them."""
+    """Return why the engine refuses `tensor` ranks for this model; empty if it accepts them."""
     if tensor == 1:
         return ()
     shape = request.shape

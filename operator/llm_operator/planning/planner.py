@@ -14,7 +14,7 @@ from llm_operator.planning.types import PlanResult, Verdict
 def plan(request: PlanRequest, *, offers: bool = True) -> PlanResult:
     """Say whether `request` fits, with which numbers, and what would fit instead.
 
-    offers: compute counter-offers where it does not fit. Raises PlanInputError for a request that makes no sense.
+    offers: compute counter-offers if it does not fit. Raises PlanInputError for a request that makes no sense.
     """
     check(request)
     result = decide(request)
@@ -28,5 +28,5 @@ def plan(request: PlanRequest, *, offers: bool = True) -> PlanResult:
 
 
 def unknown(reason: str) -> PlanResult:
-    """Return the verdict on something about which nothing can be computed; it blocks nobody."""
+    """Return the verdict on something about which nothing can be computed; it blocks no one."""
     return PlanResult(Verdict.UNKNOWN, (reason,))

@@ -59,7 +59,7 @@ _COPIES_AT_NORM = 8.0
 _INNER_COPIES, _OUTER_COPIES = 5.5, 2.0
 _REDUCTION_BYTES = 32 << 10
 """Per feature inside the feed-forward network, whatever the number of tokens: what torch's `max` over the tokens works
-in, where the observer calls it. An H100 asked for 344 MiB with 11,008 features, after 512 tokens as after 1,024."""
+in, where the observer calls it. An H100 requested 344 MiB with 11,008 features, after 512 tokens as after 1,024."""
 # Copies of the widest matrices behind one norm, while they are smoothed or a ratio is searched.
 _SMOOTHING_COPIES = 4.0
 _PACKING_BYTES = 16.0
@@ -117,7 +117,7 @@ def quantization_needs(
 def quantization_problems(
     shape: ModelShape, recipe: WeightQuantization, gpu_memory_bytes: int | None
 ) -> tuple[str, ...]:
-    """Return what stands against a recipe for a checkpoint of this shape; empty where nothing does.
+    """Return what stands against a recipe for a checkpoint of this shape; empty if nothing does.
 
     gpu_memory_bytes: total memory of the GPU that does it; None: not known, and nothing is refused for it.
     """
@@ -155,7 +155,7 @@ def _widths(shape: ModelShape) -> dict[str, int]:
             name = "attention heads * head_dim"
         elif piece.role in _DOWN:
             name = "intermediate_size" if piece.role is Role.DOWN else "moe_intermediate_size"
-        # A shared expert may be narrower than a dense layer: the one that does not fit is told.
+        # A shared expert may be narrower than a dense layer: the one that does not fit is reported.
         widths[name if widths.get(name, piece.columns) == piece.columns else f"{name} of an expert"] = piece.columns
     return widths
 

@@ -21,9 +21,9 @@ class Verdict(StrEnum):
 class Plan:
     """What will happen, in bytes and tokens. Bytes are per GPU (rank), tokens and requests per replica.
 
-    kv_tokens: what the cache will likely hold; kv_tokens_low: what it holds at the least, with the overheads at their
+    kv_tokens: what the cache will likely hold; kv_tokens_low: what it holds at least, with the overheads at their
     bounds. max_concurrent_requests: requests of context_length tokens at a time. memory_percent: share in force;
-    None where bytes or a utilization were given.
+    None if bytes or a utilization were given.
     """
 
     tensor: int
@@ -73,7 +73,7 @@ class CounterOffer:
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """The verdict, why, the plan behind it (also where it does not fit, as far as it could be computed), offers."""
+    """The verdict, why, the plan behind it (also if it does not fit, as far as it could be computed), offers."""
 
     verdict: Verdict
     reasons: tuple[str, ...]

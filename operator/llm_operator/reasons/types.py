@@ -22,7 +22,7 @@ class Reason:
         name: CamelCase word, as in a condition.
         area: what it speaks of.
         meaning: what happened; Markdown.
-        remedy: what to do; Markdown, empty where nothing has to be done.
+        remedy: what to do; Markdown, empty if nothing has to be done.
         fields: fields of the object that the remedy changes, as JSON paths.
         severity: how urgent it is.
         conditions: types of the conditions that carry it.

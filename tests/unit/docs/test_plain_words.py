@@ -1,12 +1,14 @@
-"""What users read is in plain English: none of the phrases that CONTRIBUTING.md warns of.
+"""What people read is in plain English: none of the phrases that CONTRIBUTING.md warns of.
 
-Docs, descriptions of the CRD, values of the chart, and every text in the code but docstrings: messages, remedies, help.
+Docs, descriptions of the CRD, values of the chart, every text in the code: messages, remedies, docstrings, comments.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,11 @@ PAGES = sorted(
 SOURCES = sorted([*(ROOT / "operator").rglob("*.py"), *(ROOT / "images" / "web").rglob("*.py")])
 
 
+TEMPLATED = ROOT / "operator/llm_operator/engines/guard/sitecustomize.py"
+"""A part of every pod template, word by word: another text would replace every running engine."""
+EXPLAINED = [*(path for path in SOURCES if path != TEMPLATED), *sorted((ROOT / "devcluster").rglob("*.py"))]
+
+
 def texts(source: str) -> Iterator[tuple[int, str]]:
     """Line and text of every string but docstrings; of an f-string, its constant parts."""
     tree = ast.parse(source)
@@ -54,6 +61,16 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             yield node.lineno, node.value
+
+
+def explanations(source: str) -> Iterator[tuple[int, str]]:
+    """Line and text of every docstring's line and every comment."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield from enumerate(node.value.value.splitlines(), start=node.lineno)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
 
 
 def found(lines: Iterator[tuple[int, str]]) -> list[str]:
@@ -72,6 +89,22 @@ def test_a_page_is_in_plain_words(page: Path) -> None:
 def test_messages_are_in_plain_words() -> None:
     wrong = [f"{path.relative_to(ROOT)}:{one}" for path in SOURCES for one in found(texts(path.read_text()))]
     assert wrong == []
+
+
+def test_docstrings_and_comments_are_in_plain_words() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{one}"
+        for path in EXPLAINED
+        if not path.relative_to(ROOT).is_relative_to("operator/llm_operator/kube")
+        and not path.relative_to(ROOT).is_relative_to("operator/llm_operator/reconcile")
+        for one in found(explanations(path.read_text()))
+    ]
+    assert wrong == []
+
+
+def test_the_search_reads_docstrings_and_comments() -> None:
+    source = '"""Fine.\n\nIs told.\n"""\nx = "is told"  # whoever\n'
+    assert found(explanations(source)) == ["3: 'told' in 'Is told.'", "5: 'whoever' in '# whoever'"]
 
 
 def test_the_search_finds_what_it_is_for() -> None:

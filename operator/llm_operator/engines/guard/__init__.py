@@ -1,8 +1,8 @@
 """The filter that stands before an engine's router: its source, and the command that starts an engine behind it.
 
-A pod finds the source as a file, from an annotation of its own. PYTHONPATH names the file's folder, so every Python
+A pod finds the source as a file, from its own annotation. PYTHONPATH names the file's folder, so every Python
 process of the engine loads it, also one that an image's wrapper script starts or that vLLM spawns as a further server.
-Where Python does not load it, LMDeploy listens on loopback only: its probes fail, and nobody reaches its other routes.
+Where Python does not load it, LMDeploy listens on loopback only: its probes fail, and no one reaches its other routes.
 """
 
 from __future__ import annotations

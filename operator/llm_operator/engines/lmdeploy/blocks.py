@@ -70,8 +70,8 @@ class SlabClass:
 class SharedPages:
     """TurboMind's cache of a model that keeps states: blocks and states take slabs from the same pages, on demand.
 
-    A running sequence holds one set of states beside its blocks. Copies of states for the prefix cache are no need of
-    any sequence, and are given up first. The oldest sequence drives out younger ones, so that one always runs.
+    A running sequence holds one set of states beside its blocks. Copies of states for the prefix cache are needed by no
+    sequence, and are given up first. The oldest sequence drives out younger ones, so that one always runs.
     """
 
     block: SlabClass

@@ -10,7 +10,7 @@ from llm_operator.engines.lmdeploy.blocks import turbomind_slabs
 from llm_operator.foreign import UnreadableError, read_json, read_object
 
 ENGINE_INFO_PATH = "/distserve/engine_info"
-"""What LMDeploy tells a peer of its PyTorch backend's cache (0.9.2 to 0.18.0, lmdeploy/serve/openai).
+"""What LMDeploy reports to a peer of its PyTorch backend's cache (0.9.2 to 0.18.0, lmdeploy/serve/openai).
 
 Seen with 0.18.0 on an H100. An API key guards it (0.12.3 to 0.18.0). The metrics tell no capacity:
 lmdeploy:backend_config_info has no labels.
@@ -23,7 +23,7 @@ _TURBOMIND_BUDGET = re.compile(
 _TURBOMIND_STATES = "[GDN] "
 # LMDeploy 0.9.2 to 0.18.0, PyTorch: lmdeploy/pytorch/engine/executor/base.py, at log level INFO.
 _PYTORCH_CACHE = re.compile(r"Building CacheEngine with config: *\n(CacheConfig\([^\n]*)")
-# The same file, at WARNING: heads of 512 and more get smaller blocks, which the engine's API does not tell.
+# The same file, at WARNING: heads of 512 and more get smaller blocks, which the engine's API does not say.
 _PYTORCH_BLOCK = re.compile(r"Update `block_size=([0-9]+)` for large `head_dim=")
 
 
@@ -36,13 +36,13 @@ def capacity(backend: str | None, kv_bytes_per_token: int | None) -> Capacity:
 
 
 def turbomind_tokens(log: str, kv_bytes_per_token: int | None) -> int | None:
-    """Tokens that TurboMind's KV cache holds, from the log's beginning; None where it told nothing.
+    """Tokens that TurboMind's KV cache holds, from the log's beginning; None if it has none.
 
     None also for models that keep states: how many tokens there are depends on the requests that share the cache.
 
     Args:
         log: the log's beginning.
-        kv_bytes_per_token: of one GPU, from the plan; TurboMind tells bytes, of which whole slabs become tokens.
+        kv_bytes_per_token: of one GPU, from the plan; TurboMind reports bytes, of which whole slabs become tokens.
     """
     budgets = [float(budget) * 2**20 for budget, _, _ in _TURBOMIND_BUDGET.findall(log)]
     if not budgets or not kv_bytes_per_token or _TURBOMIND_STATES in log:
@@ -54,8 +54,8 @@ def pytorch_tokens(engine_info: str, log: str | None) -> int | None:
     """Tokens that the KV cache of LMDeploy's PyTorch backend holds: blocks times their tokens.
 
     Args:
-        engine_info: the answer of ENGINE_INFO_PATH, JSON inside a JSON string; empty where there was none.
-        log: the log's beginning; None where it could not be read, and then nothing is said, as only the log tells of
+        engine_info: the answer of ENGINE_INFO_PATH, JSON inside a JSON string; empty if there was none.
+        log: the log's beginning; None if it could not be read, and then nothing is said, as only the log reports
             blocks that the engine made smaller.
     """
     if log is None:

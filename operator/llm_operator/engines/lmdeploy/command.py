@@ -33,7 +33,7 @@ REMOTE_CODE_FLAG_SINCE = release("0.13.0")
 CONVERTS_UNTIL = release("0.10.0")
 """First release without `lmdeploy convert` and without the loading of its workspaces (lmdeploy/cli)."""
 SERVES_SINCE = release("0.10.2")
-"""Before, the PyTorch backend reads pickles from a TCP port of its own on every address (GHSA-5h8j-6crg-7rmw;
+"""Before, the PyTorch backend reads pickles from its own TCP port on every address (GHSA-5h8j-6crg-7rmw;
 lmdeploy/pytorch/engine/mp_engine/zmq_rpc.py), which no filter of HTTP requests closes."""
 FP8_KV_SINCE = release("0.14.0")
 CU128_IMAGES_SINCE = release("0.10.0")
@@ -132,7 +132,7 @@ def resolve_backend(spec: LLMDeploymentSpec, table: Capabilities, architecture: 
     """The backend that will run, so that LMDeploy's own silent fallback never decides (lmdeploy/archs.py).
 
     Raises:
-        RefusedError: TurboMind was asked for and does not know the architecture.
+        RefusedError: TurboMind was requested and does not know the architecture.
     """
     known = table.names["turbomind_architectures"]
     supported = architecture is None or architecture in known
@@ -310,7 +310,7 @@ def _options(request: RenderRequest, table: Capabilities, backend: Backend, serv
     if "--enable-metrics" in table.options:  # on by default since 0.11
         words.append("--enable-metrics")
     if not common.given(spec, "--allow-origins"):
-        # The default lets every web page read answers; an empty origin is no page's.
+        # The default lets every web page read answers; no page has an empty origin.
         words.append("--allow-origins=")
     if spec.engine.api_key is not None:
         # With `=` a key that begins with a dash stays a value.

@@ -15,14 +15,14 @@ from llm_operator.memory.versions import release
 from llm_operator.models import CheckpointQuantization, Role
 
 BY_TENSOR = (0, 14)
-"""TurboMind since tells the format of each tensor by its name, so that 16-bit weights load under any word."""
+"""Since then TurboMind reads the format of each tensor by its name, so that 16-bit weights load under any word."""
 ONLINE_FP8 = CheckpointQuantization("fp8", 8, block=(128, 128), skipped=frozenset({Role.HEAD}))
 OWN_TOKENIZER = frozenset({"baichuan", "chatglm", "internlm", "internlm2", "internlm3", "qwen"})
 """Models whose tokenizer is code of the repository, without which AutoTokenizer raises (tokenizer.py)."""
 
 
 def _said(request: PlanRequest) -> str | None:
-    """Return what `--model-format` says of a quantization; None where there is nothing to hold against config.json."""
+    """Return what `--model-format` says of a quantization; None if there is nothing to hold against config.json."""
     return None if request.weight_quantization is not None else MODEL_FORMAT.get(request.weight_format)
 
 
@@ -108,5 +108,5 @@ def code_notes(request: PlanRequest) -> Iterator[str]:
 
 
 def _asks_for_code(request: PlanRequest) -> bool:
-    """Return whether the model brings code and this version asks whether it may run."""
+    """Return whether the model contains code and this version asks whether it may run."""
     return release(request.version) >= REMOTE_CODE_FLAG_SINCE and needs_code(request, "transformers")

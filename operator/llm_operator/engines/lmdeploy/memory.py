@@ -101,7 +101,7 @@ class LMDeployMemory(EngineMemory):
         )
 
     def held(self, request: PlanRequest, tensor: int) -> int:
-        """Return the bytes of quantized weights on one rank, beside which kernels take memory; 0 where none are."""
+        """Return the bytes of quantized weights on one rank, beside which kernels take memory; 0 if none are."""
         return 0 if quantization_in_force(request) is None else weight_bytes(self, request, tensor).tensors
 
 
@@ -259,7 +259,7 @@ class PyTorchMemory(LMDeployMemory):
         )
 
     def while_loading(self, request: PlanRequest) -> CheckpointQuantization | None:
-        """Return FP8 where the command line asks for it over 16-bit weights."""
+        """Return FP8 where the command line requests it over 16-bit weights."""
         return formats.pytorch_while_loading(request)
 
     def notes(self, request: PlanRequest) -> Iterator[str]:

@@ -87,7 +87,7 @@ def _turbomind_first_steps(tensor: int) -> tuple[Overhead, ...]:
 
 
 def _turbomind_kernels(request: PlanRequest, tensor: int, held: int) -> tuple[Overhead, ...]:
-    """Return what TurboMind takes beyond the bytes of quantized weights while it brings them into its own layout.
+    """Return what TurboMind takes beyond the bytes of quantized weights while it converts them to its own layout.
 
     4 bit, beyond 4.25 a weight: 1,170 to 1,330 MiB for a 7B on one GPU; on each of two 728 for a 7B, 2,239 for a 32B,
     4,452 for a 70B and 1,378 for 12 layers of a 235B mixture of experts. It grows with the quantized weights of a rank,

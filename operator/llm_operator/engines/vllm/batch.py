@@ -37,7 +37,7 @@ class Batch:
 
 
 def batched_tokens_given(spec: LLMDeploymentSpec) -> int | None:
-    """The user's --max-num-batched-tokens; None where extraArgs has none that vLLM reads."""
+    """The user's --max-num-batched-tokens; None if extraArgs has none that vLLM reads."""
     return whole_number(common.value_given(spec, TOKENS) or "")
 
 
@@ -52,7 +52,7 @@ def check_batch(spec: LLMDeploymentSpec, batch: Batch) -> list[Refusal]:
 
 
 def batched_tokens(spec: LLMDeploymentSpec, batch: Batch) -> int | None:
-    """--max-num-batched-tokens to render; None where the user gives it or vLLM's default will do.
+    """--max-num-batched-tokens to render; None if the user gives it or vLLM's default will do.
 
     vLLM refuses fewer tokens than sequences, and without chunked prefill also fewer than the context.
     """

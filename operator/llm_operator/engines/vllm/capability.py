@@ -60,7 +60,7 @@ CONFIG_CLASSES = ("transformers", "vllm")
 
 
 def unknowns(request: PlanRequest) -> tuple[str, ...]:
-    """Return why nothing can be computed for this version, although the model is known; empty where it can."""
+    """Return why nothing can be computed for this version, although the model is known; empty if it can."""
     found = list(formats.unknowns(request))
     last = VLLM_LAST.get(request.shape.architecture)
     if last is not None and release(request.version)[:2] > last:

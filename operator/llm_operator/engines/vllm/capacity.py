@@ -27,9 +27,9 @@ def capacity(kv_bytes_per_token: int | None) -> Capacity:
 
 
 def vllm_tokens(metrics: str) -> int | None:
-    """Tokens that the KV cache of one replica holds, from vLLM's metrics; None where they do not tell.
+    """Tokens that the KV cache of one replica holds, from vLLM's metrics; None if they do not say.
 
-    Each engine core tells its own cache, whatever groups its layers form (0.26.0 and 0.33.0; 0.20.2 does not). A
+    Each engine core reports its own cache, whatever groups its layers form (0.26.0 and 0.33.0; 0.20.2 does not). A
     replica of the operator has one core; of several the smallest counts, as a plan is for one and none may hold less.
     """
     return min((size for labels in _cores(metrics) if (size := number(labels, "kv_cache_size_tokens"))), default=None)
@@ -52,7 +52,7 @@ def vllm_tokens_of_blocks(metrics: str, kv_bytes_per_token: int | None) -> int |
     cache = number(cores[0], "kv_cache_memory_bytes")
     if not (blocks and size and cache):
         return None
-    # Blocks of all cores are added up, and every core tells the sum (vllm/v1/engine/core_client.py).
+    # Blocks of all cores are added up, and every core reports the sum (vllm/v1/engine/core_client.py).
     tokens = blocks // len(cores) * size
     filled = tokens * kv_bytes_per_token
     return tokens if abs(filled - cache) <= max(cache * _PAGES_TOLERANCE, size * kv_bytes_per_token) else None

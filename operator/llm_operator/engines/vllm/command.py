@@ -160,7 +160,7 @@ def _check_kv_cache(spec: LLMDeploymentSpec, table: Capabilities) -> list[Refusa
 
 
 def utilization_given(spec: LLMDeploymentSpec) -> float | None:
-    """The share of the GPU's memory that extraArgs give vLLM; None without one, or where it is no share."""
+    """The share of the GPU's memory that extraArgs give vLLM; None without one, or if it is not a share."""
     text = common.value_given(spec, UTILIZATION)
     try:
         share = float(text) if text is not None and len(text) <= LONGEST_NUMBER else 0.0
@@ -201,7 +201,7 @@ def render(request: RenderRequest, table: Capabilities) -> EngineRun:
     """The pod's part of vLLM.
 
     Raises:
-        RefusedError: see check(); and a memoryPercent that nobody has turned into bytes.
+        RefusedError: see check(); and a memoryPercent that no one has turned into bytes.
     """
     spec = request.spec
     refusals = (*_check(spec, table, _batch(request)), *_check_share(request))
@@ -286,6 +286,6 @@ def _variables(request: RenderRequest) -> list[dict[str, Any]]:
     # The key as a variable stays out of the process list.
     if spec.engine.api_key is not None:
         variables.append(common.secret_variable("VLLM_API_KEY", spec.engine.api_key))
-    # Usage statistics would leave the cluster without anybody having asked for it.
+    # Usage statistics would leave the cluster without anyone's request.
     variables.append({"name": "VLLM_NO_USAGE_STATS", "value": "1"})
     return variables

@@ -29,7 +29,7 @@ ONLINE_FP8 = CheckpointQuantization("fp8", 8, skipped=frozenset({Role.HEAD}))
 
 
 def passed(request: PlanRequest) -> str | None:
-    """Return what `--quantization` says; None where the command line has none."""
+    """Return what `--quantization` says; None if the command line has none."""
     until = FORCES_SLOW_KERNEL_UNTIL.get(request.weight_format)
     if until is not None and release(request.version) < until:
         return None

@@ -51,11 +51,11 @@ class VLLMMemory(EngineMemory):
         yield from formats.refusals(request, quantization)
 
     def unknowns(self, request: PlanRequest) -> tuple[str, ...]:
-        """Return why nothing can be computed, although the model is known; empty where it can."""
+        """Return why nothing can be computed, although the model is known; empty if it can."""
         return capability.unknowns(request)
 
     def while_loading(self, request: PlanRequest) -> CheckpointQuantization | None:
-        """Return FP8 where the command line asks for it over 16-bit weights."""
+        """Return FP8 where the command line requests it over 16-bit weights."""
         return formats.while_loading(request)
 
     def notes(self, request: PlanRequest) -> Iterator[str]:
@@ -137,7 +137,7 @@ class VLLMMemory(EngineMemory):
         return overheads.default_batch(request)
 
     def planned_batch(self, request: PlanRequest, tensor: int, weights: WeightBytes) -> tuple[Batch, Runtime]:
-        """Return the batch limits and the overheads they bring.
+        """Return the batch limits and the overheads that follow.
 
         The defaults grow with the card, and with them buffers and the blocks that windows hold: a slightly larger card
         would hold fewer tokens. A plan writes the limits out, so the larger ones are taken where they cost no token.
@@ -217,7 +217,7 @@ def _lowered(planned: int, default: int) -> int | None:
 
 
 def _passing_share(found: Estimate) -> float | None:
-    """Return a utilization that vLLM's first check passes; None where its default does.
+    """Return a utilization that vLLM's first check passes; None if its default does.
 
     With a cache in bytes the share sizes nothing, but vLLM still refuses to start where less is free than the share of
     the total, and each rank has taken its context and NCCL's buffers by then (0.33.0, v1/worker/utils.py,

@@ -19,7 +19,7 @@ STATE_STEP_LATENT = 128
 
 
 def kv_format(request: PlanRequest) -> KVQuantization:
-    """Return the KV cache's format: as asked, or the checkpoint's own, which vLLM takes where nothing was asked.
+    """Return the KV cache's format: as asked, or the checkpoint's own, which vLLM takes if nothing was asked.
 
     vLLM 0.33.0, utils/torch_utils.py (modelopt) and layers/attention (compressed-tensors' kv_cache_scheme).
     """

@@ -41,9 +41,9 @@ class Owned:
         volumes: names of its volumes.
         variables: names of its environment variables, each with the reason.
         paths: directories that it mounts, each with whether a mount below it hides a part of it.
-        port: port that its container listens on; None where it listens on none.
+        port: port that its container listens on; None if it listens on none.
         gpu: resource that counts the GPUs.
-        resources: field that says CPU and memory of its container; None where the overlay may say them.
+        resources: field that says CPU and memory of its container; None if the overlay may say them.
     """
 
     child: OverlayChild
@@ -81,7 +81,7 @@ def check_overlays(spec: LLMDeploymentSpec) -> tuple[Refusal, ...]:
 
 
 def check_overlay(spec: LLMDeploymentSpec, child: OverlayChild) -> tuple[Refusal, ...]:
-    """Everything that is wrong with the overlay of a child, without a cluster; empty where there is none."""
+    """Everything that is wrong with the overlay of a child, without a cluster; empty if there is none."""
     overlay, field = overlay_of(spec, child), FIELDS[child]
     if not overlay:
         return ()

@@ -35,7 +35,7 @@ def in_words_of_overlay(message: str, field: str, overlay: JSON, template: JSON,
 
 
 def _translated(path: str, overlay: JSON, template: JSON) -> str | None:
-    """The path in the overlay as far as the overlay says it; None where it does not even say the first field of it."""
+    """The path in the overlay as far as the overlay says it; None if it does not even say the first field of it."""
     theirs: Any = overlay
     whole: Any = template
     kind, field = ROOT, Field(ROOT)

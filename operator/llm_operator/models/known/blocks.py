@@ -37,7 +37,7 @@ def first_integer(fields: Fields, *names: str) -> int:
 class Heads:
     """Attention of some layers. double_query: the query projection also yields a gate of the output.
 
-    output_gate: a matrix of its own does. norms: "head" for norms of one head's size, "whole" for norms over all heads.
+    output_gate: a separate matrix does. norms: "head" for norms of one head's size, "whole" for norms over all heads.
     shared_key: values are the keys. window: tokens that these layers look back. sinks: one number per head.
     """
 
@@ -114,7 +114,7 @@ def network_at(
 def mixture_at(
     hidden: int, places: Places, experts: Experts, *, gated: bool = True, router_bias: bool = False, width: int = 0
 ) -> Iterator[Tensor]:
-    """Yield router and routed experts. width: of what experts read and write where that is not the hidden size."""
+    """Yield router and routed experts. width: of what experts read and write if that is not the hidden size."""
     count, inner = len(places), width or hidden
     if not count:
         return
@@ -146,7 +146,7 @@ def without(layers: int, places: Sequence[int]) -> Places:
 
 
 def kinds_of_layers(fields: Fields, layers: int, known: frozenset[str]) -> tuple[str, ...] | None:
-    """Return `layer_types`, None where it is absent. Raises InvalidModelConfigError for a wrong length or kind."""
+    """Return `layer_types`, None if it is absent. Raises InvalidModelConfigError for a wrong length or kind."""
     types = fields.strings("layer_types")
     if not types:
         return None
@@ -166,7 +166,7 @@ def places_of(types: Sequence[str], kinds: frozenset[str]) -> Places:
 
 
 def sparse_places(fields: Fields, layers: int) -> Places:
-    """Return the layers with experts, by the field that says so; all of them where none does."""
+    """Return the layers with experts, by the field that says so; all of them if none does."""
     types = fields.strings("mlp_layer_types")
     if types:
         if len(types) != layers:

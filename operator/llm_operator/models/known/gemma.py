@@ -28,7 +28,7 @@ from llm_operator.models.known.towers import Blocks, blocks, whole
 from llm_operator.models.parts import Core, embeddings, linear, vector
 from llm_operator.models.shape import AttentionLayers, Experts, Role, Tensor, Tower
 
-# Gemma 3n's towers are no transformers that a config describes: MobileNet-v5 (timm) and a conformer. Their parameters
+# Gemma 3n's towers are not transformers that a config describes: MobileNet-v5 (timm) and a conformer. Their parameters
 # are what the published files hold beside the decoder.
 GEMMA3N_TOWERS = 1_014_742_624
 
@@ -119,7 +119,7 @@ def gemma3n_multimodal(fields: Fields) -> Decoder:
 
 
 def gemma4(fields: Fields) -> Decoder:
-    """Gemma 4 (text): full layers with wider heads (values are the keys where told), experts beside a network."""
+    """Gemma 4 (text): full layers with wider heads (values may be the keys), experts beside a network."""
     core = core_of(fields, Traits(tied=True, head_dim=256))
     sliding = _sliding(fields, core.layers, 6)
     shared_count = fields.integer("num_kv_shared_layers", 0, least=0)
@@ -190,7 +190,7 @@ def _gemma4_experts(fields: Fields, core: Core) -> tuple[Experts | None, tuple[T
 
 
 def gemma4_multimodal(fields: Fields) -> Decoder:
-    """Gemma 4 with its vision tower, where it has one. The audio tower of the small ones is left out."""
+    """Gemma 4 with its vision tower, if it has one. The audio tower of the small ones is left out."""
     inner = nested(fields, "text_config", kind="gemma4_text")
     tied = fields.boolean("tie_word_embeddings", inner.boolean("tie_word_embeddings", True))
     text = gemma4(Fields({**inner.values, "tie_word_embeddings": tied}, fields.architecture))

@@ -1,4 +1,4 @@
-"""Decoders whose layers are attention and a network, told by a row of traits instead of a reader of their own."""
+"""Decoders whose layers are attention and a network, described by a row of traits instead of a separate reader."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PER_TOKEN = ("num_experts_per_tok", "moe_k", "moe_topk", "num_experts_per_token"
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """How a row's experts are told. size: fields of an expert's width, the first that is there.
+    """How a row's experts are described. size: fields of an expert's width, the first that is there.
 
     shared: fields that hold the width of the shared experts, or "*NAME": that many of the routed experts' width.
     shared_gate: one more vector per layer weighs the shared expert. dense: widths of the layers without experts.

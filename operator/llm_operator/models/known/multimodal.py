@@ -195,7 +195,7 @@ def _top(kind: str, tower: Callable[[Fields, Fields, int], Built]) -> Reader:
 
 
 def _minicpmv(fields: Fields) -> Decoder:
-    """MiniCPM-V: the decoder is told by the version (vLLM 0.33.0, models/minicpmv.py)."""
+    """MiniCPM-V: the version decides on the decoder (vLLM 0.33.0, models/minicpmv.py)."""
     version = str(fields.values.get("version", ""))
     if not version:
         version = "2.0" if fields.integer("hidden_size") == 2304 else "2.5"
@@ -259,7 +259,7 @@ def _plain(tower: TowerReader) -> Callable[[Fields, Fields, int], Built]:
 
 
 def omni(fields: Fields) -> Decoder:
-    """Qwen3-Omni: what thinks, sees and hears; what speaks is no part of what the engines serve."""
+    """Qwen3-Omni: what thinks, sees and hears; what speaks is not part of what the engines serve."""
     thinker = nested(fields, "thinker_config") if fields.values.get("thinker_config") is not None else fields
     text = seeing("qwen3_moe", _plain(towers.qwen3))(thinker)
     tensors, _ = towers.qwen_audio(nested(thinker, "audio_config", kind="qwen3_omni_moe_audio_encoder"))

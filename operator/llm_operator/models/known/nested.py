@@ -26,7 +26,7 @@ def _table(name: str) -> dict[str, dict[str, Json]]:
 def nested(parent: Fields, *names: str, kind: str = "") -> Fields:
     """Return the first of the named nested configs with defaults filled in; its `model_type` says whose.
 
-    kind: the model_type where the file names none. Raises MissingFieldError where none of them is there.
+    kind: the model_type where the file names none. Raises MissingFieldError if none of them is there.
     """
     name = next((name for name in names if parent.values.get(name) is not None), names[0])
     values = parent.nested(name).values

@@ -183,7 +183,7 @@ def falcon(fields: Fields) -> Decoder:
 
 
 def decilm(fields: Fields) -> Decoder:
-    """Nemotron-Super and DeciLM: each layer with heads and a width of its own, or without attention or network."""
+    """Nemotron-Super and DeciLM: each layer with its own heads and width, or without attention or network."""
     blocks = fields.values.get("block_configs")
     core = core_of(
         Fields({"intermediate_size": 1, **fields.values, "num_key_value_heads": None}, fields.architecture), Traits()
@@ -227,7 +227,7 @@ def decilm(fields: Fields) -> Decoder:
 
 
 def _deci_width(network: Fields, hidden: int) -> int:
-    """Return a network's width: two thirds of four times the hidden size, as often as told, in multiples of 256."""
+    """Return a network's width: two thirds of four times the hidden size, as often as given, in multiples of 256."""
     given = network.optional_integer("intermediate_size")
     if given is not None:
         return given
