@@ -10,7 +10,7 @@ from llm_operator.pipeline.job_view import JobView
 from llm_operator.pipeline.retention import Fate, fate_of, verification_fate, verify_fate
 
 UNKNOWN_INTEREST_SECONDS = 5.0
-"""At this pace it is asked whether every object has said what it asks for."""
+"""Poll interval until the needs of every object are known."""
 CLAIM_SECONDS = 5.0
 """Claims are not watched: one that is about to be deleted is looked at again at this pace."""
 HARMLESS = ("Record", "RecordLoss", "Note")
@@ -23,7 +23,7 @@ def evaluate_job(snapshot: JobSnapshot, now: datetime, retention_seconds: int) -
     Args:
         snapshot: what is known of it.
         now: the time in UTC.
-        retention_seconds: how long what nobody asks for is kept on the claim; 0: for ever.
+        retention_seconds: how long what no object needs is kept on the claim; 0: for ever.
     """
     job = snapshot.job
     if job is None or job.deleting:
@@ -69,14 +69,14 @@ def _fate(job: JobView, snapshot: JobSnapshot, now: datetime, retention_seconds:
 
 
 def _leftover(job: JobView, snapshot: JobSnapshot, fate: Fate) -> str | None:
-    """What a Job left, whoever may delete it, for the next one of its name; None if it goes for good."""
+    """Partial output of a Job, kept across its deletion for the next one of its name; None if it is removed."""
     leftover = job.leftover()
     goes = fate.action == "Delete" and (snapshot.counterpart is not None or not snapshot.wanted)
     return leftover.to_text() if leftover is not None and not goes else None
 
 
 def _with_time_of_all(job: JobView, others: tuple[str | None, ...], now: datetime) -> JobView:
-    """The Job, unused no longer than all others that made or left the same: its time begins with the last one's."""
+    """The Job, unused no longer than all others that made or left the same: its time begins with the last of them."""
     if job.unused_since is None or job.removal() is None:
         return job
     since = (job.unused_since, *(other or now.isoformat() for other in others))

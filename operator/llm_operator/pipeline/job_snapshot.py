@@ -18,13 +18,13 @@ class JobSnapshot:
 
     Attributes:
         job: the Job with its pods; None: it is gone, or not ours.
-        wanted: an LLMDeployment asks for what it makes.
-        interest_known: every LLMDeployment has said what it asks for.
+        wanted: an LLMDeployment needs what it makes.
+        interest_known: the needs of every LLMDeployment are known.
         unread: one of them cannot be read: any Job may be its.
         makers: Jobs whose work this one removes.
         counterpart: the Job that removes what this one made, or whose work this one removes; None: there is none.
         claim: what becomes of the claim that it works on.
-        in_use: a pod mounts what it made, or an object asks for the same, or may do so, under another name.
+        in_use: a pod mounts what it made, or an object requests the same, or may do so, under another name.
         finished_elsewhere: another Job has completed the directory that this one left half-done.
         unfinished: other Jobs that left the same directory half-done.
         unused_with: of all other Jobs that made or left the same, since when it is unused; None: it is not marked yet.
@@ -58,7 +58,7 @@ class JobOutcome:
         leftover: what the next Job of its name is to know: the annotation's text; None: it left nothing.
         leftover_known: False: what was known before stays.
         look_at: other Jobs that this changes something for, by name.
-        look_again_seconds: when to look again although nothing tells of a change; beside the fate's time.
+        look_again_seconds: when to look again although nothing reports a change; beside the fate's time.
     """
 
     fate: Fate = field(default_factory=Fate)
