@@ -75,7 +75,7 @@ def _bytes_of(piece: Tensor, quantization: CheckpointQuantization | None, wide: 
 
 
 def completed(shape: ModelShape, stored_bytes: int | None) -> ModelShape:
-    """Return the shape with what sees, whole on each GPU, where only the size of the weight files tells its size.
+    """Return the shape with what sees, whole on each GPU, where only the size of the weight files gives its size.
 
     Raises UnknownModelError where that size is not known, or cannot be that of a decoder and an encoder.
     """

@@ -126,7 +126,7 @@ def known_architectures() -> tuple[str, ...]:
 def parse_config_text(content: str | bytes, beside: str | bytes | None = None) -> ModelShape:
     """Read the content of config.json. Raises ModelConfigError, as `parse_config` and for unreadable JSON.
 
-    beside: the content of hf_quant_config.json. ModelOpt up to 0.29 tells there how the weights are quantized, and vLLM
+    beside: the content of hf_quant_config.json. ModelOpt up to 0.29 says there how the weights are quantized, and vLLM
     reads it if config.json says nothing (0.33.0, transformers_utils/config.py). LMDeploy does not.
     """
     values = load_json(content, "config.json")

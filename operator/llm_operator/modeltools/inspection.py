@@ -59,7 +59,7 @@ def describe(directory: Path) -> dict[str, object]:
 
 
 def _with_quantization(content: bytes, directory: Path) -> bytes:
-    """config.json with what hf_quant_config.json tells, which vLLM reads where config.json says nothing.
+    """config.json with what hf_quant_config.json says, which vLLM reads if config.json says nothing.
 
     ModelOpt up to 0.29 writes it (vLLM 0.33.0, transformers_utils/config.py).
     """
