@@ -102,7 +102,7 @@ class Chat:
         if first is not None and sys.stderr.isatty():
             count, unit = (tokens, "tokens") if tokens else (pieces, "pieces")
             took = end - first
-            # An answer that comes at once, as over a proxy that buffers, has no rate of its own.
+            # An answer that comes at once, as over a proxy that buffers, has no rate.
             rate = f", then {(count - 1) / took:,.1f}/s" if count > 1 and took >= SHORTEST_SECONDS else ""
             print(f"[{count:,} {unit}, first after {first - start:.2f} s{rate}]", file=sys.stderr)
 

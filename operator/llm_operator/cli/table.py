@@ -77,7 +77,7 @@ def _narrow(widths: list[int], room: int, columns: Sequence[int]) -> None:
 
 
 def print_document(document: Mapping[str, Any], form: str) -> None:
-    """Print what -o json or -o yaml asks for."""
+    """Print the output of -o json or -o yaml."""
     if form == "json":
         print(json.dumps(document, indent=2))
         return
