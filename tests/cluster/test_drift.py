@@ -74,6 +74,16 @@ def quiet(operator: OperatorUnderTest, space: Space) -> None:
     assert operator.writes() == before
 
 
+def rolled_out(space: Space) -> bool:
+    """Whether the pods of the Deployment are those of its template, and the object says that it is served."""
+    now = live(space)
+    status, wanted = now["status"], now["spec"]["replicas"]
+    counts = {status.get(name) for name in ("replicas", "updatedReplicas", "availableReplicas")}
+    return (
+        status["observedGeneration"] == now["metadata"]["generation"] and counts == {wanted} and space.is_ready("demo")
+    )
+
+
 def events(space: Space, reason: str) -> list[str]:
     items = space.plane.request("GET", space.path("Event"))["items"]
     return [item["message"] for item in items if item["reason"] == reason]
@@ -125,6 +135,45 @@ def test_what_somebody_adds_is_removed_and_told(shared: Space, case: str) -> Non
     patched(shared, body, STRATEGIC)
     eventually(lambda: spec(shared) == before, why=lambda: str(spec(shared)))
     eventually(lambda: any(path in told and "somebody" in told for told in events(shared, "DriftRemoved")), why=case)
+    assert shared.condition("demo", "Drifted") == ("", "", "")
+
+
+def exchanged(space: Space, case: str) -> list[JSON]:
+    """JSON patch that gives one of our values another source; an apply alone would leave both, which is refused."""
+    pod = spec(space)["template"]["spec"]
+    (container,) = (one for one in pod["containers"] if one["name"] == "engine")
+    at = f"/spec/template/spec/containers/{pod['containers'].index(container)}"
+    volume = next(n for n, one in enumerate(pod["volumes"]) if "emptyDir" in one)
+    variable = next(n for n, one in enumerate(container["env"]) if "value" in one)
+    reference = {"fieldRef": {"fieldPath": "metadata.name"}}
+    every: dict[str, list[JSON]] = {
+        "volume": [
+            {"op": "remove", "path": f"/spec/template/spec/volumes/{volume}/emptyDir"},
+            {"op": "add", "path": f"/spec/template/spec/volumes/{volume}/hostPath", "value": {"path": "/"}},
+        ],
+        "variable": [
+            {"op": "remove", "path": f"{at}/env/{variable}/value"},
+            {"op": "add", "path": f"{at}/env/{variable}/valueFrom", "value": reference},
+        ],
+        "probe": [
+            {"op": "remove", "path": f"{at}/readinessProbe/httpGet"},
+            {"op": "add", "path": f"{at}/readinessProbe/exec", "value": {"command": ["true"]}},
+        ],
+        "strategy": [{"op": "replace", "path": "/spec/strategy", "value": {"type": "Recreate"}}],
+    }
+    more: list[JSON] = [
+        {"op": "add", "path": f"{at}/env/-", "value": {"name": f"M{n}", "value": "1"}} for n in range(30)
+    ]
+    every["volume behind thirty variables"] = every["volume"] + more
+    return every[case]
+
+
+@pytest.mark.parametrize("case", ["volume", "variable", "probe", "strategy", "volume behind thirty variables"])
+def test_another_source_of_a_value_is_taken_back(shared: Space, case: str) -> None:
+    before = spec(shared)
+    patched(shared, exchanged(shared, case), JSON_PATCH)
+    assert spec(shared) != before
+    eventually(lambda: spec(shared) == before, why=lambda: str(shared.condition("demo", "Ready")))
     assert shared.condition("demo", "Drifted") == ("", "", "")
 
 
@@ -312,6 +361,7 @@ def test_a_sidecar_of_a_webhook_stays(operator: OperatorUnderTest, space: Space)
     patched(space, engine(env=[{"name": "EXTRA", "value": "1"}]), STRATEGIC)
     eventually(lambda: "EXTRA" not in str(spec(space)) and events(space, "DriftRemoved"))
     assert len(spec(space)["template"]["spec"]["containers"]) == 2
+    eventually(lambda: rolled_out(space))
     quiet(operator, space)
 
 

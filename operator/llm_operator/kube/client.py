@@ -203,10 +203,11 @@ class ApiClient:
             raise ApiError(502, "Unreadable", f"{self._server} answered with something that is not a {kind}")
         return status
 
-    async def patch(self, kind: str, namespace: str, name: str, patch: Any) -> JSON:
-        """Apply a JSON patch (RFC 6902); the stored object comes back."""
+    async def patch(self, kind: str, namespace: str, name: str, patch: Any, *, dry_run: bool = False) -> JSON:
+        """Apply a JSON patch (RFC 6902); the stored object comes back. With `dry_run` nothing is stored."""
         path = _path("patch", kind, namespace, name)
-        return await self._request("PATCH", path, {"fieldManager": MANAGER}, patch, "application/json-patch+json")
+        parameters = {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
+        return self._stored(await self._request("PATCH", path, parameters, patch, "application/json-patch+json"))
 
     async def read_log(
         self,

@@ -190,10 +190,8 @@ class Executor:
 
     async def _keeps_image_volumes(self, apply: Apply) -> bool:
         """Whether the API server keeps the image volumes of a pod template: an older one drops them without a word."""
-        trial = await ownership.to_be_tried(self._client, apply.body)
-        if trial is None:
-            return True
-        return image_volumes(trial) == image_volumes(await self._client.apply(trial, force=True, dry_run=True))
+        trial = await ownership.rehearsal(self._client, apply.body)
+        return trial is None or image_volumes(apply.body) == image_volumes(await trial())
 
 
 async def _deleted(kind: str, name: str, deletion: Awaitable[None]) -> Trouble | None:

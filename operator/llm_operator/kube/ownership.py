@@ -7,14 +7,17 @@ without the uid that was looked at, so a successor of the same name is not hit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
 from llm_operator.manifests.kinds import KINDS
+from llm_operator.reconcile.mending import belonging, mend
 
 JSON = dict[str, Any]
+log = logging.getLogger("llm_operator.ownership")
 
 
 class ForeignError(Exception):
@@ -62,52 +65,79 @@ async def update(client: ApiClient, body: JSON, looked: Callable[[JSON], None] =
     return await _apply_to(client, body, live)
 
 
-async def to_be_tried(client: ApiClient, body: JSON) -> JSON | None:
-    """What a dry run of an apply must be sent to tell what create() or update() would store; None: they store nothing.
+async def rehearsal(client: ApiClient, body: JSON) -> Callable[[], Awaitable[JSON]] | None:
+    """A dry run of create() or update(), still to be called, for what they would store; None: they store nothing.
 
     What the creation of a live object set counts as applied from then on. Otherwise the trial would keep fields that
     the write itself gives up, and be refused for a mixture of both.
 
     Raises:
         ForeignError: somebody else's.
-        ApiError: the API server failed; 409 if the object has changed in the meantime.
+        ApiError: the API server failed. The call raises it too: refused, or 409 if the object has changed meanwhile.
     """
     try:
         live = await _live(client, body)
     except ApiError as error:
         if error.status != 404:
             raise
-        return body
+        return lambda: client.apply(body, force=True, dry_run=True)
     check_ours(body, live)
     if KINDS[body["kind"]].made_once:
         return None
-    await _take_over(client, body["kind"], live)
-    return _of_live(body, live)
+
+    async def tried() -> JSON:
+        operations = mend(live, body)
+        if operations:
+            return await patch(client, {**live, "kind": body["kind"]}, operations, dry_run=True)
+        await _take_over(client, body, live)
+        return await client.apply(_of_live(body, live), force=True, dry_run=True)
+
+    return tried
 
 
 async def _apply_to(client: ApiClient, body: JSON, live: JSON) -> JSON:
-    await _take_over(client, body["kind"], live)
+    live = await _mended(client, body, live)
+    await _take_over(client, body, live)
     return await client.apply(_of_live(body, live), force=True)
+
+
+async def _mended(client: ApiClient, body: JSON, live: JSON) -> JSON:
+    """The object without what others did to it, in one write; as it was if that was refused.
+
+    Then an apply may still be taken, and says why not.
+    """
+    operations = mend(live, body)
+    if not operations:
+        return live
+    try:
+        return await patch(client, {**live, "kind": body["kind"]}, operations)
+    except ApiError as error:
+        if error.status in (404, 409, 429) or error.status >= 500:
+            raise
+        log.info("%s %s cannot be mended in one write: %s", body["kind"], body["metadata"]["name"], error)
+        return live
 
 
 def _of_live(body: JSON, live: JSON) -> JSON:
     return {**body, "metadata": {**body["metadata"], "uid": live["metadata"]["uid"]}}
 
 
-async def _take_over(client: ApiClient, kind: str, live: JSON) -> None:
+async def _take_over(client: ApiClient, body: JSON, live: JSON) -> None:
     meta = live["metadata"]
     if any(entry for entry in meta.get("managedFields") or () if _is_ours_by_update(entry)):
-        await client.patch(kind, meta["namespace"], meta["name"], applied_fields(live))
+        # With labels and owners as they should be: by these a policy may tell what the operator may write.
+        operations = [*applied_fields(live), *belonging(live, body)]
+        await client.patch(body["kind"], meta["namespace"], meta["name"], operations)
 
 
-async def patch(client: ApiClient, live: JSON, operations: list[JSON]) -> JSON:
+async def patch(client: ApiClient, live: JSON, operations: list[JSON], *, dry_run: bool = False) -> JSON:
     """A JSON patch of an object that is ours; the stored object comes back.
 
     Raises:
         ApiError: refused; 409 if it has changed since it was read.
     """
     meta = live["metadata"]
-    return await client.patch(live["kind"], meta["namespace"], meta["name"], operations)
+    return await client.patch(live["kind"], meta["namespace"], meta["name"], operations, dry_run=dry_run)
 
 
 async def _live(client: ApiClient, body: JSON) -> JSON:

@@ -54,14 +54,16 @@ class Trials:
     async def _tried(self, body: JSON, child: OverlayChild, overlay: JSON) -> str | None:
         field, template = FIELDS[child], body["spec"]["template"]
         try:
-            trial = await ownership.to_be_tried(self._client, body)
+            trial = await ownership.rehearsal(self._client, body)
         except ForeignError:
             return None  # the write itself says whose it is
         if trial is None:
             return None
         try:
-            await self._client.apply(trial, force=True, dry_run=True)
+            await trial()
         except ApiError as error:
+            if error.status == 409:
+                raise
             if _of_template(error):
                 return _told(field, in_words_of_overlay(error.message, field, overlay, template))
             return None

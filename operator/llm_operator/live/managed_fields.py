@@ -46,7 +46,7 @@ class ForeignField:
     pointer: Pointer = field(compare=False)
 
 
-def foreign_fields(live: Mapping[str, Any]) -> tuple[ForeignField, ...]:
+def foreign_fields(live: Mapping[str, Any], most: int = MOST_FIELDS) -> tuple[ForeignField, ...]:
     """The fields of the spec that others set, the outermost of each; those of which everybody may have their own not.
 
     A paused rollout, and labels and annotations of the pod template, such as those of `kubectl rollout restart`, are
@@ -54,6 +54,7 @@ def foreign_fields(live: Mapping[str, Any]) -> tuple[ForeignField, ...]:
 
     Args:
         live: an object as the API server returned it.
+        most: how many at most.
     """
     entries = [entry for entry in live["metadata"].get("managedFields") or () if entry.get("subresource") != "status"]
     theirs = [entry for entry in entries if entry.get("manager") != MANAGER and _spec_of(entry)]
@@ -67,7 +68,7 @@ def foreign_fields(live: Mapping[str, Any]) -> tuple[ForeignField, ...]:
             pointer = _resolved(live, steps)
             if pointer is not None and not _everybodys(steps):
                 found.append(ForeignField(manager, _shown(steps), pointer))
-            if len(found) >= MOST_FIELDS:
+            if len(found) >= most:
                 return tuple(found)
     return tuple(found)
 
@@ -75,14 +76,18 @@ def foreign_fields(live: Mapping[str, Any]) -> tuple[ForeignField, ...]:
 def removal(live: Mapping[str, Any], fields: Sequence[ForeignField]) -> list[JSON]:
     """JSON patch that removes the fields from the object they were found in, if no one has changed it since."""
     meta = live["metadata"]
-    pointers = {field.pointer for field in fields}
-    outermost = [one for one in pointers if not any(one[:size] in pointers for size in range(1, len(one)))]
     return [
         {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
         {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
-        # From the end of each list, so that the places of the others stay what they are.
-        *({"op": "remove", "path": _json_pointer(one)} for one in sorted(outermost, key=_order, reverse=True)),
+        *({"op": "remove", "path": _json_pointer(one)} for one in outermost(fields)),
     ]
+
+
+def outermost(fields: Sequence[ForeignField]) -> list[Pointer]:
+    """The places to remove, from the end of each list, so that the places of the others stay what they are."""
+    pointers = {field.pointer for field in fields}
+    found = [one for one in pointers if not any(one[:size] in pointers for size in range(1, len(one)))]
+    return sorted(found, key=_order, reverse=True)
 
 
 def _spec_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from llm_operator.api.quantity import parse_quantity
 
@@ -58,7 +58,7 @@ def differences(live: object, desired: object, path: str = "") -> Iterator[str]:
         if _covers_entry(live, key, value, quantity=False):
             continue
         here, there = f"{path}.{key}" if path else key, live.get(key)
-        keys = _keys_of(key, value)
+        keys = keys_of(key, value)
         if keys and isinstance(there, list):
             yield from _of_entries(there, value, keys, here)
         elif isinstance(value, dict) and isinstance(there, dict) and key not in (*_EXACT, *_QUANTITY_PARENTS):
@@ -74,13 +74,24 @@ def _covers_entry(live: Mapping[str, object], key: str, desired: object, quantit
     value = live[key]
     if key in _EXACT:
         return value == desired
-    if isinstance(desired, list) and isinstance(value, list) and (keys := _keys_of(key, desired)):
+    if isinstance(desired, list) and isinstance(value, list) and (keys := keys_of(key, desired)):
         there = _by_identity(value, keys)
         return all(covers(there.get(_identity(entry, keys)), entry) for entry in desired)
     return covers(value, desired, quantity=quantity or key in _QUANTITY_FIELDS or key in _QUANTITY_PARENTS)
 
 
-def _keys_of(field: str, entries: object) -> tuple[str, ...]:
+def is_one_value(field: str) -> bool:
+    """Whether the API server merges a map of this name as a whole."""
+    return field in _EXACT
+
+
+def place_of(entries: Sequence[object], entry: object, keys: tuple[str, ...]) -> int | None:
+    """Where a list has the entry of the same keys; None: it has none."""
+    identity = _identity(entry, keys)
+    return next((place for place, one in enumerate(entries) if _identity(one, keys) == identity), None)
+
+
+def keys_of(field: str, entries: object) -> tuple[str, ...]:
     """The fields by which the entries of a list are told apart; empty where the list is one value."""
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return ()
