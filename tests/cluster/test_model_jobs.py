@@ -326,6 +326,7 @@ def test_a_comparison_with_hashes_is_told_and_made_again(plane: ControlPlane, sp
         end_pod(space, fetch, {**FETCHED, "config": packed({"model_type": "x"})})
         eventually(lambda: space.condition("compared", "ModelCached")[1] == "Cached", why="it is cached")
     with OperatorUnderTest(plane.kubeconfig, space.name, arguments=arguments, log=log) as operator:
+        operator.wait_ready()
         before = ""
         for _ in range(2):
             verify = eventually(partial(verifying, space), why="a comparison")
@@ -342,9 +343,13 @@ def test_a_comparison_with_hashes_is_told_and_made_again(plane: ControlPlane, sp
         time.sleep(4)
         assert verifying(space) == ""
         space.plane.request("DELETE", space.path("Job", fetch), {"propagationPolicy": "Background"})
+        eventually(lambda: fetch not in space.names("Job"), why="its record is gone")
+        operator.wait_idle()
+        assert text in space.condition("compared", "ModelDamaged")[2], "the pods serve the damaged files still"
         # What serves keeps its template, and asks for no Job before its spec changes.
         space.patch("compared", {"spec": {"startupTimeoutSeconds": 1801}})
         eventually(lambda: pods_of(space, fetch), why="the fetch is made again")
+        assert text in space.condition("compared", "ModelDamaged")[2]
         end_pod(space, fetch, FETCHED)
         eventually(lambda: space.condition("compared", "ModelDamaged")[0] == "", why="the condition goes")
     assert "Traceback" not in log.read_text()

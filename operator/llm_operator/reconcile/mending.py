@@ -10,8 +10,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from llm_operator.live.managed_fields import foreign_fields, outermost
 from llm_operator.reconcile.covers import is_one_value, keys_of, place_of
-from llm_operator.reconcile.managed_fields import foreign_fields, outermost
 
 JSON = dict[str, Any]
 MOST_FIELDS = 100_000

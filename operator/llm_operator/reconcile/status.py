@@ -159,21 +159,25 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
         *_health(situation),
         *page_findings(situation.resource, situation.observed, _page_trouble(situation)),
         *exposure_findings(situation.resource, policed=situation.policed),
-        *damage_findings(situation.resource, situation.observed.jobs),
+        *damage_findings(situation.resource, situation.observed.jobs, _before(situation, "ModelDamaged")),
         *drift_findings(situation.drift),
     )
 
 
 def _health(situation: Situation) -> tuple[Finding, ...]:
     """Whether what serves also works; what was said stands while a restarted operator has not looked yet."""
-    found = situation.health
+    found, said = situation.health, _before(situation, "Healthy")
     if found is None:
         return ()
-    conditions = situation.before.conditions if situation.before is not None else ()
-    said = next((one for one in conditions if one.type == "Healthy" and one.reason != "NoReadyReplica"), None)
-    if found.reason == NOT_SEEN_YET and said is not None:
+    if found.reason == NOT_SEEN_YET and said is not None and said.reason != "NoReadyReplica":
         return (Finding("Healthy", said.status, said.reason, said.message),)
     return (found,)
+
+
+def _before(situation: Situation, kind: str) -> Condition | None:
+    """A condition as it was told last."""
+    conditions = situation.before.conditions if situation.before is not None else ()
+    return next((one for one in conditions if one.type == kind), None)
 
 
 def _progress(situation: Situation) -> Progress:

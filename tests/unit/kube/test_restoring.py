@@ -23,7 +23,9 @@ class FakeApi:
         self.refusal = refusal
         self.patches = 0
 
-    async def patch(self, kind: str, namespace: str, name: str, operations: list[JSON], *, dry_run: bool = False) -> JSON:
+    async def patch(
+        self, kind: str, namespace: str, name: str, operations: list[JSON], *, dry_run: bool = False
+    ) -> JSON:
         self.patches += 1
         if self.refusal is not None:
             raise self.refusal
