@@ -36,6 +36,12 @@ VALUES: JSON = {
             "priorityClasses": ["batch"],
             "serviceAccounts": [],
             "tolerations": ["nvidia.com/gpu"],
+            "runtimeClasses": ["nvidia"],
+            "storageClasses": ["fast"],
+            "serviceTypes": ["NodePort"],
+            "serviceMetadata": ["team", "networking.example.com/"],
+            "otherNamespaces": False,
+            "drainTimeoutSeconds": 600,
         },
         "operator": {"enabled": True},
     }
@@ -115,6 +121,16 @@ def policies(name: str) -> list[JSON]:
     return [body for body in found.values() if body is not None]
 
 
+EXTERNAL_NAME = "external-dns.alpha.kubernetes.io/hostname"
+EPHEMERAL: JSON = {
+    "volumeClaimTemplate": {
+        "spec": {
+            "storageClassName": "slow",
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        }
+    }
+}
 ALLOWED: list[JSON] = [
     {},
     {"engine": {"type": "VLLM", "image": "docker.io/vllm/vllm-openai:v0.33.0"}},
@@ -128,6 +144,13 @@ ALLOWED: list[JSON] = [
     {"podTemplate": {"spec": {"containers": [{"name": "side", "image": "registry.example/ml/side:1"}]}}},
     {"podTemplate": {"metadata": {"labels": {"a": "b"}}}},
     {"tools": {"podTemplate": {"spec": {"priorityClassName": "batch"}}}},
+    {"runtimeClassName": "nvidia"},
+    {"cache": {"size": "1Gi"}},
+    {"cache": {"size": "1Gi", "storageClassName": "fast"}},
+    {"service": {"type": "ClusterIP"}, "webUI": {"service": {"type": "NodePort"}}},
+    {"service": {"annotations": {"networking.example.com/zone": "a"}, "labels": {"team": "a"}}},
+    {"network": {"from": [{"podSelector": {"matchLabels": {"app": "gateway"}}}, {"podSelector": {}}]}},
+    {"drainTimeoutSeconds": 600},
 ]
 DENIED: list[tuple[JSON, str]] = [
     ({"engine": {"type": "VLLM", "image": "docker.io/vllm/vllm-openai-evil:1"}}, "every image"),
@@ -150,6 +173,24 @@ DENIED: list[tuple[JSON, str]] = [
     ({"tolerations": [{"operator": "Exists"}]}, "every toleration"),
     ({"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]}, "every toleration"),
     ({"webUI": {"podTemplate": {"spec": {"tolerations": [{"operator": "Exists"}]}}}}, "every toleration"),
+    ({"runtimeClassName": "other"}, "runtimeClassName must be one of [nvidia]"),
+    ({"webUI": {"podTemplate": {"spec": {"runtimeClassName": "x"}}}}, "runtimeClassName must be one of [nvidia]"),
+    ({"cache": {"size": "1Gi", "storageClassName": "slow"}}, "storageClassName must be one of [fast]"),
+    (
+        {"podTemplate": {"spec": {"volumes": [{"name": "v", "ephemeral": EPHEMERAL}]}}},
+        "storageClassName must be one of",
+    ),
+    ({"service": {"type": "LoadBalancer"}}, "must be one of [NodePort], or ClusterIP"),
+    ({"webUI": {"service": {"type": "LoadBalancer"}}}, "must be one of [NodePort], or ClusterIP"),
+    ({"service": {"annotations": {EXTERNAL_NAME: "bank.example.com"}}}, "annotations and labels of a Service"),
+    ({"webUI": {"service": {"annotations": {EXTERNAL_NAME: "a"}}}}, "annotations and labels of a Service"),
+    ({"service": {"labels": {"teams": "a"}}}, "annotations and labels of a Service"),
+    ({"webUI": {"service": {"labels": {"networking.example.com": "a"}}}}, "annotations and labels of a Service"),
+    ({"network": {"from": [{"namespaceSelector": {}}]}}, "network.from names pods of this namespace only"),
+    ({"network": {"from": [{"podSelector": {}}, {"podSelector": {}, "namespaceSelector": {}}]}}, "network.from names"),
+    ({"network": {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}}, "network.from names pods of this namespace only"),
+    ({"drainTimeoutSeconds": 601}, "must be at most 600"),
+    ({"webUI": {"podTemplate": {"spec": {"terminationGracePeriodSeconds": 86400}}}}, "must be at most 600"),
 ]
 
 
@@ -227,6 +268,8 @@ def test_the_operator_makes_no_pod_with_power_over_its_node(plane: ControlPlane)
             {"volumes": root},
             {"containers": [privileged]},
             {"initContainers": [{"name": "first", "image": "a:1", "securityContext": {"privileged": True}}]},
+            {"priorityClassName": "system-node-critical"},
+            {"nodeName": "control-plane"},
             *({"containers": [{**container, **part}]} for part in parts),
         ]
         for template in templates:

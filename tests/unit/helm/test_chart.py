@@ -411,6 +411,12 @@ def test_policies_are_rendered_when_asked_for(helm: Helm) -> None:
     values = {"enabled": True, "images": [], "podTemplates": False}
     (policy,) = of_kind(helm.template({"admissionPolicies": {"objects": values}}), kind)
     assert len(policy["spec"]["validations"]) == 3, "an empty list allows nothing"
+    everything = helm.template({"admissionPolicies": EVERYTHING["admissionPolicies"]})
+    objects = next(one for one in of_kind(everything, kind) if one["metadata"]["name"].endswith(".objects"))
+    assert len(objects["spec"]["validations"]) == len(EVERYTHING["admissionPolicies"]["objects"]) - 1
+    values = {"enabled": True, "drainTimeoutSeconds": 0}
+    (policy,) = of_kind(helm.template({"admissionPolicies": {"objects": values}}), kind)
+    assert len(policy["spec"]["validations"]) == 2, "zero is a limit"
 
 
 ##### Bad values
@@ -422,6 +428,11 @@ def test_policies_are_rendered_when_asked_for(helm: Helm) -> None:
         ({"replicas": "two"}, "'/replicas': got string, want integer"),
         ({"admissionPolicies": {"objects": {"images": "a"}}}, "'/admissionPolicies/objects/images': got string"),
         ({"admissionPolicies": {"objects": {"images": ["a' || true"]}}}, "does not match pattern"),
+        (
+            {"admissionPolicies": {"objects": {"serviceTypes": ["ExternalName"]}}},
+            "must be one of 'ClusterIP', 'NodePort'",
+        ),
+        ({"admissionPolicies": {"objects": {"drainTimeoutSeconds": -1}}}, "minimum: got -1, want 0"),
         ({"podSecurity": {"runAsUser": 0}}, "'/podSecurity/runAsUser': minimum: got 0, want 1"),
         ({"replica": 2}, "additional properties 'replica' not allowed"),
         ({"image": {"pullPolicy": "Sometimes"}}, "must be one of 'IfNotPresent', 'Always', 'Never'"),
