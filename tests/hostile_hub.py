@@ -91,6 +91,23 @@ TREES: dict[str, list[object]] = {
 """Without an entry, and for other kinds: a page of nothing."""
 
 
+ELSEWHERE = {
+    "file": "file:///etc/passwd",
+    "ftp": "ftp://hub.example/config.json",
+    "script": "javascript:alert(1)",
+    "metadata": "http://169.254.169.254/latest/meta-data/iam/security-credentials/",
+    "decimal": "http://2852039166/latest/",
+    "hexadecimal": "http://0xa9fea9fe/latest/",
+    "mapped": "http://[::ffff:169.254.169.254]/latest/",
+    "link": "http://[fe80::1]/",
+    "cloud": "http://100.100.100.200/latest/",
+    "slashes": "//169.254.169.254/latest/",
+    "login": "http://hub.example@169.254.169.254/",
+    "invalid": "http://[::1",
+}
+"""Where a repository of this kind redirects, for each of its files."""
+
+
 class Handler(BaseHTTPRequestHandler):
     """One request."""
 
@@ -131,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "listed":
             self._endless(200)
             return
-        page = TREES.get(kind, [])
+        page = TREES.get(kind, [listed("config.json"), listed("a.safetensors")] if kind in ELSEWHERE else [])
         more = kind in ("pages", "many")
         self.send_response(200)
         if more:
@@ -146,6 +163,8 @@ class Handler(BaseHTTPRequestHandler):
             self._endless(200)
         elif kind == "redirect":
             self._redirect()
+        elif kind in ELSEWHERE:
+            self._redirect(ELSEWHERE[kind])
         elif kind == "slow":
             self._slow()
         elif kind == "gzip":
@@ -168,10 +187,10 @@ class Handler(BaseHTTPRequestHandler):
         while True:
             self.wfile.write(b" " * 65536)
 
-    def _redirect(self) -> None:
-        """To itself, with a body that does not end."""
+    def _redirect(self, to: str = "/again") -> None:
+        """To itself or elsewhere, with a body that does not end."""
         self.send_response(302)
-        self.send_header("Location", "/again")
+        self.send_header("Location", to)
         self.send_header("Connection", "close")
         self.end_headers()
         while True:

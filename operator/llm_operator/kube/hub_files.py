@@ -36,6 +36,7 @@ from llm_operator.models import (
     tensor_bytes,
 )
 from llm_operator.modeltools.hub_private import build_hf_headers, validate_repo_id
+from llm_operator.modeltools.redirects import check_redirect
 from llm_operator.reconcile.model_facts import ModelFacts, described, facts_of
 
 log = logging.getLogger("llm_operator.models")
@@ -194,6 +195,7 @@ def _get(url: str, limit: int, what: str, *, part: bool = False) -> bytearray:
         answer = session.send(request, stream=True, follow_redirects=False)
         try:
             if answer.has_redirect_location:
+                check_redirect(answer)
                 request = answer.next_request
                 continue
             if answer.status_code not in (200, 206):

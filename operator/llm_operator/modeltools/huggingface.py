@@ -36,6 +36,7 @@ from llm_operator.modeltools.hub_private import (
     parse_ratelimit_headers,
 )
 from llm_operator.modeltools.layout import SourceKind
+from llm_operator.modeltools.redirects import check_redirect
 from llm_operator.modeltools.report import Reason, ToolError
 
 Answer = TypeVar("Answer")
@@ -147,7 +148,7 @@ def _by_xet(file: RemoteFile, target: Transfer) -> str:
 def _client() -> httpx2.Client:
     made = default_client_factory()
     made.timeout = httpx2.Timeout(REQUEST_SECONDS)
-    made.event_hooks["response"].append(_refuse_when_limited)
+    made.event_hooks["response"] += [_refuse_when_limited, check_redirect]
     return made
 
 

@@ -24,7 +24,7 @@ from llm_operator.kube.hub_readers import HubReaders
 from llm_operator.kube.model_facts import ModelFactsCache
 from llm_operator.models import ModelConfigError, ModelShape, parse_config_text
 from llm_operator.reconcile.model_facts import ModelFacts, facts_of
-from tests.hostile_hub import COMMIT, hostile_hub
+from tests.hostile_hub import COMMIT, ELSEWHERE, hostile_hub
 from tests.support.objects import llm
 
 MODELS = Path(__file__).parents[1] / "models" / "configs"
@@ -116,6 +116,14 @@ async def test_a_hub_that_answers_nonsense_is_asked_again(readers: HubReaders) -
         assert isinstance(fact, Pending), (kind, fact)
         assert (fact.reason in ("HubUnreachable", "HubError"), fact.failed) == (True, True)
         assert said in fact.message
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+async def test_a_hub_cannot_send_the_operator_into_its_machine(readers: HubReaders, kind: str) -> None:
+    fact = await readers.facts(f"evil/{kind}", None)
+    assert isinstance(fact, Pending), fact
+    assert (fact.reason, fact.failed) == ("HubUnreachable", True)
+    assert "which is not followed" in fact.message
 
 
 async def test_what_is_honest_or_harmless_is_read(readers: HubReaders) -> None:

@@ -21,7 +21,7 @@ from llm_operator.modeltools import bounds, hub
 from llm_operator.modeltools.hub import RemoteFile, listing
 from llm_operator.modeltools.modelscope import ModelScope
 from llm_operator.modeltools.report import ToolError
-from tests.hostile_hub import COMMIT, hostile_hub
+from tests.hostile_hub import COMMIT, ELSEWHERE, hostile_hub
 from tests.unit.modeltools.tool import OPERATOR
 
 
@@ -143,3 +143,10 @@ def test_the_bounds_end_with_the_question() -> None:
         bytearray(512 << 20)
     assert resource.getrlimit(resource.RLIMIT_AS) == before
     assert len(bytearray(512 << 20)) == 512 << 20
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_a_hub_cannot_send_the_job_into_its_node(endpoint: str, tmp_path: Path, kind: str) -> None:
+    code, said = fetched(endpoint, tmp_path, kind)
+    assert code != 0
+    assert "which is not followed" in said, said
