@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import yaml
 from devcluster.cache import ROOT
 from devcluster.toolchain import ensure
 from devtools.release_chart import with_images
-from llm_operator import image_names
+from llm_operator import __version__, image_names
 from llm_operator.__main__ import parser
 from llm_operator.child_options import tool_settings
 from tests.support.chart import CHART, Helm, only
@@ -65,6 +67,57 @@ def test_the_workflow_builds_every_image_that_the_chart_names() -> None:
         assert set(entry["platforms"].split(",")) == architectures
     build = next(step["with"] for step in WORKFLOW["jobs"]["images"]["steps"] if "build-push" in step.get("uses", ""))
     assert (build["sbom"], build["provenance"], build["push"]) == (True, "mode=max", True)
+
+
+def test_every_action_is_a_commit_and_not_a_tag_that_moves() -> None:
+    used = [step["uses"] for job in WORKFLOW["jobs"].values() for step in job["steps"] if "uses" in step]
+    assert len(used) > 10
+    assert [one for one in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one)] == []
+
+
+LMDEPLOY = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]["llm-operator.dev/lmdeploy"]
+DIGEST = "sha256:" + "a" * 64
+
+
+def settings_of(tmp_path: Path, **environment: str) -> tuple[int, str, str]:
+    """Exit code, what was said, and the outputs of the workflow's first step, run as it is written."""
+    (step,) = (one for one in WORKFLOW["jobs"]["settings"]["steps"] if one.get("id") == "read")
+    output = tmp_path / "output"
+    output.touch()
+    given = {"REGISTRY": REGISTRY, "TAG": f"v{__version__}", "LMDEPLOY_BASE": "", **environment}
+    assert set(step["env"]) == set(given)
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", step["run"]],
+        env={**given, "PATH": os.environ["PATH"], "GITHUB_OUTPUT": str(output)},
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, output.read_text()
+
+
+@pytest.mark.parametrize("prefix", ["", "docker.io/", "mirror.example.com/hub/"])
+def test_a_release_builds_lmdeploy_on_a_digest(tmp_path: Path, prefix: str) -> None:
+    base = f"{prefix}openmmlab/lmdeploy:v{LMDEPLOY}@{DIGEST}"
+    code, said, outputs = settings_of(tmp_path, LMDEPLOY_BASE=base)
+    assert code == 0, said
+    assert f"lmdeploy_base={base}\n" in outputs
+    build = next(step["with"] for step in WORKFLOW["jobs"]["images"]["steps"] if "build-push" in step.get("uses", ""))
+    assert (
+        "matrix.name == 'lmdeploy' && format('BASE={0}', needs.settings.outputs.lmdeploy_base)" in build["build-args"]
+    )
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "", f"openmmlab/lmdeploy:v{LMDEPLOY}", "openmmlab/lmdeploy:latest", f"openmmlab/lmdeploy:v0.1.0@{DIGEST}",
+        f"openmmlab/lmdeploy:v{LMDEPLOY}@sha256:abc", f"evil/lmdeploy:v{LMDEPLOY}@{DIGEST}",
+        f"openmmlab/lmdeploy:v{LMDEPLOY}@{DIGEST} x", f"openmmlab/lmdeploy:v{LMDEPLOY}@{DIGEST}a",
+    ],
+)  # fmt: skip
+def test_a_release_does_not_build_on_a_tag(tmp_path: Path, base: str) -> None:
+    code, said, outputs = settings_of(tmp_path, LMDEPLOY_BASE=base)
+    assert (code, outputs) == (1, "")
+    assert "::error::set the repository variable LMDEPLOY_BASE to openmmlab/lmdeploy:v" in said
 
 
 def test_every_job_has_the_least_rights() -> None:
