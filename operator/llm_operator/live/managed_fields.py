@@ -6,6 +6,8 @@ owner, so that an item without an owner, which an admission webhook adds, is lef
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +29,8 @@ PATH_CHARACTERS = 300
 MANAGER_CHARACTERS = 128
 """Longest name of a manager that the API server takes."""
 
+MOST_INDEXES = 3
+"""Sets of keys by which entries of one list are looked up. The API server has one for each list; more are forged."""
 MOST_STEPS = 60
 """Deepest path that is followed; a pod template has fewer than 20 steps."""
 
@@ -46,7 +50,7 @@ class ForeignField:
     pointer: Pointer = field(compare=False)
 
 
-def foreign_fields(live: Mapping[str, Any], most: int = MOST_FIELDS) -> tuple[ForeignField, ...]:
+def foreign_fields(live: Mapping[str, Any]) -> tuple[ForeignField, ...]:
     """The fields of the spec that others set, the outermost of each; those of which everybody may have their own not.
 
     A paused rollout, and labels and annotations of the pod template, such as those of `kubectl rollout restart`, are
@@ -54,40 +58,53 @@ def foreign_fields(live: Mapping[str, Any], most: int = MOST_FIELDS) -> tuple[Fo
 
     Args:
         live: an object as the API server returned it.
-        most: how many at most.
     """
-    entries = [entry for entry in live["metadata"].get("managedFields") or () if entry.get("subresource") != "status"]
-    theirs = [entry for entry in entries if entry.get("manager") != MANAGER and _spec_of(entry)]
-    if not theirs:
-        return ()
-    ours = [_spec_of(entry) for entry in entries if entry.get("manager") == MANAGER]
-    found: list[ForeignField] = []
-    for entry in theirs:
-        manager = str(entry.get("manager"))[:MANAGER_CHARACTERS]
-        for steps in _outermost(_spec_of(entry), ours, ("f:spec",)):
-            pointer = _resolved(live, steps)
-            if pointer is not None and not _everybodys(steps):
-                found.append(ForeignField(manager, _shown(steps), pointer))
-            if len(found) >= most:
-                return tuple(found)
-    return tuple(found)
+    return tuple(
+        ForeignField(manager[:MANAGER_CHARACTERS], _shown(steps), pointer)
+        for manager, steps, pointer in itertools.islice(_foreign(live), MOST_FIELDS)
+    )
+
+
+def foreign_places(live: Mapping[str, Any]) -> list[Pointer]:
+    """Keys and indices of all those fields, however many, in the object."""
+    return [pointer for _, _, pointer in _foreign(live)]
 
 
 def removal(live: Mapping[str, Any], fields: Sequence[ForeignField]) -> list[JSON]:
     """JSON patch that removes the fields from the object they were found in, if no one has changed it since."""
+    pointers = {field.pointer for field in fields}
+    outermost = [one for one in pointers if not any(one[:size] in pointers for size in range(1, len(one)))]
+    return [
+        *at_revision(live),
+        # From the end of each list, so that the places of the others stay what they are.
+        *({"op": "remove", "path": _json_pointer(one)} for one in sorted(outermost, key=_order, reverse=True)),
+    ]
+
+
+def at_revision(live: Mapping[str, Any]) -> list[JSON]:
+    """The beginning of a JSON patch of the object that was read: refused if it has changed since."""
     meta = live["metadata"]
     return [
         {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
         {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
-        *({"op": "remove", "path": _json_pointer(one)} for one in outermost(fields)),
     ]
 
 
-def outermost(fields: Sequence[ForeignField]) -> list[Pointer]:
-    """The places to remove, from the end of each list, so that the places of the others stay what they are."""
-    pointers = {field.pointer for field in fields}
-    found = [one for one in pointers if not any(one[:size] in pointers for size in range(1, len(one)))]
-    return sorted(found, key=_order, reverse=True)
+def _foreign(live: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], Pointer]]:
+    """Manager, path and place of each field. What is gone may still be recorded, and anybody may record anything."""
+    entries = [entry for entry in live["metadata"].get("managedFields") or () if entry.get("subresource") != "status"]
+    theirs = [entry for entry in entries if entry.get("manager") != MANAGER and _spec_of(entry)]
+    if not theirs:
+        return
+    ours: JSON = {}
+    for entry in entries:
+        if entry.get("manager") == MANAGER:
+            _unite(ours, _spec_of(entry))
+    spec, places = live.get("spec"), _Places()
+    for entry in theirs:
+        for steps, pointer in _outermost(spec, _spec_of(entry), ours, ("f:spec",), ("spec",), places):
+            if not _everybodys(steps):
+                yield str(entry.get("manager")), steps, pointer
 
 
 def _spec_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -96,19 +113,36 @@ def _spec_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return spec if isinstance(spec, dict) else {}
 
 
+def _unite(one: JSON, other: Mapping[str, Any], depth: int = 0) -> None:
+    """Add the fields of another set to one."""
+    for step, inside in other.items():
+        if depth < MOST_STEPS and isinstance(inside, dict):
+            there = one.get(step)
+            one[step] = there if isinstance(there, dict) else {}
+            _unite(one[step], inside, depth + 1)
+        else:
+            one.setdefault(step, {})
+
+
 def _outermost(
-    theirs: Mapping[str, Any], ours: Sequence[Mapping[str, Any]], path: tuple[str, ...]
-) -> Iterator[tuple[str, ...]]:
-    if len(path) > MOST_STEPS:
+    value: Any,
+    theirs: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    steps: tuple[str, ...],
+    pointer: Pointer,
+    places: _Places,
+) -> Iterator[tuple[tuple[str, ...], Pointer]]:
+    if len(steps) > MOST_STEPS:
         return
     for step, inside in theirs.items():
-        if step == ".":
+        place = places.of(value, step)
+        if place is None:
             continue
-        same = [part[step] for part in ours if step in part]
-        if not same:
-            yield (*path, step)
+        here, there = (*steps, step), (*pointer, place)
+        if step not in ours:
+            yield here, there
         elif isinstance(inside, dict):
-            yield from _outermost(inside, [part for part in same if isinstance(part, dict)], (*path, step))
+            yield from _outermost(value[place], inside, ours[step], here, there, places)
 
 
 def _everybodys(steps: tuple[str, ...]) -> bool:
@@ -119,38 +153,58 @@ def _everybodys(steps: tuple[str, ...]) -> bool:
     return steps[3:4] not in (("f:labels",), ("f:annotations",)) or not any(step.startswith(PREFIX) for step in steps)
 
 
-def _resolved(live: Mapping[str, Any], steps: tuple[str, ...]) -> Pointer | None:
-    """Where a path leads in the object; None if it leads nowhere: what is gone may still be recorded."""
-    value: Any = live
-    pointer: list[str | int] = []
-    for step in steps:
-        place = _place(value, step)
-        if place is None:
+class _Places:
+    """Where the steps of paths lead in one object. A list is gone through once for each kind of step, not for each."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, dict[tuple[str, ...], dict[Any, int]]] = {}
+        """By the list's id() and the names of the keys."""
+
+    def of(self, value: Any, step: str) -> str | int | None:
+        """Key or index of a step; None where it leads nowhere."""
+        kind, _, name = step.partition(":")
+        if kind == "f":
+            return name if isinstance(value, dict) and name in value else None
+        return self._in_list(value, kind, name) if isinstance(value, list) else None
+
+    def _in_list(self, value: list[Any], kind: str, name: str) -> int | None:
+        try:
+            wanted = read_json(name)
+        except UnreadableError:
             return None
-        value = value[place]
-        pointer.append(place)
-    return tuple(pointer)
+        if kind == "i":
+            return wanted if isinstance(wanted, int) and 0 <= wanted < len(value) else None
+        if kind == "v":
+            return self._looked_up(value, (), wanted)
+        if kind != "k" or not isinstance(wanted, dict) or not wanted:
+            return None
+        names = tuple(sorted(wanted))
+        return self._looked_up(value, names, tuple(wanted[one] for one in names))
+
+    def _looked_up(self, value: list[Any], names: tuple[str, ...], key: Any) -> int | None:
+        try:
+            return self._index(value, names).get(key)
+        except TypeError:  # of something that has no hash: no entry is told apart by a list
+            return None
+
+    def _index(self, value: list[Any], names: tuple[str, ...]) -> dict[Any, int]:
+        """Places of the entries by the values of these fields; by themselves if there are no names."""
+        indexes = self._found.setdefault(id(value), {})
+        known = indexes.get(names)
+        if known is None and len(indexes) < MOST_INDEXES:
+            known = indexes[names] = {}
+            for place, entry in enumerate(value):
+                key = entry if not names else _values(entry, names)
+                if key is not None:
+                    with contextlib.suppress(TypeError):
+                        known.setdefault(key, place)
+        return known or {}
 
 
-def _place(value: Any, step: str) -> str | int | None:
-    kind, _, name = step.partition(":")
-    if kind == "f":
-        return name if isinstance(value, dict) and name in value else None
-    if not isinstance(value, list):
+def _values(entry: Any, names: tuple[str, ...]) -> tuple[Any, ...] | None:
+    if not isinstance(entry, dict) or not all(name in entry for name in names):
         return None
-    try:
-        wanted = read_json(name)
-    except UnreadableError:
-        return None
-    if kind == "i":
-        return wanted if isinstance(wanted, int) and 0 <= wanted < len(value) else None
-    if kind == "k" and isinstance(wanted, dict):
-        return next((n for n, one in enumerate(value) if _has(one, wanted)), None)
-    return value.index(wanted) if kind == "v" and wanted in value else None
-
-
-def _has(entry: Any, keys: Mapping[str, Any]) -> bool:
-    return isinstance(entry, dict) and all(entry.get(name) == value for name, value in keys.items())
+    return tuple(entry[name] for name in names)
 
 
 def _shown(steps: tuple[str, ...]) -> str:

@@ -85,10 +85,14 @@ def is_one_value(field: str) -> bool:
     return field in _EXACT
 
 
-def place_of(entries: Sequence[object], entry: object, keys: tuple[str, ...]) -> int | None:
-    """Where a list has the entry of the same keys; None: it has none."""
-    identity = _identity(entry, keys)
-    return next((place for place, one in enumerate(entries) if _identity(one, keys) == identity), None)
+def places_of(entries: Sequence[object], keys: tuple[str, ...]) -> dict[tuple[str, ...], int]:
+    """Where a list has the first entry of each identity."""
+    return {_identity(entry, keys): place for place, entry in reversed(list(enumerate(entries)))}
+
+
+def identity_of(entry: object, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """By what an entry of a list is told apart."""
+    return _identity(entry, keys)
 
 
 def keys_of(field: str, entries: object) -> tuple[str, ...]:

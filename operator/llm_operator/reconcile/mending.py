@@ -6,45 +6,58 @@ volume with two sources, or a pod that a policy of the cluster forbids. So both 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
-from llm_operator.live.managed_fields import foreign_fields, outermost
-from llm_operator.reconcile.covers import is_one_value, keys_of, place_of
+from llm_operator.live.managed_fields import at_revision, foreign_places
+from llm_operator.reconcile.covers import identity_of, is_one_value, keys_of, places_of
 
 JSON = dict[str, Any]
-MOST_FIELDS = 100_000
-"""More than an object that etcd takes can have: none may be left, as one is enough to have the write refused."""
 
 
 def mend(live: Mapping[str, Any], desired: Mapping[str, Any]) -> list[JSON]:
     """JSON patch after which nothing of the spec is somebody else's and everything is as desired; empty if nothing is.
 
-    It is refused with 422 if the object, or its spec, is another one by then.
+    It is refused with 409 if the object has changed since it was read.
 
     Args:
         live: an object as the API server returned it.
         desired: what the operator would apply.
     """
-    fields = foreign_fields(live, MOST_FIELDS)
-    if not fields or "spec" not in desired:
+    # All of them: one that is left is enough to have the write refused.
+    places = foreign_places(live)
+    if not places or "spec" not in desired:
         return []
-    mended: JSON = copy.deepcopy({"spec": live["spec"]})
-    for pointer in outermost(fields):
-        *parents, last = pointer
-        place: Any = mended
-        for step in parents:
-            place = place[step]
-        del place[last]
-    spec = merged(mended.get("spec") or {}, desired["spec"])
-    return [
-        # Not the version: a controller that writes the status all the time is no reason to look again.
-        {"op": "test", "path": "/metadata/uid", "value": live["metadata"]["uid"]},
-        {"op": "test", "path": "/spec", "value": live["spec"]},
-        *belonging(live, desired),
-        {"op": "replace", "path": "/spec", "value": spec},
-    ]
+    gone: JSON = {}
+    for _, *steps in places:
+        _mark(gone, steps)
+    spec = merged(_without(live["spec"], gone), desired["spec"])
+    return [*at_revision(live), *belonging(live, desired), {"op": "replace", "path": "/spec", "value": spec}]
+
+
+def _mark(gone: dict[Any, Any], steps: list[str | int]) -> None:
+    """Add a place to the tree of those that go; what is below one that goes needs no place."""
+    for step in steps[:-1]:
+        inside = gone.setdefault(step, {})
+        if inside is None:
+            return
+        gone = inside
+    gone[steps[-1]] = None
+
+
+def _without(value: Any, gone: Mapping[Any, Any]) -> Any:
+    """A copy of the branches that change."""
+    if isinstance(value, list):
+        return [
+            one if place not in gone else _without(one, gone[place])
+            for place, one in enumerate(value)
+            if place not in gone or gone[place] is not None
+        ]
+    return {
+        name: one if name not in gone else _without(one, gone[name])
+        for name, one in value.items()
+        if name not in gone or gone[name] is not None
+    }
 
 
 def belonging(live: Mapping[str, Any], desired: Mapping[str, Any]) -> list[JSON]:
@@ -66,9 +79,9 @@ def merged(live: Any, desired: Any, field: str = "") -> Any:
     keys = keys_of(field, desired)
     if not isinstance(live, list) or not keys:
         return desired
-    entries = list(live)
+    entries, places = list(live), places_of(live, keys)
     for entry in desired:
-        place = place_of(entries, entry, keys)
+        place = places.get(identity_of(entry, keys))
         if place is None:
             entries.append(entry)
         else:

@@ -53,12 +53,14 @@ from llm_operator.reconcile.health import sample_of
 from llm_operator.reconcile.inspected_facts import known_facts
 from llm_operator.reconcile.invalid import invalid_status
 from llm_operator.reconcile.measured import ANSWER_BYTES, LOG_BYTES
+from llm_operator.reconcile.mending import mend
 from llm_operator.reconcile.plan_record import read_record
 from llm_operator.reconcile.revisions import content, legacy
 from llm_operator.reconcile.starting import looked
 from llm_operator.telemetry.metrics import Metrics
 from tests.support.objects import llm
 
+JSON = dict[str, Any]
 ROOT = Path(__file__).parents[3]
 VALUES = 1_000
 MOST_BYTES = 128 << 10
@@ -97,16 +99,26 @@ TEMPLATE = {"metadata": {"labels": {"llm-operator.dev/inputs": "x"}, "annotation
 OWNER = {"apiVersion": API_VERSION, "kind": KIND, "name": "a", "uid": "o", "controller": True}
 CONTENT = {"inputs": "x", "template": TEMPLATE,
            "plan": {"verdict": "Fits", "reason": "Fits", "message": "m", "plan": {"tensor": 1}}}  # fmt: skip
+FIELDS: dict[str, Any] = {
+    "f:replicas": {},
+    "f:template": {"f:spec": {"f:containers": {'k:{"name":"engine"}': {"f:args": {}}}}},
+}
 DEPLOYMENT = {
     "kind": "Deployment",
-    "metadata": {**META, "labels": {"a": "b"}, "annotations": {ANNOTATION_TEMPLATE: json.dumps(TEMPLATE)}},
+    "metadata": {
+        **META, "labels": {"a": "b"}, "annotations": {ANNOTATION_TEMPLATE: json.dumps(TEMPLATE)},
+        "managedFields": [
+            {"manager": "llm-operator", "operation": "Apply", "fieldsV1": {"f:spec": FIELDS}},
+            {"manager": "edit", "operation": "Update", "fieldsV1": {"f:spec": {**FIELDS, "f:minReadySeconds": {}}}},
+        ],
+    },
     "spec": {"replicas": 1, "template": TEMPLATE},
     "status": {
         "replicas": 1,
         "readyReplicas": 1,
         "conditions": [{"type": "Available", "status": "True", "reason": "x"}],
     },
-}
+}  # fmt: skip
 NODE_LABELS = {
     "nvidia.com/gpu.product": "A100", "nvidia.com/gpu.memory": "81920", "nvidia.com/gpu.compute.major": "8",
     "nvidia.com/gpu.compute.minor": "0", "nvidia.com/gpu.count": "8",
@@ -130,6 +142,7 @@ def intake(raw: Any) -> object:
     if raw.get("kind") == "Deployment" and taken is not None:
         kept = legacy(child_from(raw).text)
         prepared_of(kept.template if kept is not None else None)
+        mend(raw, DEPLOYMENT)
     return taken
 
 
@@ -232,7 +245,7 @@ BORDERS = (
     Border("an LLMDeployment", spec, llm("a", cache={"claimName": "m"})["spec"], (InvalidResource,)),
     Border("a pod", intake, POD, odd=False),
     Border("a Job of the model tools", intake, JOB, odd=False),
-    Border("a child of an object", intake, DEPLOYMENT, odd=False),
+    Border("a child of an object, and who set which field of it", intake, DEPLOYMENT, odd=False),
     Border("what a revision holds", held, CONTENT),
     Border("the labels of a claim", claim, {"llm-operator.dev/cache": "true", "app.kubernetes.io/managed-by": "x"}),
     Border("the labels of a node", node, NODE_LABELS),
@@ -369,6 +382,37 @@ def test_a_thousand_hostile_values_raise_nothing_else_and_hold_nobody_up(border:
     assert count >= VALUES
     assert slowest < MOST_SECONDS, f"{slowest * 1000:.0f} ms: {worst}"
     assert refused < count, "every value was refused: what is usual no longer is"
+
+
+def forged(steps: int, managers: int, step: str, entry: Callable[[int], Any], ours: str = "o") -> JSON:
+    """A Deployment whose record of who set what names many fields of one long list that are not there, or are."""
+    fields: list[JSON] = [{step % number: {".": {}, "f:value": {}} for number in range(steps)} for _ in range(managers)]
+    within = [{"f:template": {"f:spec": {"f:containers": {'k:{"name":"engine"}': {"f:env": one}}}}} for one in fields]
+    names = [ours, *(f"m{number}" for number in range(managers))]
+    own: JSON = {"f:template": {"f:spec": {"f:containers": {'k:{"name":"engine"}': {"f:env": {}}}}}}
+    record = [{"manager": name, "fieldsV1": {"f:spec": one}} for name, one in zip(names, [own, *within], strict=True)]
+    env = [entry(number) for number in range(steps)]
+    template = {"spec": {"containers": [{"name": "engine", "env": env}]}}
+    return {**DEPLOYMENT, "metadata": {**META, "managedFields": record}, "spec": {"template": template}}
+
+
+@pytest.mark.parametrize("ours", ["llm-operator", "o"])
+@pytest.mark.parametrize("managers", [1, 30])
+@pytest.mark.parametrize(
+    "step",
+    ['k:{"name":"X%d"}', 'k:{"name":"E%d"}', 'k:{"value":"1","name":"E%d"}', 'k:{"n%d":1}', "v:%d", "i:%d", "f:%d"],
+)
+def test_a_forged_record_of_who_set_what_holds_nobody_up(step: str, managers: int, ours: str) -> None:
+    """Anyone who may edit a Deployment may write into its managedFields whatever they like."""
+    steps = 1_200 // managers
+    body = forged(steps, managers, step, lambda number: {"name": f"E{number}", "value": "1"}, ours)
+    took = 1.0
+    for _ in range(3):
+        begun = time.thread_time()
+        intake(copy.deepcopy(body))
+        took = min(took, time.thread_time() - begun)
+    assert len(written(body)) < MOST_BYTES
+    assert took < MOST_SECONDS, f"{took * 1000:.0f} ms"
 
 
 def test_the_documentation_names_every_border() -> None:
