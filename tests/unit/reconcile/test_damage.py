@@ -9,8 +9,8 @@ import pytest
 
 from llm_operator.api.finding import Finding
 from llm_operator.api.status import Condition
-from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.damage import damage_findings
+from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.job_view import JobView
 from tests.support.model_jobs import cached, fetched, job
 
