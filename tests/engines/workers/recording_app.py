@@ -2,8 +2,8 @@
 
     recording_app.py PORT PROTOCOL
 
-PROTOCOL is h11 or httptools. `GET /v1/reached` answers with the paths, as starlette's router reads them, of every
-request and websocket so far.
+PROTOCOL is h11 or httptools. `GET /v1/reached` answers with the paths of every request and websocket so far, as a
+router reads them: there is no root path.
 """
 
 import json
@@ -11,7 +11,6 @@ import sys
 from typing import Any
 
 import uvicorn
-from starlette._utils import get_route_path
 
 REACHED: set[str] = set()
 
@@ -20,7 +19,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     """Answers everything with 200."""
     if scope["type"] == "lifespan":
         return
-    REACHED.add(f"{scope['type']} {scope.get('method', 'GET')} {get_route_path(scope)}")
+    REACHED.add(f"{scope['type']} {scope.get('method', 'GET')} {scope['path']}")
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close", "code": 1000})
