@@ -91,7 +91,7 @@ def at_revision(live: Mapping[str, Any]) -> list[JSON]:
 
 
 def _foreign(live: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], Pointer]]:
-    """Manager, path and place of each field. What is gone may still be recorded, and anybody may record anything."""
+    """Manager, path and place of each field. What is gone may still be recorded, and anyone may record anything."""
     entries = [entry for entry in live["metadata"].get("managedFields") or () if entry.get("subresource") != "status"]
     theirs = [entry for entry in entries if entry.get("manager") != MANAGER and _spec_of(entry)]
     if not theirs:
@@ -184,7 +184,7 @@ class _Places:
     def _looked_up(self, value: list[Any], names: tuple[str, ...], key: Any) -> int | None:
         try:
             return self._index(value, names).get(key)
-        except TypeError:  # of something that has no hash: no entry is told apart by a list
+        except TypeError:  # a value without a hash identifies no entry
             return None
 
     def _index(self, value: list[Any], names: tuple[str, ...]) -> dict[Any, int]:

@@ -15,7 +15,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def check_redirect(response: httpx2.Response) -> None:
-    """Nothing for an answer that may be followed, or is no redirect; a hook for a client's responses.
+    """Let pass an answer that may be followed, or does not redirect; a hook for a client's responses.
 
     Raises:
         httpx2.UnsupportedProtocol: it leads to another scheme than https (http, if the hub itself has only that), to an

@@ -19,7 +19,7 @@ def damage_findings(
     Args:
         resource: the object.
         jobs: the Jobs that made what it serves, by name.
-        before: the condition as it was told last. The Job that knows of the damage is deleted to have the files
+        before: the condition in the last status. The Job that knows of the damage is deleted to have the files
             replaced, while pods still serve them: so it stands until a successor has completed.
     """
     made = {artifact.job_name: jobs.get(artifact.job_name) for artifact in artifacts_of(resource)}
