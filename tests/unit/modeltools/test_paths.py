@@ -114,7 +114,8 @@ def test_a_marker_and_an_index_are_not_followed_out_of_their_directory(tmp_path:
 
 # What is joined elsewhere, and why that is not text of somebody else.
 ALLOWED = {
-    "cli": {  # files that a person names
+    "cli": {  # files that a person names, and constants beside them
+        "path.with_name(QUANTIZATION_BESIDE)",
         "config.with_name(INDEX)", "config.with_name(SINGLE)", "Path(config)", "Path(path)", "Path(name)",
         "Path(folder)", "Path(rest.strip())",
     },
