@@ -2,7 +2,7 @@
 
 The project has no registry yet, and a name in a public registry that it does not own could become somebody
 else's. So the default is a registry that cannot be pulled from: images are built (docs/install.md), and the chart's
-`imageRegistry` says where they were pushed.
+`imageRegistry` says if they were pushed.
 """
 
 from __future__ import annotations

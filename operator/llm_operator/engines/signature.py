@@ -11,7 +11,7 @@ from llm_operator.engines.log_form import Stage
 CAUSE, SYMPTOM, REFUSAL, CONSEQUENCE, CODE, WRAPPER = 0, 1, 2, 3, 4, 5
 """A cause explains the death; a symptom is often where something else shows; a refusal says in the engine's own words
 which setting it does not take; a consequence is what the other processes say when one of them has died or hangs; an
-error of the engine's own code says where it failed and not why; a wrapper says that something died."""
+error of the engine's own code says if it failed and not why; a wrapper says that something died."""
 
 
 @dataclass(frozen=True, slots=True)

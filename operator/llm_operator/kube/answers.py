@@ -1,4 +1,4 @@
-"""What an answer of the API server must be before kopf reads it: checked here, without any I/O of its own."""
+"""What an answer of the API server must be before kopf reads it: checked here, without any I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINE_BYTES = 8 << 20
 
 
 class BadAnswerError(Exception):
-    """An answer that is not what was asked for; the message says what it is."""
+    """An answer that is not what was requested; the message says what it is."""
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)

@@ -3,7 +3,7 @@
 kopf 1.45.2 ends its watches at the first answer that it does not expect, and not always itself: a 401 while a token is
 rotated left all six deaf in a process that called itself healthy; an ERROR event of an etcd election, a list token that
 expired or the HTML page of a proxy ended the process. So every answer is checked here, before kopf reads it, and a bad
-one is asked for again, at a pace that spares the API server, for as long as it takes.
+one is requested again, at a pace that spares the API server, for as long as it takes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Stream:
     namespace: str | None = None
     """None: all, or no matter."""
     listed: set[tuple[str, str]] = field(default_factory=set)
-    """Namespace and name of what the list under way has told so far."""
+    """Namespace and name of what the list under way has contained so far."""
     trying: int = 0
     """Requests that are under way or wait for the next attempt."""
     response: aiohttp.ClientResponse | None = None
@@ -87,7 +87,7 @@ class Stream:
 
 
 class CheckedAnswer(aiohttp.ClientResponse):
-    """An answer whose JSON was read and checked before kopf asks for it."""
+    """An answer whose JSON was read and checked before kopf receives it."""
 
     checked: Any = None
 
@@ -131,7 +131,7 @@ class ApiSession:
             namespaces: what is watched; [None] for everything.
             metrics: counts interruptions.
             known: whether the cache holds this very version of an object of a kind: a list hands kopf the others only.
-            relisted: called when a watch had to begin anew with a list: what vanished meanwhile, kopf does not tell.
+            relisted: called when a watch had to begin anew with a list: what vanished meanwhile, kopf does not say.
             vanished: called with a kind, a namespace, everything that was listed of it, and the list's version: what
                 the cache holds beyond that is gone. Even the first list of a watch is later than the one that filled
                 the cache.

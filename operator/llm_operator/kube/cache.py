@@ -1,4 +1,4 @@
-"""What the watches told, reduced to what is decided on, by the key of the LLMDeployment it belongs to."""
+"""What the watches reported, reduced to what is decided on, by the key of the LLMDeployment it belongs to."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _trimmed(raw: Mapping[str, Any], propagation: Propagation) -> JSON:
 def _owner_name(meta: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     """The LLMDeployment that a child is named after.
 
-    `demo-chat` is the page of `demo` or the engine of `demo-chat`: its owner tells, and its label where there is none.
+    `demo-chat` is the page of `demo` or the engine of `demo-chat`: its owner says, and its label if there is none.
     """
     name: str = meta["name"]
     if name.endswith(JOBS_SUFFIX):
@@ -115,7 +115,7 @@ class Cache:
         self._deleted: dict[str, None] = {}
         """uids of children that this process deleted: a watch or a list that is late still shows them."""
         self._gone: dict[JobKey, Pod] = {}
-        """By Job: the pod that was deleted last with last words. They are told nowhere else."""
+        """By Job: the pod that was deleted last with a termination message, which is kept nowhere else."""
 
     def observed(self, key: Key) -> Observed:
         """The surroundings of one LLMDeployment; Jobs and claims are looked up where they are needed."""
@@ -135,7 +135,7 @@ class Cache:
         """A Job with its pods; None if there is none that is ours.
 
         Ours is what an LLMDeployment that exists or a claim owns, and its pods are those that it controls: names and
-        labels are anybody's.
+        labels are anyone's.
         """
         job = self._jobs.get(key)
         ours = job is not None and (job.claim_uid or any(uid in self._uids for uid in job.owners))
@@ -181,7 +181,7 @@ class Cache:
         return tuple(pods[name] for name in sorted(pods))
 
     def key_of(self, raw: Mapping[str, Any]) -> AnyKey | None:
-        """The LLMDeployment or Job that an object belongs to; None where it says none."""
+        """The LLMDeployment or Job that an object belongs to; None if it says none."""
         meta, labels = raw["metadata"], raw["metadata"].get("labels") or {}
         reduced = KINDS[raw["kind"]].reduced
         if reduced == "job":
@@ -277,7 +277,7 @@ class Cache:
         self._deleted[uid] = None
 
     def learn(self, raw: Mapping[str, Any]) -> Revision | None:
-        """Take in what a revision holds, of which the watch tells the metadata alone; None: it belongs to no object."""
+        """Take in what a revision holds, of which the watch has the metadata alone; None: it belongs to no object."""
         key = self.key_of(raw)
         return self._revisions.update(key, raw) if key is not None and not isinstance(key, JobKey) else None
 

@@ -1,4 +1,4 @@
-"""PersistentVolumeClaims as the preparation of a model needs to know them; asked for, not watched."""
+"""PersistentVolumeClaims as the preparation of a model needs to know them; read, not watched."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from llm_operator.pipeline.artifacts import LABEL_CACHE
 log = logging.getLogger("llm_operator.claims")
 
 FRESH_SECONDS = 10.0
-"""For so long an answer is taken again: many objects share a claim."""
+"""For this long an answer is taken again: many objects share a claim."""
 MISSING_SECONDS = 3.0
-"""For so long a claim that was not there is taken for missing: each object that names it looks again every 5 s."""
+"""For this long a claim that was not there is taken for missing: each object that names it looks again every 5 s."""
 MOST_REMEMBERED = 4096
 
 
@@ -85,7 +85,7 @@ class Claims:
             return None
         facts = claim_from(raw)
         if facts.deleting:
-            # Asked for again at once: somebody waits for its name.
+            # Read again at once: somebody waits for its name.
             self._known.pop((namespace, name), None)
         else:
             self._remember((namespace, name), facts)

@@ -27,11 +27,11 @@ JSON = dict[str, Any]
 
 LIST_CHUNK = 500
 PAGE_BYTES = 64 << 20
-"""Of one page of a list; a longer one is asked for in smaller pages."""
+"""Of one page of a list; a longer one is requested in smaller pages."""
 OBJECT_BYTES = 8 << 20
 """Of one object; etcd takes 1.5 MiB."""
 LOG_CONNECTIONS = 12
-"""Of their own: a kubelet that does not answer must not hold up writes. Each kind of reader takes a few at a time."""
+"""Separate connections: a kubelet that does not answer must not hold up writes. Each kind of reader takes a few."""
 LOG_TIMEOUT_SECONDS = 5
 ERROR_BYTES = 1 << 20
 MESSAGE_CHARACTERS = 4096
@@ -42,7 +42,7 @@ REQUEST_TIMEOUT_SECONDS = 30
 OF_EVERY_OBJECT = ("name", "namespace", "uid")
 """Texts in the metadata of every object of the kinds here."""
 AUTHORIZATION_SECONDS = 5.0
-"""For so long the same credentials are sent without a question."""
+"""For this long the same credentials are sent without a question."""
 
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 

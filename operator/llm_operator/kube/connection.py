@@ -1,7 +1,7 @@
 """How to reach the API server: one set of credentials for every client here, read anew when they change.
 
 Nothing here waits in the event loop. Files are looked at now and then; what has changed, has expired or was refused is
-read again in a thread, and a credential plugin that hangs there holds up nobody. Until the new credentials are there,
+read again in a thread, and a credential plugin that hangs there holds up no one. Until the new credentials are there,
 the old ones are used.
 """
 
@@ -26,13 +26,13 @@ PLUGIN_SECONDS = 20.0
 LOOK_SECONDS = 1.0
 """Between two looks at the files: a Lease must be renewed within ten seconds, also after a rotation."""
 AGAIN_SECONDS = 10.0
-"""At least between two readings that no change of a file asked for."""
+"""Least time between two readings that no change of a file caused."""
 BEFORE_EXPIRY_SECONDS = 60.0
 IMPERSONATION = "Impersonate-"
 
 
 class NoClusterError(Exception):
-    """Neither a pod's service account nor a kubeconfig tells where the API server is."""
+    """Neither a pod's service account nor a kubeconfig says where the API server is."""
 
 
 class _Context(ssl.SSLContext):

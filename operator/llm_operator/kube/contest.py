@@ -3,7 +3,7 @@
 Their Leases differ, so no election keeps them apart, and both write under one field manager. Without this, two with
 different settings would make each other's Jobs, children and status again for ever. The one that stands aside says so
 in a condition of the object, which the other one keeps for RENEW_SECONDS and then drops: while the first one lives, it
-says it again. If nobody drops it, the other one is gone, and the first one goes on.
+says it again. If no one drops it, the other one is gone, and the first one goes on.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Contest:
         )
 
     def aside(self, key: Key, body: JSON, now: str) -> Aside | None:
-        """What to do about an object that is left to another operator; None: it is this one's.
+        """What to do about an object that is left to another operator; None: it is this operator's.
 
         Args:
             key: of the object.
@@ -154,7 +154,7 @@ class Contest:
         return condition, RENEW_SECONDS - age
 
     def _look(self, key: Key, body: JSON) -> None:
-        """Count a status that another operator wrote; the cache keeps managedFields if anybody else wrote it."""
+        """Count a status that another operator wrote; the cache keeps managedFields if anyone else wrote it."""
         known, version = self._known.get(key), body["metadata"]["resourceVersion"]
         if known is None or not known.said or known.seen == version:
             return

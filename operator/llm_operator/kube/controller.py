@@ -31,7 +31,7 @@ def utc_now() -> str:
 
 
 class Controller:
-    """Reconciles LLMDeployments, and has the Jobs reconciled that they ask for."""
+    """Reconciles LLMDeployments, and queues the Jobs that they need."""
 
     def __init__(  # noqa: PLR0913 - made in one place
         self,
@@ -52,7 +52,7 @@ class Controller:
         claims = Claims(client)
         self._contest = Contest(identity)
         self.jobs = JobController(client, cache, queues, self._contest, tools, now)
-        """The reconciler of the Jobs that the objects ask for."""
+        """The reconciler of the Jobs that the objects request."""
         self._interest = self.jobs.interest
         self._gatherer = Gatherer(client, cache, queues.objects, plans, claims, self.jobs, tools=tools, paces=paces)
         self._executor = Executor(client, cache, queues.objects, claims, self.jobs.maker, self._contest)
@@ -68,7 +68,7 @@ class Controller:
         return {"generation": body["metadata"].get("generation") if body else None}
 
     async def reconcile(self, key: Key) -> bool:
-        """Bring one object's children and status to what they should be.
+        """Make one object's children and status what they should be.
 
         Returns:
             Whether the API server refused a write, so that it must be tried again.

@@ -1,4 +1,4 @@
-"""Questions to a running engine, straight to its pod: short, bounded, and without an answer where there is none."""
+"""Questions to a running engine, straight to its pod: short, bounded, and without an answer if there is none."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = logging.getLogger("llm_operator.engine_api")
 
 
 async def ask(address: str | None, port: int, path: str, limit: int) -> str:
-    """The beginning of the answer to a GET; empty where the pod cannot be reached or does not answer 200.
+    """The beginning of the answer to a GET; empty if the pod cannot be reached or does not answer 200.
 
     The address is the cluster's own, so neither a proxy of the environment nor a redirect of the engine has a say.
 
     Args:
-        address: the pod's, IPv4 or IPv6; None where it has none yet.
+        address: the pod's, IPv4 or IPv6; None if it has none yet.
         port: the engine's.
         path: such as /metrics.
         limit: bytes to read at the most.

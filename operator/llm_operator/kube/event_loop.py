@@ -27,7 +27,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log a connection's end in one line; anything else as asyncio does, with its traceback.
 
-    Whoever reads from or writes to the connection gets an error of its own, so nothing is lost.
+    Anyone who reads from or writes to the connection gets its own error, so nothing is lost.
     """
     error = context.get("exception")
     if context.get("asyncgen") is not None and UNSTOPPED in str(error):

@@ -14,7 +14,7 @@ EVENT_MESSAGE_LIMIT = 1024
 
 
 def event_of(meta: JSON, condition: Condition, now: str) -> JSON:
-    """The Event that tells of a condition's change.
+    """The Event that reports a condition's change.
 
     Args:
         meta: metadata of the LLMDeployment.

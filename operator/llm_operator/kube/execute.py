@@ -160,7 +160,7 @@ class Executor:
             log.warning("%s %s was refused: %s", kind, name, error)
             return write_refused(kind, name, error.message)
         if kind == "PersistentVolumeClaim":
-            # Nothing tells of it: claims are not watched.
+            # Nothing reports it: claims are not watched.
             self._claims.learn(answer)
             self._queue.add(key)
         else:

@@ -1,4 +1,4 @@
-"""kopf as the informer: every handler puts what it is told into the cache and a key into the queue, nothing else."""
+"""kopf as the informer: every handler puts what it receives into the cache and a key into the queue, nothing else."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _handler(kind: str, intake: Intake, queues: Queues) -> Callable[..., None]:
         raw = {**event["object"], "kind": kind}
         key = intake.remove(raw) if event["type"] == "DELETED" else intake.update(raw)
         if key is not None:
-            # A deletion is news whoever asked for it.
+            # A deletion is news, no matter who requested it.
             queues.add(key, None if event["type"] == "DELETED" else (kind, raw["metadata"]["resourceVersion"]))
 
     return handle  # type: ignore[return-value]

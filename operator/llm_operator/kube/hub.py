@@ -14,7 +14,7 @@ SINGLE = "model.safetensors"
 
 
 def host() -> str:
-    """The hub's host name, with its port where it has one."""
+    """The hub's host name, with its port if it has one."""
     return urlsplit(constants.ENDPOINT).netloc or constants.ENDPOINT
 
 

@@ -31,14 +31,14 @@ class Answer:
 
     @classmethod
     def of(cls, fact: Fact[ModelFacts]) -> Answer:
-        """The answer that tells a fact."""
+        """The answer that contains a fact."""
         if isinstance(fact, Known):
             return cls(known=fact.value)
         return cls(pending=fact) if isinstance(fact, Pending) else cls(unknowable=fact)
 
     @property
     def fact(self) -> Fact[ModelFacts] | None:
-        """What it tells; None if it tells nothing."""
+        """What it says; None if it says nothing."""
         return Known(self.known) if self.known is not None else self.pending or self.unknowable
 
 

@@ -52,7 +52,7 @@ def limit(most: int) -> None:
 
 
 def told(fact: Fact[ModelFacts], last: bool) -> bytes:
-    """The line that tells a fact, of at most ANSWER_BYTES."""
+    """The line that contains a fact, of at most ANSWER_BYTES."""
     if not isinstance(fact, Known):
         # Half a surrogate pair, which JSON can spell, is in no encoding.
         message = fact.message[:MESSAGE_CHARACTERS].encode(errors="replace").decode()
@@ -65,7 +65,7 @@ def told(fact: Fact[ModelFacts], last: bool) -> bytes:
 
 
 def main() -> None:
-    """Answer until nobody asks any more."""
+    """Answer until no one asks any longer."""
     # Standard output is for answers alone: whatever a library prints goes to standard error.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

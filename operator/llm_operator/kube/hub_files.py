@@ -1,6 +1,6 @@
 """A model's config.json and the size of its weights from the Hugging Face hub: one blocking read, bounded in bytes.
 
-Anybody can publish a repository, so every byte of it is input: an answer is read in pieces up to a limit, redirects are
+Anyone can publish a repository, so every byte of it is input: an answer is read in pieces up to a limit, redirects are
 followed without reading what comes with them, and nothing is written to a disk.
 """
 
@@ -127,7 +127,7 @@ def _read(repository: str, revision: str | None) -> Fact[ModelFacts]:
 
 
 def _listing(repository: str, revision: str | None) -> tuple[str | None, frozenset[str]]:
-    """The commit of a revision, None where the hub tells none, and the names of its files."""
+    """The commit of a revision, None if the hub says none, and the names of its files."""
     url = f"{constants.ENDPOINT}/api/models/{repository}"
     url += f"/revision/{quote(revision, safe='')}" if revision else ""
     try:
@@ -146,7 +146,7 @@ def _listing(repository: str, revision: str | None) -> tuple[str | None, frozens
 
 
 def _total_of_index(content: bytearray) -> int | None:
-    """Bytes of all tensors as the index tells them; None where it does not."""
+    """Bytes of all tensors according to the index; None if it does not."""
     try:
         # Not both at once: the bytes and the text of a long index are half of what reading it takes.
         text = content.decode()
@@ -157,7 +157,7 @@ def _total_of_index(content: bytearray) -> int | None:
 
 
 def _total_of_header(repository: str, revision: str | None) -> int | None:
-    """Bytes of all tensors as the header of the one file tells them; None where it has no tensor."""
+    """Bytes of all tensors according to the header of the one file; None if it has no tensor."""
     start = _file(repository, SINGLE, revision, FIRST_BYTES, part=True)
     end = header_length(bytes(start[:8]))
     if end > HEADER_BYTES:

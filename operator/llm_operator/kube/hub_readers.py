@@ -29,7 +29,7 @@ FETCH_TIMEOUT_SECONDS = 20.0
 START_SECONDS = 60.0
 """Importing takes half a second, many times that on a busy node."""
 QUESTIONS = 100
-"""After so many a process ends: whatever it may have gathered goes with it."""
+"""After this many a process ends: whatever it may have gathered goes with it."""
 IDLE_SECONDS = 30.0
 
 
@@ -38,7 +38,7 @@ class _EndedError(Exception):
 
 
 class HubReaders:
-    """Reads facts in processes of their own."""
+    """Reads facts in separate processes."""
 
     def __init__(self) -> None:
         self._turns = asyncio.Semaphore(MOST)
@@ -104,7 +104,7 @@ class _Reader:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        # Pipes, as `start` asks for them.
+        # Pipes, as `start` was called with.
         self._questions = cast("asyncio.StreamWriter", process.stdin)
         self._answers = cast("asyncio.StreamReader", process.stdout)
         self.asked = 0

@@ -38,7 +38,7 @@ class Intake:
         return found is not None and self._cache.version(kind, *found) == raw["metadata"]["resourceVersion"]
 
     def vanish(self, kind: str, namespace: str | None, listed: Set[tuple[str, str]], version: str) -> list[AnyKey]:
-        """Drop what a list of a kind, in a namespace or all, does not tell of any more; the keys to reconcile.
+        """Drop what a list of a kind, in a namespace or all, does not say of any longer; the keys to reconcile.
 
         What is newer than the list's version came after it.
         """

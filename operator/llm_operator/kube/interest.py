@@ -1,4 +1,4 @@
-"""Which Jobs of the model tools the objects ask for: what nobody asks for ends, and who asks hears of its Jobs."""
+"""Which Jobs of the model tools the objects need: the others end, and an object is queued when its Jobs change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llm_operator.pipeline.job_view import JobView
 
 
 class Interest:
-    """By object: the names of the Jobs that make what its spec asks for, as this process read the spec last."""
+    """By object: the names of the Jobs that make what its spec requests, as this process read the spec last."""
 
     def __init__(self, cache: Cache, queues: Queues, *, enabled: bool) -> None:
         """Nothing is known yet.
@@ -28,27 +28,27 @@ class Interest:
         self._enabled = enabled
         self._wanted: dict[Key, frozenset[str]] = {}
         self._waiting: dict[JobKey, set[Key]] = {}
-        """Objects by the Job that they ask for."""
+        """Objects by the Job that they need."""
         self._unread: dict[str, set[Key]] = {}
         """By namespace: objects that this process could not read yet."""
         self._left_alone: dict[str, set[JobKey]] = {}
         """By namespace: Jobs that may be such an object's."""
 
     def want(self, key: Key, resource: LLMDeployment) -> None:
-        """An object asks for what its spec says; Jobs that it no longer asks for are looked at again."""
+        """An object needs the Jobs of its spec; those that it no longer needs are reconciled again."""
         names = (artifact.job_name for artifact in artifacts_of(resource)) if self._enabled else ()
         self._change(key, frozenset(names))
         self._read(key)
 
     def forget(self, key: Key) -> None:
-        """An object is gone, or is being deleted: then it asks for nothing, however long that takes."""
+        """An object is gone, or is being deleted: then it needs no Job, however long that takes."""
         self._change(key, frozenset() if key in self._cache.objects else None)
         self._read(key)
 
     def keep(self, key: Key) -> None:
-        """An object cannot be read: what it asked for before it still asks for.
+        """An object cannot be read: it still needs the Jobs that it needed before.
 
-        What it asked for before this process began is not known: it may be any Job of its namespace.
+        Which Jobs it needed before this process began is not known: it may be any Job of its namespace.
         """
         if key not in self._wanted:
             self._unread.setdefault(key[0], set()).add(key)
@@ -59,11 +59,11 @@ class Interest:
         self._left_alone.setdefault(job.namespace, set()).add(job)
 
     def waiting_for(self, job: JobKey) -> tuple[Key, ...]:
-        """The objects that ask for a Job."""
+        """The objects that need a Job."""
         return tuple(self._waiting.get(job, ()))
 
     def known(self, namespace: str) -> bool:
-        """Whether every object of the namespace has said what it asks for: before that nothing is unwanted."""
+        """Whether every object of the namespace has said which Jobs it needs: until then every Job is kept."""
         return all(key in self._wanted for key in self._cache.objects_in(namespace))
 
     def unread(self, namespace: str) -> bool:
@@ -71,7 +71,7 @@ class Interest:
         return bool(self._unread.get(namespace))
 
     def jobs_of(self, key: Key, resource: LLMDeployment) -> dict[str, JobView]:
-        """The Jobs that make, or remove, what an object asks for, by name, as far as they exist."""
+        """The Jobs that make, or remove, what an object requests, by name, as far as they exist."""
         names = [artifact.job_name for artifact in artifacts_of(resource)]
         found = {name: job for name in names if (job := self._cache.job(JobKey(key[0], name))) is not None}
         made = {name: dataclasses.replace(job, shared_with=self._sharer(key, job)) for name, job in found.items()}
@@ -88,7 +88,7 @@ class Interest:
         return job.made_for if maker != key and (maker in waiting or unread) else ""
 
     def _read(self, key: Key) -> None:
-        """An object says what it asks for: Jobs of its namespace that were left alone for its sake are looked at."""
+        """The Jobs that an object needs are known: those that were left alone for it are reconciled."""
         unread = self._unread.get(key[0], set())
         if key not in unread:
             return

@@ -25,7 +25,7 @@ GPU_UNKNOWN = (
 
 
 class Inventory:
-    """GPU kinds in the cluster. Empty where nodes may not be read or carry no labels of GPU feature discovery."""
+    """GPU kinds in the cluster. Empty if nodes may not be read or carry no labels of GPU feature discovery."""
 
     def __init__(self, client: ApiClient, changed: Callable[[], None]) -> None:
         self._client = client
@@ -36,7 +36,7 @@ class Inventory:
         self.asked: frozenset[str] = frozenset()
         """Resource names that the nodes were looked at for; what is not among them is not known to be absent."""
         self.failure = ""
-        """Why the nodes could not be read at the last attempt; empty where they could."""
+        """Why the nodes could not be read at the last attempt; empty if they could."""
 
     async def refresh(self, resources: frozenset[str]) -> None:
         """Read the nodes; tell when the inventory is another than before.
@@ -85,7 +85,7 @@ class Inventory:
         return self.others(resource, product) or GPU_UNKNOWN
 
     def others(self, resource: str, product: str | None) -> str:
-        """What the nodes have, where none has the GPU that is asked for; empty otherwise."""
+        """What the nodes have, if none has the GPU that is requested; empty otherwise."""
         products = sorted(kind for name, kind in self.gpus if name == resource)
         if product is None or not products or product in products:
             return ""

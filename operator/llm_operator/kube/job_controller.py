@@ -1,6 +1,6 @@
 """The reconciler of the model tools' Jobs: get a key, gather what is known of the Job, evaluate, execute, publish.
 
-Results are kept, failures are tried again, what nobody wants ends.
+Results are kept, failures are tried again, what no one wants ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from llm_operator.settings import ToolSettings
 
 
 class JobController:
-    """Reconciles Jobs, and tells the objects that wait for them."""
+    """Reconciles Jobs, and queues the objects that wait for them."""
 
     def __init__(
         self,
@@ -39,11 +39,11 @@ class JobController:
         self._retention_seconds = tools.retention_seconds
         self._now = now
         self.interest = Interest(cache, queues, enabled=tools.enabled)
-        """Takes what the objects ask for."""
+        """Takes what the objects request."""
         self.maker = JobMaker(client, cache, queues, self.interest, contest)
         """Makes the Jobs that they need."""
         self.leftovers = Leftovers()
-        """What the next Jobs are told."""
+        """What the next Jobs are reported."""
         self._gatherer = JobGatherer(client, cache, self.interest, tools)
         self._executor = JobExecutor(client, cache, queues, self.maker, tools, now)
 

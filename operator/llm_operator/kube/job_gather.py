@@ -15,7 +15,7 @@ REMOVAL_PREFIX = "llm-remove-"
 
 
 class JobGatherer:
-    """What is known of Jobs: from the cache, from what objects ask for, and of the claim from the API server."""
+    """What is known of Jobs: from the cache, from what objects request, and of the claim from the API server."""
 
     def __init__(self, client: ApiClient, cache: Cache, interest: Interest, tools: ToolSettings) -> None:
         self._client = client
@@ -83,7 +83,7 @@ class JobGatherer:
         return [JobKey(key.namespace, job.name) for job in jobs if job.stage != "remove"]
 
     def _in_use(self, namespace: str, job: JobView) -> bool:
-        """Whether a pod mounts what a Job made, also one that ends just now, or an object asks for the same directory.
+        """Whether a pod mounts what a Job made, also one that ends just now, or an object requests the same directory.
 
         `main` and the commit that it stood for are two names of one directory.
         """

@@ -109,7 +109,7 @@ class JobMaker:
         return answer
 
     def _lock(self, of_job: JobKey) -> asyncio.Lock:
-        """Held while a Job is created; forgotten when nobody uses it."""
+        """Held while a Job is created; forgotten when no one uses it."""
         return self._making.setdefault(of_job, asyncio.Lock())
 
 

@@ -11,7 +11,7 @@ from llm_operator.kube.keys import Key
 from llm_operator.pipeline.job_view import JobView
 
 WAIT_SECONDS = 5.0
-"""For so long the Job controller may take to create a pod."""
+"""For this long the Job controller may take to create a pod."""
 AGAIN_SECONDS = 30.0
 """At this pace it is asked again, while there is none."""
 MOST_REMEMBERED = 4096

@@ -14,7 +14,7 @@ log = logging.getLogger("llm_operator.learned")
 
 
 async def read_learned(client: ApiClient, namespace: str, name: str) -> Calibration:
-    """What earlier leaders kept; nothing where there is no such ConfigMap, or one that cannot be read."""
+    """What earlier leaders kept; nothing if there is no such ConfigMap, or one that cannot be read."""
     if not name:
         return NOTHING_LEARNED
     try:

@@ -63,7 +63,7 @@ class PatientLock(LeaseLock):
             return False, ApiException(status=0, reason=str(error))
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
-        """Make the lease where there is none; False where somebody else was faster.
+        """Make the lease if there is none; False if somebody else was faster.
 
         One that this process held and that is gone was deleted with the release, or to force a new election: a leader
         that made it again would outlive either. kubernetes 37.0.2 passes `pretty=True` in its own version, which its
@@ -81,7 +81,7 @@ class PatientLock(LeaseLock):
         return True
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
-        """Write the lease; False where that failed."""
+        """Write the lease; False if that failed."""
         try:
             return bool(await super().update(name, namespace, updated_record))
         except UNREACHABLE as error:
@@ -103,7 +103,7 @@ class PatientLock(LeaseLock):
 
 
 class Leadership:
-    """The election of one process, in a thread with a loop of its own: no work of the reconcilers delays a renewal.
+    """The election of one process, in a separate thread with its own loop: no work of the reconcilers delays a renewal.
 
     Leading ends by this process's monotonic clock: RENEW_DEADLINE_SECONDS after the last renewal was *sent*, whatever
     became of the requests since, and at once if the Lease is seen to name another process. `fence` asks before each
@@ -209,7 +209,7 @@ class Leadership:
             log.warning("the API server did not answer about the lease within %.0f s", ATTEMPT_SECONDS)
             succeeded = False
         except Exception as error:
-            # An answer that is no Lease, from whatever stands between: try again until the deadline.
+            # An answer that is not a Lease, from a proxy for example: try again until the deadline.
             log.warning("the lease could not be read or written: %s: %s", type(error).__name__, str(error)[:200])
             succeeded = False
         if succeeded:

@@ -26,6 +26,6 @@ class Leftovers:
             self._known[key] = outcome.leftover
 
     def of(self, key: Key, resource: LLMDeployment) -> Mapping[str, str]:
-        """What is half-done of what an object asks for, by the Job's name, as the annotation of the next ones."""
+        """What is half-done of what an object requests, by the Job's name, as the annotation of the next ones."""
         names = [artifact.job_name for artifact in artifacts_of(resource)]
         return {name: text for name in names if (text := self._known.get(JobKey(key[0], name))) is not None}

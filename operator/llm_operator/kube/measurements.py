@@ -23,7 +23,7 @@ log = logging.getLogger("llm_operator.measurements")
 
 AT_ONCE = 8
 Learn = Callable[[Rendered, int], None]
-"""Takes the tokens that an engine told which this process saw starting."""
+"""Takes the tokens that an engine reported which this process saw starting."""
 
 
 class Measurements:
@@ -98,7 +98,7 @@ class Measurements:
             return tokens
 
     async def _log(self, namespace: str, pod: Pod) -> str | None:
-        """The log's beginning; None where it cannot be read."""
+        """The log's beginning; None if it cannot be read."""
         try:
             return await self._client.read_log(namespace, pod.name, CONTAINER, LOG_BYTES)
         except UNREADABLE as error:

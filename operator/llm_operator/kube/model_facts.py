@@ -1,4 +1,4 @@
-"""What the hubs say about models, read beside the reconciler, kept for a while and asked for again."""
+"""What the hubs say about models, read beside the reconciler, kept for a while and read again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llm_operator.kube.hub_readers import HubReaders
 from llm_operator.reconcile.model_facts import Model, ModelFacts, model_of, not_inspected
 
 KNOWN_SECONDS = 3600.0
-"""A branch moves: what it says is asked for again."""
+"""A branch moves: what it says is requested again."""
 UNKNOWABLE_SECONDS = 300.0
 """A repository may be published, a gate be opened, a revision be pushed."""
 FIRST_RETRY_SECONDS = 5.0
@@ -51,8 +51,8 @@ class ModelFactsCache:
 
         Args:
             changed: called when a fact is another one than before.
-            wanted: whether anybody still asks for a model; it is forgotten otherwise.
-            ask: asks the hub; by default in processes of their own.
+            wanted: whether an object still needs a model; it is forgotten otherwise.
+            ask: asks the hub; by default in separate processes.
         """
         self._ask = ask or HubReaders().facts
         self._changed = changed

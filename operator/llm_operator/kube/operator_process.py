@@ -44,7 +44,7 @@ log = logging.getLogger("llm_operator")
 STUCK_SECONDS = 180.0
 FIRST_LIST_RETRY_SECONDS = 2.0
 BEHIND_RELIST_SECONDS = 30.0
-"""Between relists while the last one found what a watch had not told."""
+"""Between relists while the last one found what a watch had missed."""
 LEAST_RELIST_SECONDS = 5.0
 PULSE_SECONDS = 0.5
 STOP_SECONDS = 25.0
@@ -66,7 +66,7 @@ class Options:
     lease_namespace: str = "default"
     relist_seconds: float = 300.0
     plan_wait_seconds: float = 60.0
-    """For so long a new object with planPolicy Enforce waits for facts that cannot be had at the moment."""
+    """For this long a new object with planPolicy Enforce waits for facts that cannot be had at the moment."""
     gpu_inventory: bool = True
     learned_name: str = ""
     """ConfigMap in the namespace of the lease for what engines measured; empty: it is not kept."""
@@ -245,7 +245,7 @@ class OperatorProcess:
         raise LostLeadershipError("the lease was lost: ending, so that two operators never write")
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Await something unless the process is told to stop first; whether it finished."""
+        """Await something unless the process is stopped first; whether it finished."""
         task, stop = tasks.watched(work, "start"), tasks.watched(self._stop.wait(), "stop")
         await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()

@@ -25,7 +25,7 @@ class ForeignError(Exception):
 
 
 async def create(client: ApiClient, body: JSON) -> JSON:
-    """Create an object; if there is one that is ours, such as one whose labels were edited away, bring it back in line.
+    """Create an object; if there is one that is ours, such as one whose labels were edited away, restore it.
 
     Raises:
         ForeignError: somebody else's.
@@ -43,7 +43,7 @@ async def create(client: ApiClient, body: JSON) -> JSON:
 
 
 async def update(client: ApiClient, body: JSON, looked: Callable[[JSON], None] = lambda _: None) -> JSON:
-    """Bring an object that was seen to what it should be; create it if it is gone.
+    """Restore an object that was seen; create it if it is gone.
 
     Args:
         client: of the API server.
@@ -148,7 +148,7 @@ def check_ours(body: JSON, live: JSON) -> None:
     """Whether what exists is what we would make.
 
     Ours is what has the owner that our object would have. What has no owner by design, such as a claim that is to
-    survive its object, is ours by the label that only the operator sets, if nobody else controls it.
+    survive its object, is ours by the label that only the operator sets, if no one else controls it.
 
     Raises:
         ForeignError: it is somebody else's.

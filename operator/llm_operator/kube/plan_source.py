@@ -31,7 +31,7 @@ log = logging.getLogger("llm_operator.planner")
 
 
 class PlanSource:
-    """The facts of all objects' plans; asks for them in the background and adds the keys that they concern."""
+    """The facts of all objects' plans; reads them in the background and adds the keys that they concern."""
 
     def __init__(self, client: ApiClient, queue: WorkQueue[Key], options: Options, ask: Ask | None = None) -> None:
         self._queue = queue
@@ -70,7 +70,7 @@ class PlanSource:
         self._use(key, wants.model)
         if wants.model is not None:
             self._facts.want(wants.model)
-        # A start of its own, or of others, does not plan an object anew.
+        # Neither its own starts nor those of others plan an object anew.
         self._pinned[key] = (wants.inputs, self._calibration(key, wants.inputs))
         if not self._options.gpu_inventory:
             return
@@ -87,7 +87,7 @@ class PlanSource:
             self._holds[key] = hold
 
     def learn(self, rendered: Rendered, tokens: int) -> None:
-        """Count a start whose engine told what its cache holds, if what runs is what was planned."""
+        """Count a start whose engine logged what its cache holds, if what runs is what was planned."""
         found = start_of(rendered, tokens)
         if found is not None:
             self._learned.saw(*found)
@@ -110,7 +110,7 @@ class PlanSource:
         return pinned[1] if pinned is not None and pinned[0] == inputs else self._learned.calibration
 
     def _use(self, key: Key, model: Model | None) -> None:
-        """An object asks for a model, and for no other any more."""
+        """An object requests a model, and for no other any longer."""
         before = self._models.get(key)
         if before == model:
             return

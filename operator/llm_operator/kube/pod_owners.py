@@ -1,6 +1,6 @@
 """Whose a pod is: its controller decides, by uid, never its labels or its name.
 
-Anybody who may create pods can give one our labels. A Deployment's pods are controlled by ReplicaSets, which are asked
+Anyone who may create pods can give one our labels. A Deployment's pods are controlled by ReplicaSets, which are asked
 for once each; to watch them all would cost an event for every change of a pod.
 """
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 MOST_REMEMBERED = 16384
 ABSENT_SECONDS = 30.0
-"""A ReplicaSet that was not found is asked for again after so long."""
+"""A ReplicaSet that was not found is requested again after this long."""
 
 
 class PodOwners:

@@ -20,7 +20,7 @@ log = logging.getLogger("llm_operator.progress")
 
 LOOK_SECONDS = 4.0
 TELL_SECONDS = 10.0
-"""An object's status tells progress at most this often: a write costs the API server more than the news is worth."""
+"""Least seconds between two reports of progress in a status: a write costs the API server more than it is worth."""
 FORBIDDEN_SECONDS = 300.0
 AT_ONCE = 4
 LAST_LINES = 20
@@ -64,7 +64,7 @@ class ProgressReader:
         return reader.told if reader is not None else None
 
     def follow(self, key: Key, wants: Wants) -> None:
-        """Read the log of the stage that runs for an object, and no other any more."""
+        """Read the log of the stage that runs for an object, and no other any longer."""
         source = wants.log
         if self._sources.get(key) != source:
             self.forget(key)
@@ -78,7 +78,7 @@ class ProgressReader:
             reader.task = tasks.forever(read, "progress", f"progress-{source.pod}")
 
     def forget(self, key: Key) -> None:
-        """Nobody waits any more under this key."""
+        """No one waits any longer under this key."""
         source = self._sources.pop(key, None)
         reader = self._readers.get(source) if source is not None else None
         if source is None or reader is None:

@@ -1,4 +1,4 @@
-"""The end of a reconcile: the status, where it has changed, and events for what is news."""
+"""The end of a reconcile: the status, if it has changed, and events for what is news."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Publisher:
             answer = await self._client.apply_status(key[0], key[1], body["metadata"]["uid"], new)
         except ApiError as error:
             if error.status == 404:
-                # Its deletion was missed, or is about to be told: no child is made again for what is gone.
+                # Its deletion was missed, or its event is about to arrive: no child is made again for what is gone.
                 if (self._cache.objects.get(key) or body)["metadata"]["uid"] == body["metadata"]["uid"]:
                     self._cache.forget(KIND, key, key[1])
                     self._queue.add(key)
@@ -96,7 +96,7 @@ class Publisher:
         if all(now.get(field) == body["metadata"].get(field) for field in DECIDED_ON):
             self._queue.wrote(key, (KIND, answer["metadata"]["resourceVersion"]))
         else:
-            # The answer brought somebody else's change into the cache; its own event will look old when it comes.
+            # The answer put somebody else's change into the cache; its own event will look old when it comes.
             self._queue.add(key)
         before = [Condition.model_validate(entry, strict=False) for entry in told.get("conditions") or ()]
         for condition in transitions(before, status.conditions):

@@ -21,7 +21,7 @@ YIELD_AFTER = 50
 
 
 class Relist:
-    """Lists every kind, repairs the cache, and tells which watches had missed something."""
+    """Lists every kind, repairs the cache, and says which watches had missed something."""
 
     def __init__(
         self, client: ApiClient, cache: Cache, queues: Queues, namespaces: Sequence[str | None], metrics: Metrics
@@ -33,7 +33,7 @@ class Relist:
         self._namespaces = namespaces
         self._metrics = metrics
         self.behind: list[str] = []
-        """Kinds of which the last round found something that the watch had not told."""
+        """Kinds of which the last round found something that the watch had missed."""
         for row in WATCHED:
             # A series that begins with its first repair shows no increase.
             metrics.relist_repairs.labels(kind=row.name)
@@ -47,7 +47,7 @@ class Relist:
             ApiError, aiohttp.ClientError: the API server could not be read; the cache is as it was.
         """
         changed: set[AnyKey] = set()
-        # Nothing is decided on between two lists: after an etcd restore, children of now would be brought to a spec of
+        # Nothing is decided on between two lists: after an etcd restore, today's children would be changed to a spec of
         # before, and back.
         try:
             return await self._relist_all(changed)

@@ -12,7 +12,7 @@ FREE = 3
 FIRST_WAIT_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 300.0
 PEACE_SECONDS = 900.0
-"""After so long without a deletion the next ones come at once again."""
+"""After this long without a deletion the next ones come at once again."""
 MOST_REMEMBERED = 4096
 
 

@@ -31,7 +31,7 @@ FREE_RESTORATIONS = 5
 FIRST_WAIT_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 300.0
 PEACE_SECONDS = 900.0
-"""After so long without a restoration of a field the next one comes at once again."""
+"""After this long without a restoration of a field the next one comes at once again."""
 MOST_REMEMBERED = 4096
 MOST_PATHS = 5
 """Paths that one message names."""

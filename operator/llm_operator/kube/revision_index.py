@@ -1,4 +1,4 @@
-"""The revisions that the watch tells of, by the LLMDeployment that owns them; what one holds only of one per object."""
+"""The revisions that the watch reports, by the LLMDeployment that owns them; what one holds only of one per object."""
 
 from __future__ import annotations
 

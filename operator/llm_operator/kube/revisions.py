@@ -1,6 +1,6 @@
 """Revisions at the API server: what the running one holds is read by its name; a new one is created, never changed.
 
-The watch tells their metadata alone: ten templates of each object would be most of the operator's memory, and what
+The watch reports their metadata alone: ten templates of each object would be most of the operator's memory, and what
 somebody else wrote into one is read as that object's own matter.
 """
 

@@ -1,4 +1,4 @@
-"""Looks whether the Deployment controller begins a rollout: only the ReplicaSet of the old pods tells."""
+"""Looks whether the Deployment controller begins a rollout: only the ReplicaSet of the old pods says."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class ScrapeReview:
         return self._reviews > REVIEWS_PER_SECOND
 
     def _forget(self) -> None:
-        """Refused tokens first: whoever makes them up must not drive out those that are allowed."""
+        """Refused tokens first: anyone who makes them up must not drive out those that are allowed."""
         refused = next((name for name, (_, status) in self._known.items() if status != 200), None)
         del self._known[refused if refused is not None else next(iter(self._known))]
 
@@ -92,7 +92,7 @@ class ScrapeReview:
 
 
 async def prepare(connection: Connection, metrics: Metrics) -> tuple[ScrapeReview, Callable[[], Awaitable[None]]]:
-    """A review with connections of its own, in the loop that asks it, and what closes them."""
+    """A review with its own connections, in the loop that asks it, and what closes them."""
     client = await ApiClient(connection, metrics, connections=2).__aenter__()
 
     async def close() -> None:

@@ -24,7 +24,7 @@ class Source(Protocol):
         ...
 
     def forget(self, key: Key) -> None:
-        """Read nothing for an object any more."""
+        """Read nothing for an object any longer."""
         ...
 
 

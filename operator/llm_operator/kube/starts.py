@@ -1,4 +1,4 @@
-"""Reads the end of the log of engines that load, and tells how far they are, or that they do not get on."""
+"""Reads the end of the log of engines that load, and says how far they are, or that they do not get on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("llm_operator.starts")
 
 LOOK_SECONDS = 5.0
 TELL_SECONDS = 10.0
-"""An object's status tells progress at most this often: a write costs the API server more than the news is worth."""
+"""Least seconds between two reports of progress in a status: a write costs the API server more than it is worth."""
 FORBIDDEN_SECONDS = 60.0
 MOST_PER_SECOND = 10.0
 """Logs read, and statuses written for them: where many engines load at once, each is looked at less often."""
@@ -44,7 +44,7 @@ class Starts:
         self._readers: dict[Key, tuple[Identity, asyncio.Task[None]]] = {}
 
     def told(self, key: Key, observed: Observed) -> tuple[Start, bool] | None:
-        """What was told last of the engine that loads, and whether it is stuck; None: none loads, or none was seen.
+        """The last report about the engine that loads, and whether it is stuck; None: none loads, or none was seen.
 
         Args:
             key: the object.
@@ -67,7 +67,7 @@ class Starts:
             self._readers[key] = (identity(loading.pod), reader)
 
     def forget(self, key: Key) -> None:
-        """Nothing loads any more."""
+        """Nothing loads any longer."""
         self._known.pop(key, None)
         self._told.pop(key, None)
         self._sizes.pop(key, None)
@@ -95,7 +95,7 @@ class Starts:
             await asyncio.sleep(wait)
 
     def _tell(self, key: Key, due: float) -> float:
-        """Tell news that is due; when the next may be told."""
+        """Report news that is due; returns when the next may be reported."""
         start = self._known.get(key)
         if start is None:
             return due

@@ -21,7 +21,7 @@ log = logging.getLogger("llm_operator.tasks")
 RESTART_SECONDS = 1.0
 RESTART_LIMIT_SECONDS = 60.0
 HEALTHY_SECONDS = 60.0
-"""A task that ran for so long before it failed is restarted after the shortest time again."""
+"""A task that ran for this long before it failed is restarted after the shortest time again."""
 
 _running: set[asyncio.Task[Any]] = set()
 """The event loop itself holds only weak references to its tasks."""
@@ -41,7 +41,7 @@ def once(
         work: what to do.
         kind: what the metric counts its failure as; one of a few words.
         name: of the task, for logs; the kind if empty.
-        failed: called with the error, so that nobody waits for an answer that never comes.
+        failed: called with the error, so that no one waits for an answer that never comes.
         of: namespace and name of the only object that it works for: its log lines name that object.
     """
     return _start(_guarded(work, kind, name or kind, failed), name or kind, of)

@@ -32,7 +32,7 @@ class Trials:
         self._accepted: dict[str, None] = {}
 
     async def refusal(self, key: Key, resource: LLMDeployment, bodies: Iterable[JSON]) -> Trouble | None:
-        """Why the API server would refuse one of the bodies for its overlay; None where it takes them all.
+        """Why the API server would refuse one of the bodies for its overlay; None if it takes them all.
 
         A Deployment is accepted whose pods are not: by Pod Security, say. So the pod is tried too.
 

@@ -1,4 +1,4 @@
-"""Looks at the metrics of engines that serve, now and then, and tells when one stops working or starts again.
+"""Looks at the metrics of engines that serve, now and then, and says when one stops working or starts again.
 
 One small request per pod and half minute (`--engine-look-seconds`), straight to the pod; one in five minutes if its
 metrics are closed.
@@ -28,7 +28,7 @@ log = logging.getLogger("llm_operator.vital_signs")
 
 PACE_SECONDS = 30.0
 CLOSED_PACES = 10
-"""A pod that did not tell is asked again after so many times the usual pace."""
+"""A pod that did not tell is asked again after this many times the usual pace."""
 PATIENCE = 2
 """So many looks in a row without an answer close the metrics: one alone may meet a busy moment."""
 AT_ONCE = 8

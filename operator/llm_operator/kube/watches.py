@@ -1,4 +1,4 @@
-"""Keeps kopf watching: what ends is started anew, and a kind that nobody watches is noticed within seconds."""
+"""Keeps kopf watching: what ends is started anew, and a kind that no one watches is noticed within seconds."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger("llm_operator.watches")
 
 CHECK_SECONDS = 1.0
 DEAF_CHECKS = 20
-"""A kind is deaf if nobody watches it or tries to at so many checks in a row; counted by turns of the loop."""
+"""A kind is deaf if no one watches it or tries to at so many checks in a row; counted by turns of the loop."""
 RESTART_SECONDS = 1.0
 MOST_RESTARTS = 5
 RESTARTS_WITHIN_SECONDS = 300.0
 INTERRUPTED_SECONDS = 60.0
-"""A watch that does not come back for so long makes the process unready."""
+"""A watch that does not come back for this long makes the process unready."""
 
 
 class WatchesFailedError(Exception):
@@ -64,7 +64,7 @@ class Watches:
             session: what kopf asks through.
             server: base URL of the API server.
             namespaces: empty for all.
-            intake: takes what is told.
+            intake: takes what is reported.
             queues: get the keys that it concerns.
             metrics: counts restarts.
         """
@@ -136,7 +136,7 @@ class Watches:
         registry = kopf.OperatorRegistry()
         register(registry, self._server, self._session, self._intake, self._queues)
         roots = await kopf.spawn_tasks(
-            # Without one, kopf asks for the name of the user, and a pod's user id has no entry in /etc/passwd.
+            # Without one, kopf looks up the name of the user, and a pod's user id has no entry in /etc/passwd.
             identity=socket.gethostname(),  # type: ignore[arg-type,unused-ignore]
             registry=registry,
             settings=settings(),
@@ -148,7 +148,7 @@ class Watches:
         await kopf.run_tasks(roots, ignored=_Everything())
 
     async def _deaf(self) -> str:
-        """Return the path of a watch that nobody keeps open or tries to open, once there is one."""
+        """Return the path of a watch that no one keeps open or tries to open, once there is one."""
         silent = dict.fromkeys(self._session.streams, 0)
         while True:
             await asyncio.sleep(CHECK_SECONDS)

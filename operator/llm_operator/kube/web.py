@@ -26,19 +26,19 @@ from llm_operator.telemetry.metrics import Metrics
 log = logging.getLogger("llm_operator.web")
 
 FRESH_SECONDS = 1.0
-"""For so long the same text answers all scrapes."""
+"""For this long the same text answers all scrapes."""
 SCRAPES_AT_ONCE = 4
 SCRAPES_PER_SECOND = 20
 REFUSAL_SECONDS = 0.5
-"""A refused scraper waits at least so long: a hundred connections that ask for ever are then no load."""
+"""A refused scraper waits at least this long, so that a hundred connections that never stop cause no load."""
 REFUSAL_STEPS = 16
 """Refusals that came due together took a tenth of a second together: one after the other waits a little longer."""
 RENDER_SECONDS = 10.0
 STALLED_SECONDS = 60.0
-"""An event loop that has not turned for so long hangs: the longest step of its work takes less than a second."""
+"""An event loop that has not turned for this long hangs: the longest step of its work takes less than a second."""
 START_SECONDS = 10.0
 CONNECTIONS = 256
-"""Of one port; beyond them the oldest is closed, so that those that ask for nothing keep nobody out."""
+"""Of one port; beyond them the oldest is closed, so that idle ones keep no one out."""
 BACKLOG = 128
 
 
@@ -53,7 +53,7 @@ class Pulse:
 
 
 Review = Callable[[str | None], Awaitable[int]]
-"""The HTTP status for a scraper's Authorization header: 200, 401, 403, or 503 if nobody can say."""
+"""The HTTP status for a scraper's Authorization header: 200, 401, 403, or 503 if no one can say."""
 Close = Callable[[], Awaitable[None]]
 PrepareReview = Callable[[], Awaitable[tuple[Review, Close]]]
 """Makes a review in the loop that will ask it, and what closes it."""
@@ -64,7 +64,7 @@ Prepare = Callable[[contextlib.AsyncExitStack], Awaitable[list[web.RouteDef]]]
 
 
 class _Listener:
-    """A thread with a loop of its own that answers one port."""
+    """A thread with its own loop that answers one port."""
 
     def __init__(self, name: str, host: str, port: int, prepares: Sequence[Prepare]) -> None:
         self._name = name

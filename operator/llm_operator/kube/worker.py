@@ -37,7 +37,7 @@ class Workers(Generic[K]):
         Args:
             name: of the reconciler, in metrics.
             queue: of its keys.
-            reconcile: brings what a key names to what it should be; says whether a write was refused and is to be
+            reconcile: makes what a key names what it should be; says whether a write was refused and is to be
                 tried again. It raises ApiError where the key is to be tried again soon.
             metrics: counts and times.
             about: what the log lines tell of a key, beside its namespace and name.

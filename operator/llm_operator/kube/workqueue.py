@@ -19,7 +19,7 @@ BACKOFF_LIMIT_SECONDS = 300.0
 
 
 def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: doubled each time, from 50 ms up to five minutes."""
+    """Seconds to wait after this many failures in a row: doubled each time, from 50 ms up to five minutes."""
     return float(min(BACKOFF_BASE_SECONDS * 2 ** min(failures, 32), BACKOFF_LIMIT_SECONDS))
 
 
@@ -96,7 +96,7 @@ class WorkQueue(Generic[K]):
         self._failures.pop(key, None)
 
     def wrote(self, key: K, version: Version) -> None:
-        """The key's worker got the answer to its own write: where the watch was faster, that was no news."""
+        """The key's worker got the answer to its own write: if the watch was faster, its event was not news."""
         reasons = self._again.get(key)
         if reasons is not None:
             reasons.discard(version)

@@ -161,7 +161,7 @@ class _Places:
         """By the list's id() and the names of the keys."""
 
     def of(self, value: Any, step: str) -> str | int | None:
-        """Key or index of a step; None where it leads nowhere."""
+        """Key or index of a step; None if it leads nowhere."""
         kind, _, name = step.partition(":")
         if kind == "f":
             return name if isinstance(value, dict) and name in value else None

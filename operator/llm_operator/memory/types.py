@@ -154,7 +154,7 @@ class EngineSettings:
     ratio_percent: share of the memory that is free after the weights are loaded, for engines that take a share.
     kv_cache_memory_bytes: size of the KV cache per GPU, for engines that take bytes. context_length: longest prompt and
     answer in tokens. max_sequences, max_batched_tokens: where the plan counts on less than the engine's default for the
-    card; None where the request's own or the default is meant. gpu_memory_utilization: the request's own, or beside a
+    card; None if the request's own or the default is meant. gpu_memory_utilization: the request's own, or beside a
     cache in bytes one that the engine's first check of free memory passes.
     """
 

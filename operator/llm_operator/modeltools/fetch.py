@@ -159,7 +159,7 @@ class Fetch:
                     layout.forget_lock(earlier)
 
     def _keep_words(self, directory: Path) -> None:
-        """From now on a process that is killed has reported where it was, and how far."""
+        """From now on a process that is killed has reported if it was, and how far."""
         relative = str(directory.relative_to(self.options.root))
         words = {"directory": relative}
         report.unfinished(self.options.result, words)

@@ -119,7 +119,7 @@ def fetched_artifact(resource: LLMDeployment, model: ModelSpec | None = None) ->
 
 
 def quantized_artifact(resource: LLMDeployment) -> Artifact | None:
-    """The quantized model; None where the weights are served as they are."""
+    """The quantized model; None if the weights are served as they are."""
     recipe = resource.spec.weight_quantization
     source = source_artifact(resource) if recipe is not None else None
     if recipe is None or source is None:

@@ -91,12 +91,12 @@ def places_of(entries: Sequence[object], keys: tuple[str, ...]) -> dict[tuple[st
 
 
 def identity_of(entry: object, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """By what an entry of a list is told apart."""
+    """By what an entry of a list is distinguished."""
     return _identity(entry, keys)
 
 
 def keys_of(field: str, entries: object) -> tuple[str, ...]:
-    """The fields by which the entries of a list are told apart; empty where the list is one value."""
+    """The fields by which the entries of a list are distinguished; empty if the list is one value."""
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return ()
     if field == "ports":

@@ -97,7 +97,7 @@ class Decision:
     waiting: Trouble | None = None
     """What nothing is rendered for want of, and what may come by itself."""
     preparation: Preparation | None = None
-    """The stages before serving, where they were looked at."""
+    """The stages before serving, if they were looked at."""
     template: JSON | None = None
     """The pod template that should run."""
     outdated: tuple[JSON, ...] = ()
@@ -120,7 +120,7 @@ class Decision:
 
 
 def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools: ToolSettings = NO_TOOLS) -> Decision:
-    """The writes that bring the children to what the object asks for; none when they are there already."""
+    """The writes that make the children what the object requests; none if they are that already."""
     unusable = check_restart(resource)
     decision = Decision(refusals=unusable) if unusable else _engine(resource, observed, plan, tools)
     template = decision.template or applied_template(resource, observed)
@@ -140,7 +140,7 @@ def decide(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools
 def _policies(
     resource: LLMDeployment, observed: Observed, template: JSON | None, tools: ToolSettings
 ) -> tuple[tuple[Apply, ...], tuple[Delete, ...]]:
-    """The writes that bring the NetworkPolicies to what the object says, also while its spec is refused or held."""
+    """The writes that make the NetworkPolicies what the object says, also while its spec is refused or held."""
     applies: tuple[Apply, ...] = ()
     deletes: tuple[Delete, ...] = ()
     for role, policy in policies_of(resource, template, tools, jobs=bool(artifacts_of(resource))).items():
@@ -228,7 +228,7 @@ def _without_plan(plan: PlanOutcome, refusals: tuple[Refusal, ...], preparation:
 
 
 def _beside(look: Preparation, plan: PlanOutcome, spec: LLMDeploymentSpec) -> bool:
-    """Whether the engine need not wait for the look at its files: it then tells what they are, and decides nothing."""
+    """Whether the engine need not wait for the look at its files: it then says what they are, and decides nothing."""
     running = look.trouble is None and look.running is not None
     return running and plan.reason == "GPUUnknown" and not look_decides(spec)
 
@@ -251,7 +251,7 @@ def _preparing(preparation: Preparation) -> Decision:
 
 
 def _children(resource: LLMDeployment, observed: Observed, template: JSON, plan: Mapping[str, Any] | None) -> Decision:
-    """The writes that bring revision, Deployment, Service and budget to a template."""
+    """The writes that make revision, Deployment, Service and disruption budget fit a template."""
     name, revisions, removed = _revisions(resource, observed, template, plan)
     rolled = workload_for(resource).render(resource, template, name, observed)
     desired = (rolled, service(resource), pod_disruption_budget(resource))
@@ -264,7 +264,7 @@ def _children(resource: LLMDeployment, observed: Observed, template: JSON, plan:
 def _revisions(
     resource: LLMDeployment, observed: Observed, template: JSON, plan: Mapping[str, Any] | None
 ) -> tuple[str, tuple[Apply, ...], tuple[Delete, ...]]:
-    """The name of the revision for a template; its creation, where it is not there; and the revisions that go."""
+    """The name of the revision for a template; its creation, if it is not there; and the revisions that go."""
     owner, uid = resource.metadata.name, resource.metadata.uid
     named = running_name(observed) or newest_name(observed, uid)
     before, was = number_and_digest(owner, named or "") or (0, "")
@@ -291,7 +291,7 @@ def _revisions(
 def _writes(
     resource: LLMDeployment, observed: Observed, wanted: Sequence[JSON], role: Role, among: frozenset[Kind]
 ) -> tuple[tuple[Apply, ...], tuple[Delete, ...]]:
-    """The writes that bring the children of one role, of these kinds, to what is wanted."""
+    """The writes that make the children of one role, of these kinds, what is wanted."""
     seen = {kind: child for (kind, of), child in observed.children.items() if of == role and kind in among}
     # What cannot be changed is deleted, and made anew when it is gone.
     kinds = {body["kind"] for body in wanted if not _is_fixed(body, seen.get(body["kind"]))}
@@ -319,7 +319,7 @@ def _owns(resource: LLMDeployment, child: Child) -> bool:
 
 
 def kept_rendering(resource: LLMDeployment, observed: Observed) -> Kept | None:
-    """What runs, where it was rendered from the same inputs; else None.
+    """What runs, if it was rendered from the same inputs; else None.
 
     A newer operator may render the same inputs differently. It must not: that would restart engines without a reason
     in their own spec.
@@ -328,7 +328,7 @@ def kept_rendering(resource: LLMDeployment, observed: Observed) -> Kept | None:
     kept = kept_of(observed) if child is not None and _owns(resource, child) else None
     if kept is None:
         return None
-    # With the list of that time: another list of what is handed on is no reason in the object itself.
+    # With the list of that time: another list of what is handed on is not a reason in the object itself.
     said = resource.handing_on(_propagation_of(kept.template))
     return kept if kept.template["metadata"]["labels"][LABEL_INPUTS] == inputs_hash(said) else None
 
@@ -351,14 +351,14 @@ def _propagation_of(template: JSON) -> Propagation:
 
 
 def applied_template(resource: LLMDeployment, observed: Observed) -> JSON | None:
-    """The pod template as it was applied last; None where nothing tells."""
+    """The pod template as it was applied last; None if nothing says."""
     child = observed.workload
     kept = kept_of(observed) if child is not None and _owns(resource, child) else None
     return kept.template if kept is not None else None
 
 
 def prepared_of(template: JSON | None) -> Prepared | None:
-    """The prepared model that a pod template mounts; None where nothing was prepared for it."""
+    """The prepared model that a pod template mounts; None if nothing was prepared for it."""
     if template is None:
         return None
     try:
@@ -385,7 +385,7 @@ def _rendered(resource: LLMDeployment, plan: PlanOutcome, prepared: Prepared, to
 
 
 def _trial(resource: LLMDeployment, plan: PlanOutcome, tools: ToolSettings) -> JSON | None:
-    """The Deployment before its model is there; None without an overlay, and where nothing can be rendered yet."""
+    """The Deployment before its model is there; None without an overlay, and if nothing can be rendered yet."""
     if not resource.spec.pod_template:
         return None
     try:
@@ -409,7 +409,7 @@ def _is_fixed(body: JSON, child: Child | None) -> bool:
 
 
 def _given(metadata: JSON) -> list[str | None]:
-    """What tells of all that was given to a child, whose absence tells of what is to be taken away."""
+    """What reports all that was given to a child, whose absence reports what is to be taken away."""
     annotations = metadata.get("annotations") or {}
     return [annotations.get(name) for name in (ANNOTATION_PROPAGATED, ANNOTATION_SERVICE)]
 

@@ -131,7 +131,7 @@ def write_refused(kind: str, name: str, message: str) -> Trouble:
 
 
 def deletion_refused(kind: str, name: str, message: str) -> Trouble:
-    """A deletion that the API server or a policy refused: what is there is not what the object asks for."""
+    """A deletion that the API server or a policy refused: what is there is not what the object requests."""
     return Trouble("WriteRefused", f"the deletion of {kind} {name!r} was refused: {message}", stalled=False)
 
 
@@ -148,6 +148,6 @@ def image_volumes(body: Mapping[str, Any]) -> frozenset[str]:
 
 
 def without_image_volumes() -> Trouble:
-    """The API server drops image volumes and their mounts without a word where it does not know them."""
+    """The API server drops image volumes and their mounts without a word if it does not know them."""
     text = "spec.model.image: this cluster has no image volumes (Kubernetes 1.35, or the feature gate ImageVolume)"
     return Trouble("ImageVolumesMissing", f"{text}: use persistentVolumeClaim, or a hub", stalled=True)

@@ -95,7 +95,7 @@ def log_sources(resource: LLMDeployment, observed: Observed) -> tuple[LogSource,
 
 
 def _look_again(snapshot: Snapshot, decision: Decision, plan: Planned, now: datetime) -> float | None:
-    """The earliest time of those that nothing tells of."""
+    """The earliest time of those that nothing reports."""
     times = [snapshot.look_again_seconds] if snapshot.look_again_seconds is not None else []
     if decision.preparation is not None and decision.preparation.claim_missing:
         times.append(MISSING_CLAIM_SECONDS)
@@ -114,7 +114,7 @@ def _wants(snapshot: Snapshot, decision: Decision, plan: Planned) -> Wants:
         resource_name=resource.spec.gpu.resource_name,
         model=model_of(resource.spec),
         log=_followed(snapshot, decision),
-        # As the kubelet tells of them: what was read of them must not end the reading.
+        # As the kubelet reports them: what was read of them must not end the reading.
         deaths=deaths(observed, engine),
         loading=Loading(loading, _size(template, plan.outcome)) if loading is not None else None,
         serving=Serving(engine, serving) if not guards(resource) else None,

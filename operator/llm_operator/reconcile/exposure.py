@@ -1,4 +1,4 @@
-"""Whether anybody in the cluster may use an engine. Pure."""
+"""Whether anyone in the cluster may use an engine. Pure."""
 
 from __future__ import annotations
 

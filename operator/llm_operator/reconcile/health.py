@@ -21,8 +21,8 @@ from llm_operator.reconcile.wants import Identity, identity
 
 NOT_SEEN_YET = "NotSeenYet"
 SILENT_SECONDS = 300.0
-"""Requests that run for so long without a token, of a prompt or an answer, do not run; a queue that grows for so long
-while the KV cache is full does not end by itself. Unless the operator is set to another time."""
+"""Requests that run for this long without a token, of a prompt or an answer, hang; a queue that grows this long while
+the KV cache is full does not end by itself. The operator's option --engine-silent-seconds sets another time."""
 FULL_RATIO = 0.95
 """Of the KV cache: beyond it there is no room for one more request of usual size."""
 
@@ -36,7 +36,7 @@ class Sample:
         running: requests that it works on.
         waiting: requests in its queue.
         tokens: tokens of prompts and answers since it started; it only grows.
-        kv: share of the KV cache in use, 0 to 1; None where it does not tell.
+        kv: share of the KV cache in use, 0 to 1; None if it does not say.
     """
 
     at: float
@@ -64,7 +64,7 @@ class Vitals:
 
 
 def sample_of(engine: str, metrics: str, at: float) -> Sample | None:
-    """What the metrics of an engine tell; None where they do not tell what runs and what came of it.
+    """What the metrics of an engine tell; None if they do not say what runs and what came of it.
 
     Args:
         engine: LMDeploy or VLLM.
@@ -101,7 +101,7 @@ class Seen:
 
     Attributes:
         pod: its name.
-        vitals: None while it has not told anything.
+        vitals: None while it has reported nothing.
         closed: why its metrics are not read; empty: they are, or will be.
     """
 
@@ -111,20 +111,20 @@ class Seen:
 
 
 def health_of(
-    resource: LLMDeployment, pods: Iterable[Pod], told: Mapping[Identity, Seen], silent_seconds: float
+    resource: LLMDeployment, pods: Iterable[Pod], reported: Mapping[Identity, Seen], silent_seconds: float
 ) -> Finding:
     """The condition Healthy of an object.
 
     Args:
         resource: the object.
         pods: its pods.
-        told: what is known of its engines, by container.
+        reported: what was read from its engines, by container.
         silent_seconds: how long an engine may be silent, or its queue grow.
     """
     guarded, serving = guards(resource), serving_pods(pods)
     if guarded:
         return health(Seen(pod.name, closed=guarded) for pod in serving)
-    return health((told.get(identity(pod)) or Seen(pod.name) for pod in serving), silent_seconds=silent_seconds)
+    return health((reported.get(identity(pod)) or Seen(pod.name) for pod in serving), silent_seconds=silent_seconds)
 
 
 def serving_pods(pods: Iterable[Pod]) -> tuple[Pod, ...]:

@@ -1,4 +1,4 @@
-"""What a Job of the model tools told of a model's files, as the planner's facts. Pure."""
+"""What a Job of the model tools found in a model's files, as the planner's facts. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llm_operator.reconcile.model_facts import ModelFacts, described, facts_of
 
 
 def known_facts(spec: LLMDeploymentSpec, hub: Fact[ModelFacts], looked: Looked) -> Fact[ModelFacts]:
-    """The hub's word where it has one, else what was found in the files.
+    """The hub's word if it has one, else what was found in the files.
 
     A model on a claim or in an image is waited for until the Job has looked; one on a hub is not, because the Job that
     fetches it looks last.
@@ -27,7 +27,7 @@ def known_facts(spec: LLMDeploymentSpec, hub: Fact[ModelFacts], looked: Looked) 
     if state == "Running":
         return Pending("ReadingModel", "reading config.json of the model by a Job")
     if state == "Blocked" and isinstance(hub, Unknowable):
-        # A claim that is being bound, or a node that comes: whether it is for a moment, nobody knows.
+        # A claim that is being bound, or a node that comes: whether it is for a moment, no one knows.
         return Pending(hub.reason, hub.message, failed=True)
     return hub if result is None or result.ok else Unknowable(result.reason, result.message)
 

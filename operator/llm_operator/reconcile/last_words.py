@@ -33,7 +33,7 @@ def deaths(observed: Observed, engine: EngineType) -> tuple[tuple[Death, Pod], .
     """The containers that died without saying why in their termination messages.
 
     Args:
-        observed: pods as the kubelet tells of them.
+        observed: pods as the kubelet reports them.
         engine: their engine, which decides what a termination message means.
     """
     return tuple(

@@ -19,7 +19,7 @@ ANSWER_BYTES = 1 << 20
 MOST_SECONDS = 2**31 - 1
 """A node's clock may be wrong by any amount."""
 DEVIATION_PERCENT = 5
-"""A difference between plan and measurement beyond this is told."""
+"""A difference between plan and measurement beyond this is reported."""
 # Which words of a command line size the cache, in shares; what runs must be what is planned.
 SHARES = ("--cache-max-entry-count", "--gpu-memory-utilization")
 

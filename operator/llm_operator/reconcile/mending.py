@@ -61,7 +61,7 @@ def _without(value: Any, gone: Mapping[Any, Any]) -> Any:
 
 
 def belonging(live: Mapping[str, Any], desired: Mapping[str, Any]) -> list[JSON]:
-    """JSON patch operations that bring back labels and owners; none if they are there."""
+    """JSON patch operations that restore labels and owners; none if they are there."""
     found = []
     for field in ("labels", "ownerReferences"):
         wanted = desired["metadata"].get(field)

@@ -1,4 +1,4 @@
-"""What is known of a model, by config.json and the sizes of its weights: a hub tells, or a Job that looked. Pure."""
+"""What is known of a model, by config.json and the sizes of its weights: a hub says, or a Job that looked. Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def described(config: str | bytes, beside: str | bytes | None = None) -> ModelSh
 
     Args:
         config: the content of config.json.
-        beside: the content of hf_quant_config.json, None where there is none.
+        beside: the content of hf_quant_config.json, None if there is none.
 
     Raises:
         ModelConfigError: it describes nothing that an engine serves.
@@ -64,7 +64,7 @@ def facts_of(
     """The facts in config.json, or why there are none.
 
     Args:
-        read: gives what config.json describes and the bytes of all tensors, None where these are not known; may raise
+        read: gives what config.json describes and the bytes of all tensors, None if these are not known; may raise
             ModelConfigError.
         repository: for the message; empty for files of a volume.
         revision: the commit that is read.

@@ -52,10 +52,10 @@ class PlanFacts:
     Attributes:
         hub: what the hub says of the model; Unknowable for a model that no hub has.
         gpu: the GPU that a pod could get, by the nodes.
-        other_gpus: what the nodes have, if none has the GPU that the spec asks for; empty otherwise.
+        other_gpus: what the nodes have, if none has the GPU that the spec requests; empty otherwise.
         calibration: what engines measured, as it was when these inputs were first planned.
         hold: what this object waits for since an earlier look.
-        wait_seconds: for so long an object with planPolicy Enforce waits for facts that cannot be had at the moment.
+        wait_seconds: for this long an object with planPolicy Enforce waits for facts that cannot be had at the moment.
     """
 
     hub: Fact[ModelFacts]
@@ -87,7 +87,7 @@ def planned(resource: LLMDeployment, facts: PlanFacts, looked: Looked, now: date
     Args:
         resource: the object.
         facts: what the sources know.
-        looked: what a Job of the model tools told of the model's files; it speaks if the hub does not.
+        looked: what a Job of the model tools found in the model's files; it counts if the hub does not answer.
         now: the time in UTC.
     """
     found = _planned(resource, facts, looked, now)

@@ -45,7 +45,7 @@ def record(plan: PlanOutcome) -> dict[str, Any]:
 
 
 def record_of(observed: Observed) -> PlanRecord | None:
-    """The plan of what runs; None where it is not recorded, or the record cannot be read."""
+    """The plan of what runs; None if it is not recorded, or the record cannot be read."""
     kept = kept_of(observed)
     return read_record(kept.plan) if kept is not None and kept.plan is not None else None
 

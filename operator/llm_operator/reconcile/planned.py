@@ -31,14 +31,14 @@ from llm_operator.planning import (
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.planning.weights import weight_bytes
 
-# A node has at most this many GPUs; where nothing tells how many, the planner may try up to it.
+# A node has at most this many GPUs; if nothing says how many, the planner may try up to it.
 GPUS_PER_NODE = 8
 ANY_GPU_BYTES = 1 << 44
 """More than any GPU has: what does not fit there is impossible for another reason."""
 
 
 def gpu_given(gpu: GpuSpec) -> GpuFacts | None:
-    """The GPU as spec.gpu describes it; None where it does not say its memory."""
+    """The GPU as spec.gpu describes it; None if it does not say its memory."""
     if gpu.memory is None:
         return None
     given = GpuFacts(
@@ -60,7 +60,7 @@ def _capability(product: str | None) -> tuple[int, int] | None:
 
 
 def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts) -> PlanRequest:
-    """What the planner is asked for one spec.
+    """What the planner is requested one spec.
 
     Raises:
         RefusedError: the engine version is not known, or the backend does not support the architecture.
@@ -162,7 +162,7 @@ def unknown_outcome(
 
 
 def impossible(spec: LLMDeploymentSpec, shape: ModelShape) -> str | None:
-    """Why no GPU, however large, could serve it; None where one may, or the spec is refused anyway."""
+    """Why no GPU, however large, could serve it; None if one may, or the spec is refused anyway."""
     tensor = _tensor(spec)
     gpu = GpuFacts(
         product="any GPU",
@@ -190,7 +190,7 @@ def look_decides(spec: LLMDeploymentSpec) -> bool:
 def with_quantization(
     outcome: PlanOutcome, spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts | None
 ) -> PlanOutcome:
-    """The outcome with what the quantization that the spec asks for takes, and what stands against it.
+    """The outcome with what the quantization that the spec requests takes, and what stands against it.
 
     Where the policy is to warn, a GPU that is likely too small does not: the Job goes on with less calibration data.
     """

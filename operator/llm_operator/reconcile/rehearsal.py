@@ -71,7 +71,7 @@ def rehearse(resource: LLMDeployment, plan: PlanOutcome, tools: ToolSettings) ->
         if trouble is not None and trouble.stalled:
             rehearsal.trouble = trouble
             return rehearsal
-        # A revision repeats the pod template, and its name depends on what only the cluster tells.
+        # A revision repeats the pod template, and its name depends on what only the cluster says.
         rehearsal.objects += [_shown(apply.body) for apply in decision.applies if apply.body["kind"] != REVISION]
         if not decision.held or not decision.applies:
             rehearsal.held = decision.held

@@ -30,12 +30,12 @@ from llm_operator.manifests.revision import CONTENT_BYTES, digest_of, number_and
 JSON = dict[str, Any]
 
 MOST_REMOVED = 50
-"""Revisions that one look removes; the events of their deletions bring the next look."""
+"""Revisions that one look removes; the events of their deletions cause the next look."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A revision as its metadata tells it; what it holds only of the one that runs."""
+    """A revision according to its metadata; what it holds only of the one that runs."""
 
     name: str
     uid: str
@@ -58,7 +58,7 @@ class Kept:
 
     template: JSON
     plan: Mapping[str, Any] | None
-    """Record of the plan (reconcile/plan_record.py); None where there is none."""
+    """Record of the plan (reconcile/plan_record.py); None if there is none."""
 
 
 def owner_of(meta: Mapping[str, Any]) -> str | None:
@@ -74,7 +74,7 @@ def revision_from(raw: Mapping[str, Any], before: Revision | None = None) -> Rev
     """Reduce a live revision, whole or its metadata alone.
 
     Args:
-        raw: as the API server sent it, with an owner of which owner_of() told the name.
+        raw: as the API server sent it, with an owner whose name owner_of() returned.
         before: the same as it was known before. Its data cannot have changed.
     """
     meta = raw["metadata"]

@@ -32,7 +32,7 @@ def running(observed: Observed) -> Revision | None:
 
 
 def kept_of(observed: Observed) -> Kept | None:
-    """What was rendered for the pods that run; None where there are none, or nothing tells."""
+    """What was rendered for the pods that run; None if there are none, or nothing says."""
     child = observed.workload
     if child is None:
         return None

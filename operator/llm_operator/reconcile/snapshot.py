@@ -29,7 +29,7 @@ class Snapshot:
     """What one reconcile decides on and writes its status from; nothing reads the world a second time."""
 
     resource: LLMDeployment
-    """The object without its status: nothing is decided on what the operator told earlier."""
+    """The object without its status: nothing is decided on what the operator reported earlier."""
     observed: Observed
     """Children, pods that are the object's own, Jobs and claims."""
     facts: PlanFacts
@@ -45,11 +45,11 @@ class Snapshot:
     start: tuple[Start, bool] | None = None
     """The engine that loads, and whether it does not get on; None: none loads, or nothing is known of it."""
     progress: Mapping[LogSource, ProgressStatus] = field(default_factory=dict)
-    """How far the stages before serving are, by the log that tells it."""
+    """How far the stages before serving are, by the log that reports it."""
     last_words: Mapping[Death, LastWords] = field(default_factory=dict)
     """The ends of the logs of engines that died."""
     look_again_seconds: float | None = None
-    """When a source that nothing brings news of is to be asked again."""
+    """When a source without a watch is to be read again."""
 
     def __post_init__(self) -> None:
         """Check that nothing can be decided on a status.
@@ -73,7 +73,7 @@ class Outcome:
     hold: Hold | None = None
     """What the object waits for; None: for nothing."""
     look_again_seconds: float | None = None
-    """When to look again although nothing tells of a change."""
+    """When to look again although nothing reports a change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from llm_operator.pipeline.status import progress_status
 from llm_operator.reconcile.observed import Observed
 
 STUCK_SECONDS = 600.0
-"""A log that says nothing new for so long belongs to a start that does not get on; the largest shards of weights take
+"""A log that says nothing new for this long belongs to a start that does not get on; the largest shards of weights take
 minutes from a slow volume."""
 MOST_CHARACTERS = 16 << 10
 FORBIDDEN = "its progress is not seen: the operator may not read pods/log"
@@ -31,7 +31,7 @@ class Start:
         pod: its name.
         trace: the end of its log, without what is said again and again.
         moved_at: when the trace changed last, in seconds since 1970.
-        progress: the step that it is at; None where the log does not tell.
+        progress: the step that it is at; None if the log does not say.
         waits: what to do where its processes say that they wait for each other; empty: they do not.
         unseen: why its log is not seen; empty: it is.
     """
@@ -51,7 +51,7 @@ def looked(before: Start | None, pod: str, log: str, total_bytes: int | None, at
         before: what was remembered; of another pod it does not count.
         pod: name of the pod that loads.
         log: the end of its log.
-        total_bytes: size of the files that it reads; None where it is not known.
+        total_bytes: size of the files that it reads; None if it is not known.
         at: seconds since 1970.
     """
     lines = log[-MOST_CHARACTERS:].splitlines()
@@ -73,7 +73,7 @@ def not_seen(before: Start | None, pod: str, at: float) -> Start:
 
 
 def step(log: str, total_bytes: int | None) -> ProgressStatus | None:
-    """The step that the log tells last; None where it tells none."""
+    """The last step in the log; None if it says none."""
     text = log[-MOST_CHARACTERS:]
     best: tuple[int, str, int | None] | None = None
     for name, pattern in (known for engine in ENGINES.values() for known in engine.log.steps):

@@ -97,7 +97,7 @@ class Situation:
     policed: bool = True
     """The operator makes NetworkPolicies."""
     start: tuple[Start, bool] | None = None
-    """The engine that loads, and whether it does not get on; None where none loads or nothing is known of it."""
+    """The engine that loads, and whether it does not get on; None if none loads or nothing is known of it."""
     health: Finding | None = None
     """Whether what serves also works, where somebody looks."""
 
@@ -175,7 +175,7 @@ def _health(situation: Situation) -> tuple[Finding, ...]:
 
 
 def _before(situation: Situation, kind: str) -> Condition | None:
-    """A condition as it was told last."""
+    """A condition as it was reported last."""
     conditions = situation.before.conditions if situation.before is not None else ()
     return next((one for one in conditions if one.type == kind), None)
 
@@ -187,7 +187,7 @@ def _progress(situation: Situation) -> Progress:
         return Progress(wanted, 0, 0, 0, settled=False)
     counts = counts_of(child)
     total, ready = counts.total, counts.ready
-    # What is left to write was refused. Pods may serve well without it, and a Service of another one's lead elsewhere.
+    # What is left to write was refused. Pods may serve well without it, and a Service of another object lead elsewhere.
     written = not situation.decision.unwritten
     settled = counts.seen and written and situation.decision.template is not None and total == counts.updated
     # Only when no old pod is left is every ready pod one of the current spec; before that the pods themselves tell.
@@ -213,7 +213,7 @@ def _refused(refusals: tuple[Refusal, ...]) -> Trouble | None:
 
 
 def _page_trouble(situation: Situation) -> Trouble | None:
-    """Why the chat page is not, or not any more, written as the object asks."""
+    """Why the chat page is not, or no longer, written as the object asks."""
     return _refused(situation.decision.page_refusals) or situation.page_blocked
 
 
@@ -316,7 +316,7 @@ def _ending(situation: Situation) -> int:
 
 
 def _held(situation: Situation) -> tuple[str, str]:
-    """Why nothing is rendered yet, where nothing is wrong."""
+    """Why nothing is rendered yet, if nothing is wrong."""
     running = situation.decision.preparation.running if situation.decision.preparation else None
     if running is None:
         return ("Planning", situation.plan.message)
@@ -364,7 +364,7 @@ def _stands(situation: Situation, status: LLMDeploymentStatus) -> bool:
 
 
 def _known_plan(situation: Situation) -> LLMDeploymentStatus | None:
-    """The status that tells this generation's plan, while a restarted operator still gathers the facts for it."""
+    """The status with this generation's plan, while a restarted operator still gathers the facts for it."""
     status, meta = situation.before, situation.resource.metadata
     if situation.plan.verdict != "Pending" or status is None:
         return None

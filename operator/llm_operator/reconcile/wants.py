@@ -17,7 +17,7 @@ Identity = tuple[str, str | None]
 
 
 class LogSource(NamedTuple):
-    """A container whose log tells how far a stage is."""
+    """A container whose log says how far a stage is."""
 
     namespace: str
     pod: str
@@ -101,7 +101,7 @@ class Wants:
         inputs: hash of the inputs that were planned.
         resource_name: extended resource of its GPUs.
         model: on a hub; None: it has none there.
-        log: tells how far the stage is that runs.
+        log: says how far the stage is that runs.
         deaths: containers that died without saying why in their termination messages, and their pods.
         loading: the engine that loads.
         serving: the engines that serve.
