@@ -474,7 +474,7 @@ def test_the_engines_metrics_go_before_its_log(operator: OperatorUnderTest, plan
 
 def test_a_size_beyond_reason_is_said_and_blocks_nothing(operator: OperatorUnderTest, space: Space) -> None:
     serve(space, "absurd", gpu={"memory": "1Mi"})
-    assert "GPU memory in bytes is 1048576" in planned(space, "absurd", "PlanUnknown")
+    assert "GPU memory is 1.00 MiB" in planned(space, "absurd", "PlanUnknown")
     deployed(space, "absurd")
 
 
