@@ -60,10 +60,7 @@ class Publisher:
         if aside.status is None:
             return
         meta = body["metadata"]
-        self._contest.writes_status(key, aside.status)
-        answer = await self._client.apply_status(*key, meta["uid"], aside.status, meta["resourceVersion"])
-        self._contest.writes_status(key, answer.get("status"))
-        self._cache.update({**answer, "kind": KIND})
+        answer = await self._stored(key, meta["uid"], aside.status, meta["resourceVersion"])
         self._queue.wrote(key, (KIND, answer["metadata"]["resourceVersion"]))
         condition = Condition.model_validate(aside.status["conditions"][-1], strict=False)
         log.warning("%s: %s", REASON, condition.message)
@@ -78,9 +75,8 @@ class Publisher:
             self._queue.add_after(key, carried[1])
         if new == told:
             return
-        self._contest.writes_status(key, new)
         try:
-            answer = await self._client.apply_status(key[0], key[1], body["metadata"]["uid"], new)
+            answer = await self._stored(key, body["metadata"]["uid"], new)
         except ApiError as error:
             if error.status == 404:
                 # Its deletion was missed, or its event is about to arrive: no child is made again for what is gone.
@@ -89,9 +85,6 @@ class Publisher:
                     self._queue.add(key)
                 return
             raise
-        # An older CRD lacks fields, and somebody else's stay: what is stored may be other than what was written.
-        self._contest.writes_status(key, answer.get("status"))
-        self._cache.update({**answer, "kind": KIND})
         now = (self._cache.objects.get(key) or answer)["metadata"]
         if all(now.get(field) == body["metadata"].get(field) for field in DECIDED_ON):
             self._queue.wrote(key, (KIND, answer["metadata"]["resourceVersion"]))
@@ -102,6 +95,19 @@ class Publisher:
         for condition in transitions(before, status.conditions):
             log.info("%s is %s: %s: %s", condition.type, condition.status, condition.reason, condition.message)
             await self._tell(body, condition)
+
+    async def _stored(self, key: Key, uid: str, status: JSON, version: str | None = None) -> JSON:
+        """Apply a status, and take the object as it is stored then into the cache.
+
+        Raises:
+            ApiError: as ApiClient.apply_status.
+        """
+        self._contest.writes_status(key, status)
+        answer = await self._client.apply_status(*key, uid, status, version)
+        # An older CRD lacks fields, and somebody else's stay: what is stored may be other than what was written.
+        self._contest.writes_status(key, answer.get("status"))
+        self._cache.update({**answer, "kind": KIND})
+        return answer
 
     async def _tell_restored(self, body: JSON, restored: tuple[str, ...]) -> None:
         """Say whose changes of children were undone: otherwise they vanish without a word."""

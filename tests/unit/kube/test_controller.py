@@ -75,7 +75,7 @@ class FakeApi:
             raise ApiError(404, "NotFound", name)
         return copy.deepcopy(self.stored[kind, name])
 
-    async def apply_status(self, namespace: str, name: str, uid: str, status: JSON) -> JSON:
+    async def apply_status(self, namespace: str, name: str, uid: str, status: JSON, version: str | None = None) -> JSON:
         return self._store("status", {"kind": KIND, "metadata": {"name": name}, "status": status})
 
 
@@ -184,7 +184,7 @@ async def test_a_crd_that_lacks_a_field_of_the_status_is_no_other_operator() -> 
     world.has(**CLAIM)
     whole = world.api.apply_status
 
-    async def pruned(namespace: str, name: str, uid: str, status: JSON) -> JSON:
+    async def pruned(namespace: str, name: str, uid: str, status: JSON, version: str | None = None) -> JSON:
         return await whole(namespace, name, uid, {key: value for key, value in status.items() if key != "endpoint"})
 
     world.api.apply_status = pruned  # type: ignore[method-assign]
