@@ -6,6 +6,7 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import common
 from llm_operator.engines.arguments import whole_number
 from llm_operator.memory.types import MIB, Adapters, Overhead, PlanRequest
+from llm_operator.memory.weights import even_share
 from llm_operator.models import Role
 
 DEFAULT_SLOTS = 1
@@ -13,8 +14,7 @@ DEFAULT_RANK = 16
 """Defaults of --max-loras and --max-lora-rank (vLLM 0.20 to 0.33, vllm/config/lora.py)."""
 SOURCE = "vLLM 0.26.0, lora/layers; two starts measured on an H200"
 
-_SPLIT_OVER_INPUTS = frozenset({Role.ATTENTION_OUTPUT, Role.DOWN, Role.EXPERT_DOWN, Role.MIXER_OUT})
-_WITHOUT = frozenset({Role.REPLICATED, Role.TOWER_IN, Role.TOWER_OUT, Role.ROUTER})
+_WITHOUT = frozenset({Role.REPLICATED, Role.TOWER_IN, Role.TOWER_OUT, Role.ROUTER, Role.EMBEDDING, Role.HEAD})
 
 
 def adapters_given(spec: LLMDeploymentSpec) -> Adapters | None:
@@ -29,20 +29,16 @@ def adapters_given(spec: LLMDeploymentSpec) -> Adapters | None:
 def adapter_slots(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
     """Return what the slots take on one rank, 16 bit.
 
-    Each slot has both factors of each matrix: rank x inputs, which is split where the matrix is split over its inputs,
-    and outputs x rank, which is split where it is split over its outputs; the vocabulary has both, whole, for the
-    embedding and for the logits. Llama 3.1 8B took 104 MiB for one slot of rank 16, 1,455 for four of rank 64.
+    Each slot has both factors of each matrix: rank x inputs and outputs x rank, split as the matrix is; the vocabulary
+    has both, whole, for the embedding and for the logits. Llama 3.1 8B took 104 MiB for one slot of rank 16, 1,455 for
+    four of rank 64.
     """
     found = request.adapters
     if found is None:
         return ()
     elements = 2 * (request.shape.vocabulary_size + request.shape.hidden_size)
     for piece in request.shape.tensors:
-        if piece.role in _WITHOUT or piece.role in (Role.EMBEDDING, Role.HEAD) or piece.columns == 1:
-            continue
-        over_inputs = piece.role in _SPLIT_OVER_INPUTS
-        inputs = -(-piece.columns // tensor) if over_inputs else piece.columns
-        outputs = piece.rows if over_inputs else -(-piece.rows // tensor)
-        elements += piece.count * (inputs + outputs)
+        if piece.role not in _WITHOUT and piece.columns > 1:
+            elements += piece.count * sum(even_share(piece, request, tensor))
     taken = 2 * found.slots * found.rank * elements
     return (Overhead("LoRA slots", taken + 16 * MIB, taken * 11 // 10 + 64 * MIB, SOURCE),)
