@@ -1,6 +1,6 @@
 """What the cluster tests share: namespaces, the operator that serves them, objects, and reading them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,10 +115,12 @@ class Spaces:
 
 
 @contextmanager
-def serving(plane: ControlPlane, spaces: Spaces, folder: Path, *arguments: str) -> Iterator[OperatorUnderTest]:
-    """An operator for these namespaces; its log must have no traceback when it ends."""
+def serving(
+    plane: ControlPlane, namespaces: Sequence[str], folder: Path, *arguments: str
+) -> Iterator[OperatorUnderTest]:
+    """An operator for these namespaces, none: all; its log must have no traceback when it ends."""
     log = folder / "log"
-    with OperatorUnderTest(plane.kubeconfig, *spaces.names, arguments=arguments, log=log) as process:
+    with OperatorUnderTest(plane.kubeconfig, *namespaces, arguments=arguments, log=log) as process:
         process.wait_ready()
         yield process
     text = log.read_text()
@@ -138,7 +140,9 @@ def operator_fixture(spaces: Spaces, *arguments: str) -> object:
         cluster_control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[OperatorUnderTest]:
         cluster_control_plane.fake_gpu_node(f"{spaces.prefix}-1", gpus=64)
-        with serving(cluster_control_plane, spaces, tmp_path_factory.mktemp(spaces.prefix), *arguments) as process:
+        with serving(
+            cluster_control_plane, spaces.names, tmp_path_factory.mktemp(spaces.prefix), *arguments
+        ) as process:
             yield process
 
     return operator

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from devcluster.control_plane import ControlPlane
-from tests.cluster.helpers import JSON, Space
+from tests.cluster.helpers import JSON, Space, serving
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
 from tests.waiting import eventually
@@ -42,12 +42,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def operator(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorUnderTest]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    with OperatorUnderTest(plane.kubeconfig, log=log) as process:
-        process.wait_ready()
+    with serving(plane, (), tmp_path_factory.mktemp("operator")) as process:
         yield process
-        text = log.read_text()
-    assert "Traceback" not in text, text[-4000:]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from tests.cluster.helpers import JSON, Space
+from tests.cluster.helpers import JSON, Space, serving
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
 from tests.waiting import eventually
@@ -31,12 +31,8 @@ def plane(cluster_control_plane: ControlPlane) -> ControlPlane:
 
 @pytest.fixture(scope="module")
 def operator(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorUnderTest]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    with OperatorUnderTest(plane.kubeconfig, log=log) as process:
-        process.wait_ready()
+    with serving(plane, (), tmp_path_factory.mktemp("operator")) as process:
         yield process
-        text = log.read_text()
-    assert "Traceback" not in text, text[-4000:]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ HOSTILE: tuple[str, ...] = (
     "model's max seq len (1) " * 50_000,
     "sm_1 is not divisible by " * 50_000,
     ("'gcc' " * 160 + "\n") * 1000,
+    ("'gcc' " * 200 + "\n") * 1000,
     ("No valid attention backend found kv_cache_dtype=x " * 19 + "\n") * 1000,
     ("ValueError: " + "please install " * 60 + "\n") * 1000,
     ("CUDA error: " * 80 + "\n") * 1000,

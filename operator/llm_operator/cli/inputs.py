@@ -121,8 +121,8 @@ def _shape_of_file(path: Path) -> ModelShape | str:
     path = path / CONFIG if path.is_dir() else path
     try:
         beside = path.with_name(QUANTIZATION_BESIDE) if path.name == CONFIG else path
-        told = read_file(beside, CONFIG_BYTES) if beside != path and beside.exists() else None
-        shape = parse_config_text(read_file(path, CONFIG_BYTES), told)
+        quantization = read_file(beside, CONFIG_BYTES) if beside != path and beside.exists() else None
+        shape = parse_config_text(read_file(path, CONFIG_BYTES), quantization)
         stored = _weights_beside(path)
         shape = completed(shape, stored)
     except OSError as error:

@@ -63,7 +63,7 @@ class Controller:
         return self._gatherer.served(key)
 
     def about(self, key: Key) -> dict[str, Any]:
-        """What log lines tell of an object, beside its namespace and name."""
+        """What log lines say about an object, beside its namespace and name."""
         body = self._cache.objects.get(key)
         return {"generation": body["metadata"].get("generation") if body else None}
 

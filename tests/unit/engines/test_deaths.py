@@ -13,6 +13,7 @@ from llm_operator.engines.death import MOST_CHARACTERS, read_log
 from llm_operator.engines.failures import diagnose, known_failure, signatures
 from llm_operator.reasons import explain
 from tests.support.engine_logs import Frame, framed
+from tests.support.hostile_logs import HOSTILE
 
 VLLM, LMDEPLOY = "VLLM", "LMDeploy"
 PREFIX = "(EngineCore pid=84) ERROR 05-07 12:00:00 [core.py:1108] "
@@ -346,24 +347,7 @@ def test_what_follows_a_progress_bar_on_its_line_decides() -> None:
     assert known_failure(LMDEPLOY, bar) is None
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "\x00\xff" * 50_000,
-        "a" * 1_000_000,
-        "\n" * 1_000_000,
-        "E\n" * 500_000,
-        "Free memory on device (" * 50_000,
-        "Error: " * 200_000,
-        "(" * 100_000,
-        "[TM][ERROR]" * 50_000,
-        "model's max seq len (1) " * 50_000,
-        "sm_1 is not divisible by " * 50_000,
-        ("'gcc' " * 200 + "\n") * 1000,
-        ("psm_" * 245 + "\n") * 1000,
-        ("custom_all_reduce" * 57 + "\n") * 1000,
-    ],
-)
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_log_costs_little_and_ends_as_the_generic_reason(text: str) -> None:
     begin = time.process_time()
     found = diagnose(VLLM, 1, None, text)
