@@ -56,6 +56,8 @@ _ERROR = re.compile(
 # A progress bar ends its line only at 100 %: what is said before that follows it on the same line.
 _LINE = re.compile(r"\r|(?<=it/s\])(?=\S)|(?<=s/it\])(?=\S)")
 _DECORATION = re.compile(r"^[\W_]*$")
+# Of a traceback.
+_FRAME = re.compile(r'^ *File "([^"\n]{1,400})", line \d{1,7}, in ([\w<>.]{1,100})$')
 _BARE_KEY = re.compile(r"KeyError: '(\w{1,60})'")
 
 # uvicorn's lines, and those of torch and glog.
@@ -80,6 +82,8 @@ class Log:
     Attributes:
         deciding: lines that may say why, oldest first.
         errors: those of them that are errors by their form.
+        raised: those of them that a traceback ends with, each with its frames `/path/of/module.py:function`, of which
+            the deepest is last.
         last: the last line with information; empty if none does.
         end: the log's last line that is not decoration.
         stage: how far the engine had come; None if the log does not say.
@@ -87,6 +91,7 @@ class Log:
 
     deciding: tuple[str, ...]
     errors: tuple[str, ...]
+    raised: tuple[tuple[str, tuple[str, ...]], ...]
     last: str
     end: str
     stage: Stage | None
@@ -100,7 +105,8 @@ def read_log(text: str) -> Log:
     errors = [line for line in deciding if _ERROR.match(line)]
     whole = [line.strip() for line in lines if not _DECORATION.match(line)] or [""]
     lasting = errors or deciding or whole
-    return Log(tuple(deciding), tuple(errors), lasting[-1], whole[-1], _stage("\n".join(lines)))
+    raised = tuple(_raised(lines))
+    return Log(tuple(deciding), tuple(errors), raised, lasting[-1], whole[-1], _stage("\n".join(lines)))
 
 
 def _last(lines: list[str]) -> list[str]:
@@ -121,6 +127,22 @@ def level_of(line: str) -> Literal["debug", "info", "warning", "error"] | None:
         if found:
             return _LEVELS[found[1][0]]
     return "error" if bare.startswith("Traceback ") or _ERROR.match(bare) else None
+
+
+def _raised(lines: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The errors that tracebacks end with; the names of processes separate what several print at the same time."""
+    open_frames: dict[str, list[str]] = {}
+    for place, line in enumerate(lines):
+        process = _PROCESS.match(line)
+        name = process[0] if process is not None else ""
+        bare = _bare(line)
+        frame = _FRAME.match(bare)
+        if frame is not None:
+            open_frames.setdefault(name, []).append(f"/{frame[1].removeprefix('/')}:{frame[2]}")
+        elif bare.startswith("Traceback "):
+            open_frames[name] = []
+        elif open_frames.get(name) and (said := _said(line)):
+            yield _asserted(said, lines, place), tuple(open_frames.pop(name))
 
 
 def _asserted(said: str, lines: list[str], place: int) -> str:

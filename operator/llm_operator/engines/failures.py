@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from llm_operator.engines.death import Log, read_log
 from llm_operator.engines.log_form import LogForm
+from llm_operator.engines.part import part_of
+from llm_operator.engines.parts import PARTS
 from llm_operator.engines.registry import ENGINES
-from llm_operator.engines.signature import CAUSE, CODE, WRAPPER, Signature
+from llm_operator.engines.signature import CAUSE, CODE, REFUSAL, WRAPPER, Signature
 from llm_operator.engines.signatures import COMMON
 from llm_operator.engines.table import release
 
@@ -84,10 +86,14 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
     number = signal or (exit_code - 128 if 128 < exit_code < 192 else -exit_code if exit_code < 0 else 0)
     found = _known(engine, log, version)
     if found is not None and found[0].rank < CODE:
-        return _said(*found, log)
+        by_part = _by_part(engine, log, found[0]) if found[0].rank == REFUSAL else None
+        return by_part or _said(*found, log)
     by_form = _by_form(ENGINES[engine].log, log, text, number) if engine in ENGINES else None
     if by_form is not None:
         return by_form
+    by_part = _by_part(engine, log, found[0] if found is not None else None) if number not in (9, 15) else None
+    if by_part is not None:
+        return by_part
     if found is None:
         return _by_exit(exit_code, number, _short(log.last))
     said, cause = _said(*found, log), _before(engine, log)
@@ -192,10 +198,34 @@ def _of_version(signature: Signature, version: str | None) -> bool:
     return not newer and not (signature.until and asked >= release(signature.until))
 
 
+def _by_part(engine: str, log: Log, found: Signature | None) -> Diagnosis | None:
+    """The part of the engine whose code raised the last error; None: no traceback shows it, or it is of a request.
+
+    An engine that serves prints tracebacks of requests too: one counts there only if the log says that the engine died.
+    """
+    serving = log.stage == "Serving"
+    if serving and not any(pattern.search(line) for pattern in _wrappers(engine) for line in log.deciding):
+        return None
+    own = ENGINES[engine].log.parts if engine in ENGINES else ()
+    parts = [one for one in (*own, *PARTS) if not (serving and one.starting)]
+    for error, frames in reversed(log.raised):
+        if any(pattern.search(error) for pattern in _wrappers(engine)):
+            continue
+        part = part_of(parts, error, frames)
+        if part is None or (found is not None and found.rank == REFUSAL and found.reason == part.reason):
+            return None
+        return Diagnosis(part.reason, f'{part.message} ("{_short(error)}")', part.remedy)
+    return None
+
+
+def _wrappers(engine: str) -> list[re.Pattern[str]]:
+    own = ENGINES[engine].signatures if engine in ENGINES else ()
+    return [signature.pattern for signature in (*own, *COMMON) if signature.rank == WRAPPER]
+
+
 def _before(engine: str, log: Log) -> str:
     """The last error that says more than that another process died; empty if the log has none."""
-    own = ENGINES[engine].signatures if engine in ENGINES else ()
-    wrappers = [signature.pattern for signature in (*own, *COMMON) if signature.rank == WRAPPER]
+    wrappers = _wrappers(engine)
     errors = (line.strip() for line in reversed(log.errors))
     return next((line for line in errors if not any(pattern.search(line) for pattern in wrappers)), "")
 

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from llm_operator.engines.part import Part
+
 Stage = Literal["Importing", "Loading", "Profiling", "Capturing", "Serving"]
 """How far an engine had come: its imports and arguments, the weights, the memory of a forward pass and the KV cache,
 CUDA graphs, requests."""
@@ -27,6 +29,7 @@ class LogForm:
         waiting: what says that its processes wait for each other; None: nothing does.
         joining: what is said last by a start that hangs while its processes find each other.
         repeated: what is said again and again while nothing happens.
+        parts: what its modules do, as frames of tracebacks name them.
         unlinked: what to do when its processes wait for each other.
     """
 
@@ -38,4 +41,5 @@ class LogForm:
     waiting: re.Pattern[str] | None = None
     joining: re.Pattern[str] | None = None
     repeated: re.Pattern[str] | None = None
+    parts: tuple[Part, ...] = ()
     unlinked: str = "set NCCL_P2P_DISABLE=1 in engine.env"

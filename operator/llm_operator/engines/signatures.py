@@ -14,6 +14,7 @@ from llm_operator.engines.signature import CAUSE, CODE, CONSEQUENCE, REFUSAL, SY
 from llm_operator.engines.signatures_gpu import DEVICES, MEMORY
 from llm_operator.engines.signatures_host import COMMAND_LINE, CONTAINER, IMAGE
 from llm_operator.engines.signatures_model import ENDS, MODEL, REFUSALS, VOCABULARY
+from llm_operator.engines.signatures_python import PYTHON, SYSTEM
 
 
 def _starting(signatures: Iterable[Signature]) -> tuple[Signature, ...]:
@@ -27,7 +28,8 @@ COMMON: tuple[Signature, ...] = (
     *_starting((*COMMAND_LINE, *MODEL)),
     *IMAGE,
     *CONTAINER,
-    *_starting(REFUSALS),
+    *SYSTEM,
+    *_starting((*PYTHON, *REFUSALS)),
     *ENDS,
 )
 

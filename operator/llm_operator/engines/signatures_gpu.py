@@ -40,7 +40,7 @@ MEMORY: tuple[Signature, ...] = (
 DEVICES: tuple[Signature, ...] = (
     sign(
         r"invalid device ordinal|local.rank \d+ is out of bounds|equal to the number of visible devices \(\d+\)"
-        r"|The number of required GPUs exceeds the total number of available GPUs"
+        r"|larger than the (?:total )?number of (?:available |visible )?(?:GPUs|CUDA devices)|The number of required GPUs exceeds the total number of available GPUs"
         r"|Cannot provide a placement group|placement group bundle index \d+ is invalid",
         "NotEnoughGPUs",
         "the container has fewer GPUs than the engine needs",

@@ -183,7 +183,8 @@ CONTAINER: tuple[Signature, ...] = (
         "remove the port from engine.extraArgs; look for hostNetwork or a sidecar on the port",
     ),
     sign(
-        r"KeyboardInterrupt: terminated|startup probe failed|Timed out waiting for (?:new )?engine core processes to start",
+        r"KeyboardInterrupt: terminated|startup probe failed|Timed out waiting for (?:new )?engine (?:core processes to start|to send initial message)"
+        r"|Timed out waiting for engines? (?:core|to (?:start|send))",
         "StartupTimeout",
         "the kubelet ended the engine before it was ready",
         "raise startupTimeoutSeconds",

@@ -117,7 +117,7 @@ MODEL: tuple[Signature, ...] = (
     sign(
         r"No such file or directory:? '?(\S+\.(?:safetensors|bin|gguf|pt|pth))|Cannot find any (?:safetensors )?model weights"
         r"|no file named .{0,60}(?:pytorch_model|model\.safetensors)|weights were not initialized from"
-        r"|Could not find checkpoint files|Error no file named|doesn't have any device set",
+        r"|Could not find checkpoint files|Error no file named|Can't load the model for|doesn't have any device set",
         "WeightsMissing",
         "a file of the weights, or a tensor in them, is missing",
         "download the model again, or correct its source in model",
@@ -230,6 +230,18 @@ REFUSALS: tuple[Signature, ...] = (
         "SettingRefused",
         "the engine does not support what it should do: {0}",
         "change or remove what it names in engine.extraArgs or in a field of this object, or use another engine.version",
+        rank=REFUSAL,
+    ),
+    sign(
+        # Of a value and not of a type: what checks settings says what it takes instead.
+        r"^(?:[\w.]{0,80}\b(?:ValueError|NotImplementedError|VLLM\w*Error)|Value error|Assertion failed)[:,] "
+        r"(?=.{0,400}\b(?:[Uu]nknown|[Ii]nvalid|[Uu]nrecognized|[Uu]nexpected (?:extra|value|type|key)|[Pp]lease (?:specify|provide|set|use|select|add|remove)"
+        r"|[Vv]alid (?:options|values|modes|backends|\w+ are)|[Ss]upported (?:\w+ are|values|options|backends|\w+:)|deprecated|(?:was|been) removed|only (?:applicable|one|available|enabled|when|if|for)"
+        r"|is not (?:allowed|a valid|compatible|available|enabled|recognized|set|registered)|out of range|mutually|Disable|Either|Cannot (?:use|set|run|specify|enable|combine)"
+        r"|[Uu]nable to (?:use|find)|To (?:bypass|allow|disable|use)|[Cc]onsider|[Tt]ry (?:setting|increasing|reducing|lowering|using)|was not provided|not (?:specified|provided|found)|(?:in|de)creas(?:e|ing) \w+_\w+))(.{1,250})",
+        "SettingRefused",
+        "the engine refuses a setting: {0}",
+        _REFUSED,
         rank=REFUSAL,
     ),
 )

@@ -230,4 +230,52 @@ HOSTS: tuple[Reason, ...] = (
         conditions=READY_AND_STALLED,
         stalls="after 3 restarts",
     ),
+    Reason(
+        "VolumeFailed",
+        "Engine",
+        "a volume of the pod gives I/O errors: its storage, or the mount of it on the node, is broken",
+        "look at the storage under the volumes on this node, or serve from another model.persistentVolumeClaim",
+        fields=("spec.model.persistentVolumeClaim",),
+        conditions=READY_AND_STALLED,
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "ImageForOtherCPU",
+        "Engine",
+        "the image is built for another kind of CPU than the node's",
+        "use an image for the node's CPU in engine.image, or choose other nodes in nodeSelector",
+        fields=(
+            "spec.engine.image",
+            "spec.nodeSelector",
+        ),
+        conditions=READY_AND_STALLED,
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "AddressNotAvailable",
+        "Engine",
+        "the engine cannot bind or reach an address of its pod",
+        "remove the address from engine.extraArgs, and VLLM_HOST_IP, GLOO_SOCKET_IFNAME and "
+        "NCCL_SOCKET_IFNAME from engine.env",
+        fields=(
+            "spec.engine.extraArgs",
+            "spec.engine.env",
+        ),
+        conditions=READY_AND_STALLED,
+        stalls="after 3 restarts",
+    ),
+    Reason(
+        "FileMissing",
+        "Engine",
+        "the engine finds no file that its settings or the model name",
+        "correct what names it in engine.extraArgs or engine.env; download a file of the model again, or "
+        "correct model.persistentVolumeClaim.path",
+        fields=(
+            "spec.engine.extraArgs",
+            "spec.engine.env",
+            "spec.model.persistentVolumeClaim.path",
+        ),
+        conditions=READY_AND_STALLED,
+        stalls="after 3 restarts",
+    ),
 )

@@ -15,6 +15,15 @@ MODELS: tuple[Reason, ...] = (
         stalls="after 3 restarts",
     ),
     Reason(
+        "ChatTemplateInvalid",
+        "Engine",
+        "the chat template is not one that can be used",
+        "correct the template of model.chatTemplate, or that in the model's tokenizer_config.json",
+        fields=("spec.model.chatTemplate",),
+        conditions=READY_AND_STALLED,
+        stalls="after 3 restarts",
+    ),
+    Reason(
         "RemoteCodeNeeded",
         "Engine",
         "the model's repository holds code that loading it needs",

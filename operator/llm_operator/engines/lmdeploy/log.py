@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from llm_operator.engines.lmdeploy.parts import PARTS
 from llm_operator.engines.log_form import LogForm
 
 FORM = LogForm(
@@ -34,4 +35,5 @@ FORM = LogForm(
     ),
     levels=(re.compile(r"^\[TM\]\[(INFO|DEBUG|WARN|WARNING|ERROR|FATAL)\](?:\[[^\]]{1,60}\])* ?"),),
     harmless=re.compile(r"^Warm-up for \d+ tokens failed"),  # TurboMind tries the longest first, healthy too
+    parts=PARTS,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from llm_operator.engines.log_form import LogForm
+from llm_operator.engines.vllm.parts import PARTS
 from llm_operator.engines.vllm.remedies import UNLINKED
 
 _WAITING = r"No available shared memory broadcast block found"
@@ -66,4 +67,5 @@ FORM = LogForm(
     joining=re.compile(r"\busing nccl==|Found nccl from|world_size=\d+ rank=\d+|in world size \d+ is assigned"),
     repeated=re.compile(rf"{_WAITING}|Waiting for \d+ (?:local|core)"),
     unlinked=UNLINKED,
+    parts=PARTS,
 )

@@ -109,6 +109,12 @@ SIGNATURES: tuple[Signature, ...] = (
         "add --max-lora-rank={0} to engine.extraArgs",
     ),
     sign(
+        r"(?:No such file or directory|Not a directory|Is a directory):? '?(/\S{1,300}(?:adapter_config\.json|adapter_model\.\w+))|[Nn]o adapter_config\.json",
+        "AdapterRefused",
+        "the engine finds no LoRA adapter at {0}",
+        "correct --lora-modules in engine.extraArgs: the directory must hold adapter_config.json and weights for this model",
+    ),
+    sign(
         r"\bassert all\(vocab_sizes\[0\] == vocab_size|draft model should have the same vocabulary",
         "SettingRefused",
         "the draft model has another vocabulary than the model",

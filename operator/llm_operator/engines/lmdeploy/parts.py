@@ -1,0 +1,118 @@
+# ruff: noqa: E501 - modules are named whole
+"""The parts of LMDeploy: what its modules do, from the layout of 0.4 to that of 0.18.
+
+tests/engines/test_parts.py holds them against the folders of every tested version.
+"""
+
+from __future__ import annotations
+
+from llm_operator.engines.part import Part, part
+
+_REFUSED = "change what it names in engine.extraArgs, in a field of this object, or in the files of model"
+_CHECKS = r"(?:[\w.]*\.)?(?:ValueError|NotImplementedError|AssertionError|RuntimeError)\b"
+
+PARTS: tuple[Part, ...] = (
+    part(
+        r"/lmdeploy/(?:messages|api|pipeline|cli/\w+|serve/(?:openai/)?(?:api_server|launch_server|proxy/\w+)|pytorch/envs|pytorch/devices/\w+|pytorch/strategies/\w+|pytorch/disagg/\w+)\.py:",
+        "SettingRefused",
+        "the engine refuses a setting",
+        _REFUSED,
+        errors=_CHECKS,
+        starting=True,
+    ),
+    part(
+        r"/lmdeploy/pytorch/spec_decode/|/lmdeploy/pytorch/models/\w*(?:eagle|mtp)\w*\.",
+        "SpeculationFailed",
+        "the engine's code for speculative decoding failed",
+        "remove --speculative-algorithm from engine.extraArgs, or use another engine.version",
+        anywhere=True,
+    ),
+    part(
+        r"/lmdeploy/pytorch/adapter/",
+        "AdapterRefused",
+        "the engine's code for LoRA adapters failed",
+        "correct or remove --adapters in engine.extraArgs, or use another engine.version",
+        anywhere=True,
+    ),
+    part(
+        r"/lmdeploy/(?:pytorch/kv_connector|pytorch/disagg)/",
+        "KVTransferFailed",
+        "the engine's code that moves KV caches failed",
+        "remove --role and --migration-backend from engine.extraArgs, or correct what the message names",
+        anywhere=True,
+    ),
+    part(
+        r"/lmdeploy/(?:_guided_decoding|pytorch/engine/guided_process)\.py|/xgrammar/.*:(?!<module>)",
+        "StructuredOutputFailed",
+        "the engine's code for structured output failed",
+        "use another engine.version",
+        anywhere=True,
+    ),
+    part(
+        r"/lmdeploy/(?:vl|pytorch/multimodal)/|/lmdeploy/turbomind/(?:vision_model|models/vision_utils)",
+        "MultimodalFailed",
+        "the engine's code for images, video or sound failed",
+        "add --language-model-only to engine.extraArgs where text is enough, or use another engine.version",
+        anywhere=True,
+    ),
+    part(
+        r"/lmdeploy/pytorch/backends/(?:cuda/)?graph_runner\.py|:(?:capture|_?capture_\w*graph\w*)$|/torch/cuda/graphs\.py:",
+        "GraphCaptureFailed",
+        "the engine failed while it captured CUDA graphs",
+        "add --eager-mode to engine.extraArgs, or use another engine.version",
+        anywhere=True,
+    ),
+    part(
+        r"/lmdeploy/(?:pytorch/(?:config|configurations/\w+)|turbomind/(?:deploy/config|text_model|parallel_config)|archs|hf_configs/\w+)\.py:",
+        "ModelConfigInvalid",
+        "the engine cannot read the model's config.json",
+        "use a newer engine.version, or correct the model's config.json",
+        starting=True,
+    ),
+    part(
+        r"/lmdeploy/(?:tokenizer|model|turbomind/tokenizer_info|deepseek_\w+_encoding)\.py:|/lmdeploy/serve/(?:processors|parsers?|openai/(?:reasoning|tool)_parser)",
+        "TokenizerMismatch",
+        "the engine cannot use the model's tokenizer or processor",
+        "use another engine.version, or download the model's tokenizer again",
+        starting=True,
+    ),
+    part(
+        r"/lmdeploy/(?:turbomind/(?:deploy/(?:policy|parameter|source_model/\w+)|weight_format|linear|converter)|pytorch/nn/(?:linear/\w+|quant_utils)|pytorch/models/(?:q_modules|quant_config)|pytorch/backends/(?:\w+/)?(?:awq_modules|blockedf8_modules|static_fp8_modules|qmodules))\.py:",
+        "FormatMismatch",
+        "the engine's code for the format of these weights failed",
+        "use weights of another format in model, or another engine.version",
+    ),
+    part(
+        r"/lmdeploy/(?:turbomind/(?:deploy/|loader|model_loader|checkpoint|builders/)|pytorch/weight_loader/)|:(?:load_weights|load_weight|load_model_weights|weight_loader)$",
+        "WeightsMismatch",
+        "the weights do not go with what the engine expects of this architecture",
+        "use a newer engine.version, another parallelism.tensor if it is above 1, or weights of another repository in model",
+        starting=True,
+    ),
+    part(
+        r"/lmdeploy/pytorch/(?:kernels/|backends/|third_party/|nn/)|/(?:flashinfer|flash_attn|flash_mla|deep_gemm|fla)/.*:(?!<module>)|/triton/(?:runtime|language)/",
+        "KernelFailed",
+        "a kernel of the engine does not take what this model, its format or this GPU gives it",
+        "set engine.backend to TurboMind where it has the architecture, or use another engine.version",
+    ),
+    part(
+        r"/lmdeploy/pytorch/models/patch\.py:|/lmdeploy/(?:turbomind|pytorch)/supported_models\.py:",
+        "UnsupportedArchitecture",
+        "the engine cannot run the model's architecture",
+        "use a newer engine.version or the other engine",
+        starting=True,
+    ),
+    part(
+        r"/lmdeploy/pytorch/(?:models|transformers)/|/lmdeploy/turbomind/models/|/transformers_modules/|/transformers/models/\w+/modeling_",
+        "ModelCodeFailed",
+        "the engine's code for the model's architecture failed",
+        "set another engine.backend, use another engine.version, or the other engine",
+    ),
+    part(
+        r"/lmdeploy/pytorch/check_env/",
+        "PackageMismatch",
+        "a check of the image's packages failed",
+        "use the engine project's own image of another version: engine.version or engine.image",
+        starting=True,
+    ),
+)
