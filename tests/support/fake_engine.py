@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from llm_operator.api.model import Backend, EngineSpec, EngineType
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import EngineRun, KVAllocation, Refusal, RenderRequest, common
+from llm_operator.engines import EngineRun, KVAllocation, RenderRequest, common
 from llm_operator.engines.capacity import Capacity, Read
 from llm_operator.engines.log_form import LogForm
 from llm_operator.engines.metrics import MetricName
@@ -32,6 +32,7 @@ from llm_operator.memory.overheads import Batch, Runtime
 from llm_operator.memory.types import MIB, Adapters, EngineSettings, Overhead, PlanRequest, Term
 from llm_operator.memory.weights import even_share
 from llm_operator.models import CheckpointQuantization, StateLayers, Tensor
+from llm_operator.problems import Problem
 
 NAME = "FakeEngine"
 BLOCK = 48
@@ -135,7 +136,7 @@ class FakeEngine:
     def backend(self, spec: LLMDeploymentSpec, table: Capabilities, architecture: str | None) -> Backend | None:
         return None
 
-    def check(self, spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Refusal, ...]:
+    def check(self, spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Problem, ...]:
         return common.check_environment(spec, self.owned_variables)
 
     def render(self, request: RenderRequest, table: Capabilities) -> EngineRun:

@@ -162,7 +162,7 @@ def _request(resource: LLMDeployment, config: str | None, gpu: GpuFacts | None) 
     """What to plan; a text where too little is known."""
     refusals = (*check(resource.spec), *check_overlays(resource.spec))
     if refusals:
-        raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refusals])
+        raise BadInputError([refusal.text for refusal in refusals])
     card = gpu or gpu_of(resource)
     shape = read_shape(config, resource)
     if isinstance(shape, str):
@@ -172,7 +172,7 @@ def _request(resource: LLMDeployment, config: str | None, gpu: GpuFacts | None) 
     try:
         return request_from_spec(resource.spec, shape, card)
     except RefusedError as refused:
-        raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refused.refusals]) from refused
+        raise BadInputError([refusal.text for refusal in refused.refusals]) from refused
 
 
 def _calibration(path: str) -> Calibration:

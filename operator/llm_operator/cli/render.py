@@ -104,11 +104,11 @@ def _rendered(
     """
     outcome = _outcome(resource, config, gpu)
     found = rehearse(resource, outcome, tools)
-    problems = [f"{refusal.field}: {refusal.message}" for refusal in found.refusals]
+    problems = [refusal.text for refusal in found.refusals]
     if found.refusals and outcome.verdict == "Unknown" and not any(outcome.message in problem for problem in problems):
         problems.append(outcome.message)
     if found.trouble is not None:
-        problems.append(f"{found.trouble.reason}: {found.trouble.message}")
+        problems.append(f"{found.trouble.reason}: {found.trouble.text}")
     if problems:
         raise BadInputError(problems)
     return outcome, found
@@ -131,11 +131,11 @@ def _outcome(resource: LLMDeployment, config: str | None, given: GpuFacts | None
             request = request_from_spec(spec, shape, gpu)
             outcome = outcome_of(spec, request, plan(request))
     except RefusedError as refused:
-        raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refused.refusals]) from refused
+        raise BadInputError([refusal.text for refusal in refused.refusals]) from refused
     except PlanInputError as error:
         # The engine's refusals name the field, as `kubectl llm plan` does.
         refusals = check(spec)
-        raise BadInputError([f"{refusal.field}: {refusal.message}" for refusal in refusals] or [str(error)]) from error
+        raise BadInputError([refusal.text for refusal in refusals] or [str(error)]) from error
     return with_quantization(outcome, spec, shape, None if isinstance(gpu, str) else gpu)
 
 

@@ -10,12 +10,13 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines.interface import Engine
 from llm_operator.engines.registry import UnknownEngineError, engine_of, known_versions, newest_version
 from llm_operator.engines.table import Capabilities
-from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RefusedError, RenderRequest
+from llm_operator.engines.types import EngineRun, KVAllocation, RefusedError, RenderRequest
+from llm_operator.problems import Problem, wrong_field
 
 __all__ = [
     "EngineRun",
     "KVAllocation",
-    "Refusal",
+    "Problem",
     "RefusedError",
     "RenderRequest",
     "check",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 
-def check(spec: LLMDeploymentSpec) -> tuple[Refusal, ...]:
+def check(spec: LLMDeploymentSpec) -> tuple[Problem, ...]:
     """What only the operator can judge of a spec; empty if the engine will take it.
 
     What depends on the model's architecture is judged by render().
@@ -64,17 +65,17 @@ def _row(spec: LLMDeploymentSpec) -> tuple[Engine, Capabilities]:
         engine = engine_of(spec.engine.type)
     except UnknownEngineError as error:
         text = f"{error}: choose one of them, or an operator that knows {spec.engine.type}"
-        raise RefusedError((Refusal("UnknownEngine", "spec.engine.type", text),)) from error
+        raise RefusedError((wrong_field("UnknownEngine", "spec.engine.type", text),)) from error
     table = engine.options.capabilities(spec.engine.version)
     if table is None:
         raise RefusedError((_unknown_version(engine, str(spec.engine.version)),))
     return engine, table
 
 
-def _unknown_version(engine: Engine, version: str) -> Refusal:
+def _unknown_version(engine: Engine, version: str) -> Problem:
     serving = [known for known in engine.options.versions if engine.serves(known)]
     nearest = " or ".join(known for known in engine.options.nearest(version) if known in serving) or serving[0]
     text = (
         f"this operator does not know {engine.name} {version}: nearest known {nearest}; all known: {', '.join(serving)}"
     )
-    return Refusal("UnknownEngineVersion", "spec.engine.version", text)
+    return wrong_field("UnknownEngineVersion", "spec.engine.version", text)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_operator.engines.table import Capabilities, Option
-from llm_operator.engines.types import Refusal
 from llm_operator.foreign import read_json
+from llm_operator.problems import Problem, wrong_field
 
 FIELD = "spec.engine.extraArgs"
 LONGEST_NUMBER = 30
@@ -79,19 +79,19 @@ def whole_number(text: str) -> int | None:
     return int(float(number) * 1000**power) if suffix.islower() else int(number) * 1024**power
 
 
-def check_arguments(engine: str, table: Capabilities, rules: Rules, words: Sequence[str]) -> tuple[Refusal, ...]:
+def check_arguments(engine: str, table: Capabilities, rules: Rules, words: Sequence[str]) -> tuple[Problem, ...]:
     """Everything that is wrong with the extra arguments; nothing where the engine will take them."""
-    refusals: list[Refusal] = []
+    refusals: list[Problem] = []
     given: list[Given] = []
     seen: set[tuple[str, ...]] = set()
     for item in _split(engine, table, rules, words):
-        if isinstance(item, Refusal):
+        if isinstance(item, Problem):
             refusals.append(item)
             continue
         given.append(item)
         if item.option.names in seen:
             text = f"{item.name} is given twice and only the last one counts: give it once"
-            refusals.append(Refusal("DuplicateArgument", FIELD, text))
+            refusals.append(wrong_field("DuplicateArgument", FIELD, text))
         seen.add(item.option.names)
         refusals += _judge(engine, table, rules, item)
     names = {name for item in given for name in item.option.names}
@@ -99,11 +99,11 @@ def check_arguments(engine: str, table: Capabilities, rules: Rules, words: Seque
         needed = rules.needs.get(item.name)
         if needed is not None and needed not in names:
             text = f"{item.name} works only together with {needed}: add {needed} or remove {item.name}"
-            refusals.append(Refusal("IncompleteArguments", FIELD, text))
+            refusals.append(wrong_field("IncompleteArguments", FIELD, text))
     return tuple(refusals)
 
 
-def _split(engine: str, table: Capabilities, rules: Rules, words: Sequence[str]) -> Iterator[Given | Refusal]:
+def _split(engine: str, table: Capabilities, rules: Rules, words: Sequence[str]) -> Iterator[Given | Problem]:
     """Options with their values as argparse takes them apart, without its abbreviations."""
     rest = list(words)
     while rest:
@@ -111,7 +111,7 @@ def _split(engine: str, table: Capabilities, rules: Rules, words: Sequence[str])
         name, equals, value = word.partition("=")
         if not word.startswith("-") or word in ("-", "--"):
             text = f"{word!r} belongs to no option: expected --option, --option=value, or the two as separate entries"
-            yield Refusal("UnexpectedArgument", FIELD, text)
+            yield wrong_field("UnexpectedArgument", FIELD, text)
             continue
         option = table.options.get(name)
         if option is None:
@@ -131,7 +131,7 @@ def _is_value(word: str) -> bool:
     return not word.startswith("-") or word == "-" or _NEGATIVE.fullmatch(word) is not None
 
 
-def _unknown(engine: str, table: Capabilities, rules: Rules, name: str) -> Refusal:
+def _unknown(engine: str, table: Capabilities, rules: Rules, name: str) -> Problem:
     known = sorted(table.options)
     # Both parsers take unique prefixes, and vLLM's takes underscores too: anyone who used one meant that option.
     plain = name.replace("_", "-")
@@ -140,42 +140,42 @@ def _unknown(engine: str, table: Capabilities, rules: Rules, name: str) -> Refus
     dotted = name.split(".", 1)[0]
     if "." in name and dotted in table.options:
         text = f"{name}: dotted options are not supported; give {dotted} a JSON object instead"
-        return Refusal("UnsupportedArgument", FIELD, text)
+        return wrong_field("UnsupportedArgument", FIELD, text)
     if len(plain) > 3 and len(meant) == 1 and meant[0] in rules.owned:
         return _owned(meant[0], rules.owned[meant[0]], name)
     close = (meant or difflib.get_close_matches(name, known, n=3))[:3]
     hint = f"did you mean {' or '.join(close)}?" if close else "remove it"
     text = f"{engine} {table.version} has no option {name}: {hint}"
-    return Refusal("UnknownArgument", FIELD, text)
+    return wrong_field("UnknownArgument", FIELD, text)
 
 
-def _owned(name: str, field: str, written: str | None = None) -> Refusal:
+def _owned(name: str, field: str, written: str | None = None) -> Problem:
     shown = name if written in (None, name) else f"{written} (for {name})"
     if field.startswith("spec."):
-        return Refusal("ConflictingArgument", FIELD, f"{shown} is what {field} says: remove it and set {field}")
-    return Refusal("ConflictingArgument", FIELD, f"{shown} is set by the operator ({field}): remove it")
+        return wrong_field("ConflictingArgument", FIELD, f"{shown} is what {field} says: remove it and set {field}")
+    return wrong_field("ConflictingArgument", FIELD, f"{shown} is set by the operator ({field}): remove it")
 
 
-def _judge(engine: str, table: Capabilities, rules: Rules, item: Given) -> list[Refusal]:
+def _judge(engine: str, table: Capabilities, rules: Rules, item: Given) -> list[Problem]:
     for name in item.option.names:
         if name in rules.owned:
             return [_owned(name, rules.owned[name], item.name)]
         if name in rules.refused:
-            return [Refusal("UnsupportedArgument", FIELD, f"{item.name} {rules.refused[name]}")]
+            return [wrong_field("UnsupportedArgument", FIELD, f"{item.name} {rules.refused[name]}")]
     return [*_arity(item), *_values(engine, table, rules, item)]
 
 
-def _arity(item: Given) -> list[Refusal]:
+def _arity(item: Given) -> list[Problem]:
     count = len(item.values)
     fits = {"0": count == 0, "1": count == 1, "?": count <= 1, "*": True, "+": count >= 1}
     if fits.get(item.option.takes, True):
         return []
     expected = {"0": "no value", "1": "one value", "+": "at least one value"}.get(item.option.takes, "fewer values")
     text = f"{item.name} takes {expected}, {count} given; a value that begins with - is written {item.name}=VALUE"
-    return [Refusal("InvalidArgument", FIELD, text)]
+    return [wrong_field("InvalidArgument", FIELD, text)]
 
 
-def _values(engine: str, table: Capabilities, rules: Rules, item: Given) -> list[Refusal]:
+def _values(engine: str, table: Capabilities, rules: Rules, item: Given) -> list[Problem]:
     refusals = []
     passes, form = rules.shapes.get(item.option.names[0], (None, ""))
     for value in item.values if item.option.takes != "0" else ():
@@ -184,7 +184,7 @@ def _values(engine: str, table: Capabilities, rules: Rules, item: Given) -> list
             problem = f"is no {form}"
         if problem is not None:
             text = f"{item.name}: {value!r} {problem}"
-            refusals.append(Refusal("InvalidArgument", FIELD, text))
+            refusals.append(wrong_field("InvalidArgument", FIELD, text))
     catalogue = rules.catalogues.get(item.name)
     if catalogue is not None and item.values and not refusals:
         known = table.names[catalogue]
@@ -195,7 +195,7 @@ def _values(engine: str, table: Capabilities, rules: Rules, item: Given) -> list
                 f"{engine} {table.version} knows no {item.name} {item.values[0]!r} and would stop at start; "
                 f"expected one of {', '.join(sorted(known))}"
             )
-            refusals.append(Refusal("InvalidArgument", FIELD, text))
+            refusals.append(wrong_field("InvalidArgument", FIELD, text))
     return refusals
 
 

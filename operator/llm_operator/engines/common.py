@@ -10,7 +10,8 @@ from llm_operator.api.base import SecretKeyReference
 from llm_operator.api.model import Backend, ModelSpec
 from llm_operator.api.quantity import bytes_of
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines.types import EngineRun, Refusal, RenderRequest
+from llm_operator.engines.types import EngineRun, RenderRequest
+from llm_operator.problems import Problem, wrong_field
 
 MODEL_MOUNT = "/models"
 CACHE_PATH = "/cache"
@@ -152,7 +153,7 @@ def chat_template_path(spec: LLMDeploymentSpec, file: str) -> str | None:
     return f"{CHAT_TEMPLATE_FOLDER}/{file}" if spec.model.chat_template is not None else None
 
 
-def check_chat_template(spec: LLMDeploymentSpec, engine: str, wanted: str, foreign: tuple[str, ...]) -> list[Refusal]:
+def check_chat_template(spec: LLMDeploymentSpec, engine: str, wanted: str, foreign: tuple[str, ...]) -> list[Problem]:
     """A chat template that is given twice, or in the other engine's format.
 
     Args:
@@ -166,10 +167,10 @@ def check_chat_template(spec: LLMDeploymentSpec, engine: str, wanted: str, forei
         return []
     if given(spec, "--chat-template"):
         text = "--chat-template is what spec.model.chatTemplate says: give one of them"
-        return [Refusal("ConflictingArgument", "spec.engine.extraArgs", text)]
+        return [wrong_field("ConflictingArgument", "spec.engine.extraArgs", text)]
     if template.key.endswith(foreign):
         text = f"{engine} reads a chat template as {wanted}, and the key {template.key!r} names another format"
-        return [Refusal("UnsupportedChatTemplate", f"{field}.key", f"{text}: give a key that holds {wanted}")]
+        return [wrong_field("UnsupportedChatTemplate", f"{field}.key", f"{text}: give a key that holds {wanted}")]
     return []
 
 
@@ -215,7 +216,7 @@ def environment(spec: LLMDeploymentSpec, own: Iterable[Mapping[str, Any]]) -> tu
     return tuple(variables.values())
 
 
-def check_environment(spec: LLMDeploymentSpec, owned: Mapping[str, str]) -> tuple[Refusal, ...]:
+def check_environment(spec: LLMDeploymentSpec, owned: Mapping[str, str]) -> tuple[Problem, ...]:
     """Variables of the user that a field owns or that would break the pod."""
     taken = {**DEVICE_VARIABLES, **owned}
     if spec.ca_bundle is not None:
@@ -223,7 +224,7 @@ def check_environment(spec: LLMDeploymentSpec, owned: Mapping[str, str]) -> tupl
     if spec.model.credentials is not None:
         taken[token_name(spec.model)] = "spec.model.credentials says it"
     return tuple(
-        Refusal("ConflictingVariable", "spec.engine.env", f"{variable.name}: {taken[variable.name]}; remove it")
+        wrong_field("ConflictingVariable", "spec.engine.env", f"{variable.name}: {taken[variable.name]}; remove it")
         for variable in spec.engine.env
         if variable.name in taken
     )

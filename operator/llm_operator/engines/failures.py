@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from llm_operator.engines.death import Log, read_log
 from llm_operator.engines.log_form import LogForm
@@ -13,6 +12,7 @@ from llm_operator.engines.registry import ENGINES
 from llm_operator.engines.signature import CAUSE, CODE, REFUSAL, WRAPPER, Signature
 from llm_operator.engines.signatures import COMMON
 from llm_operator.engines.table import release
+from llm_operator.problems import Problem
 
 MOST_QUOTED = 300
 GENERIC = frozenset(
@@ -31,45 +31,35 @@ CUT_BYTES, CUT_LINES = 2000, 80
 """The kubelet keeps 2,048 bytes and 80 lines of a log's end as the termination message: one as long was cut."""
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """What ended an engine.
-
-    Attributes:
-        reason: CamelCase word for a condition's reason.
-        message: what happened, with the engine's own words.
-        remedy: what to do; empty when nothing better than the message is known.
-    """
-
-    reason: str
-    message: str
-    remedy: str
+def _death(reason: str, message: str, remedy: str) -> Problem:
+    """What ended an engine; it may come up again."""
+    return Problem(reason, message, "Warning", remedy)
 
 
 SHOWN = "kubectl logs --previous shows where that error comes from"
 # Signal and what it says.
-_SIGNALS: dict[int, Diagnosis] = {
-    4: Diagnosis(
+_SIGNALS: dict[int, Problem] = {
+    4: _death(
         "EngineCrashed",
         "the CPU does not know an instruction of the image",
         "use another engine.image, or another node in nodeSelector",
     ),
-    6: Diagnosis("EngineAborted", "the engine aborted", "see in kubectl logs --previous what it checked"),
-    7: Diagnosis("SharedMemoryTooSmall", "a bus error, as from a full /dev/shm", "raise sharedMemory"),
-    9: Diagnosis(
+    6: _death("EngineAborted", "the engine aborted", "see in kubectl logs --previous what it checked"),
+    7: _death("SharedMemoryTooSmall", "a bus error, as from a full /dev/shm", "raise sharedMemory"),
+    9: _death(
         "EngineKilled",
         "the engine was killed",
         "see in kubectl describe pod who killed it: raise resources.limits.memory for the node, startupTimeoutSeconds "
         "for the kubelet",
     ),
-    11: Diagnosis("EngineCrashed", "a segmentation fault", "use another engine.version or engine.image"),
-    15: Diagnosis("EngineTerminated", "the engine ended after SIGTERM", "see in kubectl describe pod who ended it"),
+    11: _death("EngineCrashed", "a segmentation fault", "use another engine.version or engine.image"),
+    15: _death("EngineTerminated", "the engine ended after SIGTERM", "see in kubectl describe pod who ended it"),
 }
 # Of NCCL in every engine, with NCCL_DEBUG=INFO.
 _JOINING = re.compile(r"\bNCCL INFO\b")
 
 
-def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version: str | None = None) -> Diagnosis:
+def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version: str | None = None) -> Problem:
     """The reason behind an engine's end.
 
     Args:
@@ -99,7 +89,7 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
     said, cause = _said(*found, log), _before(engine, log)
     if found[0].rank < WRAPPER or not cause:
         return said
-    return Diagnosis(said.reason, f"{found[0].message}: {_short(cause)}", SHOWN)
+    return _death(said.reason, f"{found[0].message}: {_short(cause)}", SHOWN)
 
 
 def is_more_in_the_log(
@@ -125,40 +115,38 @@ def is_more_in_the_log(
     return len(message.encode()) >= CUT_BYTES or message.count("\n") + 1 >= CUT_LINES
 
 
-def _by_form(form: LogForm, log: Log, text: str, number: int) -> Diagnosis | None:
+def _by_form(form: LogForm, log: Log, text: str, number: int) -> Problem | None:
     """What the engine's log says beside its errors: the end of a process of it, or that its processes wait."""
     # SIGTERM is how the other processes of an engine are ended after one has died.
     child = [found for found in form.child.findall(text[-4096:]) if found != "-15"] if form.child is not None else []
     by_child = _SIGNALS.get(-int(child[-1])) if child else None
     if by_child is not None:
         message = f"{by_child.message} (a process of it ended with signal {-int(child[-1])})"
-        return Diagnosis(by_child.reason, message, by_child.remedy)
+        return _death(by_child.reason, message, by_child.remedy)
     if number not in (9, 15):
         return None
     if form.waiting is not None and form.waiting.search(text):
-        return Diagnosis("StartupHung", "its processes waited for each other until it was killed", form.unlinked)
+        return _death("StartupHung", "its processes waited for each other until it was killed", form.unlinked)
     if _JOINING.search(log.end) or (form.joining is not None and form.joining.search(log.end)):
         message = f"it was killed while its processes looked for each other. Last log line: {_short(log.end)}"
-        return Diagnosis("StartupHung", message, f"{form.unlinked}; kubectl describe pod shows who killed it")
+        return _death("StartupHung", message, f"{form.unlinked}; kubectl describe pod shows who killed it")
     return None
 
 
-def _by_exit(exit_code: int, number: int, quoted: str) -> Diagnosis:
+def _by_exit(exit_code: int, number: int, quoted: str) -> Problem:
     said = f". Last log line: {quoted}" if quoted else " and logged no error"
     by_signal = _SIGNALS.get(number)
     if by_signal is not None:
-        return Diagnosis(by_signal.reason, by_signal.message + said, by_signal.remedy)
+        return _death(by_signal.reason, by_signal.message + said, by_signal.remedy)
     if exit_code == 2 and quoted:  # Python's own exit code for a command line that argparse refuses
-        return Diagnosis(
-            "InvalidArgument", f"the engine refused its command line: {quoted}", "correct engine.extraArgs"
-        )
+        return _death("InvalidArgument", f"the engine refused its command line: {quoted}", "correct engine.extraArgs")
     if exit_code == 0:
         remedy = "see in kubectl logs --previous what it did last: nothing outside ended it"
-        return Diagnosis("EngineExited", f"the engine ended by itself{said}", remedy)
-    return Diagnosis("EngineFailed", f"the engine failed{said}", "see the end of its log: kubectl logs --previous")
+        return _death("EngineExited", f"the engine ended by itself{said}", remedy)
+    return _death("EngineFailed", f"the engine failed{said}", "see the end of its log: kubectl logs --previous")
 
 
-def known_failure(engine: str, text: str, version: str | None = None) -> Diagnosis | None:
+def known_failure(engine: str, text: str, version: str | None = None) -> Problem | None:
     """The known failure whose signature is in the text; None for everything else, also for a healthy log."""
     log = read_log(text)
     found = _known(engine, log, version)
@@ -198,7 +186,7 @@ def _of_version(signature: Signature, version: str | None) -> bool:
     return not newer and not (signature.until and asked >= release(signature.until))
 
 
-def _by_part(engine: str, log: Log, found: Signature | None) -> Diagnosis | None:
+def _by_part(engine: str, log: Log, found: Signature | None) -> Problem | None:
     """The part of the engine whose code raised the last error; None: no traceback shows it, or it is of a request.
 
     An engine that serves prints tracebacks of requests too: one counts there only if the log says that the engine died.
@@ -214,7 +202,7 @@ def _by_part(engine: str, log: Log, found: Signature | None) -> Diagnosis | None
         part = part_of(parts, error, frames)
         if part is None or (found is not None and found.rank == REFUSAL and found.reason == part.reason):
             return None
-        return Diagnosis(part.reason, f'{part.message} ("{_short(error)}")', part.remedy)
+        return _death(part.reason, f'{part.message} ("{_short(error)}")', part.remedy)
     return None
 
 
@@ -230,12 +218,12 @@ def _before(engine: str, log: Log) -> str:
     return next((line for line in errors if not any(pattern.search(line) for pattern in wrappers)), "")
 
 
-def _said(signature: Signature, match: re.Match[str], log: Log) -> Diagnosis:
+def _said(signature: Signature, match: re.Match[str], log: Log) -> Problem:
     groups = [_short(group) for group in match.groups() if group is not None]
     line = match.string[match.string.rfind("\n", 0, match.start()) + 1 :].split("\n", 1)[0]
     message = signature.message.format(*groups, *[""] * 2)
     remedy = signature.remedy if log.stage is None else signature.at.get(log.stage, signature.remedy)
-    return Diagnosis(signature.reason, f'{message} ("{_short(line.strip())}")', remedy.format(*groups, *[""] * 2))
+    return _death(signature.reason, f'{message} ("{_short(line.strip())}")', remedy.format(*groups, *[""] * 2))
 
 
 def last_words(text: str) -> str:

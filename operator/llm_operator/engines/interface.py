@@ -12,9 +12,10 @@ from llm_operator.engines.log_form import LogForm
 from llm_operator.engines.metrics import MetricName
 from llm_operator.engines.signature import Signature
 from llm_operator.engines.table import Capabilities, OptionTable
-from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RenderRequest
+from llm_operator.engines.types import EngineRun, KVAllocation, RenderRequest
 from llm_operator.memory.engine import Change, EngineMemory
 from llm_operator.memory.types import Adapters, PlanRequest
+from llm_operator.problems import Problem
 
 
 class Engine(Protocol):
@@ -88,7 +89,7 @@ class Engine(Protocol):
         """
         ...
 
-    def check(self, spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Refusal, ...]:
+    def check(self, spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Problem, ...]:
         """Return what the engine would refuse, ignore or do differently."""
         ...
 

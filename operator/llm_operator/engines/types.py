@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_operator.api.model import Backend
 from llm_operator.api.spec import LLMDeploymentSpec
+from llm_operator.problems import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +107,9 @@ class EngineRun:
     cache_path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a spec cannot be served.
-
-    Attributes:
-        reason: CamelCase word for a condition's reason.
-        field: JSON path in the object, such as `spec.engine.version`.
-        message: what was wrong, what was expected, what to do.
-    """
-
-    reason: str
-    field: str
-    message: str
-
-
 class RefusedError(ValueError):
     """The spec cannot be rendered; `refusals` say why, at least one."""
 
-    def __init__(self, refusals: tuple[Refusal, ...]) -> None:
-        super().__init__("; ".join(f"{refusal.field}: {refusal.message}" for refusal in refusals))
+    def __init__(self, refusals: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(one.text for one in refusals))
         self.refusals = refusals

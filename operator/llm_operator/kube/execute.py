@@ -21,9 +21,9 @@ from llm_operator.kube.revisions import Revisions
 from llm_operator.kube.trial import Trials
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.live.children import Child, ChildKey, Role
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.kinds import CHILD_KINDS, WORKLOAD_KINDS
 from llm_operator.manifests.revision import REVISION
+from llm_operator.problems import Problem
 from llm_operator.reconcile.decide import Apply, Decision, Delete
 from llm_operator.reconcile.diagnose import (
     deletion_refused,
@@ -32,7 +32,6 @@ from llm_operator.reconcile.diagnose import (
     without_image_volumes,
     write_refused,
 )
-from llm_operator.reconcile.drift import Drift
 from llm_operator.reconcile.revisions import Revision
 from llm_operator.reconcile.snapshot import Executed
 
@@ -46,8 +45,8 @@ class _Work:
 
     left: list[Apply] = dataclasses.field(default_factory=list)
     kept: list[Delete] = dataclasses.field(default_factory=list)
-    blocked: dict[Role, Trouble] = dataclasses.field(default_factory=dict)
-    drift: list[Drift] = dataclasses.field(default_factory=list)
+    blocked: dict[Role, Problem] = dataclasses.field(default_factory=dict)
+    drift: list[Problem] = dataclasses.field(default_factory=list)
     restored: list[str] = dataclasses.field(default_factory=list)
     written: dict[ChildKey, Child | None] = dataclasses.field(default_factory=dict)
     revisions: dict[str, Revision] = dataclasses.field(default_factory=dict)
@@ -134,7 +133,7 @@ class Executor:
                 work.blocked.setdefault(delete.role, trouble)
                 work.kept.append(delete)
 
-    async def _apply(self, key: Key, apply: Apply, work: _Work) -> Trouble | None:
+    async def _apply(self, key: Key, apply: Apply, work: _Work) -> Problem | None:
         """Write one object; why it was refused. What others had changed is added to the work."""
         body = apply.body
         kind, name = body["kind"], body["metadata"]["name"]
@@ -150,7 +149,7 @@ class Executor:
                 work.restored += [f"{kind} {name!r}: {what}" for what in undone]
                 self._contest.wrote_child(body, answer)
         except ForeignError as foreign:
-            return Trouble("NameConflict", str(foreign), stalled=True)
+            return Problem("NameConflict", str(foreign), "Error")
         except ApiError as error:
             # 404: its namespace, or what was looked at, is gone by now.
             if error.status in (404, 409, 429) or error.status >= 500:
@@ -194,7 +193,7 @@ class Executor:
         return trial is None or image_volumes(apply.body) == image_volumes(await trial())
 
 
-async def _deleted(kind: str, name: str, deletion: Awaitable[None]) -> Trouble | None:
+async def _deleted(kind: str, name: str, deletion: Awaitable[None]) -> Problem | None:
     """Why a deletion was refused; None if it was not.
 
     Raises:

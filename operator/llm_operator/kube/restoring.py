@@ -19,9 +19,9 @@ from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.live.children import Child, child_from
 from llm_operator.live.managed_fields import ForeignField, foreign_fields, removal
 from llm_operator.manifests.common import compact_json
+from llm_operator.problems import Problem
 from llm_operator.reconcile.covers import differences
 from llm_operator.reconcile.decide import Apply, said
-from llm_operator.reconcile.drift import Drift
 
 JSON = dict[str, Any]
 log = logging.getLogger("llm_operator.restoring")
@@ -46,7 +46,7 @@ class Held:
         seconds: until it is made; None: not before something changes.
     """
 
-    drift: Drift
+    drift: Problem
     seconds: float | None = None
 
 
@@ -62,7 +62,7 @@ class Written:
 
     answer: JSON
     undone: tuple[ForeignField, ...] = ()
-    drift: Drift | None = None
+    drift: Problem | None = None
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class Restoring:
     def __init__(self, client: ApiClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._clock = clock
-        self._vain: dict[str, tuple[str, Drift]] = {}
+        self._vain: dict[str, tuple[str, Problem]] = {}
         self._fights: dict[tuple[str, ForeignField], _Fight] = {}
 
     def held(self, apply: Apply) -> Held | None:
@@ -144,11 +144,11 @@ class Restoring:
             fight = self._fights[of] = _Fight(0, now, desired)
         fight.count, fight.last, fight.desired = fight.count + 1, now, desired
 
-    def _remember(self, uid: str, difference: str, drift: Drift) -> None:
+    def _remember(self, uid: str, difference: str, drift: Problem) -> None:
         if len(self._vain) >= MOST_REMEMBERED:
             self._vain.pop(next(iter(self._vain)))
         self._vain[uid] = (difference, drift)
-        log.warning("%s", drift.message)
+        log.warning("%s", drift.text)
 
 
 def _difference(body: JSON, child: Child) -> str:
@@ -163,26 +163,28 @@ def _digest(value: object) -> str:
     return hashlib.sha256(compact_json(value).encode()).hexdigest()
 
 
-def _again_and_again(child: Child) -> Drift:
+def _again_and_again(child: Child) -> Problem:
     paths = [f"{one.path} (manager {one.manager})" for one in child.foreign]
-    return Drift(
+    return Problem(
         "RestoredRepeatedly",
         f"{child.kind} {child.name!r}: {_some(paths)} is set again whenever the operator restores it, so it does that "
         f"ever more slowly, at most every {LONGEST_WAIT_SECONDS:.0f} s: stop what sets it, or use the fields of the "
         "LLMDeployment",
+        "Warning",
     )
 
 
-def _refused(kind: str, name: str, paths: Iterable[str], message: str) -> Drift:
+def _refused(kind: str, name: str, paths: Iterable[str], message: str) -> Problem:
     why = f"the API server refuses: {message[:500]}" if message else "it is still there after the removal"
-    return Drift("ForeignFields", f"{kind} {name!r}: {_some(paths)} cannot be removed: {why}")
+    return Problem("ForeignFields", f"{kind} {name!r}: {_some(paths)} cannot be removed: {why}", "Warning")
 
 
-def _on_admission(kind: str, name: str, paths: Iterable[str]) -> Drift:
-    return Drift(
+def _on_admission(kind: str, name: str, paths: Iterable[str]) -> Problem:
+    return Problem(
         "ChangedOnAdmission",
         f"{kind} {name!r}: {_some(paths)} is not what the operator writes: an admission webhook or policy of the "
         "cluster changes it; the operator leaves it so",
+        "Warning",
     )
 
 

@@ -13,10 +13,10 @@ from llm_operator.kube import ownership
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.keys import Key
 from llm_operator.kube.ownership import ForeignError
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.common import LABEL_CHAT, compact_json
 from llm_operator.manifests.kinds import WORKLOAD_KINDS
 from llm_operator.manifests.overlay import FIELDS, in_words_of_overlay, overlay_of
+from llm_operator.problems import Problem
 
 JSON = dict[str, Any]
 log = logging.getLogger("llm_operator.trial")
@@ -31,7 +31,7 @@ class Trials:
         self._client = client
         self._accepted: dict[str, None] = {}
 
-    async def refusal(self, key: Key, resource: LLMDeployment, bodies: Iterable[JSON]) -> Trouble | None:
+    async def refusal(self, key: Key, resource: LLMDeployment, bodies: Iterable[JSON]) -> Problem | None:
         """Why the API server would refuse one of the bodies for its overlay; None if it takes them all.
 
         A Deployment is accepted whose pods are not: by Pod Security, say. So the pod is tried too.
@@ -45,7 +45,7 @@ class Trials:
                 continue
             message = await self._tried(body, child, overlay)
             if message is not None:
-                return Trouble("PodTemplateRefused", message, stalled=True)
+                return Problem("PodTemplateRefused", message, "Error")
             if len(self._accepted) >= MOST_REMEMBERED:
                 self._accepted.pop(next(iter(self._accepted)))
             self._accepted[name] = None

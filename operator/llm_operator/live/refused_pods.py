@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 
 from llm_operator.live.children import Child
+from llm_operator.problems import Problem
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Signature:
     """One way in which the API server refuses a pod.
 
     Attributes:
@@ -23,44 +24,44 @@ class Refusal:
     remedy: str
 
 
-REFUSALS = (
-    Refusal(
+SIGNATURES = (
+    Signature(
         re.compile(r"exceeded quota|failed quota|insufficient quota"),
         "QuotaExceeded",
         "raise the namespace's ResourceQuota, lower spec.replicas or parallelism.tensor, or set in spec.resources "
         "what the quota requires",
     ),
-    Refusal(
+    Signature(
         re.compile(r"violates PodSecurity"),
         "PodSecurityViolated",
         "label the namespace for a Pod Security level that admits the pod, or change what the message names",
     ),
-    Refusal(
+    Signature(
         re.compile(r'serviceaccount "[^"]*" not found|error looking up service account'),
         "ServiceAccountMissing",
         "create the ServiceAccount, or correct spec.serviceAccountName",
     ),
-    Refusal(
+    Signature(
         re.compile(r"no PriorityClass with name"),
         "PriorityClassMissing",
         "create the PriorityClass, or correct spec.priorityClassName",
     ),
-    Refusal(
+    Signature(
         re.compile(r"[Rr]untimeClass .*not found|pod rejected: RuntimeClass"),
         "RuntimeClassMissing",
         "create the RuntimeClass, or correct spec.runtimeClassName",
     ),
-    Refusal(
+    Signature(
         re.compile(r"admission webhook .*denied|ValidatingAdmissionPolicy"),
         "AdmissionDenied",
         "change what the policy names, or ask its owner for an exception",
     ),
-    Refusal(
+    Signature(
         re.compile(r"failed calling webhook"),
         "WebhookUnavailable",
         "the webhook's Service does not answer: ask its owner to repair it",
     ),
-    Refusal(
+    Signature(
         re.compile(r"maximum (cpu|memory).*per (Container|Pod)|minimum (cpu|memory).*per (Container|Pod)"),
         "LimitRangeExceeded",
         "adapt spec.resources to the namespace's LimitRange",
@@ -68,32 +69,35 @@ REFUSALS = (
 )
 
 
-def refused_pods(child: Child | None) -> tuple[str, str] | None:
-    """Reason and message if the API server refuses the Deployment's pods; None if it does not."""
+def refused_pods(child: Child | None) -> Problem | None:
+    """Why the API server refuses the Deployment's pods; None if it does not."""
     condition = child.conditions.get("ReplicaFailure") if child is not None else None
     if condition is None or condition.status != "True":
         return None
     return refusal_of(condition.message, f"the API server refuses the pods: {condition.message or condition.reason}")
 
 
-def refusal_of(message: str, text: str) -> tuple[str, str]:
-    """Reason and message of a refusal of pods.
+def refusal_of(message: str, text: str) -> Problem:
+    """What is wrong with pods that were refused.
 
     Args:
         message: the API server's.
         text: what is said of it; the remedy follows.
     """
-    known = next((refusal for refusal in REFUSALS if refusal.pattern.search(message)), None)
-    return (known.reason, f"{text}; {known.remedy}") if known is not None else ("PodsRefused", text)
+    known = next((one for one in SIGNATURES if one.pattern.search(message)), None)
+    if known is None:
+        return Problem("PodsRefused", text, "Warning")
+    return Problem(known.reason, text, "Warning", known.remedy)
 
 
-def overdue(child: Child | None) -> tuple[str, str] | None:
-    """Reason and message if the Deployment has made no progress within its deadline."""
+def overdue(child: Child | None) -> Problem | None:
+    """That the Deployment has made no progress within its deadline; None if it has, or may still."""
     condition = child.conditions.get("Progressing") if child is not None else None
     if condition is None or condition.status != "False" or condition.reason != "ProgressDeadlineExceeded":
         return None
-    text = (
-        "no pod became Ready within the Deployment's deadline (spec.startupTimeoutSeconds and 30 minutes); look at the "
-        "pods' events and logs, and raise spec.startupTimeoutSeconds if they only need more time"
+    return Problem(
+        "ProgressDeadlineExceeded",
+        "no pod became Ready within the Deployment's deadline (spec.startupTimeoutSeconds and 30 minutes)",
+        "Warning",
+        "look at the pods' events and logs, and raise spec.startupTimeoutSeconds if they only need more time",
     )
-    return "ProgressDeadlineExceeded", text

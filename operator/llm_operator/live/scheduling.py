@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_operator.live.claims import ClaimFacts
+from llm_operator.problems import Problem
 
 _MISSING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 
@@ -59,8 +60,8 @@ def asked_by(pod: Mapping[str, Any] | None, nodes: str = "", claims: tuple[Claim
     return Asked(dict(spec.get("nodeSelector") or {}), amounts, claims, nodes)
 
 
-def unschedulable(message: str, asked: Asked = ANYTHING) -> tuple[str, str]:
-    """Reason and message for a condition.
+def unschedulable(message: str, asked: Asked = ANYTHING) -> Problem:
+    """Why a pod has no node.
 
     Args:
         message: the scheduler's.
@@ -69,14 +70,15 @@ def unschedulable(message: str, asked: Asked = ANYTHING) -> tuple[str, str]:
     missing = _MISSING_CLAIM.search(message)
     if missing:
         text = f"PersistentVolumeClaim {missing[1]!r} does not exist in this namespace: create it, or name another one"
-        return "ClaimMissing", text
+        return Problem("ClaimMissing", text, "Warning")
     ending = _ENDING_CLAIM.search(message)
     if ending:
-        return "ClaimTerminating", f"PersistentVolumeClaim {ending[1]!r} is being deleted: waiting until it is gone"
+        text = f"PersistentVolumeClaim {ending[1]!r} is being deleted: waiting until it is gone"
+        return Problem("ClaimTerminating", text, "Warning")
     if _UNBOUND in message:
-        return "ClaimUnbound", _unbound(asked.claims)
+        return Problem("ClaimUnbound", _unbound(asked.claims), "Warning")
     text = f"The pod cannot be scheduled: {_GONE.sub('', message)}"
-    return "Unschedulable", "; ".join((text, *_remedies(message, asked)))
+    return Problem("Unschedulable", text, "Warning", "; ".join(_remedies(message, asked)))
 
 
 def _remedies(message: str, asked: Asked) -> list[str]:

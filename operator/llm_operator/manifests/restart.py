@@ -10,8 +10,8 @@ from datetime import datetime
 
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.engines import Refusal
 from llm_operator.manifests.common import JSON
+from llm_operator.problems import Problem, wrong_field
 
 FIELD = f"metadata.annotations[{ANNOTATION_RESTARTED}]"
 _TIME = re.compile(
@@ -19,7 +19,7 @@ _TIME = re.compile(
 )
 
 
-def check_restart(resource: LLMDeployment) -> tuple[Refusal, ...]:
+def check_restart(resource: LLMDeployment) -> tuple[Problem, ...]:
     """What is wrong with the annotation: it must be a time as RFC 3339 writes it."""
     text = resource.metadata.restarted_at
     if text is None or _is_time(text):
@@ -29,7 +29,7 @@ def check_restart(resource: LLMDeployment) -> tuple[Refusal, ...]:
         f"{shown!r} is not a time such as 2026-01-31T12:00:00Z: run `kubectl llm restart {resource.metadata.name}`, "
         "or correct or remove the annotation; no pod was replaced"
     )
-    return (Refusal("InvalidRestart", FIELD, message),)
+    return (wrong_field("InvalidRestart", FIELD, message),)
 
 
 def _is_time(text: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.live.claims import ClaimFacts
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.claim import cache_volume_claim
 from llm_operator.manifests.common import JSON
 from llm_operator.manifests.model_source import cache_claim, source_claim
@@ -12,6 +11,7 @@ from llm_operator.pipeline.artifacts import LABEL_CACHE
 from llm_operator.pipeline.cache_claim import mismatch
 from llm_operator.pipeline.request import JobRequest
 from llm_operator.pipeline.surroundings import Surroundings
+from llm_operator.problems import Problem
 
 
 def needed_claims(resource: LLMDeployment) -> tuple[str, ...]:
@@ -23,7 +23,7 @@ def needed_claims(resource: LLMDeployment) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
-def missing_claim(resource: LLMDeployment, observed: Surroundings) -> JSON | Trouble | None:
+def missing_claim(resource: LLMDeployment, observed: Surroundings) -> JSON | Problem | None:
     """The claim to be made, or what is wrong with one; None if all that are known can be used."""
     made = cache_volume_claim(resource)
     for name in needed_claims(resource):
@@ -40,28 +40,28 @@ def missing_claim(resource: LLMDeployment, observed: Surroundings) -> JSON | Tro
             continue
         if found is not None:
             text = f"PersistentVolumeClaim {name!r} is being deleted: waiting until it is gone"
-            return Trouble("ClaimTerminating", text, stalled=False)
+            return Problem("ClaimTerminating", text, "Warning")
         if ours is not None:
             return ours
         text = f"PersistentVolumeClaim {name!r} does not exist in this namespace: create it, or name another one"
-        return Trouble("ClaimMissing", text, stalled=False)
+        return Problem("ClaimMissing", text, "Warning")
     return None
 
 
-def _unusable(resource: LLMDeployment, claim: ClaimFacts) -> Trouble | None:
+def _unusable(resource: LLMDeployment, claim: ClaimFacts) -> Problem | None:
     """Why the claim that has the name of the object's own cannot be its cache."""
     if claim.uid and not claim.managed:
         text = (
             f"PersistentVolumeClaim {claim.name!r} exists and was not made by this operator: name it in "
             "spec.cache.claimName to use it, or rename this object"
         )
-        return Trouble("NameConflict", text, stalled=True)
+        return Problem("NameConflict", text, "Error")
     cache = resource.spec.cache
     differs = mismatch(cache, claim) if cache is not None else None
-    return Trouble("ClaimDiffers", differs, stalled=True) if differs is not None else None
+    return Problem("ClaimDiffers", differs, "Error") if differs is not None else None
 
 
-def not_labelled(request: JobRequest) -> Trouble | None:
+def not_labelled(request: JobRequest) -> Problem | None:
     """Why a Job may not write to its claim: no one who may change the claim has said so."""
     claim = request.claim
     if request.artifact.stage == "inspect" or claim is None or claim.cache:
@@ -71,9 +71,9 @@ def not_labelled(request: JobRequest) -> Trouble | None:
             f"the operator may not read PersistentVolumeClaim {claim.name!r}, and so cannot see whether it may write "
             "to it: grant it get on persistentvolumeclaims"
         )
-        return Trouble("ClaimNotLabelled", text, stalled=True)
+        return Problem("ClaimNotLabelled", text, "Error")
     text = (
         f"PersistentVolumeClaim {claim.name!r} was not made by this operator, which so writes nothing to it: "
         f"kubectl label pvc {claim.name} {LABEL_CACHE}=true"
     )
-    return Trouble("ClaimNotLabelled", text, stalled=True)
+    return Problem("ClaimNotLabelled", text, "Error")

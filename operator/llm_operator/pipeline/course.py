@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.live.claims import ClaimFacts
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.common import JSON
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.pipeline.artifacts import Artifact
@@ -23,6 +22,7 @@ from llm_operator.pipeline.request import JobRequest
 from llm_operator.pipeline.result import Result
 from llm_operator.pipeline.surroundings import Surroundings
 from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.problems import Problem
 from llm_operator.settings import ToolSettings
 
 
@@ -37,7 +37,7 @@ class Course:
     reports: list[StageReport] = field(default_factory=list)
     writes: list[JSON] = field(default_factory=list)
     outdated: list[JSON] = field(default_factory=list)
-    trouble: Trouble | None = None
+    trouble: Problem | None = None
 
     def stop(self, prepared: Prepared | None = None) -> Preparation:
         """Return what was collected."""
@@ -60,7 +60,7 @@ def result_of(course: Course, artifact: Artifact, node: Node, request: Callable[
         foreign = not_labelled(asked)
         if foreign is not None:
             course.trouble = foreign
-            course.reports[-1] = StageReport(artifact.stage, "Blocked", foreign.reason, foreign.message)
+            course.reports[-1] = StageReport(artifact.stage, "Blocked", foreign.reason, foreign.text)
             return None
         course.writes.append(_made(course, asked))
     if job is not None and report.state == "Running" and report.reason != "Removing":
@@ -78,7 +78,7 @@ def is_believed(course: Course, artifact: Artifact, result: Result, asked: re.Pa
         f"Job {artifact.job_name} reports the directory {result.directory!r}, which it was not created for, so its "
         f"result is not used: kubectl delete job {artifact.job_name}"
     )
-    course.trouble = Trouble("JobFailed", text, stalled=True)
+    course.trouble = Problem("JobFailed", text, "Error")
     course.reports[-1] = StageReport(artifact.stage, "Blocked", "JobFailed", text, artifact.job_name)
     return False
 
@@ -100,14 +100,14 @@ def _renew(course: Course, job: JobView, request: Callable[[], JobRequest], doin
         course.reports[-1] = replace(course.reports[-1], reason=doing, message=text)
     elif course.trouble is not None and job.shared_with and _depends_on_placement(course.trouble, job, asked):
         text = (
-            f"{course.trouble.message}; Job {job.name} has the placement, images and pull secrets of LLMDeployment "
+            f"{course.trouble.text}; Job {job.name} has the placement, images and pull secrets of LLMDeployment "
             f"{job.shared_with!r}, which waits for the same model: correct that one"
         )
-        course.trouble = replace(course.trouble, message=text)
+        course.trouble = replace(course.trouble, message=text, remedy="")
         course.reports[-1] = replace(course.reports[-1], message=text)
 
 
-def _depends_on_placement(trouble: Trouble, job: JobView, asked: JobRequest) -> bool:
+def _depends_on_placement(trouble: Problem, job: JobView, asked: JobRequest) -> bool:
     """Whether what keeps a Job's pod from running may be what another object requests, and this one does not."""
     return not trouble.reason.startswith("Claim") and is_outdated(job, asked)
 
@@ -141,7 +141,7 @@ def _judge(course: Course, artifact: Artifact, node: Node) -> StageReport:
         known = tuple(claim for claim in course.observed.claims.values() if claim is not None)
         course.trouble = job_trouble(job, known, course.plan.other_gpus)
         if course.trouble is not None:
-            return running(course.trouble.reason, course.trouble.message)
+            return running(course.trouble.reason, course.trouble.text)
         return running(node.doing, f"Job {job.name} runs")
     if job.phase == "Complete" and job.result() is None:
         return running(node.doing, f"Job {job.name} is complete, its result is being read")
@@ -153,7 +153,7 @@ def _ended(course: Course, artifact: Artifact, node: Node, job: JobView) -> Stag
     if job.phase == "Complete" and result is not None and result.ok:
         return StageReport(artifact.stage, "Done", node.done, _done_message(result), job.name)
     course.trouble = job_failure(job, result)
-    return StageReport(artifact.stage, "Blocked", course.trouble.reason, course.trouble.message, job.name)
+    return StageReport(artifact.stage, "Blocked", course.trouble.reason, course.trouble.text, job.name)
 
 
 def _done_message(result: Result) -> str:

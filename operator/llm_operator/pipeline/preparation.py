@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.common import JSON
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.pipeline.artifacts import (
     Stage,
 )
+from llm_operator.problems import Problem
 
 State = Literal["Done", "Running", "Blocked"]
 
@@ -52,7 +52,7 @@ class Preparation:
     writes: tuple[JSON, ...] = ()
     prepared: Prepared | None = None
     reports: tuple[StageReport, ...] = ()
-    trouble: Trouble | None = None
+    trouble: Problem | None = None
     outdated: tuple[JSON, ...] = ()
 
     @property

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.live.claims import ClaimFacts
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.model_source import cache_claim, from_hub, source_claim
 from llm_operator.manifests.model_volume import Mount, Prepared
 from llm_operator.pipeline.artifacts import Artifact, inspected_artifact
@@ -20,6 +19,7 @@ from llm_operator.pipeline.request import JobRequest
 from llm_operator.pipeline.result import Result
 from llm_operator.pipeline.surroundings import Surroundings
 from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.problems import Problem
 from llm_operator.settings import ToolSettings
 
 Needed = Sequence[tuple[Node, Artifact]]
@@ -65,7 +65,7 @@ def inspecting(resource: LLMDeployment, observed: Surroundings, tools: ToolSetti
     if state != "Running" and not to_be_made_again(observed.jobs.get(artifact.job_name), request):
         if result is None or result.ok or result.reason not in UNUSABLE:
             return None
-        course.trouble = Trouble(result.reason, f"spec.model: {result.message}", stalled=True)
+        course.trouble = Problem(result.reason, f"spec.model: {result.message}", "Error")
         return course.stop()
     result_of(course, artifact, NODES["inspect"], lambda: request)
     course.trouble = None
@@ -79,13 +79,13 @@ def _without_tools(course: Course) -> Preparation:
         "spec.cache needs the model tools, which this operator runs without: set the chart's modelTools.enabled, or "
         "remove spec.cache"
     )
-    course.trouble = Trouble("ModelToolsMissing", text, stalled=True)
+    course.trouble = Problem("ModelToolsMissing", text, "Error")
     return course.stop()
 
 
 def _claims_there(course: Course) -> bool:
     missing = missing_claim(course.resource, course.observed)
-    if isinstance(missing, Trouble):
+    if isinstance(missing, Problem):
         course.trouble = missing
     elif missing is not None:
         course.writes.append(missing)
@@ -116,7 +116,7 @@ def _go_through(course: Course, needed: Needed, directory: str) -> Prepared | No
         problems = node.problems(course.plan)
         if problems:
             text = "; ".join(problems)
-            course.trouble = Trouble("RecipeRefused", f"spec.weightQuantization: {text}", stalled=True)
+            course.trouble = Problem("RecipeRefused", f"spec.weightQuantization: {text}", "Error")
             course.reports.append(StageReport(artifact.stage, "Blocked", "RecipeRefused", text, artifact.job_name))
             return None
         result = _result(course, node, artifact, directory)

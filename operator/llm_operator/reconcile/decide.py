@@ -9,10 +9,9 @@ from typing import Any
 from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import Refusal, RefusedError, RenderRequest, check, render
+from llm_operator.engines import RefusedError, RenderRequest, check, render
 from llm_operator.foreign import read_json, read_object
 from llm_operator.live.children import Child, Kind, Role
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.chat_page import chat_page
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
@@ -45,6 +44,7 @@ from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.preparation import Preparation
 from llm_operator.pipeline.prepare import inspecting, prepare
 from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.problems import Problem, wrong_field
 from llm_operator.reconcile.covers import covers
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.plan_record import provisional, record
@@ -88,13 +88,13 @@ class Decision:
 
     applies: tuple[Apply, ...] = ()
     deletes: tuple[Delete, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[Problem, ...] = ()
     """Why the spec cannot be served; what served before is left as it is."""
-    page_refusals: tuple[Refusal, ...] = ()
+    page_refusals: tuple[Problem, ...] = ()
     """Why the chat page cannot be made; a page that is there is left as it is."""
     held: bool = False
     """Nothing is rendered: the plan does not fit, or is still being made, or the model is not there yet."""
-    waiting: Trouble | None = None
+    waiting: Problem | None = None
     """What nothing is rendered for want of, and what may come by itself."""
     preparation: Preparation | None = None
     """The stages before serving, if they were looked at."""
@@ -206,22 +206,22 @@ def _anew(resource: LLMDeployment, observed: Observed, plan: PlanOutcome, tools:
     return replace(_children(resource, observed, template, planned), preparation=preparation)
 
 
-def _too_large(excess_bytes: int) -> Refusal:
+def _too_large(excess_bytes: int) -> Problem:
     text = (
         f"the pods' template is {excess_bytes:,} bytes longer than the API server can store: shorten spec.engine.env "
         "and spec.podTemplate, for example with a ConfigMap that spec.podTemplate mounts"
     )
-    return Refusal("SpecTooLarge", "spec", text)
+    return wrong_field("SpecTooLarge", "spec", text)
 
 
-def _without_plan(plan: PlanOutcome, refusals: tuple[Refusal, ...], preparation: Preparation) -> Decision:
+def _without_plan(plan: PlanOutcome, refusals: tuple[Problem, ...], preparation: Preparation) -> Decision:
     """What cannot be rendered: for want of a plan it is waited for, if there may be one; else the spec is refused."""
     if any(one.reason != "MemoryShareUnknown" for one in refusals):
         return Decision(refusals=refusals, preparation=preparation)
-    text = "; ".join(f"{one.field}: {one.message}" for one in refusals)
+    text = "; ".join(one.text for one in refusals)
     why = f"there is no plan: {plan.reason}: {plan.message}"
     if plan.for_now:
-        return Decision(held=True, waiting=Trouble(plan.reason, f"{text}; {why}", stalled=False))
+        return Decision(held=True, waiting=Problem(plan.reason, f"{text}; {why}", "Warning"))
     return Decision(
         refusals=tuple(replace(one, message=f"{one.message}; {why}") for one in refusals), preparation=preparation
     )
@@ -233,7 +233,7 @@ def _beside(look: Preparation, plan: PlanOutcome, spec: LLMDeploymentSpec) -> bo
     return running and plan.reason == "GPUUnknown" and not look_decides(spec)
 
 
-def _check_home(resource: LLMDeployment, tools: ToolSettings) -> tuple[Refusal, ...]:
+def _check_home(resource: LLMDeployment, tools: ToolSettings) -> tuple[Problem, ...]:
     """Objects beside the operator could use its ServiceAccount, whose rights are those of all namespaces it serves."""
     if not tools.home or resource.metadata.namespace != tools.home:
         return ()
@@ -241,7 +241,7 @@ def _check_home(resource: LLMDeployment, tools: ToolSettings) -> tuple[Refusal, 
         f"the operator runs in namespace {tools.home} and serves others too, so that its own token is in reach of pods "
         "there: create the object in another namespace"
     )
-    return (Refusal("OperatorsNamespace", "metadata.namespace", text),)
+    return (wrong_field("OperatorsNamespace", "metadata.namespace", text),)
 
 
 def _preparing(preparation: Preparation) -> Decision:

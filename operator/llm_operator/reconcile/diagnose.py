@@ -12,17 +12,18 @@ from llm_operator.engines.failures import diagnose as diagnose_log
 from llm_operator.engines.failures import is_more_in_the_log
 from llm_operator.live.pods import ContainerEnd, Pod
 from llm_operator.live.scheduling import ANYTHING, Asked
-from llm_operator.live.trouble import TOOLS_FIELD, Trouble, waiting_trouble
+from llm_operator.live.trouble import TOOLS_FIELD, waiting_trouble
 from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
 from llm_operator.manifests.trust import CONTAINER as TRUST
 from llm_operator.pipeline.result import parse_result
+from llm_operator.problems import Problem, Severity
 
 # After this many deaths since the pod was Ready last the engine will not come up by itself.
 HOPELESS_RESTARTS = 3
 
 
-def trouble_of(pods: Iterable[Pod], engine: EngineType, asked: Asked = ANYTHING) -> Trouble | None:
+def trouble_of(pods: Iterable[Pod], engine: EngineType, asked: Asked = ANYTHING) -> Problem | None:
     """The trouble that weighs most among the pods of the current spec; None when there is none.
 
     Args:
@@ -35,10 +36,10 @@ def trouble_of(pods: Iterable[Pod], engine: EngineType, asked: Asked = ANYTHING)
     if any(pod.phase != "Failed" for pod in alive):
         alive = [pod for pod in alive if pod.phase != "Failed"]
     found = [trouble for pod in alive if not pod.ready and (trouble := _pod_trouble(pod, engine, asked))]
-    return min(found, key=lambda trouble: (not trouble.stalled, trouble.reason, trouble.message), default=None)
+    return min(found, key=lambda problem: (not problem.stalls, problem.reason, problem.text), default=None)
 
 
-def _pod_trouble(pod: Pod, engine: EngineType, asked: Asked) -> Trouble | None:
+def _pod_trouble(pod: Pod, engine: EngineType, asked: Asked) -> Problem | None:
     fetches = pod.container in (FETCHER, TRUST)
     image, field = ("the model tools' image", TOOLS_FIELD) if fetches else ("the engine's image", "spec.engine.image")
     waiting = waiting_trouble(pod, image, field, asked)
@@ -63,18 +64,22 @@ _GIVEN_UP = {
 }
 
 
-def _given_up(pod: Pod) -> Trouble:
+def _given_up(pod: Pod) -> Problem:
     """A pod that ended as a whole, without a word of its containers."""
     reason = pod.failure if re.fullmatch(r"[A-Z][A-Za-z0-9]*", pod.failure) else "PodFailed"
     text = f"the pod was ended ({pod.failure}): {pod.failure_message or 'no message'}"
-    remedy = _GIVEN_UP.get(pod.failure)
-    return Trouble(reason, f"{text}; {remedy}" if remedy else text, stalled=False)
+    remedy = _GIVEN_UP.get(pod.failure, "")
+    return Problem(reason, text, "Warning", remedy)
 
 
-def _fetch_failure(end: ContainerEnd, restarts: int) -> Trouble:
+def _fetch_failure(end: ContainerEnd, restarts: int) -> Problem:
     """Why the init container could not fetch the model into the pod's own volume."""
     result = parse_result(end.message)
-    return Trouble(result.reason, f"{result.message} ({_restarts(restarts)})", restarts >= HOPELESS_RESTARTS)
+    return Problem(result.reason, f"{result.message} ({_restarts(restarts)})", _severity(restarts))
+
+
+def _severity(restarts: int) -> Severity:
+    return "Error" if restarts >= HOPELESS_RESTARTS else "Warning"
 
 
 def _restarts(count: int) -> str:
@@ -89,19 +94,16 @@ def wants_log(pod: Pod, engine: EngineType) -> bool:
     return is_more_in_the_log(engine, end.exit_code, end.signal, end.message, pod.engine_version)
 
 
-def _crash(pod: Pod, end: ContainerEnd, engine: EngineType) -> Trouble:
-    restarts = pod.deaths
-    stalled = restarts >= HOPELESS_RESTARTS
+def _crash(pod: Pod, end: ContainerEnd, engine: EngineType) -> Problem:
+    often, severity = f"({_restarts(pod.deaths)})", _severity(pod.deaths)
     if end.reason == "OOMKilled":
         text = "the container exceeded its memory limit and was killed: raise spec.resources.limits.memory"
-        return Trouble("HostMemoryExhausted", f"{text} ({_restarts(restarts)})", stalled)
+        return Problem("HostMemoryExhausted", f"{text} {often}", severity)
     diagnosis = diagnose_log(engine, end.exit_code, end.signal, end.message, pod.engine_version)
-    text = f"the engine ended with exit code {end.exit_code}: {diagnosis.message}"
-    if diagnosis.remedy:
-        text = f"{text}; {diagnosis.remedy}"
+    text = f"the engine ended with exit code {end.exit_code}: {diagnosis.text}"
     if end.log_unread:
         text = f"{text}; the log would tell more: {end.log_unread}"
-    return Trouble(diagnosis.reason, f"{text} ({_restarts(restarts)})", stalled)
+    return Problem(diagnosis.reason, f"{text} {often}", severity)
 
 
 def end_reason(pod: Pod, engine: str) -> str | None:
@@ -125,20 +127,20 @@ def _reason(engine: str, end: ContainerEnd, version: str | None) -> str:
     return diagnose_log(engine, end.exit_code, end.signal, end.message, version).reason
 
 
-def write_refused(kind: str, name: str, message: str) -> Trouble:
+def write_refused(kind: str, name: str, message: str) -> Problem:
     """A write that the API server, a quota or a policy refused."""
-    return Trouble("WriteRefused", f"{kind} {name!r} was refused: {message}", stalled=False)
+    return Problem("WriteRefused", f"{kind} {name!r} was refused: {message}", "Warning")
 
 
-def deletion_refused(kind: str, name: str, message: str) -> Trouble:
+def deletion_refused(kind: str, name: str, message: str) -> Problem:
     """A deletion that the API server or a policy refused: what is there is not what the object requests."""
-    return Trouble("WriteRefused", f"the deletion of {kind} {name!r} was refused: {message}", stalled=False)
+    return Problem("WriteRefused", f"the deletion of {kind} {name!r} was refused: {message}", "Warning")
 
 
-def namespace_goes(namespace: str) -> Trouble:
+def namespace_goes(namespace: str) -> Problem:
     """The API server creates nothing in a namespace that is being deleted."""
     text = f"namespace {namespace!r} is being deleted: nothing can be created in it"
-    return Trouble("NamespaceTerminating", text, stalled=False)
+    return Problem("NamespaceTerminating", text, "Warning")
 
 
 def image_volumes(body: Mapping[str, Any]) -> frozenset[str]:
@@ -147,7 +149,7 @@ def image_volumes(body: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(volume["name"] for volume in spec.get("volumes") or [] if "image" in volume)
 
 
-def without_image_volumes() -> Trouble:
+def without_image_volumes() -> Problem:
     """The API server drops image volumes and their mounts without a word if it does not know them."""
     text = "spec.model.image: this cluster has no image volumes (Kubernetes 1.35, or the feature gate ImageVolume)"
-    return Trouble("ImageVolumesMissing", f"{text}: use persistentVolumeClaim, or a hub", stalled=True)
+    return Problem("ImageVolumesMissing", f"{text}: use persistentVolumeClaim, or a hub", "Error")

@@ -6,13 +6,14 @@ from llm_operator.api.finding import Finding
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.live.children import Child, workload_in
 from llm_operator.live.pods import Pod
-from llm_operator.live.trouble import Trouble, waiting_trouble
+from llm_operator.live.trouble import waiting_trouble
 from llm_operator.manifests.chat_page import page_endpoint, page_replicas
+from llm_operator.problems import Problem
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.workload import counts_of, workload_of
 
 
-def page_findings(resource: LLMDeployment, observed: Observed, blocked: Trouble | None) -> tuple[Finding, ...]:
+def page_findings(resource: LLMDeployment, observed: Observed, blocked: Problem | None) -> tuple[Finding, ...]:
     """The condition WebUIReady; none for an object without a page.
 
     Args:
@@ -25,9 +26,9 @@ def page_findings(resource: LLMDeployment, observed: Observed, blocked: Trouble 
     return (_finding(resource, observed, blocked),)
 
 
-def _finding(resource: LLMDeployment, observed: Observed, blocked: Trouble | None) -> Finding:
+def _finding(resource: LLMDeployment, observed: Observed, blocked: Problem | None) -> Finding:
     if blocked is not None:
-        return Finding("WebUIReady", "False", blocked.reason, blocked.message)
+        return Finding("WebUIReady", "False", blocked.reason, blocked.text)
     child = workload_in(observed.children, "chat")
     if page_replicas(resource.spec) == 0:
         field = "replicas" if resource.spec.replicas == 0 else "webUI.replicas"
@@ -44,14 +45,14 @@ def _starting(child: Child, observed: Observed) -> Finding:
     """While no pod of the page serves: what keeps it."""
     refused = workload_of(child).refused(child)
     if refused is not None:
-        return Finding("WebUIReady", "False", *refused)
+        return Finding("WebUIReady", "False", refused.reason, refused.text)
     trouble = next((found for pod in observed.chat_pods if (found := _trouble(pod)) is not None), None)
     if trouble is not None:
-        return Finding("WebUIReady", "False", trouble.reason, trouble.message)
+        return Finding("WebUIReady", "False", trouble.reason, trouble.text)
     return Finding("WebUIReady", "Unknown", "Starting", "the page starts")
 
 
-def _trouble(pod: Pod) -> Trouble | None:
+def _trouble(pod: Pod) -> Problem | None:
     """Why a pod of the page doesn't serve."""
     if pod.deleting or pod.ready:
         return None
@@ -61,5 +62,5 @@ def _trouble(pod: Pod) -> Trouble | None:
     if pod.end is not None and pod.restarts > 0:
         said = pod.end.message.strip().splitlines()
         why = f": {said[-1]}" if said else ""
-        return Trouble("PageFailed", f"the page ended with exit code {pod.end.exit_code}{why}", stalled=False)
+        return Problem("PageFailed", f"the page ended with exit code {pod.end.exit_code}{why}", "Warning")
     return None

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_operator.api.resource import LLMDeployment
-from llm_operator.engines import Refusal
 from llm_operator.live.children import Role, child_from
 from llm_operator.live.claims import ClaimFacts
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.claim import cache_volume_claim
 from llm_operator.manifests.common import ANNOTATION_REVISION, JSON, container_of
 from llm_operator.manifests.network_policy import JOBS_SUFFIX
@@ -25,6 +23,7 @@ from llm_operator.pipeline.artifacts import LABEL_ARTIFACT
 from llm_operator.pipeline.claims import needed_claims
 from llm_operator.pipeline.job_view import JobView
 from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.problems import Problem
 from llm_operator.reconcile.decide import Apply, decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.settings import ToolSettings
@@ -51,8 +50,8 @@ class Rehearsal:
     """
 
     objects: list[JSON] = field(default_factory=list)
-    refusals: tuple[Refusal, ...] = ()
-    trouble: Trouble | None = None
+    refusals: tuple[Problem, ...] = ()
+    trouble: Problem | None = None
     held: bool = False
     assumed: list[str] = field(default_factory=list)
 
@@ -68,7 +67,7 @@ def rehearse(resource: LLMDeployment, plan: PlanOutcome, tools: ToolSettings) ->
         if rehearsal.refusals:
             return rehearsal
         trouble = decision.preparation.trouble if decision.preparation is not None else None
-        if trouble is not None and trouble.stalled:
+        if trouble is not None and trouble.stalls:
             rehearsal.trouble = trouble
             return rehearsal
         # A revision repeats the pod template, and its name depends on what only the cluster says.

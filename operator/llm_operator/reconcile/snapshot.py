@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import ProgressStatus
 from llm_operator.live.children import Child, ChildKey, Role
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.problems import Problem
 from llm_operator.reconcile.decide import Decision
-from llm_operator.reconcile.drift import Drift
 from llm_operator.reconcile.health import SILENT_SECONDS, Seen
 from llm_operator.reconcile.last_words import LastWords
 from llm_operator.reconcile.measured import Reading
@@ -82,9 +81,9 @@ class Executed:
 
     left: Decision
     """The decision with what is left to write."""
-    blocked: Mapping[Role, Trouble] = field(default_factory=dict)
+    blocked: Mapping[Role, Problem] = field(default_factory=dict)
     """The first refused write of each role."""
-    drift: tuple[Drift, ...] = ()
+    drift: tuple[Problem, ...] = ()
     """What of the children is not as it should be, and is left so."""
     restored: tuple[str, ...] = ()
     """Which changes of others were undone, a sentence each."""

@@ -18,11 +18,9 @@ from llm_operator.api.status import (
     ProgressStatus,
     WebUIStatus,
 )
-from llm_operator.engines import Refusal
 from llm_operator.foreign import read_object
 from llm_operator.live.pods import Pod
 from llm_operator.live.scheduling import asked_by
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.chat_page import page_endpoint
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
@@ -39,9 +37,10 @@ from llm_operator.manifests.service import endpoint
 from llm_operator.pipeline.damage import damage_findings
 from llm_operator.pipeline.status import cache_status, quantization_status, stage_findings
 from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.problems import Problem, together
 from llm_operator.reconcile.decide import Decision, applied_template, prepared_of
 from llm_operator.reconcile.diagnose import trouble_of
-from llm_operator.reconcile.drift import Drift, drift_findings
+from llm_operator.reconcile.drift import drift_findings
 from llm_operator.reconcile.exposure import exposure_findings
 from llm_operator.reconcile.health import NOT_SEEN_YET
 from llm_operator.reconcile.measured import deviation
@@ -85,12 +84,12 @@ class Situation:
     plan: PlanOutcome
     before: LLMDeploymentStatus | None = None
     """The status that is shown; for what is not known yet, and the times of conditions."""
-    blocked: Trouble | None = None
+    blocked: Problem | None = None
     """A write that the API server refused."""
     measured: MeasuredStatus | None = None
-    page_blocked: Trouble | None = None
+    page_blocked: Problem | None = None
     """A write of the chat page that the API server refused."""
-    drift: tuple[Drift, ...] = ()
+    drift: tuple[Problem, ...] = ()
     """What of the children is not as it should be, and is left so."""
     progress: ProgressStatus | None = None
     """How far the stage before serving is that runs now."""
@@ -143,14 +142,14 @@ def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
     trouble = _trouble(situation)
     ready = _ready(situation, progress, trouble)
     parked = _is_parked(progress, trouble)
-    stalled = trouble is not None and trouble.stalled and not progress.complete
+    stalled = trouble is not None and trouble.stalls and not progress.complete
     reconciling = not stalled and not progress.complete and not parked
     return (
         ready,
         Finding("Reconciling", "True", ready.reason, ready.message)
         if reconciling
         else Finding("Reconciling", "False", "Stalled" if stalled else "UpToDate", ""),
-        Finding("Stalled", "True", trouble.reason, trouble.message)
+        Finding("Stalled", "True", trouble.reason, trouble.text)
         if stalled and trouble is not None
         else Finding("Stalled", "False", "Progressing" if reconciling else "UpToDate", ""),
         _planned(situation),
@@ -205,27 +204,20 @@ def _current_pods(situation: Situation) -> list[Pod]:
     return pods if template is None else [pod for pod in pods if pod.restarted_at == restart_of(template)]
 
 
-def _refused(refusals: tuple[Refusal, ...]) -> Trouble | None:
-    if not refusals:
-        return None
-    text = "; ".join(f"{refusal.field}: {refusal.message}" for refusal in refusals)
-    return Trouble(refusals[0].reason, text, stalled=True)
-
-
-def _page_trouble(situation: Situation) -> Trouble | None:
+def _page_trouble(situation: Situation) -> Problem | None:
     """Why the chat page is not, or no longer, written as the object asks."""
-    return _refused(situation.decision.page_refusals) or situation.page_blocked
+    return together(situation.decision.page_refusals) or situation.page_blocked
 
 
-def _trouble(situation: Situation) -> Trouble | None:
+def _trouble(situation: Situation) -> Problem | None:
     decision, plan = situation.decision, situation.plan
-    refused = _refused(decision.refusals)
+    refused = together(decision.refusals)
     if refused is not None:
         return refused
     if decision.waiting is not None:
         return decision.waiting
     if decision.held and plan.verdict == "DoesNotFit":
-        return Trouble(plan.reason, plan.message, stalled=True)
+        return Problem(plan.reason, plan.message, "Error")
     if situation.blocked is not None:
         return situation.blocked
     if decision.preparation is not None and decision.preparation.prepared is None:
@@ -233,38 +225,37 @@ def _trouble(situation: Situation) -> Trouble | None:
     return _pods_trouble(situation)
 
 
-def _pods_trouble(situation: Situation) -> Trouble | None:
+def _pods_trouble(situation: Situation) -> Problem | None:
     """What keeps the pods of the current spec from serving, or from existing."""
     child = situation.observed.workload
     refused = workload_of(child).refused(child) if child is not None else None
     if refused is not None:
-        return Trouble(*refused, stalled=False)
+        return refused
     template = situation.decision.template
     claims = tuple(claim for claim in situation.observed.claims.values() if claim is not None)
     asked = asked_by(template["spec"] if template else None, situation.plan.other_gpus, claims)
     trouble = trouble_of(_current_pods(situation), situation.resource.spec.engine.type, asked)
     if trouble is None:
-        late = workload_of(child).overdue(child) if child is not None else None
-        return Trouble(*late, stalled=False) if late is not None else None
+        return workload_of(child).overdue(child) if child is not None else None
     # A new pod that finds no GPU while its predecessor still ends is a roll, not an alarm.
     return None if trouble.reason == "Unschedulable" and _ending(situation) else trouble
 
 
-def _is_parked(progress: Progress, trouble: Trouble | None) -> bool:
+def _is_parked(progress: Progress, trouble: Problem | None) -> bool:
     """Nothing runs, as the spec asks, and what would keep it from running may pass by itself."""
-    return progress.wanted == progress.total == 0 and trouble is not None and not trouble.stalled
+    return progress.wanted == progress.total == 0 and trouble is not None and not trouble.stalls
 
 
-def _ready(situation: Situation, progress: Progress, trouble: Trouble | None) -> Finding:
+def _ready(situation: Situation, progress: Progress, trouble: Problem | None) -> Finding:
     if progress.complete:
         if progress.wanted == 0:
             return Finding("Ready", "True", "Stopped", "replicas is 0: no pods, as configured")
         return Finding("Ready", "True", "ReplicasReady", f"{progress.current} of {progress.wanted} replicas ready")
     if trouble is not None and _is_parked(progress, trouble):
-        text = f"replicas is 0: no pods, as configured; what would prevent a start: {trouble.message}"
+        text = f"replicas is 0: no pods, as configured; what would prevent a start: {trouble.text}"
         return Finding("Ready", "True", "Stopped", text)
     if trouble is not None:
-        return Finding("Ready", "False", trouble.reason, trouble.message)
+        return Finding("Ready", "False", trouble.reason, trouble.text)
     if situation.decision.held:
         return Finding("Ready", "Unknown", *_held(situation))
     return _under_way(situation, progress)

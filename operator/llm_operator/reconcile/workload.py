@@ -16,6 +16,7 @@ from llm_operator.live.children import Child, Kind
 from llm_operator.live.refused_pods import overdue, refused_pods
 from llm_operator.manifests.common import JSON
 from llm_operator.manifests.deployment import deployment
+from llm_operator.problems import Problem
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.rollout import set_going
 
@@ -64,12 +65,12 @@ class Workload(Protocol):
         """Whether all pods of the latest template have been available at some time."""
         ...
 
-    def refused(self, live: Child) -> tuple[str, str] | None:
-        """Reason and message if the API server refuses its pods; None if it does not."""
+    def refused(self, live: Child) -> Problem | None:
+        """Why the API server refuses its pods; None if it does not."""
         ...
 
-    def overdue(self, live: Child) -> tuple[str, str] | None:
-        """Reason and message if it has made no progress within its deadline; None if it may still."""
+    def overdue(self, live: Child) -> Problem | None:
+        """That it has made no progress within its deadline; None if it has, or may still."""
         ...
 
     def paused(self, live: Child) -> str:
@@ -99,10 +100,10 @@ class _Deployment:
         condition = live.conditions.get("Progressing")
         return condition is not None and condition.reason == "NewReplicaSetAvailable"
 
-    def refused(self, live: Child) -> tuple[str, str] | None:
+    def refused(self, live: Child) -> Problem | None:
         return refused_pods(live)
 
-    def overdue(self, live: Child) -> tuple[str, str] | None:
+    def overdue(self, live: Child) -> Problem | None:
         return overdue(live)
 
     def paused(self, live: Child) -> str:

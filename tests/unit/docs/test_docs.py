@@ -24,10 +24,11 @@ PACKAGE = ROOT / "operator" / "llm_operator"
 # The position of the reason in a call, where it is not given by name.
 REASON_POSITION = {
     **{
-        "Trouble": 0,
+        "Problem": 0,
+        "_death": 0,
         "Finding": 2,
-        "Refusal": 0,
-        "Diagnosis": 0,
+        "wrong_field": 0,
+        "Signature": 1,
         "unknown_outcome": 1,
         "Pending": 0,
         "Unknowable": 0,

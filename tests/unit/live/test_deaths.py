@@ -43,7 +43,7 @@ def test_three_deaths_in_three_months_stall_nothing() -> None:
         assert pod.deaths == 1
         found = trouble_of([pod], "VLLM")
         assert found is not None
-        assert not found.stalled
+        assert not found.stalls
         assert "(1 restart)" in found.message
         pod = seen(
             month, ready=True, since=f"2026-0{month}-20T00:05:00Z", began=f"2026-0{month}-01T00:00:00Z", before=pod
@@ -58,7 +58,7 @@ def test_three_deaths_in_a_row_stall_also_after_a_healthy_life() -> None:
     assert pod.deaths == 3
     found = trouble_of([pod], "VLLM")
     assert found is not None
-    assert found.stalled
+    assert found.stalls
 
 
 @pytest.mark.parametrize(

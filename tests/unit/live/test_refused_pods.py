@@ -9,7 +9,7 @@ import pytest
 
 from llm_operator.live.children import Child, ChildCondition, child_from
 from llm_operator.live.pods import Pod, pod_from
-from llm_operator.live.refused_pods import REFUSALS
+from llm_operator.live.refused_pods import SIGNATURES
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
@@ -57,7 +57,7 @@ def test_refused_pods_end_in_a_reason_the_message_and_a_remedy(reason: str) -> N
     status, found, message = ready(failing(REFUSED[reason]))
     assert (status, found) == ("False", reason)
     assert REFUSED[reason] in message
-    remedy = next((refusal.remedy for refusal in REFUSALS if refusal.reason == reason), "")
+    remedy = next((refusal.remedy for refusal in SIGNATURES if refusal.reason == reason), "")
     assert message.endswith(remedy)
 
 
@@ -185,4 +185,4 @@ def test_a_job_whose_pods_are_refused_says_why() -> None:
     trouble = decision.preparation.trouble
     assert trouble is not None
     assert trouble.reason == "QuotaExceeded"
-    assert "exceeded quota: gpus; raise the namespace's ResourceQuota" in trouble.message
+    assert "exceeded quota: gpus; raise the namespace's ResourceQuota" in trouble.text

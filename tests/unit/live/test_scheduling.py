@@ -69,8 +69,9 @@ ASKED = Asked({"nvidia.com/gpu.product": "H100", "zone": "b"}, {"nvidia.com/gpu"
 def test_the_message_says_the_cause_and_the_remedy(
     message: str, asked: Asked, reason: str, words: tuple[str, ...]
 ) -> None:
-    found, text = unschedulable(message, asked)
-    assert found == reason
+    found = unschedulable(message, asked)
+    text = found.text
+    assert found.reason == reason
     assert [word for word in words if word not in text] == []
     assert "not found" not in text
     assert "'other'" not in text
@@ -84,7 +85,7 @@ def test_what_is_asked_for_is_read_from_the_template() -> None:
     assert asked.selector["zone"] == "b"
     assert asked.amounts["nvidia.com/gpu"] == 2
     assert asked_by(None) == ANYTHING
-    assert len(unschedulable(NO_MATCH, Asked({f"label-{n}": "x" * 63 for n in range(100)}))[1]) < 1000
+    assert len(unschedulable(NO_MATCH, Asked({f"label-{n}": "x" * 63 for n in range(100)})).text) < 1000
 
 
 def test_an_engines_pod_says_what_the_nodes_have() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from llm_operator.kube.cache import Cache
 from llm_operator.live.children import Child, ChildKey
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.common import JSON, LABEL_CHAT, LABEL_DEPLOYMENT, inputs_hash
+from llm_operator.problems import Problem
 from llm_operator.reconcile.decide import Decision, decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
@@ -167,7 +167,7 @@ def test_what_keeps_the_page_from_serving_is_said_and_holds_nothing_up() -> None
     conditions = {entry.type: entry for entry in status.conditions}
     assert conditions["WebUIReady"].reason == "ImagePullFailed"
     assert "the chat page's image cannot be pulled" in conditions["WebUIReady"].message
-    refused = Trouble("NameConflict", "Service 'demo-chat' exists", stalled=True)
+    refused = Problem("NameConflict", "Service 'demo-chat' exists", "Error")
     status = status_of(situation(of, seen, page_blocked=refused), NOW)
     conditions = {entry.type: entry for entry in status.conditions}
     assert (conditions["WebUIReady"].status, conditions["WebUIReady"].reason) == ("False", "NameConflict")

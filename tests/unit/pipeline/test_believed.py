@@ -25,7 +25,7 @@ def test_a_result_of_another_directory_is_not_believed(directory: str) -> None:
     told = prepare(of, seen(done(stages(of)["fetch"], fetched(directory=directory))), plan(of), TOOLS)
     assert told.prepared is None
     assert told.trouble is not None
-    assert (told.trouble.reason, told.trouble.stalled) == ("JobFailed", True)
+    assert (told.trouble.reason, told.trouble.stalls) == ("JobFailed", True)
     assert "kubectl delete job llm-fetch-" in told.trouble.message
     # Also not of a commit other than the one that the spec names.
     pinned = cached(model={"huggingFace": {"repository": "org/model", "revision": "f" * 40}})

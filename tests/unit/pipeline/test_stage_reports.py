@@ -10,11 +10,11 @@ import pytest
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.live.pods import ContainerEnd
-from llm_operator.live.trouble import Trouble
 from llm_operator.pipeline.job_view import JobView
 from llm_operator.pipeline.preparation import Preparation
 from llm_operator.pipeline.prepare import prepare
 from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.problems import Problem
 from llm_operator.reconcile.observed import Observed
 from tests.support.build import plan, pod
 from tests.support.model_jobs import (
@@ -35,7 +35,7 @@ from tests.support.model_jobs import (
 
 OF = cached()
 FETCH = stages(OF)["fetch"]
-AGAIN = f"; it is tried again later, at once after `kubectl delete job {FETCH.job_name}`"
+AGAIN = f"it is tried again later, at once after `kubectl delete job {FETCH.job_name}`"
 RECIPE = {"method": "AWQ"}
 
 
@@ -81,16 +81,16 @@ def test_a_result_is_told_with_its_size_and_revision(more: dict[str, Any], said:
 )  # fmt: skip
 def test_a_failure_is_told_with_what_to_do(one: JobView, reason: str, said: str) -> None:
     found = prepared(OF, seen(one))
-    assert found.trouble == Trouble(reason, said + AGAIN, stalled=True)
+    assert found.trouble == Problem(reason, said, "Error", AGAIN)
     (report,) = found.reports
-    assert (report.state, report.reason, report.message) == ("Blocked", reason, said + AGAIN)
+    assert (report.state, report.reason, report.message) == ("Blocked", reason, f"{said}; {AGAIN}")
     assert not found.claim_missing
 
 
 def test_a_missing_claim_may_still_come() -> None:
     found = prepared(OF, seen(models=None))
     said = "PersistentVolumeClaim 'models' does not exist in this namespace: create it, or name another one"
-    assert found.trouble == Trouble("ClaimMissing", said, stalled=False)
+    assert found.trouble == Problem("ClaimMissing", said, "Warning")
     assert found.claim_missing
 
 
@@ -98,7 +98,7 @@ def test_a_refused_recipe_waits_for_the_user() -> None:
     of = cached(weightQuantization=RECIPE)
     outcome = replace(plan(of), quantization_problems=("too wide", "too long"))
     found = prepared(of, seen(done(stages(of)["fetch"], fetched())), outcome)
-    assert found.trouble == Trouble("RecipeRefused", "spec.weightQuantization: too wide; too long", stalled=True)
+    assert found.trouble == Problem("RecipeRefused", "spec.weightQuantization: too wide; too long", "Error")
 
 
 def test_results_lie_beside_the_original_under_names_of_their_recipe() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llm_operator.live.pods import ContainerEnd, Pod
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.model_volume import FETCHER
+from llm_operator.problems import Problem
 from llm_operator.reconcile.diagnose import (
     HOPELESS_RESTARTS,
     image_volumes,
@@ -23,7 +23,7 @@ OF = resource()
 KILLED = ContainerEnd(137, None, "OOMKilled", "")
 
 
-def trouble(*pods: Pod) -> Trouble | None:
+def trouble(*pods: Pod) -> Problem | None:
     return trouble_of(pods, "VLLM")
 
 
@@ -52,7 +52,7 @@ def test_after_three_restarts_it_will_not_come_up_by_itself(container: str) -> N
     for restarts in (0, 1, 2, 3, 4):
         found = trouble(pod(OF, container=container, end=end, restarts=restarts))
         assert found is not None
-        assert found.stalled is (restarts >= 3)
+        assert found.stalls is (restarts >= 3)
         assert found.message.endswith("(1 restart)" if restarts == 1 else f"({restarts} restarts)")
     assert HOPELESS_RESTARTS == 3
 
@@ -63,7 +63,7 @@ def test_what_nobody_but_the_user_can_mend_is_told_first() -> None:
     for pods in ((waits, hopeless), (hopeless, waits)):
         found = trouble(*pods)
         assert found is not None
-        assert (found.reason, found.stalled) == ("HostMemoryExhausted", True)
+        assert (found.reason, found.stalls) == ("HostMemoryExhausted", True)
 
 
 @pytest.mark.parametrize(
@@ -71,41 +71,41 @@ def test_what_nobody_but_the_user_can_mend_is_told_first() -> None:
     [
         (
             "couldn't find key token in Secret team/hf",
-            Trouble("SecretKeyMissing", "Secret 'hf' has no key 'token': add it, or name another key", stalled=False),
+            Problem("SecretKeyMissing", "Secret 'hf' has no key 'token': add it, or name another key", "Warning"),
         ),
         (
             "couldn't find key text in ConfigMap words",
-            Trouble(
-                "ConfigMapKeyMissing", "ConfigMap 'words' has no key 'text': add it, or name another key", stalled=False
+            Problem(
+                "ConfigMapKeyMissing", "ConfigMap 'words' has no key 'text': add it, or name another key", "Warning"
             ),
         ),
         (
             'configmap "words" not found',
-            Trouble(
+            Problem(
                 "ConfigMapMissing",
                 "ConfigMap 'words' does not exist in this namespace: create it, or name another one",
-                stalled=False,
+                "Warning",
             ),
         ),
-        ("no command", Trouble("ContainerConfigError", "no command", stalled=False)),
-        ("", Trouble("ContainerConfigError", "the container cannot be created", stalled=False)),
+        ("no command", Problem("ContainerConfigError", "no command", "Warning")),
+        ("", Problem("ContainerConfigError", "the container cannot be created", "Warning")),
     ],
 )
-def test_a_container_that_cannot_be_made(message: str, expected: Trouble) -> None:
+def test_a_container_that_cannot_be_made(message: str, expected: Problem) -> None:
     for reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
         assert trouble(pod(OF, waiting_reason=reason, waiting_message=message)) == expected
 
 
 def test_a_refused_write_may_be_taken_later() -> None:
     told = write_refused("Deployment", "demo", "exceeded quota")
-    assert told == Trouble("WriteRefused", "Deployment 'demo' was refused: exceeded quota", stalled=False)
+    assert told == Problem("WriteRefused", "Deployment 'demo' was refused: exceeded quota", "Warning")
 
 
 def test_image_volumes_are_those_of_a_pod_template() -> None:
     volumes = [{"name": "cache", "emptyDir": {}}, {"name": "model", "image": {"reference": "a"}}]
     assert image_volumes({"spec": {"template": {"spec": {"volumes": volumes}}}}) == {"model"}
     assert image_volumes({"spec": {"template": {"spec": {"volumes": None}}}}) == frozenset()
-    assert without_image_volumes().stalled
+    assert without_image_volumes().stalls
 
 
 @pytest.mark.parametrize("spec", [None, {}, {"template": None}, {"template": {"spec": None}}])

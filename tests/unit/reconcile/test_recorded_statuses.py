@@ -20,8 +20,8 @@ from llm_operator.facts import Known, Pending, Unknowable
 from llm_operator.live.children import ChildCondition
 from llm_operator.live.pods import ContainerEnd
 from llm_operator.manifests.model_volume import FETCHER
+from llm_operator.problems import Problem
 from llm_operator.reconcile.diagnose import deletion_refused, namespace_goes, without_image_volumes, write_refused
-from llm_operator.reconcile.drift import Drift
 from llm_operator.reconcile.evaluate import evaluate, status_after
 from llm_operator.reconcile.health import Sample, Seen, Vitals
 from llm_operator.reconcile.model_facts import ModelFacts
@@ -214,7 +214,10 @@ def _of_writes() -> Iterator[tuple[str, Snapshot, Executed]]:
     for world, observed in (("nothing", Observed()), ("serving", serving(of))):
         snapshot = Snapshot(of, observed, facts(of))
         decision = evaluate(snapshot, AT).decision
-        drifts = [Drift("ForeignFields", f"Service 'demo': .spec.ports[{port}] cannot be removed") for port in range(7)]
+        drifts = [
+            Problem("ForeignFields", f"Service 'demo': .spec.ports[{port}] cannot be removed", "Warning")
+            for port in range(7)
+        ]
         for most in (1, 7):
             yield f"{most} drifted, {world}", snapshot, Executed(decision, drift=tuple(drifts[:most]))
         for name, trouble in troubles.items():

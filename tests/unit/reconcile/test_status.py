@@ -5,7 +5,7 @@ import pytest
 
 from llm_operator.api.status import LLMDeploymentStatus, MeasuredStatus, PlanStatus
 from llm_operator.live.pods import ContainerEnd
-from llm_operator.live.trouble import Trouble
+from llm_operator.problems import Problem
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import Situation, status_of, transitions
@@ -142,7 +142,7 @@ def test_an_old_pods_trouble_is_not_the_current_specs() -> None:
 
 def test_a_refused_write_is_told() -> None:
     of = resource()
-    told = Trouble("WriteRefused", "exceeded quota", stalled=False)
+    told = Problem("WriteRefused", "exceeded quota", "Warning")
     assert conditions(status_of(situation(of, Observed(), blocked=told), NOW))["Ready"] == ("False", "WriteRefused")
 
 

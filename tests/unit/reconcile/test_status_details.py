@@ -10,12 +10,12 @@ import pytest
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import Condition, LLMDeploymentStatus, ModelStatus, PlanStatus, ProgressStatus
-from llm_operator.live.trouble import Trouble
 from llm_operator.manifests.common import ANNOTATION_MODEL
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.manifests.revision import content_of, revision
 from llm_operator.pipeline.preparation import Preparation, StageReport
 from llm_operator.planning.outcome import PlanOutcome
+from llm_operator.problems import Problem
 from llm_operator.reconcile.decide import Decision, decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import MESSAGE_LIMIT, status_of, transitions
@@ -143,7 +143,7 @@ def test_a_service_that_is_another_ones_is_told_also_when_every_pod_serves() -> 
     of = resource()
     children = {key: child for key, child in serving(of).children.items() if key[0] != "Service"}
     observed = Observed(children=children, pods=(pod(of, ready=True, running=True),))
-    conflict = Trouble("NameConflict", "Service 'demo' exists and belongs to somebody else", stalled=True)
+    conflict = Problem("NameConflict", "Service 'demo' exists and belongs to somebody else", "Error")
     status = told(of, observed, blocked=conflict)
     assert summary(status, "Ready") == ("False", "NameConflict", conflict.message)
     assert summary(status, "Stalled") == ("True", "NameConflict", conflict.message)
@@ -152,7 +152,7 @@ def test_a_service_that_is_another_ones_is_told_also_when_every_pod_serves() -> 
 
 
 def test_a_message_is_cut_to_what_the_field_takes() -> None:
-    long = Trouble("WriteRefused", "a" * 5000, stalled=False)
+    long = Problem("WriteRefused", "a" * 5000, "Warning")
     assert condition(told(resource(), Observed(), blocked=long), "Ready").message == "a" * MESSAGE_LIMIT
     assert MESSAGE_LIMIT == 4096
 

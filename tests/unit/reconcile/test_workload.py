@@ -12,6 +12,7 @@ from llm_operator.live.children import Child, Kind
 from llm_operator.manifests.common import JSON
 from llm_operator.manifests.deployment import deployment
 from llm_operator.manifests.kinds import WORKLOAD_KINDS
+from llm_operator.problems import Problem
 from llm_operator.reconcile import decide as deciding
 from llm_operator.reconcile import workload
 from llm_operator.reconcile.decide import decide
@@ -36,10 +37,10 @@ class PodSets:
     def has_served(self, live: Child) -> bool:
         return False
 
-    def refused(self, live: Child) -> tuple[str, str] | None:
-        return ("QuotaExceeded", "no room") if live.status.get("refused") else None
+    def refused(self, live: Child) -> Problem | None:
+        return Problem("QuotaExceeded", "no room", "Warning") if live.status.get("refused") else None
 
-    def overdue(self, live: Child) -> tuple[str, str] | None:
+    def overdue(self, live: Child) -> Problem | None:
         return None
 
     def paused(self, live: Child) -> str:

@@ -16,9 +16,10 @@ from llm_operator.engines.lmdeploy import capacity, command, log, signatures
 from llm_operator.engines.lmdeploy.memory import PyTorchMemory, TurboMindMemory
 from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
-from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RenderRequest
+from llm_operator.engines.types import EngineRun, KVAllocation, RenderRequest
 from llm_operator.memory.engine import Change, EngineMemory
 from llm_operator.memory.types import Adapters, PlanInputError, PlanRequest
+from llm_operator.problems import Problem
 
 BACKENDS = {"TurboMind": TurboMindMemory(), "PyTorch": PyTorchMemory()}
 DEFAULT_BACKEND = "TurboMind"
@@ -60,7 +61,7 @@ class LMDeploy:
         """TurboMind where it supports the model."""
         return command.resolve_backend(spec, table, architecture)
 
-    def check(self, spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Refusal, ...]:
+    def check(self, spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Problem, ...]:
         """What LMDeploy of this version would refuse, ignore or do differently."""
         return command.check(spec, table, spec.engine.backend)
 

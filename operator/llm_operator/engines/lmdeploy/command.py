@@ -13,7 +13,8 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import common, guard
 from llm_operator.engines.arguments import FIELD, Rules, check_arguments
 from llm_operator.engines.table import Capabilities, release
-from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderRequest
+from llm_operator.engines.types import EngineRun, RefusedError, RenderRequest
+from llm_operator.problems import Problem, wrong_field
 
 NAME = "LMDeploy"
 PORT = 23333
@@ -141,11 +142,11 @@ def resolve_backend(spec: LLMDeploymentSpec, table: Capabilities, architecture: 
             f"TurboMind of LMDeploy {table.version} does not support {architecture}; expected one of "
             f"{', '.join(sorted(known))}; use backend PyTorch, or leave backend out"
         )
-        raise RefusedError((Refusal("UnsupportedArchitecture", "spec.engine.backend", text),))
+        raise RefusedError((wrong_field("UnsupportedArchitecture", "spec.engine.backend", text),))
     return spec.engine.backend or ("TurboMind" if supported else "PyTorch")
 
 
-def check(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> tuple[Refusal, ...]:
+def check(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> tuple[Problem, ...]:
     """What LMDeploy of this version would refuse, ignore or do differently; backend None: not decided yet."""
     return (
         *_check_release(spec, table, backend),
@@ -165,7 +166,7 @@ def serves(version: str) -> bool:
     return release(version) >= SERVES_SINCE
 
 
-def _check_release(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> list[Refusal]:
+def _check_release(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> list[Problem]:
     # TurboMind opens no such port (lmdeploy/serve/openai/api_server.py), and a workspace is for TurboMind only.
     if serves(table.version) or (spec.engine.conversion == "TurboMind" and backend != "PyTorch"):
         return []
@@ -173,17 +174,17 @@ def _check_release(spec: LLMDeploymentSpec, table: Capabilities, backend: Backen
         f"LMDeploy {table.version} can run code that anyone in the cluster sends it (GHSA-5h8j-6crg-7rmw): "
         "set version to 0.10.2 or newer"
     )
-    return [Refusal("InsecureEngineVersion", "spec.engine.version", text)]
+    return [wrong_field("InsecureEngineVersion", "spec.engine.version", text)]
 
 
-def _check_model(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> list[Refusal]:
+def _check_model(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> list[Problem]:
     refusals = []
     if table.release < REMOTE_CODE_FLAG_SINCE and not spec.model.trust_remote_code:
         text = (
             f"LMDeploy {table.version} always runs code of the model's repository, which trustRemoteCode: false "
             "forbids; set it to true to accept that, or use version 0.13.0 or newer"
         )
-        refusals.append(Refusal("RemoteCodeAlwaysTrusted", "spec.model.trustRemoteCode", text))
+        refusals.append(wrong_field("RemoteCodeAlwaysTrusted", "spec.model.trustRemoteCode", text))
     word = MODEL_FORMAT.get(spec.model.format)
     choices = table.options["--model-format"].choices
     if word is not None and choices and word not in choices:
@@ -191,59 +192,59 @@ def _check_model(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend 
             f"LMDeploy {table.version} does not read {spec.model.format}; it reads {', '.join(choices)}: "
             "use Auto or a newer version"
         )
-        refusals.append(Refusal("UnsupportedFormat", "spec.model.format", text))
+        refusals.append(wrong_field("UnsupportedFormat", "spec.model.format", text))
     elif backend == "PyTorch" and spec.model.format in _not_for_pytorch(table):
         text = (
             f"LMDeploy's PyTorch backend {table.version} does not read {spec.model.format} "
             "(lmdeploy/pytorch/config.py): use backend TurboMind, or engine VLLM"
         )
-        refusals.append(Refusal("UnsupportedFormat", "spec.model.format", text))
+        refusals.append(wrong_field("UnsupportedFormat", "spec.model.format", text))
     return refusals
 
 
-def _check_names(spec: LLMDeploymentSpec, table: Capabilities) -> list[Refusal]:
+def _check_names(spec: LLMDeploymentSpec, table: Capabilities) -> list[Problem]:
     if len(spec.model.served_names or ()) < 2 or table.options["--model-name"].takes != "1":
         return []
     text = (
         f"LMDeploy {table.version} serves a model under one name (--model-name takes one value): give one name, or "
         "use engine VLLM"
     )
-    return [Refusal("UnsupportedServedNames", "spec.model.servedNames", text)]
+    return [wrong_field("UnsupportedServedNames", "spec.model.servedNames", text)]
 
 
 def _not_for_pytorch(table: Capabilities) -> set[str]:
     return {"GPTQ", "MXFP4"} | ({"CompressedTensors"} if table.release < release("0.17.0") else set())
 
 
-def _check_conversion(spec: LLMDeploymentSpec, table: Capabilities) -> list[Refusal]:
+def _check_conversion(spec: LLMDeploymentSpec, table: Capabilities) -> list[Problem]:
     if spec.engine.conversion == "None" or table.release < CONVERTS_UNTIL:
         return []
     text = (
         f"LMDeploy {table.version} has no `lmdeploy convert`: TurboMind reads Hugging Face weights directly since "
         "0.10.0; remove conversion, or set version to 0.9.2.post1"
     )
-    return [Refusal("ConversionUnsupported", "spec.engine.conversion", text)]
+    return [wrong_field("ConversionUnsupported", "spec.engine.conversion", text)]
 
 
-def _check_kv_cache(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> list[Refusal]:
+def _check_kv_cache(spec: LLMDeploymentSpec, table: Capabilities, backend: Backend | None) -> list[Problem]:
     field = "spec.kvCache.quantization"
     if spec.kv_cache.quantization != "FP8":
         return []
     if backend == "TurboMind":
         text = "TurboMind takes no FP8 KV cache: use Int8 or Int4, or engine.backend PyTorch"
-        return [Refusal("UnsupportedKVQuantization", field, text)]
+        return [wrong_field("UnsupportedKVQuantization", field, text)]
     if table.release < FP8_KV_SINCE:
         text = f"LMDeploy {table.version} has no FP8 KV cache: use Int8 or Int4, or version 0.14.0 or newer"
-        return [Refusal("UnsupportedKVQuantization", field, text)]
+        return [wrong_field("UnsupportedKVQuantization", field, text)]
     return []
 
 
-def _check_backend_arguments(spec: LLMDeploymentSpec, backend: Backend | None) -> list[Refusal]:
+def _check_backend_arguments(spec: LLMDeploymentSpec, backend: Backend | None) -> list[Problem]:
     foreign = {"TurboMind": PYTORCH_ONLY, "PyTorch": TURBOMIND_ONLY}.get(backend or "", frozenset())
     written = {word.partition("=")[0] for word in spec.engine.extra_args}
     other = "PyTorch" if backend == "TurboMind" else "TurboMind"
     return [
-        Refusal(
+        wrong_field(
             "IgnoredArgument",
             FIELD,
             f"{name} is read by backend {other} only: remove it, or use engine.backend {other}",

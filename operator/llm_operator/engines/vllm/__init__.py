@@ -13,11 +13,12 @@ from llm_operator.engines import common
 from llm_operator.engines.capacity import Capacity
 from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
-from llm_operator.engines.types import EngineRun, KVAllocation, Refusal, RenderRequest
+from llm_operator.engines.types import EngineRun, KVAllocation, RenderRequest
 from llm_operator.engines.vllm import adapters, batch, capacity, command, log, signatures
 from llm_operator.engines.vllm.memory import VLLMMemory
 from llm_operator.memory.engine import Change, EngineMemory
 from llm_operator.memory.types import Adapters, PlanRequest
+from llm_operator.problems import Problem
 
 MEMORY = VLLMMemory()
 FOLDER = resources.files(__name__)
@@ -58,7 +59,7 @@ class VLLM:
         """None: vLLM has one."""
         return None
 
-    def check(self, spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Refusal, ...]:
+    def check(self, spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Problem, ...]:
         """What vLLM of this version would refuse or do differently."""
         return command.check(spec, table)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import common
 from llm_operator.engines.arguments import FIELD, whole_number
-from llm_operator.engines.types import Refusal
+from llm_operator.problems import Problem, wrong_field
 
 TOKENS = "--max-num-batched-tokens"
 ACTIVE = "--max-num-active-seqs"
@@ -46,7 +46,7 @@ def chunked_prefill_is_off(spec: LLMDeploymentSpec) -> bool:
     return any(common.given(spec, name) for name in _CHUNKED_OFF)
 
 
-def check_batch(spec: LLMDeploymentSpec, batch: Batch) -> list[Refusal]:
+def check_batch(spec: LLMDeploymentSpec, batch: Batch) -> list[Problem]:
     """What vLLM's configuration would refuse of the user's batch limits beside the rendered ones."""
     return [*_check_tokens(spec, batch), *_check_active(spec, batch)]
 
@@ -66,7 +66,7 @@ def batched_tokens(spec: LLMDeploymentSpec, batch: Batch) -> int | None:
     return max(batch.tokens, sequences)
 
 
-def _check_tokens(spec: LLMDeploymentSpec, batch: Batch) -> list[Refusal]:
+def _check_tokens(spec: LLMDeploymentSpec, batch: Batch) -> list[Problem]:
     tokens = batched_tokens_given(spec)
     if tokens is None:
         return []
@@ -102,7 +102,7 @@ def _too_few_for_context(spec: LLMDeploymentSpec, tokens: int, context: int) -> 
     )
 
 
-def _check_active(spec: LLMDeploymentSpec, batch: Batch) -> list[Refusal]:
+def _check_active(spec: LLMDeploymentSpec, batch: Batch) -> list[Problem]:
     active = whole_number(common.value_given(spec, ACTIVE) or "")
     if active is None:
         return []
@@ -118,9 +118,9 @@ def _check_active(spec: LLMDeploymentSpec, batch: Batch) -> list[Refusal]:
     return [_conflict(text)]
 
 
-def _invalid(text: str) -> Refusal:
-    return Refusal("InvalidArgument", FIELD, text)
+def _invalid(text: str) -> Problem:
+    return wrong_field("InvalidArgument", FIELD, text)
 
 
-def _conflict(text: str) -> Refusal:
-    return Refusal("ConflictingArgument", FIELD, text)
+def _conflict(text: str) -> Problem:
+    return wrong_field("ConflictingArgument", FIELD, text)

@@ -13,8 +13,9 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines import common, guard
 from llm_operator.engines.arguments import LONGEST_NUMBER, Rules, check_arguments, is_adapter
 from llm_operator.engines.table import Capabilities, release
-from llm_operator.engines.types import EngineRun, Refusal, RefusedError, RenderRequest
+from llm_operator.engines.types import EngineRun, RefusedError, RenderRequest
 from llm_operator.engines.vllm.batch import TOKENS, Batch, batched_tokens, check_batch
+from llm_operator.problems import Problem, wrong_field
 
 NAME = "VLLM"
 PORT = 8000
@@ -130,12 +131,12 @@ def default_image(version: str) -> str:
     return f"vllm/vllm-openai:v{version}"
 
 
-def check(spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Refusal, ...]:
+def check(spec: LLMDeploymentSpec, table: Capabilities) -> tuple[Problem, ...]:
     """What vLLM of this version would refuse or do differently."""
     return _check(spec, table, Batch(spec.max_concurrent_sequences, spec.context_length))
 
 
-def _check(spec: LLMDeploymentSpec, table: Capabilities, batch: Batch) -> tuple[Refusal, ...]:
+def _check(spec: LLMDeploymentSpec, table: Capabilities, batch: Batch) -> tuple[Problem, ...]:
     against_arguments = check_arguments(NAME, table, RULES, spec.engine.extra_args)
     return (
         *_check_kv_cache(spec, table),
@@ -147,7 +148,7 @@ def _check(spec: LLMDeploymentSpec, table: Capabilities, batch: Batch) -> tuple[
     )
 
 
-def _check_kv_cache(spec: LLMDeploymentSpec, table: Capabilities) -> list[Refusal]:
+def _check_kv_cache(spec: LLMDeploymentSpec, table: Capabilities) -> list[Problem]:
     wanted = KV_CACHE_DTYPE[spec.kv_cache.quantization]
     if wanted in table.names["kv_cache_dtypes"]:
         return []
@@ -156,7 +157,7 @@ def _check_kv_cache(spec: LLMDeploymentSpec, table: Capabilities) -> list[Refusa
         f"vLLM {table.version} has no KV cache of type {wanted}; expected one of {', '.join(possible)}, "
         "or a newer engine.version"
     )
-    return [Refusal("UnsupportedKVQuantization", "spec.kvCache.quantization", text)]
+    return [wrong_field("UnsupportedKVQuantization", "spec.kvCache.quantization", text)]
 
 
 def utilization_given(spec: LLMDeploymentSpec) -> float | None:
@@ -169,7 +170,7 @@ def utilization_given(spec: LLMDeploymentSpec) -> float | None:
     return share if 0 < share <= 1 else None
 
 
-def _check_utilization(spec: LLMDeploymentSpec) -> list[Refusal]:
+def _check_utilization(spec: LLMDeploymentSpec) -> list[Problem]:
     """A share of the total in extraArgs sizes the cache in vLLM's own way, beside which no field may size it."""
     if not common.given(spec, UTILIZATION):
         return []
@@ -177,14 +178,14 @@ def _check_utilization(spec: LLMDeploymentSpec) -> list[Refusal]:
     set_too = "spec.kvCache.memoryPercent" if cache.memory_percent is not None else "spec.kvCache.memory"
     if cache.memory_percent is not None or cache.memory is not None:
         text = f"{UTILIZATION} and {set_too} both size the KV cache: remove one of them"
-        return [Refusal("ConflictingArgument", field, text)]
+        return [wrong_field("ConflictingArgument", field, text)]
     if utilization_given(spec) is None:
         text = f"{UTILIZATION} is a share of the GPU's memory: expected more than 0 and at most 1, such as 0.9"
-        return [Refusal("InvalidArgument", field, text)]
+        return [wrong_field("InvalidArgument", field, text)]
     return []
 
 
-def _check_share(request: RenderRequest) -> list[Refusal]:
+def _check_share(request: RenderRequest) -> list[Problem]:
     kv, cache = request.kv, request.spec.kv_cache
     if cache.memory_percent is None or cache.memory is not None:
         return []
@@ -194,7 +195,7 @@ def _check_share(request: RenderRequest) -> list[Refusal]:
         "memoryPercent cannot be computed for vLLM, which takes bytes: that needs the sizes of model and GPU; "
         "set kvCache.memory instead"
     )
-    return [Refusal("MemoryShareUnknown", "spec.kvCache.memoryPercent", text)]
+    return [wrong_field("MemoryShareUnknown", "spec.kvCache.memoryPercent", text)]
 
 
 def render(request: RenderRequest, table: Capabilities) -> EngineRun:

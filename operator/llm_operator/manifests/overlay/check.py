@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm_operator.api.overlay_owned import INIT_CONTAINERS, OverlayChild, container_fields, instead
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import Refusal, engine_of, guard
+from llm_operator.engines import engine_of, guard
 from llm_operator.engines.common import (
     CA_VARIABLES,
     CACHE_PATH,
@@ -21,7 +21,8 @@ from llm_operator.engines.common import (
 )
 from llm_operator.engines.registry import ENGINES
 from llm_operator.manifests.common import JSON, PAGE_PORT
-from llm_operator.manifests.overlay.table import DIRECTIVE, REPLACE, RETAIN, Problem, is_directive, problems
+from llm_operator.manifests.overlay.table import DIRECTIVE, REPLACE, RETAIN, is_directive, problems
+from llm_operator.problems import Problem, wrong_field
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the path that NCCL and vLLM open
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -75,26 +76,23 @@ def overlay_of(spec: LLMDeploymentSpec, child: OverlayChild) -> JSON | None:
     return spec.web_ui.pod_template if spec.web_ui is not None else None
 
 
-def check_overlays(spec: LLMDeploymentSpec) -> tuple[Refusal, ...]:
+def check_overlays(spec: LLMDeploymentSpec) -> tuple[Problem, ...]:
     """Everything that is wrong with the overlays of all children."""
     return tuple(refusal for child in FIELDS for refusal in check_overlay(spec, child))
 
 
-def check_overlay(spec: LLMDeploymentSpec, child: OverlayChild) -> tuple[Refusal, ...]:
+def check_overlay(spec: LLMDeploymentSpec, child: OverlayChild) -> tuple[Problem, ...]:
     """Everything that is wrong with the overlay of a child, without a cluster; empty if there is none."""
     overlay, field = overlay_of(spec, child), FIELDS[child]
     if not overlay:
         return ()
-    malformed = tuple(_refusal("InvalidPodTemplate", field, problem) for problem in problems(overlay))
-    if malformed:
-        # What is not even a pod template has no parts to check for owners.
-        return malformed
-    conflicts = _conflicts(overlay, _OWNED[child](spec))
-    return tuple(_refusal("ConflictingPodTemplate", field, problem) for problem in conflicts)
+    # What is not even a pod template has no parts to check for owners.
+    found = tuple(problems(overlay)) or _conflicts(overlay, _OWNED[child](spec))
+    return tuple(replace(one, field=f"{field}{one.field}") for one in found)
 
 
-def _refusal(reason: str, field: str, problem: Problem) -> Refusal:
-    return Refusal(reason, f"{field}{problem.path}", problem.message)
+def _conflict(path: str, message: str) -> Problem:
+    return wrong_field("ConflictingPodTemplate", path, message)
 
 
 def _ca_variables(spec: LLMDeploymentSpec) -> dict[str, str]:
@@ -164,13 +162,13 @@ _OWNED: Mapping[OverlayChild, Callable[[LLMDeploymentSpec], Owned]] = {"engine":
 
 def _conflicts(overlay: JSON, owned: Owned) -> Iterator[Problem]:
     for path in _removals(overlay, owned):
-        yield Problem(path, "the operator needs what is there, so that it cannot be removed or replaced as a whole")
+        yield _conflict(path, "the operator needs what is there, so that it cannot be removed or replaced as a whole")
     yield from _metadata(overlay.get("metadata") or {})
     spec = overlay.get("spec") or {}
     for place, volume in enumerate(spec.get("volumes") or []):
         if volume.get("name") in owned.volumes:
             text = f"the operator has a volume {volume['name']!r}: choose another name"
-            yield Problem(f".spec.volumes[{place}].name", text)
+            yield _conflict(f".spec.volumes[{place}].name", text)
     for kind in ("initContainers", "containers"):
         for place, container in enumerate(spec.get(kind) or []):
             path = f".spec.{kind}[{place}]"
@@ -233,26 +231,26 @@ def _rests(part: JSON, path: str) -> Iterator[str]:
 def _metadata(metadata: JSON) -> Iterator[Problem]:
     for name in metadata:
         if name not in ("labels", "annotations") and not is_directive(name):
-            yield Problem(f".metadata.{name}", "only labels and annotations can be given: remove it")
+            yield _conflict(f".metadata.{name}", "only labels and annotations can be given: remove it")
 
 
 def _own_container(container: JSON, kind: str, path: str, owned: Owned) -> Iterator[Problem]:
     child = container["name"]
     if (child == owned.child) != (kind == "containers"):
-        yield Problem(f"{path}.name", f"the operator has a container {child!r} elsewhere: choose another name")
+        yield _conflict(f"{path}.name", f"the operator has a container {child!r} elsewhere: choose another name")
         return
     for field, text in container_fields(owned.child).items():
         if field in container:
-            yield Problem(f"{path}.{field}", instead(text))
+            yield _conflict(f"{path}.{field}", instead(text))
     for place, variable in enumerate(container.get("env") or []):
         name = variable.get("name")
         if name in owned.variables:
             text = f"{name}: {owned.variables[name]}; remove it here"
-            yield Problem(f"{path}.env[{place}].name", text)
+            yield _conflict(f"{path}.env[{place}].name", text)
     yield from _hooks(container, path)
     for bound, resource in _amounts(container) if child == owned.child and owned.resources else ():
         if resource in _GIVEN_BY_RESOURCES:
-            yield Problem(f"{path}.resources.{bound}[{resource}]", f"use {owned.resources}.{bound}")
+            yield _conflict(f"{path}.resources.{bound}[{resource}]", f"use {owned.resources}.{bound}")
     yield from _gpus(container, path, owned)
     yield from _mounts(container, path, owned)
 
@@ -262,14 +260,14 @@ def _hooks(container: JSON, path: str) -> Iterator[Problem]:
     name = container["name"]
     for probe in _PROBES if name not in _PROBED else ():
         if container.get(probe) is not None:
-            yield Problem(f"{path}.{probe}", f"container {name!r} ends by itself and has no probe: remove it here")
+            yield _conflict(f"{path}.{probe}", f"container {name!r} ends by itself and has no probe: remove it here")
     for probe in _PROBES:
         for handler in _HANDLERS:
             if handler in (container.get(probe) or {}):
                 text = "the operator says what a probe asks; thresholds, periods and timeouts can be given"
-                yield Problem(f"{path}.{probe}.{handler}", text)
+                yield _conflict(f"{path}.{probe}.{handler}", text)
     if "preStop" in (container.get("lifecycle") or {}):
-        yield Problem(f"{path}.lifecycle.preStop", "requests are drained by it: use spec.drainTimeoutSeconds")
+        yield _conflict(f"{path}.lifecycle.preStop", "requests are drained by it: use spec.drainTimeoutSeconds")
 
 
 def _unsaid(container: JSON, path: str, probes: tuple[str, ...], hooks: tuple[str, ...]) -> Iterator[Problem]:
@@ -281,7 +279,7 @@ def _unsaid(container: JSON, path: str, probes: tuple[str, ...], hooks: tuple[st
         given = [handler for handler in handlers if handler in (part or {})]
         if part is not None and len(given) != 1:
             found = f"it has {' and '.join(given)}" if given else "it has none"
-            yield Problem(place, f"give exactly one of {', '.join(handlers)}; {found}")
+            yield _conflict(place, f"give exactly one of {', '.join(handlers)}; {found}")
 
 
 def _further_container(container: JSON, path: str, owned: Owned) -> Iterator[Problem]:
@@ -289,12 +287,12 @@ def _further_container(container: JSON, path: str, owned: Owned) -> Iterator[Pro
     for place, port in enumerate(container.get("ports") or []):
         here = f"{path}.ports[{place}]"
         if owned.port is not None and port.get("containerPort") == owned.port:
-            yield Problem(
+            yield _conflict(
                 f"{here}.containerPort", f"the {owned.child} listens on port {owned.port}: choose another port"
             )
         if owned.port is not None and port.get("name") == PORT_NAME:
             text = f"the Service and the probes find the {owned.child} by the name {PORT_NAME!r}: choose another name"
-            yield Problem(f"{here}.name", text)
+            yield _conflict(f"{here}.name", text)
     yield from _gpus(container, path, owned)
 
 
@@ -308,7 +306,7 @@ def _gpus(container: JSON, path: str, owned: Owned) -> Iterator[Problem]:
     for bound, resource in _amounts(container):
         if resource == owned.gpu or resource.endswith("/gpu") or "/mig-" in resource:
             text = "the number of GPUs is spec.parallelism.tensor, their kind spec.gpu.resourceName; remove it here"
-            yield Problem(f"{path}.resources.{bound}[{resource}]", text)
+            yield _conflict(f"{path}.resources.{bound}[{resource}]", text)
 
 
 def _mounts(container: JSON, path: str, owned: Owned) -> Iterator[Problem]:
@@ -318,7 +316,7 @@ def _mounts(container: JSON, path: str, owned: Owned) -> Iterator[Problem]:
             hidden = next((own for own, below in owned.paths.items() if _hides(given, own, below=below)), None)
             if given and hidden is not None:
                 text = f"a volume there hides {hidden}, which the operator mounts: choose another path"
-                yield Problem(f"{path}.{kind}[{place}].{key}", text)
+                yield _conflict(f"{path}.{kind}[{place}].{key}", text)
 
 
 def _normal(path: str) -> str:

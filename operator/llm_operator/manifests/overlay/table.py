@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from llm_operator.problems import Problem, wrong_field
+
 DIRECTIVE = "$patch"
 REPLACE = "replace"
 DELETE = "delete"
@@ -40,14 +42,6 @@ class Field:
     merge: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A field of the overlay that cannot be used; `path` is below the overlay, such as `.spec.volumes[0]`."""
-
-    path: str
-    message: str
-
-
 @functools.cache
 def types() -> Mapping[str, Mapping[str, Field]]:
     """Every type that a pod template reaches, by name."""
@@ -76,6 +70,11 @@ def field_of(kind: str, name: str) -> Field:
     return types().get(kind, {}).get(name, Field("any"))
 
 
+def malformed(path: str, message: str) -> Problem:
+    """A field of an overlay that no pod template has; `path` is below the overlay, such as `.spec.volumes[0]`."""
+    return wrong_field("InvalidPodTemplate", path, message)
+
+
 def problems(value: Mapping[str, Any], kind: str = ROOT, path: str = "") -> Iterator[Problem]:
     """Fields that no pod template has, values of another kind than the field's, and directives that say nothing.
 
@@ -87,7 +86,7 @@ def problems(value: Mapping[str, Any], kind: str = ROOT, path: str = "") -> Iter
         if is_directive(name):
             yield from _of_directive(name, value, fields, here)
         elif name not in fields:
-            yield Problem(here, _unknown(name, fields))
+            yield malformed(here, _unknown(name, fields))
         elif entry is not None:
             yield from _of_field(entry, fields[name], here)
 
@@ -96,35 +95,35 @@ def _of_directive(name: str, value: Mapping[str, Any], fields: Mapping[str, Fiel
     entry = value[name]
     if name == DIRECTIVE:
         if entry not in (REPLACE, DELETE):
-            yield Problem(path, f"expected {REPLACE} or {DELETE}, got {_shown(entry)}")
+            yield malformed(path, f"expected {REPLACE} or {DELETE}, got {_shown(entry)}")
     elif name == RETAIN:
         keys = entry if isinstance(entry, list) else None
         if keys is None or not all(isinstance(key, str) for key in keys):
-            yield Problem(path, f"expected a list of field names, got {_shown(entry)}")
+            yield malformed(path, f"expected a list of field names, got {_shown(entry)}")
         else:
             missing = [key for key in value if not is_directive(key) and key not in keys]
             if missing:
-                yield Problem(path, f"every field beside it must be in it; missing: {', '.join(missing)}")
+                yield malformed(path, f"every field beside it must be in it; missing: {', '.join(missing)}")
     elif name.startswith(ORDER):
         yield from _of_order(value, name.removeprefix(ORDER), fields, path)
     else:
         known = f"{DIRECTIVE}, {RETAIN} and {ORDER}<list>"
-        yield Problem(path, f"no such directive, or none that a pod template has a use for; known: {known}")
+        yield malformed(path, f"no such directive, or none that a pod template has a use for; known: {known}")
 
 
 def _of_order(value: Mapping[str, Any], name: str, fields: Mapping[str, Field], path: str) -> Iterator[Problem]:
     field, order = fields.get(name), value[ORDER + name]
     if field is None or not field.merge:
-        yield Problem(path, f"{name} is not a list whose entries are merged by a key")
+        yield malformed(path, f"{name} is not a list whose entries are merged by a key")
         return
     if not isinstance(order, list) or not all(isinstance(entry, dict) and field.merge in entry for entry in order):
-        yield Problem(path, f"expected a list of mappings with {field.merge}, got {_shown(order)}")
+        yield malformed(path, f"expected a list of mappings with {field.merge}, got {_shown(order)}")
         return
     wanted = [entry[field.merge] for entry in order]
     entries = [entry for entry in value.get(name) or () if isinstance(entry, dict) and DIRECTIVE not in entry]
     given = [entry.get(field.merge) for entry in entries]
     if [key for key in wanted if key in given] != given:
-        yield Problem(path, f"it must name every entry of {name} beside it, in the same order")
+        yield malformed(path, f"it must name every entry of {name} beside it, in the same order")
 
 
 def _unknown(name: str, fields: Mapping[str, Field]) -> str:
@@ -138,12 +137,12 @@ def _of_field(value: Any, field: Field, path: str) -> Iterator[Problem]:
         if isinstance(value, list):
             yield from _of_list(value, field, path)
         else:
-            yield Problem(path, f"expected a list, got {_shown(value)}")
+            yield malformed(path, f"expected a list, got {_shown(value)}")
     elif field.shape == "map":
         if isinstance(value, dict):
             yield from _of_map(value, field, path)
         else:
-            yield Problem(path, f"expected a mapping, got {_shown(value)}")
+            yield malformed(path, f"expected a mapping, got {_shown(value)}")
     else:
         yield from _of_kind(value, field.kind, path)
 
@@ -155,9 +154,9 @@ def _of_list(value: list[Any], field: Field, path: str) -> Iterator[Problem]:
         if not isinstance(entry, dict):
             continue
         if field.merge is None and DIRECTIVE in entry:
-            yield Problem(f"{here}.{DIRECTIVE}", "this list has no merge key: it is replaced as a whole")
+            yield malformed(f"{here}.{DIRECTIVE}", "this list has no merge key: it is replaced as a whole")
         elif field.merge and entry.get(field.merge) is None and entry.get(DIRECTIVE) != REPLACE:
-            yield Problem(here, f"{field.merge} is missing: it identifies the entry")
+            yield malformed(here, f"{field.merge} is missing: it identifies the entry")
     if field.merge in _UNIQUE:
         yield from _twice(value, field.merge, path)
 
@@ -179,7 +178,7 @@ def _twice(entries: list[Any], key: str, path: str) -> Iterator[Problem]:
     for place, entry in enumerate(entries):
         name = entry.get(key) if isinstance(entry, dict) else None
         if isinstance(name, str) and name in seen:
-            yield Problem(f"{path}[{place}].{key}", f"{_shown(name)} is there twice: merge the two, or rename one")
+            yield malformed(f"{path}[{place}].{key}", f"{_shown(name)} is there twice: merge the two, or rename one")
         seen.add(name if isinstance(name, str) else None)
 
 
@@ -188,11 +187,11 @@ def _of_kind(value: Any, kind: str, path: str) -> Iterator[Problem]:
         if isinstance(value, dict):
             yield from problems(value, kind, path)
         else:
-            yield Problem(path, f"expected a mapping, got {_shown(value)}")
+            yield malformed(path, f"expected a mapping, got {_shown(value)}")
     elif kind in _KINDS:
         is_truth = isinstance(value, bool)
         if is_truth != (kind == "boolean") or not isinstance(value, _KINDS[kind]):
-            yield Problem(path, f"expected {_SPOKEN[kind]}, got {_shown(value)}")
+            yield malformed(path, f"expected {_SPOKEN[kind]}, got {_shown(value)}")
 
 
 _SPOKEN: Mapping[str, str] = {
