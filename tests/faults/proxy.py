@@ -24,6 +24,8 @@ JSON = dict[str, Any]
 T = TypeVar("T")
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 BODY_BYTES = 16 << 20
+HEALTH = "Healthy"
+"""The condition that tells of engines; no engine is here."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,10 @@ class Proxy:
         self.requests: Counter[int] = Counter()
         """By second of the monotonic clock."""
         self.done: list[tuple[float, str, str, int]] = []
-        """Time, method, path and status of every write that the API server answered. That of a status whose engine's
-        metrics have closed, which they do half a minute after a pod that has no engine, ends with #MetricsClosed."""
+        """Time, method, path and status of every write that the API server answered. The path of a status that changes
+        nothing but what engines report ends with #engines."""
+        self._statuses: dict[str, JSON] = {}
+        """By path: the status that was written last."""
         self.faults: Counter[str] = Counter()
         """By kind."""
         loop.do(self._start())
@@ -291,7 +295,7 @@ class Proxy:
         except aiohttp.ClientError:
             return self._reset(request)
         if exchange.write:
-            self.done.append((time.monotonic(), exchange.method, _named(exchange), status))
+            self.done.append((time.monotonic(), exchange.method, self._named(exchange, status), status))
         if exchange.listing and status == 200:
             self._lists.setdefault(_key(exchange), (status, text, content))
         match fault:
@@ -329,6 +333,21 @@ class Proxy:
         except (aiohttp.ClientError, ConnectionError):
             return self._reset(request)
 
+    def _named(self, exchange: Exchange, answered: int) -> str:
+        """The path of what is written; of a creation, with the name that its body gives."""
+        try:
+            body = json.loads(exchange.body)
+            if exchange.method == "POST":
+                return f"{exchange.path}/{body['metadata']['name']}"
+            if not exchange.path.endswith("/status") or answered != 200:
+                return exchange.path
+            before, now = self._statuses.get(exchange.path, {}), body["status"]
+            of_engines = now != before and _without_engines(now) == _without_engines(before)
+        except (ValueError, KeyError, TypeError):
+            return exchange.path
+        self._statuses[exchange.path] = now
+        return exchange.path + ("#engines" if of_engines else "")
+
     def _headers(self, request: web.BaseRequest) -> dict[str, str]:
         """What is passed on; the audit log shows the proxy's name as the user agent."""
         kept = ("Authorization", "Content-Type", "Accept")
@@ -349,11 +368,7 @@ def _key(exchange: Exchange) -> str:
     return f"{exchange.path}?{exchange.query.get('labelSelector', '')}&{exchange.query.get('continue', '')}"
 
 
-def _named(exchange: Exchange) -> str:
-    """The path of what is written; of a creation, with the name that its body gives."""
-    if exchange.method != "POST":
-        return exchange.path + ("#MetricsClosed" if b'"MetricsClosed"' in exchange.body else "")
-    try:
-        return f"{exchange.path}/{json.loads(exchange.body)['metadata']['name']}"
-    except (ValueError, KeyError, TypeError):
-        return exchange.path
+def _without_engines(status: JSON) -> JSON:
+    """A status without what engines report: their metrics, and what was measured of them."""
+    conditions = [one for one in status.get("conditions") or () if one["type"] != HEALTH]
+    return {**{name: value for name, value in status.items() if name != "measured"}, "conditions": conditions}

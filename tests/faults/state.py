@@ -13,12 +13,11 @@ from llm_operator.api import KIND
 from llm_operator.manifests.common import ANNOTATION_REVISION, LABEL_MANAGED_BY, MANAGER
 from llm_operator.manifests.kinds import KINDS
 from tests.cluster.helpers import Space
+from tests.faults.proxy import HEALTH
 
 JSON = dict[str, Any]
 
 LONG_TEXT = 200
-HEALTH = "Healthy"
-"""A condition that is left out: it tells of engines, and no engine is here."""
 CHILDREN = ("Deployment", "Service", "PodDisruptionBudget", "Job", "PersistentVolumeClaim")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _OF_NAMESPACE = re.compile(r'("llm-operator.dev/spec-hash": )"[0-9a-f]*"')

@@ -92,7 +92,7 @@ def child_key(key: Key, kind: str, name: str) -> ChildKey:
 
 
 MOST_DELETED = 4096
-"""Deleted children that are remembered: for longer than a list or an event can be late."""
+"""Deleted objects and children that are remembered: for longer than a list or an event can be late."""
 
 
 class Cache:
@@ -113,7 +113,7 @@ class Cache:
         self._mounts: Groups[tuple[str, str], tuple[AnyKey, str]] = Groups()
         """Pods, as (key, name), by namespace and the directory that they mount."""
         self._deleted: dict[str, None] = {}
-        """uids of children that this process deleted: a watch or a list that is late still shows them."""
+        """uids of children that this process deleted and of objects that are gone: what is late still shows them."""
         self._gone: dict[JobKey, Pod] = {}
         """By Job: the pod that was deleted last with a termination message, which is kept nowhere else."""
 
@@ -239,7 +239,11 @@ class Cache:
         known = self.version(kind, key, meta["name"])
         # A successor of the same name may be known already: the answer to an apply comes before the watch's events.
         if known is not None and not _newer(known, meta["resourceVersion"]):
-            self.forget(kind, key, meta["name"])
+            if _reduction(kind) == "object":
+                # No selector hides it: it is deleted, and not only out of this watch's sight.
+                self.deleted(kind, key, meta["name"], meta["uid"])
+            else:
+                self.forget(kind, key, meta["name"])
         job = self._jobs.get(key) if isinstance(key, JobKey) and _reduction(kind) == "pod" else None
         if isinstance(key, JobKey) and job is not None and ("Job", job.uid) == controller_of(meta)[::2]:
             pod = pod_from(raw)
@@ -269,8 +273,8 @@ class Cache:
             if not entries:
                 self._children.pop(key, None)
 
-    def deleted(self, kind: str, key: Key, name: str, uid: str) -> None:
-        """This process deleted a child: it is gone, whatever is shown of it later."""
+    def deleted(self, kind: str, key: AnyKey, name: str, uid: str) -> None:
+        """An object or a child is gone, whatever is shown of it later."""
         self.forget(kind, key, name)
         if len(self._deleted) >= MOST_DELETED:
             self._deleted.pop(next(iter(self._deleted)))

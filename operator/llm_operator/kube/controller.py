@@ -100,6 +100,8 @@ class Controller:
         outcome = evaluate(snapshot, datetime.fromisoformat(self._now()).astimezone(UTC))
         self._gatherer.follow(key, outcome)
         executed = await self._executor.execute(key, snapshot.resource, outcome.decision)
+        if executed is None:
+            return False
         status = status_after(snapshot, outcome, executed, resource.status, self._now())
         await self._publisher.publish(key, body, status, executed.restored)
         if outcome.look_again_seconds is not None:

@@ -84,8 +84,11 @@ class Executor:
         self._restoring = Restoring(client)
         self._revisions = Revisions(client, cache)
 
-    async def execute(self, key: Key, resource: LLMDeployment, decision: Decision) -> Executed:
+    async def execute(self, key: Key, resource: LLMDeployment, decision: Decision) -> Executed | None:
         """Carry out a decision.
+
+        Returns:
+            What became of it; None: the object went meanwhile, and whatever took it from the cache queued its key.
 
         Raises:
             ApiError: the API server failed; the key is to be tried again.
@@ -98,23 +101,35 @@ class Executor:
         if refused is not None:
             work.blocked["chat"] = refused
         for apply in decision.applies:
-            if apply.role == "chat" and refused is not None:
-                continue
-            held = self._restoring.held(apply)
-            if held is not None:
-                work.drift.append(held.drift)
-                if held.seconds is not None:
-                    self._queue.add_after(key, held.seconds)
-                continue
-            if work.lacks_revision(apply):
-                work.left.append(apply)
-                continue
-            trouble = await self._apply(key, apply, work)
-            if trouble is not None:
-                work.blocked.setdefault(apply.role, trouble)
-                work.left.append(apply)
+            if self._is_gone(key, resource.metadata.uid):
+                return None
+            if apply.role != "chat" or refused is None:
+                await self._carry_out(key, apply, work)
+        if self._is_gone(key, resource.metadata.uid):
+            return None
         await self._delete_all(key, decision, work)
         return work.done(decision)
+
+    async def _carry_out(self, key: Key, apply: Apply, work: _Work) -> None:
+        """Write one object, unless somebody else insists on what is there, or its revision is not written yet."""
+        held = self._restoring.held(apply)
+        if held is not None:
+            work.drift.append(held.drift)
+            if held.seconds is not None:
+                self._queue.add_after(key, held.seconds)
+            return
+        if work.lacks_revision(apply):
+            work.left.append(apply)
+            return
+        trouble = await self._apply(key, apply, work)
+        if trouble is not None:
+            work.blocked.setdefault(apply.role, trouble)
+            work.left.append(apply)
+
+    def _is_gone(self, key: Key, uid: str) -> bool:
+        """Whether an object is known to go, or to have a successor: the garbage collector has its children."""
+        meta = self._cache.objects[key]["metadata"] if key in self._cache.objects else {}
+        return meta.get("uid") != uid or "deletionTimestamp" in meta
 
     async def _delete_all(self, key: Key, decision: Decision, work: _Work) -> None:
         """Delete what is to go; what was refused is kept, and why."""

@@ -81,7 +81,7 @@ class Publisher:
             if error.status == 404:
                 # Its deletion was missed, or its event is about to arrive: no child is made again for what is gone.
                 if (self._cache.objects.get(key) or body)["metadata"]["uid"] == body["metadata"]["uid"]:
-                    self._cache.forget(KIND, key, key[1])
+                    self._cache.deleted(KIND, key, key[1], body["metadata"]["uid"])
                     self._queue.add(key)
                 return
             raise

@@ -238,3 +238,16 @@ def test_what_was_deleted_does_not_come_back_by_a_late_event() -> None:
     assert cache.update(thing("PodDisruptionBudget", 7, uid="two")) == KEY, "another one of its name"
     cache.deleted("PodDisruptionBudget", KEY, "demo", "two")
     assert cache.update(thing("PodDisruptionBudget", 7, uid="two"), replace=True) == KEY, "etcd was restored"
+
+
+def test_what_is_gone_does_not_come_back_by_the_history_of_a_watch() -> None:
+    """A watch that goes on after a silence tells first of an object's changes and then of its deletion."""
+    cache = Cache()
+    cache.update(thing(KIND, 5, uid="one"))
+    cache.remove(thing(KIND, 6, uid="one"))
+    assert cache.update(thing(KIND, 5, uid="one")) is None
+    assert cache.objects == {}
+    assert cache.update(thing(KIND, 7, uid="two")) == KEY, "another one of its name"
+    cache.deleted(KIND, KEY, "demo", "two")
+    assert cache.update(thing(KIND, 8, uid="two")) is None
+    assert cache.update(thing(KIND, 8, uid="two"), replace=True) == KEY, "etcd was restored"

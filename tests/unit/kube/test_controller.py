@@ -178,6 +178,38 @@ async def test_what_comes_while_it_is_written_is_for_the_next_look() -> None:
     assert world.conditions()["Ready"]["reason"] == "ReplicasReady"
 
 
+@pytest.mark.parametrize("successor", [False, True])
+async def test_nothing_more_is_made_for_an_object_that_goes_while_it_is_made(successor: bool) -> None:
+    world = World(ToolSettings())
+    world.has(webUI={})
+
+    def gone() -> None:
+        world.api.meanwhile = lambda: None
+        meta = world.cache.objects[KEY]["metadata"]
+        world.cache.remove({**world.cache.objects[KEY], "metadata": {**meta, "resourceVersion": "5"}})
+        if successor:
+            world.cache.update({**llm("demo"), "metadata": {**meta, "uid": "uid-2", "resourceVersion": "6"}})
+
+    world.api.meanwhile = gone
+    await world.controller.reconcile(KEY)
+    made = [write for write in world.api.writes if write.startswith("create") and "Event" not in write]
+    assert len(made) == 1, made
+
+
+async def test_an_object_whose_status_is_not_found_does_not_come_back_by_a_late_event() -> None:
+    world = World(ToolSettings())
+    world.has()
+    body = world.cache.objects[KEY]
+
+    async def not_found(*_: Any) -> JSON:
+        raise ApiError(404, "NotFound", "demo")
+
+    world.api.apply_status = not_found  # type: ignore[method-assign,assignment]
+    await world.controller.reconcile(KEY)
+    assert world.cache.update({**body, "metadata": {**body["metadata"], "resourceVersion": "4"}}) is None
+    assert KEY not in world.cache.objects
+
+
 async def test_a_crd_that_lacks_a_field_of_the_status_is_no_other_operator() -> None:
     """The API server drops what an older CRD does not have, so that what it stores is not what was written."""
     world = World(ToolSettings())
