@@ -52,7 +52,8 @@ from llm_operator.reconcile.health import health
 from llm_operator.reconcile.model_facts import not_inspected
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.planned import unknown_outcome
-from llm_operator.reconcile.status import Situation, status_of
+from llm_operator.reconcile.situation import Situation
+from llm_operator.reconcile.status import status_of
 from tests.operator_process import OperatorUnderTest, Usage
 
 ROOT = Path(__file__).resolve().parents[2]

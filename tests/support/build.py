@@ -12,11 +12,12 @@ from llm_operator.live.pods import Pod
 from llm_operator.manifests.common import ANNOTATION_REVISION, ANNOTATION_TEMPLATE, JSON, inputs_hash
 from llm_operator.manifests.revision import REVISION
 from llm_operator.planning.outcome import PlanOutcome
-from llm_operator.reconcile.decide import Apply, decide
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Apply
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.planned import unknown_outcome
 from llm_operator.reconcile.revisions import Revision, revision_from
-from llm_operator.reconcile.status import Situation
+from llm_operator.reconcile.situation import Situation
 from tests.support.older import template_text
 
 UID = "11111111-1111-4111-8111-111111111111"

@@ -24,7 +24,7 @@ from llm_operator.live.children import Child, ChildKey, Role
 from llm_operator.manifests.kinds import CHILD_KINDS, WORKLOAD_KINDS
 from llm_operator.manifests.revision import REVISION
 from llm_operator.problems import Problem
-from llm_operator.reconcile.decide import Apply, Decision, Delete
+from llm_operator.reconcile.decision import Apply, Decision, Delete
 from llm_operator.reconcile.diagnose import (
     deletion_refused,
     image_volumes,

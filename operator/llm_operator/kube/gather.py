@@ -24,11 +24,11 @@ from llm_operator.kube.vital_signs import Paces, VitalSigns
 from llm_operator.kube.workqueue import WorkQueue
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.pipeline.claims import needed_claims
-from llm_operator.reconcile.decide import kept_rendering
 from llm_operator.reconcile.evaluate import log_sources
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.plan_facts import Hold, PlanFacts
 from llm_operator.reconcile.plan_record import provisional
+from llm_operator.reconcile.rendered import kept_rendering
 from llm_operator.reconcile.snapshot import Outcome, Snapshot
 from llm_operator.reconcile.wants import Rendered
 from llm_operator.settings import ToolSettings

@@ -21,7 +21,8 @@ from llm_operator.live.managed_fields import ForeignField, foreign_fields, remov
 from llm_operator.manifests.common import compact_json
 from llm_operator.problems import Problem
 from llm_operator.reconcile.covers import differences
-from llm_operator.reconcile.decide import Apply, said
+from llm_operator.reconcile.decision import Apply
+from llm_operator.reconcile.writes import said
 
 JSON = dict[str, Any]
 log = logging.getLogger("llm_operator.restoring")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from llm_operator.live.pods import Pod
 from llm_operator.live.scheduling import ANYTHING, Asked, unschedulable
-from llm_operator.problems import Problem
+from llm_operator.problems import Check, Problem, first
 
 TOOLS_FIELD = "the chart's modelTools.image"
 
@@ -19,28 +20,54 @@ _MISSING_REFERENCE = re.compile(r'(secret|configmap) "([^"]+)" not found', re.IG
 _MISSING_KEY = re.compile(r"couldn't find key (\S+) in (Secret|ConfigMap) (\S+)")
 
 
-def waiting_trouble(pod: Pod, image: str, field: str, asked: Asked = ANYTHING) -> Problem | None:
-    """What keeps a pod from starting.
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A pod that may wait for something.
 
-    Args:
+    Attributes:
         pod: the pod.
         image: what its image is called in a message.
         field: where the image is set.
         asked: what the pod asks of a node.
     """
-    if pod.unschedulable is not None:
-        return unschedulable(pod.unschedulable, asked)
-    if pod.waiting_reason == "InvalidImageName":
-        return Problem("InvalidImage", f"{pod.waiting_message}: correct {field}", "Error")
-    if pod.waiting_reason in _IMAGE_REASONS:
-        message = f"{image} cannot be pulled: {pod.waiting_message}; check {field} and imagePullSecrets"
-        return Problem("ImagePullFailed", message, "Warning")
-    if pod.waiting_reason in _CONFIG_REASONS:
-        return _config_trouble(pod.waiting_message)
-    return None
+
+    pod: Pod
+    image: str
+    field: str
+    asked: Asked = ANYTHING
 
 
-def _config_trouble(message: str) -> Problem:
+def _node(of: Waiting) -> Problem | None:
+    return unschedulable(of.pod.unschedulable, of.asked) if of.pod.unschedulable is not None else None
+
+
+def _image_name(of: Waiting) -> Problem | None:
+    if of.pod.waiting_reason != "InvalidImageName":
+        return None
+    return Problem("InvalidImage", f"{of.pod.waiting_message}: correct {of.field}", "Error")
+
+
+def _image(of: Waiting) -> Problem | None:
+    if of.pod.waiting_reason not in _IMAGE_REASONS:
+        return None
+    text = f"{of.image} cannot be pulled: {of.pod.waiting_message}"
+    return Problem("ImagePullFailed", text, "Warning", f"check {of.field} and imagePullSecrets")
+
+
+def _configuration(of: Waiting) -> Problem | None:
+    return _config_problem(of.pod.waiting_message) if of.pod.waiting_reason in _CONFIG_REASONS else None
+
+
+WAITING: tuple[Check[Waiting], ...] = (_node, _image_name, _image, _configuration)
+"""What keeps a pod from starting, in the order of its start."""
+
+
+def waiting_trouble(pod: Pod, image: str, field: str, asked: Asked = ANYTHING) -> Problem | None:
+    """What keeps a pod from starting; None if nothing does. The arguments are those of Waiting."""
+    return first(WAITING, Waiting(pod, image, field, asked))
+
+
+def _config_problem(message: str) -> Problem:
     reference = _MISSING_REFERENCE.search(message)
     if reference:
         kind = "Secret" if reference[1].lower() == "secret" else "ConfigMap"

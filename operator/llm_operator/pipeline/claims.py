@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.manifests.claim import cache_volume_claim
@@ -11,7 +13,7 @@ from llm_operator.pipeline.artifacts import LABEL_CACHE
 from llm_operator.pipeline.cache_claim import mismatch
 from llm_operator.pipeline.request import JobRequest
 from llm_operator.pipeline.surroundings import Surroundings
-from llm_operator.problems import Problem
+from llm_operator.problems import Check, Problem, first
 
 
 def needed_claims(resource: LLMDeployment) -> tuple[str, ...]:
@@ -23,42 +25,77 @@ def needed_claims(resource: LLMDeployment) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A claim that an object needs.
+
+    Attributes:
+        resource: the object.
+        name: the claim's.
+        found: what is there; None: nothing.
+        made: the claim that the operator makes under this name; None: it makes none.
+    """
+
+    resource: LLMDeployment
+    name: str
+    found: ClaimFacts | None
+    made: JSON | None
+
+
+def _going(of: Needed) -> Problem | None:
+    found = of.found
+    if found is None:
+        return None
+    # A claim of an earlier object of this name goes as that object has gone, also before anyone says so.
+    earlier = found.managed and found.owner_uid not in (None, of.resource.metadata.uid) and of.made is not None
+    if not found.deleting and not earlier:
+        return None
+    text = f"PersistentVolumeClaim {of.name!r} is being deleted: waiting until it is gone"
+    return Problem("ClaimTerminating", text, "Warning")
+
+
+def _missing(of: Needed) -> Problem | None:
+    if of.found is not None or of.made is not None:
+        return None
+    text = f"PersistentVolumeClaim {of.name!r} does not exist in this namespace: create it, or name another one"
+    return Problem("ClaimMissing", text, "Warning")
+
+
+def _foreign(of: Needed) -> Problem | None:
+    """A claim of the name of the object's own that is somebody else's."""
+    if of.found is None or of.made is None or not of.found.uid or of.found.managed:
+        return None
+    text = (
+        f"PersistentVolumeClaim {of.name!r} exists and was not made by this operator: name it in "
+        "spec.cache.claimName to use it, or rename this object"
+    )
+    return Problem("NameConflict", text, "Error")
+
+
+def _differs(of: Needed) -> Problem | None:
+    cache = of.resource.spec.cache
+    if of.found is None or of.made is None or cache is None:
+        return None
+    differs = mismatch(cache, of.found)
+    return Problem("ClaimDiffers", differs, "Error") if differs is not None else None
+
+
+OF_CLAIM: tuple[Check[Needed], ...] = (_going, _missing, _foreign, _differs)
+"""Why a claim cannot be used, in the order in which it counts."""
+
+
 def missing_claim(resource: LLMDeployment, observed: Surroundings) -> JSON | Problem | None:
     """The claim to be made, or what is wrong with one; None if all that are known can be used."""
     made = cache_volume_claim(resource)
     for name in needed_claims(resource):
         if name not in observed.claims:
             continue
-        found = observed.claims[name]
         ours = made if made is not None and name == made["metadata"]["name"] else None
-        # A claim of an earlier object of this name goes as that object has gone, also before anyone says so.
-        goes = found is not None and found.managed and found.owner_uid not in (None, resource.metadata.uid)
-        if found is not None and not found.deleting and not (goes and ours is not None):
-            trouble = _unusable(resource, found) if ours is not None else None
-            if trouble is not None:
-                return trouble
-            continue
-        if found is not None:
-            text = f"PersistentVolumeClaim {name!r} is being deleted: waiting until it is gone"
-            return Problem("ClaimTerminating", text, "Warning")
-        if ours is not None:
-            return ours
-        text = f"PersistentVolumeClaim {name!r} does not exist in this namespace: create it, or name another one"
-        return Problem("ClaimMissing", text, "Warning")
+        needed = Needed(resource, name, observed.claims[name], ours)
+        found = first(OF_CLAIM, needed)
+        if found is not None or needed.found is None:
+            return found or ours
     return None
-
-
-def _unusable(resource: LLMDeployment, claim: ClaimFacts) -> Problem | None:
-    """Why the claim that has the name of the object's own cannot be its cache."""
-    if claim.uid and not claim.managed:
-        text = (
-            f"PersistentVolumeClaim {claim.name!r} exists and was not made by this operator: name it in "
-            "spec.cache.claimName to use it, or rename this object"
-        )
-        return Problem("NameConflict", text, "Error")
-    cache = resource.spec.cache
-    differs = mismatch(cache, claim) if cache is not None else None
-    return Problem("ClaimDiffers", differs, "Error") if differs is not None else None
 
 
 def not_labelled(request: JobRequest) -> Problem | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.live.refused_pods import refusal_of
@@ -10,7 +11,7 @@ from llm_operator.live.scheduling import asked_by
 from llm_operator.live.trouble import TOOLS_FIELD, waiting_trouble
 from llm_operator.pipeline.job_view import JobView
 from llm_operator.pipeline.result import Result
-from llm_operator.problems import Problem
+from llm_operator.problems import Check, Problem, first
 
 
 def job_trouble(job: JobView, claims: tuple[ClaimFacts, ...] = (), nodes: str = "") -> Problem | None:
@@ -31,12 +32,39 @@ def job_trouble(job: JobView, claims: tuple[ClaimFacts, ...] = (), nodes: str = 
     return next((trouble for trouble in found if trouble is not None), None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A Job that failed for good, and its result."""
+
+    job: JobView
+    result: Result | None
+
+    def problem(self, reason: str, message: str) -> Problem:
+        """What is wrong, and when it is tried again."""
+        again = f"it is tried again later, at once after `kubectl delete job {self.job.name}`"
+        return Problem(reason, message, "Error", again)
+
+
+def _memory(of: _Failed) -> Problem | None:
+    if not any(pod.end is not None and pod.end.reason == "OOMKilled" for pod in of.job.pods):
+        return None
+    text = f"Job {of.job.name} exceeded its memory limit: raise weightQuantization.resources.limits.memory"
+    return of.problem("HostMemoryExhausted", text)
+
+
+def _reported(of: _Failed) -> Problem | None:
+    return of.problem(of.result.reason, of.result.message) if of.result is not None and not of.result.ok else None
+
+
+def _of_unknown_cause(of: _Failed) -> Problem:
+    return of.problem("JobFailed", f"Job {of.job.name} failed: {of.job.failure or 'no reason was given'}")
+
+
+OF_JOB: tuple[Check[_Failed], ...] = (_memory, _reported)
+"""Why a Job failed, if its pods or its tool say so."""
+
+
 def job_failure(job: JobView, result: Result | None) -> Problem:
     """Why a Job failed for good."""
-    again = f"it is tried again later, at once after `kubectl delete job {job.name}`"
-    if any(pod.end is not None and pod.end.reason == "OOMKilled" for pod in job.pods):
-        text = f"Job {job.name} exceeded its memory limit: raise weightQuantization.resources.limits.memory"
-        return Problem("HostMemoryExhausted", text, "Error", again)
-    if result is not None and not result.ok:
-        return Problem(result.reason, result.message, "Error", again)
-    return Problem("JobFailed", f"Job {job.name} failed: {job.failure or 'no reason was given'}", "Error", again)
+    failed = _Failed(job, result)
+    return first(OF_JOB, failed) or _of_unknown_cause(failed)

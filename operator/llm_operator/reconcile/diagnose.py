@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
 from llm_operator.manifests.trust import CONTAINER as TRUST
 from llm_operator.pipeline.result import parse_result
-from llm_operator.problems import Problem, Severity
+from llm_operator.problems import Check, Problem, Severity, first
 
 # After this many deaths since the pod was Ready last the engine will not come up by itself.
 HOPELESS_RESTARTS = 3
@@ -35,21 +36,49 @@ def trouble_of(pods: Iterable[Pod], engine: EngineType, asked: Asked = ANYTHING)
     # What is left of a pod that was given up is history once there is another one.
     if any(pod.phase != "Failed" for pod in alive):
         alive = [pod for pod in alive if pod.phase != "Failed"]
-    found = [trouble for pod in alive if not pod.ready and (trouble := _pod_trouble(pod, engine, asked))]
+    found = [trouble for pod in alive if not pod.ready and (trouble := first(OF_POD, _Ill(pod, engine, asked)))]
     return min(found, key=lambda problem: (not problem.stalls, problem.reason, problem.text), default=None)
 
 
-def _pod_trouble(pod: Pod, engine: EngineType, asked: Asked) -> Problem | None:
-    fetches = pod.container in (FETCHER, TRUST)
-    image, field = ("the model tools' image", TOOLS_FIELD) if fetches else ("the engine's image", "spec.engine.image")
-    waiting = waiting_trouble(pod, image, field, asked)
-    if waiting is not None:
-        return waiting
-    if pod.phase == "Failed" and pod.failure:
-        return _given_up(pod)
-    if pod.end is None or (pod.restarts == 0 and pod.running):
-        return None
-    return _fetch_failure(pod.end, pod.deaths) if fetches else _crash(pod, pod.end, engine)
+@dataclass(frozen=True, slots=True)
+class _Ill:
+    """A pod that is not Ready, its engine, and what it asks of a node."""
+
+    pod: Pod
+    engine: EngineType
+    asked: Asked
+
+    @property
+    def fetches(self) -> bool:
+        """Whether its words are those of a container that runs before the engine."""
+        return self.pod.container in (FETCHER, TRUST)
+
+    @property
+    def ended(self) -> ContainerEnd | None:
+        """The end that the pod has not come back from."""
+        return None if self.pod.restarts == 0 and self.pod.running else self.pod.end
+
+
+def _waits(of: _Ill) -> Problem | None:
+    if of.fetches:
+        return waiting_trouble(of.pod, "the model tools' image", TOOLS_FIELD, of.asked)
+    return waiting_trouble(of.pod, "the engine's image", "spec.engine.image", of.asked)
+
+
+def _ended_as_a_whole(of: _Ill) -> Problem | None:
+    return _given_up(of.pod) if of.pod.phase == "Failed" and of.pod.failure else None
+
+
+def _fetch_failed(of: _Ill) -> Problem | None:
+    return _fetch_failure(of.ended, of.pod.deaths) if of.ended is not None and of.fetches else None
+
+
+def _engine_died(of: _Ill) -> Problem | None:
+    return _crash(of.pod, of.ended, of.engine) if of.ended is not None and not of.fetches else None
+
+
+OF_POD: tuple[Check[_Ill], ...] = (_waits, _ended_as_a_whole, _fetch_failed, _engine_died)
+"""Why a pod does not serve, in the order in which it counts."""
 
 
 _GIVEN_UP = {

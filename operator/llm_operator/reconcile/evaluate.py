@@ -13,7 +13,8 @@ from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.manifests.tools import CONTAINER
 from llm_operator.pipeline.inspection import inspection
 from llm_operator.planning.outcome import PlanOutcome
-from llm_operator.reconcile.decide import Decision, applied_template, decide, expected_inputs, prepared_of
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Decision
 from llm_operator.reconcile.health import guards, health_of, serving_pods
 from llm_operator.reconcile.last_words import deaths, with_last_words
 from llm_operator.reconcile.measured import measured, pod_to_measure
@@ -21,9 +22,11 @@ from llm_operator.reconcile.model_facts import model_of
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.plan_facts import Planned, planned
 from llm_operator.reconcile.plan_record import record_of
+from llm_operator.reconcile.rendered import applied_template, expected_inputs, prepared_of
+from llm_operator.reconcile.situation import Situation
 from llm_operator.reconcile.snapshot import Executed, Outcome, Snapshot
 from llm_operator.reconcile.starting import loading_pod
-from llm_operator.reconcile.status import Situation, engine_of_template, status_of
+from llm_operator.reconcile.status import engine_of_template, status_of
 from llm_operator.reconcile.wants import Loading, LogSource, Measuring, Rendered, Serving, Wants
 
 MISSING_CLAIM_SECONDS = 5.0

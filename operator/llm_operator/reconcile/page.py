@@ -8,7 +8,7 @@ from llm_operator.live.children import Child, workload_in
 from llm_operator.live.pods import Pod
 from llm_operator.live.trouble import waiting_trouble
 from llm_operator.manifests.chat_page import page_endpoint, page_replicas
-from llm_operator.problems import Problem
+from llm_operator.problems import Check, Problem, first
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.workload import counts_of, workload_of
 
@@ -46,21 +46,24 @@ def _starting(child: Child, observed: Observed) -> Finding:
     refused = workload_of(child).refused(child)
     if refused is not None:
         return Finding("WebUIReady", "False", refused.reason, refused.text)
-    trouble = next((found for pod in observed.chat_pods if (found := _trouble(pod)) is not None), None)
+    ill = (pod for pod in observed.chat_pods if not pod.deleting and not pod.ready)
+    trouble = next((found for pod in ill if (found := first(OF_POD, pod)) is not None), None)
     if trouble is not None:
         return Finding("WebUIReady", "False", trouble.reason, trouble.text)
     return Finding("WebUIReady", "Unknown", "Starting", "the page starts")
 
 
-def _trouble(pod: Pod) -> Problem | None:
-    """Why a pod of the page doesn't serve."""
-    if pod.deleting or pod.ready:
+def _waits(pod: Pod) -> Problem | None:
+    return waiting_trouble(pod, "the chat page's image", "spec.webUI.image")
+
+
+def _ended(pod: Pod) -> Problem | None:
+    if pod.end is None or pod.restarts == 0:
         return None
-    waiting = waiting_trouble(pod, "the chat page's image", "spec.webUI.image")
-    if waiting is not None:
-        return waiting
-    if pod.end is not None and pod.restarts > 0:
-        said = pod.end.message.strip().splitlines()
-        why = f": {said[-1]}" if said else ""
-        return Problem("PageFailed", f"the page ended with exit code {pod.end.exit_code}{why}", "Warning")
-    return None
+    last = pod.end.message.strip().splitlines()
+    why = f": {last[-1]}" if last else ""
+    return Problem("PageFailed", f"the page ended with exit code {pod.end.exit_code}{why}", "Warning")
+
+
+OF_POD: tuple[Check[Pod], ...] = (_waits, _ended)
+"""Why a pod of the page does not serve."""

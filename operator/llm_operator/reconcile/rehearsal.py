@@ -24,7 +24,8 @@ from llm_operator.pipeline.claims import needed_claims
 from llm_operator.pipeline.job_view import JobView
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.problems import Problem
-from llm_operator.reconcile.decide import Apply, decide
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Apply
 from llm_operator.reconcile.observed import Observed
 from llm_operator.settings import ToolSettings
 

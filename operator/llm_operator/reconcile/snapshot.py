@@ -11,7 +11,7 @@ from llm_operator.live.children import Child, ChildKey, Role
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.problems import Problem
-from llm_operator.reconcile.decide import Decision
+from llm_operator.reconcile.decision import Decision
 from llm_operator.reconcile.health import SILENT_SECONDS, Seen
 from llm_operator.reconcile.last_words import LastWords
 from llm_operator.reconcile.measured import Reading

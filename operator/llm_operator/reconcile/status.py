@@ -3,102 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from llm_operator.api.finding import Finding
-from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import (
     Condition,
-    ConditionStatus,
     EngineStatus,
     LLMDeploymentStatus,
-    MeasuredStatus,
     ModelStatus,
-    PlanStatus,
     ProgressStatus,
     WebUIStatus,
 )
 from llm_operator.foreign import read_object
-from llm_operator.live.pods import Pod
-from llm_operator.live.scheduling import asked_by
 from llm_operator.manifests.chat_page import page_endpoint
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
     JSON,
     LABEL_DEPLOYMENT,
-    LABEL_INPUTS,
     container_of,
-    inputs_hash,
 )
 from llm_operator.manifests.model_volume import Prepared
 from llm_operator.manifests.pod import CONTAINER
-from llm_operator.manifests.restart import restart_of
 from llm_operator.manifests.service import endpoint
 from llm_operator.pipeline.damage import damage_findings
 from llm_operator.pipeline.status import cache_status, quantization_status, stage_findings
-from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.problems import Problem, together
-from llm_operator.reconcile.decide import Decision, applied_template, prepared_of
-from llm_operator.reconcile.diagnose import trouble_of
 from llm_operator.reconcile.drift import drift_findings
 from llm_operator.reconcile.exposure import exposure_findings
 from llm_operator.reconcile.health import NOT_SEEN_YET
-from llm_operator.reconcile.measured import deviation
-from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.page import page_findings
-from llm_operator.reconcile.plan_record import PlanRecord, agrees, record_of
-from llm_operator.reconcile.starting import Start, stuck_message
-from llm_operator.reconcile.workload import counts_of, workload_of
+from llm_operator.reconcile.ready import ready_findings
+from llm_operator.reconcile.rendered import applied_template, prepared_of
+from llm_operator.reconcile.shown_plan import known_plan, plan_finding, plan_status
+from llm_operator.reconcile.situation import Progress, Situation, progress_of
 
 MESSAGE_LIMIT = 4096
 ARGUMENT_LIMIT = 2048
 """Of an argument in status.engine.args."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How many replicas of what are there."""
-
-    wanted: int
-    total: int
-    ready: int
-    """Pods, of whichever spec, that answer."""
-    current: int
-    """Pods of the current spec that answer."""
-    settled: bool
-    """Everything is written, the Deployment controller has seen the latest template, no pod of an older one is left."""
-
-    @property
-    def complete(self) -> bool:
-        """Every wanted replica serves the current spec and nothing else runs."""
-        return self.settled and self.current == self.wanted == self.total
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What the conditions are judged from."""
-
-    resource: LLMDeployment
-    observed: Observed
-    decision: Decision
-    plan: PlanOutcome
-    before: LLMDeploymentStatus | None = None
-    """The status that is shown; for what is not known yet, and the times of conditions."""
-    blocked: Problem | None = None
-    """A write that the API server refused."""
-    measured: MeasuredStatus | None = None
-    page_blocked: Problem | None = None
-    """A write of the chat page that the API server refused."""
-    drift: tuple[Problem, ...] = ()
-    """What of the children is not as it should be, and is left so."""
-    progress: ProgressStatus | None = None
-    """How far the stage before serving is that runs now."""
-    policed: bool = True
-    """The operator makes NetworkPolicies."""
-    start: tuple[Start, bool] | None = None
-    """The engine that loads, and whether it does not get on; None if none loads or nothing is known of it."""
-    health: Finding | None = None
-    """Whether what serves also works, where somebody looks."""
 
 
 def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
@@ -112,8 +52,8 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
     shown = situation.before
     if shown is not None and _stands(situation, shown):
         return shown
-    progress = _progress(situation)
-    known = _known_plan(situation)
+    progress = progress_of(situation)
+    known = known_plan(situation)
     before = {condition.type: condition for condition in (shown.conditions if shown else ())}
     findings = judge(situation, progress)
     prepared = _prepared(situation)
@@ -128,7 +68,7 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
         endpoint=endpoint(resource),
         web_ui=WebUIStatus(endpoint=page_endpoint(resource)) if resource.spec.web_ui is not None else None,
         engine=engine_of_template(decision.template or applied_template(resource, situation.observed)),
-        plan=_plan_status(situation, known),
+        plan=plan_status(situation, known),
         model=_model_status(known.model if known else situation.plan.model, prepared),
         cache=cache_status(prepared),
         quantization=quantization_status(prepared),
@@ -139,20 +79,9 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
 
 def judge(situation: Situation, progress: Progress) -> tuple[Finding, ...]:
     """All conditions, each with its reason; the first visit already writes every one."""
-    trouble = _trouble(situation)
-    ready = _ready(situation, progress, trouble)
-    parked = _is_parked(progress, trouble)
-    stalled = trouble is not None and trouble.stalls and not progress.complete
-    reconciling = not stalled and not progress.complete and not parked
     return (
-        ready,
-        Finding("Reconciling", "True", ready.reason, ready.message)
-        if reconciling
-        else Finding("Reconciling", "False", "Stalled" if stalled else "UpToDate", ""),
-        Finding("Stalled", "True", trouble.reason, trouble.text)
-        if stalled and trouble is not None
-        else Finding("Stalled", "False", "Progressing" if reconciling else "UpToDate", ""),
-        _planned(situation),
+        *ready_findings(situation, progress),
+        plan_finding(situation),
         *(Finding(*entry) for entry in stage_findings(situation.decision.preparation, _prepared(situation))),
         _available(progress),
         *_health(situation),
@@ -179,140 +108,13 @@ def _before(situation: Situation, kind: str) -> Condition | None:
     return next((one for one in conditions if one.type == kind), None)
 
 
-def _progress(situation: Situation) -> Progress:
-    resource, child = situation.resource, situation.observed.workload
-    wanted = resource.spec.replicas
-    if child is None:
-        return Progress(wanted, 0, 0, 0, settled=False)
-    counts = counts_of(child)
-    total, ready = counts.total, counts.ready
-    # What is left to write was refused. Pods may serve well without it, and a Service of another object lead elsewhere.
-    written = not situation.decision.unwritten
-    settled = counts.seen and written and situation.decision.template is not None and total == counts.updated
-    # Only when no old pod is left is every ready pod one of the current spec; before that the pods themselves tell.
-    if settled:
-        return Progress(wanted, total, ready, ready, settled=True)
-    current = sum(pod.ready for pod in _current_pods(situation))
-    return Progress(wanted, total, ready, current, settled=False)
-
-
-def _current_pods(situation: Situation) -> list[Pod]:
-    """The pods of the template that should run."""
-    template = situation.decision.template
-    inputs = template["metadata"]["labels"][LABEL_INPUTS] if template else inputs_hash(situation.resource)
-    pods = [pod for pod in situation.observed.pods if pod.inputs == inputs]
-    return pods if template is None else [pod for pod in pods if pod.restarted_at == restart_of(template)]
-
-
 def _page_trouble(situation: Situation) -> Problem | None:
     """Why the chat page is not, or no longer, written as the object asks."""
     return together(situation.decision.page_refusals) or situation.page_blocked
 
 
-def _trouble(situation: Situation) -> Problem | None:
-    decision, plan = situation.decision, situation.plan
-    refused = together(decision.refusals)
-    if refused is not None:
-        return refused
-    if decision.waiting is not None:
-        return decision.waiting
-    if decision.held and plan.verdict == "DoesNotFit":
-        return Problem(plan.reason, plan.message, "Error")
-    if situation.blocked is not None:
-        return situation.blocked
-    if decision.preparation is not None and decision.preparation.prepared is None:
-        return decision.preparation.trouble
-    return _pods_trouble(situation)
-
-
-def _pods_trouble(situation: Situation) -> Problem | None:
-    """What keeps the pods of the current spec from serving, or from existing."""
-    child = situation.observed.workload
-    refused = workload_of(child).refused(child) if child is not None else None
-    if refused is not None:
-        return refused
-    template = situation.decision.template
-    claims = tuple(claim for claim in situation.observed.claims.values() if claim is not None)
-    asked = asked_by(template["spec"] if template else None, situation.plan.other_gpus, claims)
-    trouble = trouble_of(_current_pods(situation), situation.resource.spec.engine.type, asked)
-    if trouble is None:
-        return workload_of(child).overdue(child) if child is not None else None
-    # A new pod that finds no GPU while its predecessor still ends is a roll, not an alarm.
-    return None if trouble.reason == "Unschedulable" and _ending(situation) else trouble
-
-
-def _is_parked(progress: Progress, trouble: Problem | None) -> bool:
-    """Nothing runs, as the spec asks, and what would keep it from running may pass by itself."""
-    return progress.wanted == progress.total == 0 and trouble is not None and not trouble.stalls
-
-
-def _ready(situation: Situation, progress: Progress, trouble: Problem | None) -> Finding:
-    if progress.complete:
-        if progress.wanted == 0:
-            return Finding("Ready", "True", "Stopped", "replicas is 0: no pods, as configured")
-        return Finding("Ready", "True", "ReplicasReady", f"{progress.current} of {progress.wanted} replicas ready")
-    if trouble is not None and _is_parked(progress, trouble):
-        text = f"replicas is 0: no pods, as configured; what would prevent a start: {trouble.text}"
-        return Finding("Ready", "True", "Stopped", text)
-    if trouble is not None:
-        return Finding("Ready", "False", trouble.reason, trouble.text)
-    if situation.decision.held:
-        return Finding("Ready", "Unknown", *_held(situation))
-    return _under_way(situation, progress)
-
-
-def _under_way(situation: Situation, progress: Progress) -> Finding:
-    """Nothing is wrong, and not every replica serves yet.
-
-    Unknown and not False while an engine loads: health checks of GitOps tools read False as broken.
-    """
-    child = situation.observed.workload
-    paused = workload_of(child).paused(child) if child is not None else ""
-    if paused:
-        return Finding("Ready", "Unknown", "DeploymentPaused", paused)
-    loading = sum(pod.running and not pod.ready for pod in _current_pods(situation))
-    text = f"{progress.current} of {progress.wanted} replicas ready with the current spec"
-    if loading:
-        return _loading(situation, f"{text}; {loading} loading the model")
-    mounting = next((pod for pod in _current_pods(situation) if pod.mounts and not pod.deleting), None)
-    if mounting is not None:
-        text = f"{text}; pod {mounting.name} waits for its volumes and its network: {', '.join(mounting.mounts)}"
-        text += (
-            f"; each must exist and be mountable on the node: kubectl describe pod {mounting.name} shows which is not"
-        )
-    ending = _ending(situation)
-    if ending:
-        text = f"{text}; waiting for {ending} old pod{'s' * (ending > 1)} to end and free the GPUs"
-    return Finding("Ready", "Unknown", "Progressing", text)
-
-
-def _loading(situation: Situation, text: str) -> Finding:
-    """How far the engine is that loads."""
-    if situation.start is None:
-        return Finding("Ready", "Unknown", "Loading", text)
-    start, stuck = situation.start
-    if stuck:
-        return Finding("Ready", "False", "StartStuck", f"{text}; {stuck_message(start)}")
-    told = start.progress.summary if start.progress is not None else start.unseen
-    return Finding("Ready", "Unknown", "Loading", f"{text}: {told}" if told else text)
-
-
 def _start_progress(situation: Situation) -> ProgressStatus | None:
     return situation.start[0].progress if situation.start is not None else None
-
-
-def _ending(situation: Situation) -> int:
-    """Pods that are going away: until they have, a new one may find no GPU."""
-    return sum(pod.deleting for pod in situation.observed.pods)
-
-
-def _held(situation: Situation) -> tuple[str, str]:
-    """Why nothing is rendered yet, if nothing is wrong."""
-    running = situation.decision.preparation.running if situation.decision.preparation else None
-    if running is None:
-        return ("Planning", situation.plan.message)
-    told = situation.progress.summary if situation.progress else ""
-    return running.reason, f"{running.message}: {told}" if told else running.message
 
 
 def _prepared(situation: Situation) -> Prepared | None:
@@ -352,67 +154,6 @@ def _stands(situation: Situation, status: LLMDeploymentStatus) -> bool:
     said = ready is not None and ready.status != "True" and ready.reason != "Planning"
     current = status.observed_generation == situation.resource.metadata.generation
     return said and current and situation.observed.workload is None
-
-
-def _known_plan(situation: Situation) -> LLMDeploymentStatus | None:
-    """The status with this generation's plan, while a restarted operator still gathers the facts for it."""
-    status, meta = situation.before, situation.resource.metadata
-    if situation.plan.verdict != "Pending" or status is None:
-        return None
-    # What keeps a new object waiting is news.
-    if situation.plan.for_now and situation.decision.template is None:
-        return None
-    # What runs was planned from the same inputs, whatever else the generation changed.
-    if status.observed_generation != meta.generation and situation.decision.template is None:
-        return None
-    return status if any(entry.type == "Planned" for entry in status.conditions) else None
-
-
-def _running_plan(situation: Situation) -> PlanRecord | None:
-    """The plan of what runs, if it is another one than that of today's facts."""
-    if situation.decision.template is None:
-        return None
-    record = record_of(situation.observed)
-    return None if record is None or agrees(record, situation.plan) else record
-
-
-def _plan_status(situation: Situation, known: LLMDeploymentStatus | None) -> PlanStatus | None:
-    record = _running_plan(situation)
-    if record is None:
-        return known.plan if known else situation.plan.status
-    before = situation.before.plan if situation.before else None
-    # The record has no explanation; the status may still have it.
-    same = before is not None and before.model_copy(update={"explanation": None}) == record.status
-    return before if same else record.status
-
-
-def _of_another_plan(record: PlanRecord, plan: PlanOutcome) -> str:
-    """What is said beside the plan of what runs."""
-    if plan.verdict in ("Pending", "Unknown"):
-        return record.message
-    verdict = "" if plan.verdict == "Fits" else f"{plan.reason}: "
-    return (
-        f"{record.message}; by what is known today the plan is another: {verdict}{plan.message}; it takes effect with "
-        "the next change of the spec that replaces the pods"
-    )
-
-
-def _planned(situation: Situation) -> Finding:
-    plan = situation.plan
-    verdicts: dict[str, ConditionStatus] = {"Fits": "True", "DoesNotFit": "False"}
-    record = _running_plan(situation)
-    if record is not None:
-        told = deviation(record.status, situation.measured)
-        message = _of_another_plan(record, plan)
-        text = f"{message}; {told}" if told else message
-        return Finding("Planned", verdicts.get(record.verdict, "Unknown"), record.reason, text)
-    known = _known_plan(situation)
-    if known is not None:
-        before = next(entry for entry in known.conditions if entry.type == "Planned")
-        return Finding("Planned", before.status, before.reason, before.message)
-    told = deviation(plan.status, situation.measured)
-    message = f"{plan.message}; {told}" if told else plan.message
-    return Finding("Planned", verdicts.get(plan.verdict, "Unknown"), plan.reason, message)
 
 
 def _dated(finding: Finding, before: Condition | None, generation: int, now: str) -> Condition:

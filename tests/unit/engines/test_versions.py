@@ -6,8 +6,8 @@ import pytest
 
 from llm_operator.engines import RefusedError, RenderRequest, check, known_versions, render
 from llm_operator.manifests.common import JSON
-from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Decision
 from tests.support.build import plan, resource, serving
 
 INSECURE = ("0.9", "0.9.2.post1", "0.10.0", "0.10.1")
@@ -59,6 +59,6 @@ def test_an_engine_of_such_a_release_that_runs_goes_on(monkeypatch: pytest.Monke
     kept = decide(of, before, plan(of))
     assert (kept.refusals, kept.applies, kept.deletes) == ((), (), ())
     changed = resource(engine={"type": "LMDeploy", "version": "0.10.1"}, model=MODEL, contextLength=4096)
-    refused: decide_module.Decision = decide(changed, before, plan(changed))
+    refused: Decision = decide(changed, before, plan(changed))
     assert [refusal.reason for refusal in refused.refusals] == ["InsecureEngineVersion"]
     assert (refused.applies, refused.deletes) == ((), ())

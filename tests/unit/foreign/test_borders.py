@@ -48,13 +48,13 @@ from llm_operator.modeltools.report import ToolError
 from llm_operator.pipeline.artifacts import ANNOTATION_RESULT, ANNOTATION_SOURCE
 from llm_operator.pipeline.result import Result, parse_result
 from llm_operator.planning import GpuFacts
-from llm_operator.reconcile.decide import prepared_of
 from llm_operator.reconcile.health import sample_of
 from llm_operator.reconcile.inspected_facts import known_facts
 from llm_operator.reconcile.invalid import invalid_status
 from llm_operator.reconcile.measured import ANSWER_BYTES, LOG_BYTES
 from llm_operator.reconcile.mending import mend
 from llm_operator.reconcile.plan_record import read_record
+from llm_operator.reconcile.rendered import prepared_of
 from llm_operator.reconcile.revisions import content, legacy
 from llm_operator.reconcile.starting import looked
 from llm_operator.telemetry.metrics import Metrics

@@ -8,7 +8,7 @@ from typing import Any, cast
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.restoring import FIRST_WAIT_SECONDS, FREE_RESTORATIONS, LONGEST_WAIT_SECONDS, Restoring
 from llm_operator.live.children import child_from
-from llm_operator.reconcile.decide import Apply
+from llm_operator.reconcile.decision import Apply
 
 JSON = dict[str, Any]
 OURS = {"manager": "llm-operator", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}

@@ -13,8 +13,9 @@ from llm_operator.kube.client import ApiError
 from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.revisions import Revisions
 from llm_operator.manifests.revision import REVISION
-from llm_operator.reconcile.decide import decide, kept_rendering
+from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.rendered import kept_rendering
 from tests.support.build import UID, plan, resource
 from tests.support.objects import llm
 

@@ -9,7 +9,8 @@ import pytest
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.live.scheduling import ANYTHING, Asked, asked_by, unschedulable
 from llm_operator.reconcile.decide import decide
-from llm_operator.reconcile.status import Situation, status_of
+from llm_operator.reconcile.situation import Situation
+from llm_operator.reconcile.status import status_of
 from tests.support.build import NOW, applied, plan, pod, resource, situation
 from tests.support.model_jobs import CLAIM, TOOLS, cached, job, seen, stages
 

@@ -11,7 +11,8 @@ from llm_operator.kube.cache import Cache
 from llm_operator.live.children import Child, ChildKey
 from llm_operator.manifests.common import JSON, LABEL_CHAT, LABEL_DEPLOYMENT, inputs_hash
 from llm_operator.problems import Problem
-from llm_operator.reconcile.decide import Decision, decide
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Decision
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
 from llm_operator.settings import ToolSettings

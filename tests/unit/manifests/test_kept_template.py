@@ -11,8 +11,9 @@ import pytest
 from llm_operator.manifests.common import ANNOTATION_TEMPLATE, compact_json
 from llm_operator.manifests.kept_template import UNPACKED_BYTES, read_template
 from llm_operator.manifests.revision import CONTENT_BYTES, REVISION
-from llm_operator.reconcile.decide import applied_template, decide, kept_rendering
+from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.rendered import applied_template, kept_rendering
 from tests.support.build import applied, made_by_an_older_operator, once_written, plan, resource
 from tests.support.older import PLAIN_BYTES, template_text
 from tests.support.variables import noise, variables, wide

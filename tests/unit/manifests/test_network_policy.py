@@ -14,7 +14,8 @@ from llm_operator.live.children import Child, ChildKey
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.manifests.common import JSON
 from llm_operator.manifests.revision import REVISION
-from llm_operator.reconcile.decide import Decision, decide
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Decision
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
 from llm_operator.settings import NetworkSettings, ToolSettings

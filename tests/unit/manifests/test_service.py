@@ -25,9 +25,9 @@ from llm_operator.manifests.common import (
 )
 from llm_operator.manifests.revision import REVISION
 from llm_operator.manifests.service import ANNOTATION_SERVICE, endpoint, service
-from llm_operator.reconcile import decide as decide_module
-from llm_operator.reconcile.decide import decide, expected_inputs
+from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.rendered import expected_inputs, kept_rendering
 from tests.support.build import UID, live, once_written, plan
 from tests.support.build import resource as build
 from tests.support.rendered import jobs_of
@@ -272,4 +272,4 @@ def test_names_that_are_handed_on_are_told_on_the_child() -> None:
     of = resource({QUEUE: "a"}, {COST: "1"}).handing_on(LIST)
     told = written(of)["Service", "engine"]["metadata"]["annotations"][ANNOTATION_PROPAGATED]
     assert json.loads(told) == {"labels": [QUEUE], "annotations": [COST]}
-    assert decide_module.kept_rendering(of, seen(of)) is not None
+    assert kept_rendering(of, seen(of)) is not None

@@ -14,8 +14,11 @@ from llm_operator.manifests.model_volume import Mount, Prepared
 from llm_operator.pipeline.artifacts import Artifact, fetched_artifact
 from llm_operator.pipeline.graph import MODEL, NODES, Node, artifacts_of, branches
 from llm_operator.pipeline.job_view import JobView
-from llm_operator.reconcile.decide import Decision, decide, prepared_of
-from llm_operator.reconcile.status import Situation, status_of
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Decision
+from llm_operator.reconcile.rendered import prepared_of
+from llm_operator.reconcile.situation import Situation
+from llm_operator.reconcile.status import status_of
 from tests.support.build import NOW, plan
 from tests.support.model_jobs import (
     COMMIT,

@@ -16,9 +16,12 @@ from llm_operator.pipeline.claims import needed_claims
 from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.inspection import inspection
 from llm_operator.planning.outcome import PlanOutcome
-from llm_operator.reconcile.decide import Decision, decide, prepared_of
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Decision
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.status import Situation, status_of
+from llm_operator.reconcile.rendered import prepared_of
+from llm_operator.reconcile.situation import Situation
+from llm_operator.reconcile.status import status_of
 from llm_operator.settings import ToolSettings
 from tests.support.build import NOW, once_written, plan, pod, resource
 from tests.support.model_jobs import (

@@ -14,7 +14,8 @@ from llm_operator.pipeline.inspection import inspection
 from llm_operator.pipeline.job_view import JobView, job_from
 from llm_operator.pipeline.tool_pod import RECOMMENDED
 from llm_operator.planning.outcome import PlanOutcome
-from llm_operator.reconcile.decide import Decision, decide
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Decision
 from llm_operator.reconcile.observed import Observed
 from llm_operator.settings import ToolSettings
 from tests.support.build import plan, pod, resource

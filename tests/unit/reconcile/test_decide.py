@@ -8,8 +8,8 @@ from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.manifests.common import ANNOTATION_TEMPLATE, JSON, SPECS_REMEMBERED, inputs_hash
 from llm_operator.manifests.pod import GUARD, pod_spec
 from llm_operator.manifests.revision import REVISION, digest_of
-from llm_operator.reconcile import decide as decide_module
 from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Decision
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
 from tests.support.build import (
@@ -25,7 +25,7 @@ from tests.support.build import (
 )
 
 
-def kinds(decision: decide_module.Decision) -> list[str]:
+def kinds(decision: Decision) -> list[str]:
     return [apply.body["kind"] for apply in decision.applies]
 
 

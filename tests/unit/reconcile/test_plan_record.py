@@ -20,7 +20,8 @@ from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.plan_record import read_record, record, record_of
 from llm_operator.reconcile.planned import unknown_outcome
-from llm_operator.reconcile.status import Situation, status_of
+from llm_operator.reconcile.situation import Situation
+from llm_operator.reconcile.status import status_of
 from tests.support.build import NOW, made_by_an_older_operator, once_written, plan, pod, resource
 
 FOUR = PlanStatus(tensor=4, gpus_per_replica=4, kv_tokens=1000)

@@ -18,7 +18,8 @@ from llm_operator.manifests.revision import (
     revision,
     revision_name,
 )
-from llm_operator.reconcile.decide import Decision, decide
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Decision
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.revisions import MOST_REMOVED, Revision, owner_of
 from tests.support.build import (

@@ -8,7 +8,8 @@ from llm_operator.live.pods import ContainerEnd
 from llm_operator.problems import Problem
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.status import Situation, status_of, transitions
+from llm_operator.reconcile.situation import Situation
+from llm_operator.reconcile.status import status_of, transitions
 from tests.support.build import NOW, applied, made_by_an_older_operator, plan, pod, resource, serving, situation
 
 LATER = "2026-01-01T01:00:00Z"

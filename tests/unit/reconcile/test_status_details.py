@@ -16,7 +16,8 @@ from llm_operator.manifests.revision import content_of, revision
 from llm_operator.pipeline.preparation import Preparation, StageReport
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.problems import Problem
-from llm_operator.reconcile.decide import Decision, decide
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.decision import Decision
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import MESSAGE_LIMIT, status_of, transitions
 from tests.support.build import (

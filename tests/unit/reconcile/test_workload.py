@@ -19,6 +19,7 @@ from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
 from llm_operator.reconcile.workload import WORKLOADS, Counts, Workload
+from llm_operator.reconcile.writes import NOT_POLICIES
 from tests.support.build import NOW, live, plan, pod, resource, serving, situation
 
 
@@ -53,7 +54,7 @@ def pod_sets(monkeypatch: pytest.MonkeyPatch) -> Workload:
     monkeypatch.setattr(workload, "WORKLOADS", {made.kind: made})
     monkeypatch.setattr(children, "WORKLOAD_KINDS", (made.kind,))
     monkeypatch.setattr(deciding, "workload_for", lambda _: made)
-    monkeypatch.setattr(deciding, "WORKLOADS", deciding.WORKLOADS | {made.kind})
+    monkeypatch.setattr(deciding, "NOT_POLICIES", NOT_POLICIES | {made.kind})
     return made
 
 
