@@ -12,11 +12,18 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 
 from llm_operator.api.base import ApiModel
 from llm_operator.api.overlay_owned import OverlayChild, overlay_schema, taken
+from llm_operator.foreign import values_in
 
 MOST_DEPTH = 24
 """Levels of a pod template; its own types end at 12."""
 MOST_BYTES = 32_768
 """Of the overlay as JSON: with the operator's part, the template has to fit in an annotation of the Deployment."""
+MOST_VALUES = 4096
+"""Of the overlay, with the names of fields: three bytes of JSON take up to seventy of the operator's memory."""
+MOST_SPEC_BYTES = 262_144
+"""Of the whole spec as JSON: what is made of it has to fit in the annotations of the Deployment."""
+OVERLAYS = (("podTemplate",), ("tools", "podTemplate"), ("webUI", "podTemplate"))
+"""Fields of the spec whose content the schema does not bound."""
 
 
 def _shallow(value: Any, depth: int = 0) -> Any:
@@ -29,11 +36,40 @@ def _shallow(value: Any, depth: int = 0) -> Any:
 
 
 def _bounded(value: dict[str, Any]) -> dict[str, Any]:
-    size = len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
-    if size > MOST_BYTES:
-        message = "{size} bytes as JSON; at most {most}: put long texts into a ConfigMap and mount it"
-        raise PydanticCustomError("size", message, {"size": f"{size:,}", "most": f"{MOST_BYTES:,}"})
+    problem = _excess(value, MOST_BYTES)
+    if problem is not None:
+        raise PydanticCustomError("size", "{problem}", {"problem": problem})
     return value
+
+
+def _excess(value: object, most_bytes: int) -> str | None:
+    """Why a value is too large; None if it is not."""
+    size = len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
+    if size > most_bytes:
+        return f"{size:,} bytes as JSON; at most {most_bytes:,}: put long texts into a ConfigMap and mount it"
+    if values_in(value, MOST_VALUES + 1) > MOST_VALUES:
+        return f"more than {MOST_VALUES:,} values and names of fields, or texts as long as these; a pod has fewer"
+    return None
+
+
+def too_large(spec: object) -> list[tuple[str, str]]:
+    """(field, message) of each part of a spec, as the API server holds it, that is too large to be kept and served.
+
+    Args:
+        spec: JSON; what is not an object is judged elsewhere.
+    """
+    found = []
+    for path in OVERLAYS:
+        value = spec
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        problem = _excess(value, MOST_BYTES) if isinstance(value, dict) else None
+        if problem is not None:
+            found.append((".".join(("spec", *path)), problem))
+    if found:
+        return found
+    size = len(json.dumps(spec, ensure_ascii=False).encode(errors="surrogatepass"))
+    return [("spec", f"{size:,} bytes as JSON; at most {MOST_SPEC_BYTES:,}")] if size > MOST_SPEC_BYTES else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 
 from llm_operator.foreign import UnreadableError, read_answer
-from llm_operator.kube.reading import TooLongError, read_at_most
+from llm_operator.kube.reading import TooLongError, check_values, read_at_most
 from llm_operator.manifests.kinds import WATCHED
 
 JSON = dict[str, Any]
@@ -58,13 +58,20 @@ def check_discovery(path: str, body: JSON) -> None:
             raise BadAnswerError(f"the API server has no {', '.join(sorted(absent))}")
 
 
-async def read_json_object(answer: aiohttp.ClientResponse) -> JSON:
+async def read_json_object(answer: aiohttp.ClientResponse, *, several: bool = False) -> JSON:
     """The JSON object of an answer.
+
+    Args:
+        answer: whose headers have come.
+        several: it is a page of several objects, which can be requested with fewer.
 
     Raises:
         BadAnswerError: a refusal, or no JSON object.
+        TooLongError: it has too many bytes, or too many values for several objects.
     """
     text = await read_at_most(answer, PAGE_BYTES)
+    if several:
+        check_values(text)
     try:
         body, _ = read_answer(text)
     except UnreadableError:

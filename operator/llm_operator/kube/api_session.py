@@ -69,6 +69,8 @@ class Stream:
     anew: bool = False
     """The next watch is to begin with a list: after an etcd restore nothing is newer than what kopf saw last."""
     lists: int = 0
+    page: int = 0
+    """Objects of a page of the list under way, where kopf's pages were too long; 0: as many as kopf requests."""
     failures: int = 0
     """In a row."""
     failing_since: float = 0.0
@@ -84,6 +86,18 @@ class Stream:
     def watching(self) -> bool:
         """A watch is open."""
         return self.response is not None and not self.response.closed
+
+    def paged(self, url: URL) -> URL:
+        """The address of a request; of a list, with as many objects as a page may have."""
+        return url.update_query(limit=self.page) if self.page and "limit" in url.query else url
+
+    def shrinks(self, url: URL) -> bool:
+        """Whether a page that was too long can be requested with fewer objects; the next request does."""
+        limit = url.query.get("limit", "")
+        if not limit.isdigit() or int(limit) <= 1:
+            return False
+        self.page = max(1, int(limit) // 8)
+        return True
 
 
 class CheckedAnswer(aiohttp.ClientResponse):
@@ -197,6 +211,7 @@ class ApiSession:
                 if stream.failures:
                     await asyncio.sleep(_backoff(stream.failures))
                 answer = None
+                url = request.url = stream.paged(url)
                 try:
                     async with asyncio.timeout(ATTEMPT_SECONDS):
                         answer = await self._sent(stream, request, send)
@@ -208,11 +223,16 @@ class ApiSession:
                         answer.close()
                     if isinstance(error, aiohttp.ClientPayloadError) and error.args == (EXPIRED,):
                         raise
-                    self._failed(stream, str(error) or f"no answer within {ATTEMPT_SECONDS:.0f} s")
-                    if isinstance(error, BadAnswerError) and error.retry_after:
-                        await asyncio.sleep(min(error.retry_after, RETRY_AFTER_LIMIT_SECONDS))
+                    if not (isinstance(error, TooLongError) and stream.shrinks(url)):
+                        await self._refused(stream, error)
         finally:
             stream.trying = max(0, stream.trying - 1)
+
+    async def _refused(self, stream: Stream, error: Exception) -> None:
+        """Note what went wrong, and wait as long as the API server requests."""
+        self._failed(stream, str(error) or f"no answer within {ATTEMPT_SECONDS:.0f} s")
+        if isinstance(error, BadAnswerError) and error.retry_after:
+            await asyncio.sleep(min(error.retry_after, RETRY_AFTER_LIMIT_SECONDS))
 
     async def _sent(
         self, stream: Stream, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
@@ -237,7 +257,7 @@ class ApiSession:
             answer.close()
             self._failed(stream, "the list's continuation has expired")
             raise aiohttp.ClientPayloadError(EXPIRED)  # at which kopf begins the list anew
-        body = await read_json_object(answer)
+        body = await read_json_object(answer, several=url.query.get("limit", "1") != "1")
         if stream.kind == "discovery":
             check_discovery(path, body)
         else:
@@ -248,6 +268,7 @@ class ApiSession:
                     self._relisted()
             body = self._news(stream, body)
             if not body["metadata"].get("continue"):
+                stream.page = 0
                 self._vanished(stream.kind, stream.namespace, stream.listed, body["metadata"]["resourceVersion"])
         assert isinstance(answer, CheckedAnswer)  # noqa: S101 - the session's response_class
         answer.checked = body

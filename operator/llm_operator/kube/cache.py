@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.names import ANNOTATION_RESTARTED
+from llm_operator.api.overlay import too_large
 from llm_operator.api.propagation import NO_PROPAGATION, Propagation
 from llm_operator.kube.job_index import Groups, JobIndex
 from llm_operator.kube.keys import AnyKey, JobKey, Key
@@ -32,16 +33,31 @@ def _newer(version: str, than: str) -> bool:
     return int(version) > int(than)
 
 
+TOO_LARGE = "too large"
+"""Key of an object in the cache: fields that are too large to be kept, and how."""
+KEPT_METADATA = ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
+MOST_LABELS = 256
+MOST_MANAGERS = 16
+"""Names of others who wrote the status that are kept."""
+
+
 def _trimmed(raw: Mapping[str, Any], propagation: Propagation) -> JSON:
     """An LLMDeployment without what the API server keeps for itself, and without others' annotations.
 
-    Of the managed fields only the names of others who wrote its status stay.
+    Of the managed fields only the names of others who wrote its status stay, and of labels
+    or a spec that are too large only what is wrong with them, under TOO_LARGE.
     """
-    meta = {key: value for key, value in raw["metadata"].items() if key not in ("managedFields", "annotations")}
+    problems = too_large(raw.get("spec"))
+    meta = {key: raw["metadata"][key] for key in KEPT_METADATA if key in raw["metadata"]}
     entries = raw["metadata"].get("managedFields") or ()
     others = {str(one.get("manager")) for one in entries if one.get("subresource") == "status"} - {MANAGER}
     if others:
-        meta["managedFields"] = [{"manager": one, "subresource": "status"} for one in sorted(others)]
+        meta["managedFields"] = [{"manager": one, "subresource": "status"} for one in sorted(others)[:MOST_MANAGERS]]
+    labels = raw["metadata"].get("labels") or {}
+    if len(labels) > MOST_LABELS:
+        problems = [("metadata.labels", f"{len(labels):,} labels; at most {MOST_LABELS:,}")]
+    elif labels:
+        meta["labels"] = labels
     given = raw["metadata"].get("annotations") or {}
     kept = {key: value for key, value in given.items() if key == ANNOTATION_RESTARTED or propagation.keeps(key)}
     if kept:
@@ -50,8 +66,9 @@ def _trimmed(raw: Mapping[str, Any], propagation: Propagation) -> JSON:
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": meta,
-        "spec": raw.get("spec"),
+        "spec": None if problems else raw.get("spec"),
         "status": raw.get("status"),
+        **({TOO_LARGE: problems} if problems else {}),
     }
 
 

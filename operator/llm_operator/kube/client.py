@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.foreign import UnreadableError, read_answer, read_object
 from llm_operator.kube.connection import Connection
-from llm_operator.kube.reading import UNREACHABLE, TooLongError, read_at_most
+from llm_operator.kube.reading import UNREACHABLE, TooLongError, check_values, read_at_most
 from llm_operator.manifests.common import MANAGER
 from llm_operator.manifests.kinds import KINDS, METADATA, Verb
 from llm_operator.telemetry.metrics import Metrics
@@ -259,7 +259,7 @@ class ApiClient:
                     "GET",
                     path,
                     {**parameters, "limit": str(limit)},
-                    limit_bytes=PAGE_BYTES,
+                    page=limit,
                     accept=KINDS[kind].accept(of_list=True),
                 )
             except TooLongError as error:
@@ -297,14 +297,17 @@ class ApiClient:
         body: Any = None,
         content: str = "application/json",
         *,
-        limit_bytes: int | None = None,
+        page: int = 0,
         accept: str = "application/json",
     ) -> JSON:
         # pydantic's parser and writer take half and a third of the time of the standard library's.
         try:
-            text = await self._send(method, path, parameters, body, content, limit_bytes or OBJECT_BYTES, accept)
+            most = PAGE_BYTES if page else OBJECT_BYTES
+            text = await self._send(method, path, parameters, body, content, most, accept)
+            if page > 1:
+                check_values(text)
         except TooLongError as error:
-            if limit_bytes is not None:
+            if page:
                 raise
             raise ApiError(502, "Unreadable", f"{path}: {error}") from error
         try:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llm_operator.api.resource import InvalidResource, LLMDeployment
-from llm_operator.kube.cache import Cache
+from llm_operator.kube.cache import TOO_LARGE, Cache
 from llm_operator.kube.claims import Claims
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.contest import Contest
@@ -84,6 +84,8 @@ class Controller:
             return False
         aside = self._contest.aside(key, body, self._now())
         try:
+            if TOO_LARGE in body:
+                raise InvalidResource(body[TOO_LARGE])
             resource = LLMDeployment.parse(body).handing_on(self._tools.propagation)
         except InvalidResource as invalid:
             self._interest.keep(key)

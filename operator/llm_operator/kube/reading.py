@@ -8,8 +8,22 @@ UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
 """What a request raises whose answer does not come, or breaks off."""
 
 
+PAGE_VALUES = 2_000_000
+"""Most values of a page of several objects: parsed, they take up to 300 MiB."""
+
+
 class TooLongError(Exception):
     """The answer is longer than anything that was expected; the message says how long."""
+
+
+def check_values(text: bytes) -> None:
+    """Whether the memory suffices to parse a page of a list: three bytes of JSON take up to seventy.
+
+    Raises:
+        TooLongError: there are too many values; the page is to be requested with fewer objects.
+    """
+    if text.count(b",") + text.count(b"{") + text.count(b"[") > PAGE_VALUES:
+        raise TooLongError(f"an answer of more than {PAGE_VALUES:,} values")
 
 
 async def read_at_most(answer: aiohttp.ClientResponse, limit: int) -> bytes:

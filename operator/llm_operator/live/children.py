@@ -25,6 +25,8 @@ ChildKey = tuple[Kind, Role]
 REASON_CHARACTERS = 253
 MESSAGE_CHARACTERS = 2048
 """Of one message that another controller wrote."""
+MOST_CONDITIONS = 16
+"""Conditions of a child that are kept; its own controllers write three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def child_from(raw: Mapping[str, Any]) -> Child:
             entry["type"]: ChildCondition(
                 entry.get("status", ""), entry.get("reason") or "", (entry.get("message") or "")[:MESSAGE_CHARACTERS]
             )
-            for entry in status.get("conditions") or []
+            for entry in (status.get("conditions") or [])[:MOST_CONDITIONS]
         },
         paused=(raw.get("spec") or {}).get("paused") is True,
         name=meta["name"],

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from llm_operator.kube import api_session
+from llm_operator.kube import answers, api_session, reading
 from llm_operator.kube.answers import needed_resources
 from llm_operator.kube.api_session import ApiSession
 from llm_operator.manifests.kinds import WATCHED
@@ -145,6 +145,33 @@ async def test_a_list_whose_token_expired_is_begun_anew() -> None:
         with pytest.raises(aiohttp.ClientPayloadError):
             await session.get(f"{PODS}?continue=x")
         assert len(session.requests) == 1
+
+
+@pytest.mark.parametrize("bound", ["bytes", "values"])
+async def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(
+    monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """A hundred objects of one tenant must not keep kopf from its list: the watch would be deaf to everybody."""
+    monkeypatch.setattr(answers, "PAGE_BYTES", 4000 if bound == "bytes" else 1 << 20)
+    monkeypatch.setattr(reading, "PAGE_VALUES", 1 << 20 if bound == "bytes" else 500)
+    limits = []
+
+    async def page(request: web.Request) -> web.Response:
+        limit, start = int(request.query["limit"]), int(request.query.get("continue") or 0)
+        limits.append(limit)
+        items = [{**pod(f"n-{n}"), "x": [{}] * 130} for n in range(start, min(start + limit, 20))]
+        return web.json_response(listed(*items, **({"continue": str(start + limit)} if start + limit < 20 else {})))
+
+    async with Session(page) as session:
+        names, token = [], "continue="
+        while token:
+            body = await session.get(f"{PODS}?limit=100&{token}")
+            names += [item["metadata"]["name"] for item in body["items"]]
+            token = f"continue={meta}" if (meta := body["metadata"].get("continue")) else ""
+        assert names == [f"n-{n}" for n in range(20)]
+        assert limits == [100, 12, *[1] * 20]
+        await session.get(f"{PODS}?limit=100")
+        assert limits[22] == 100, "the next list may be shorter"
 
 
 async def test_kopf_gets_what_the_cache_does_not_hold() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 from llm_operator.kube import client as client_module
+from llm_operator.kube import reading
 from llm_operator.kube.client import ApiClient, ApiError, as_go, yaml_safe
 from llm_operator.telemetry.metrics import Metrics
 
@@ -173,6 +174,25 @@ async def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(monkeypatch:
         names = [item["metadata"]["name"] async for item in api.list("Pod", None)]
     assert names == [f"n-{n}" for n in range(20)]
     assert limits[:3] == [500, 62, 7]
+
+
+async def test_a_page_of_too_many_values_is_asked_for_in_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three bytes of JSON take up to seventy of memory. A single object is read, however it is made."""
+    monkeypatch.setattr(reading, "PAGE_VALUES", 500)
+    limits = []
+
+    async def page(request: web.Request) -> web.Response:
+        limit, start = int(request.query["limit"]), int(request.query.get("continue", 0))
+        limits.append(limit)
+        items = [{"metadata": {"name": f"n-{n}"}, "x": [{}] * 300} for n in range(start, min(start + limit, 3))]
+        meta = {"continue": str(start + limit)} if start + limit < 3 else {}
+        return web.json_response({"items": items, "metadata": meta})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    async with TestServer(app) as server, api_of(server) as api:
+        assert len([item async for item in api.list("Pod", None)]) == 3
+    assert limits == [500, 62, 7, 1, 1, 1]
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))

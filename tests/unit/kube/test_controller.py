@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from llm_operator.api import KIND
-from llm_operator.api.resource import LLMDeployment
+from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.controller import Controller
@@ -176,6 +176,27 @@ async def test_what_comes_while_it_is_written_is_for_the_next_look() -> None:
     assert world.conditions()["Ready"]["reason"] == "Progressing"
     await world.controller.reconcile(KEY)
     assert world.conditions()["Ready"]["reason"] == "ReplicasReady"
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"podTemplate": {"spec": {"x": "a" * 40_000}}}, "spec.podTemplate: 40,019 bytes as JSON; at most 32,768"),
+        ({"tools": {"podTemplate": {"spec": {"x": [{}] * 5000}}}}, "spec.tools.podTemplate: more than 4,096 values"),
+        ({"webUI": {"podTemplate": {"spec": {"x": [0] * 6000}}}}, "spec.webUI.podTemplate: more than 4,096 values"),
+        ({"engine": {"type": "VLLM", "extraArgs": ["a" * 300_000]}}, "spec: 300,"),
+    ],
+)
+async def test_a_spec_that_is_too_large_is_not_kept_and_says_why(spec: JSON, told: str) -> None:
+    world = World(ToolSettings())
+    with pytest.raises(InvalidResource):
+        world.has(**spec)
+    await world.controller.reconcile(KEY)
+    stalled = world.conditions()["Stalled"]
+    assert stalled["reason"] == "InvalidSpec"
+    assert stalled["message"].startswith(told)
+    assert world.cache.objects[KEY]["spec"] is None
+    assert not [write for write in world.api.writes if write.startswith("create") and "Event" not in write]
 
 
 @pytest.mark.parametrize("successor", [False, True])

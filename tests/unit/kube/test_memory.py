@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from llm_operator.kube.cache import Cache
 from llm_operator.live.pods import pod_from
 from llm_operator.pipeline.artifacts import (
     ANNOTATION_DAMAGED,
@@ -24,6 +25,7 @@ from llm_operator.pipeline.artifacts import (
 from llm_operator.pipeline.job_view import job_from
 from llm_operator.pipeline.result import parse_result
 from llm_operator.reconcile import inspected_facts
+from tests.support.objects import llm
 
 COUNT = 20
 MOST_KIB = 64.0
@@ -96,6 +98,46 @@ TAKES: dict[str, Callable[[int], object]] = {
                 {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": f"{n}{LONG}"}
             ],
         )
+    ),
+}
+
+
+def served(number: int, **spec: Any) -> dict[str, Any]:
+    made = llm(f"d-{number}", **spec)
+    made["metadata"] |= {"namespace": "team", "uid": f"u-{number}", "resourceVersion": "1", "generation": 1}
+    return made
+
+
+def cached(raw: dict[str, Any]) -> object:
+    """What the cache keeps of an object of the API server's, which it parses anew each time."""
+    cache = Cache()
+    cache.update(json.loads(json.dumps(raw)))
+    return cache
+
+
+def with_metadata(number: int, **meta: Any) -> object:
+    raw = served(number)
+    return cached({**raw, "metadata": {**raw["metadata"], **meta}})
+
+
+def template(number: int, value: object) -> dict[str, Any]:
+    return {"podTemplate": {"spec": {"x": value, "n": number}}}
+
+
+MANY = 6_000
+TAKES |= {
+    "a pod template of many values": lambda n: cached(served(n, **template(n, [{}] * MANY))),
+    "a pod template of lists": lambda n: cached(served(n, **template(n, [[]] * MANY))),
+    "a pod template of many fields": lambda n: cached(served(n, **template(n, {f"a{m}": 1 for m in range(MANY)}))),
+    "a pod template of a long text": lambda n: cached(served(n, **template(n, LONG))),
+    "the Jobs' pod template": lambda n: cached(served(n, tools=template(n, [{}] * MANY))),
+    "the chat page's pod template": lambda n: cached(served(n, webUI=template(n, [{}] * MANY))),
+    "a long spec": lambda n: cached(served(n, engine={"type": "VLLM", "extraArgs": [LONG]})),
+    "labels": lambda n: with_metadata(n, labels={f"a{m}": "b" for m in range(MANY)}),
+    "finalizers": lambda n: with_metadata(n, finalizers=[f"a/{m}" for m in range(MANY)]),
+    "owners": lambda n: with_metadata(n, ownerReferences=[{"uid": f"{m}"} for m in range(MANY)]),
+    "managers": lambda n: with_metadata(
+        n, managedFields=[{"manager": f"m{m}", "subresource": "status"} for m in range(MANY)]
     ),
 }
 
