@@ -7,9 +7,10 @@ from typing import Any
 
 import aiohttp
 
+from llm_operator.api import GROUP, KIND
 from llm_operator.foreign import UnreadableError, read_answer
 from llm_operator.kube.reading import TooLongError, check_values, read_at_most
-from llm_operator.manifests.kinds import WATCHED
+from llm_operator.manifests.kinds import KINDS
 
 JSON = dict[str, Any]
 
@@ -27,11 +28,9 @@ class BadAnswerError(Exception):
 
 
 def needed_resources() -> dict[str, set[str]]:
-    """The plurals that each group and version must have, by its path in the discovery."""
-    needed: dict[str, set[str]] = {}
-    for row in WATCHED:
-        needed.setdefault(row.group_path, set()).add(row.plural)
-    return needed
+    """The plurals of what kopf watches that each group and version must have, by its path in the discovery."""
+    row = KINDS[KIND]
+    return {row.group_path: {row.plural}}
 
 
 def check_discovery(path: str, body: JSON) -> None:
@@ -47,9 +46,8 @@ def check_discovery(path: str, body: JSON) -> None:
         found = (
             {group.get("name") for group in groups if isinstance(group, dict)} if isinstance(groups, list) else set()
         )
-        missing = {row.group for row in WATCHED if row.group} - found
-        if missing:
-            raise BadAnswerError(f"the API server has no {', '.join(sorted(missing))}")
+        if GROUP not in found:
+            raise BadAnswerError(f"the API server has no {GROUP}")
     if path in (needed := needed_resources()):
         resources = body.get("resources")
         names = [one.get("name") for one in resources if isinstance(one, dict)] if isinstance(resources, list) else []

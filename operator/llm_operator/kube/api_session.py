@@ -1,21 +1,22 @@
-"""kopf's HTTP session: whatever a request is answered with, kopf sees a good answer or a broken connection.
+"""The HTTP sessions of the watches: whatever a request is answered with, they see a good answer or a broken connection.
 
 kopf 1.45.2 ends its watches at the first answer that it does not expect, and not always itself: a 401 while a token is
-rotated left all six deaf in a process that called itself healthy; an ERROR event of an etcd election, a list token that
-expired or the HTML page of a proxy ended the process. So every answer is checked here, before kopf reads it, and a bad
-one is requested again, at a pace that spares the API server, for as long as it takes.
+rotated once left all of them deaf in a process that called itself healthy; an ERROR event of an etcd election, a list
+token that expired or the HTML page of a proxy ended the process. So every answer is checked here, before anything else
+reads it, and a bad one is requested again, at a pace that spares the API server, for as long as it takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+from pydantic_core import to_json
 from yarl import URL
 
 from llm_operator.kube.answers import (
@@ -44,10 +45,13 @@ BACKOFF_SECONDS = 0.2
 BACKOFF_LIMIT_SECONDS = 3.0
 RETRY_AFTER_LIMIT_SECONDS = 60.0
 BRIEF_SECONDS = 5.0
-"""A watch that ends sooner counts as a failure: kopf would open it again without a pause."""
+"""A watch that ends sooner counts as a failure: it would be opened again without a pause."""
 REMIND_SECONDS = 60.0
-GONE = b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"list again"}}\n'
-"""What makes kopf list again."""
+GONE: tuple[JSON, bytes] = (
+    {"type": "ERROR"},
+    b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"list again"}}',
+)
+"""The event that makes a watch begin with a list again, and its line."""
 
 
 @dataclass
@@ -67,10 +71,12 @@ class Stream:
     opened: bool = False
     """It was open at least once."""
     anew: bool = False
-    """The next watch is to begin with a list: after an etcd restore nothing is newer than what kopf saw last."""
+    """The next watch is to begin with a list: after an etcd restore nothing is newer than what was seen last."""
+    start: str = ""
+    """The version of a list that the cache holds already: the first watch begins there."""
     lists: int = 0
     page: int = 0
-    """Objects of a page of the list under way, where kopf's pages were too long; 0: as many as kopf requests."""
+    """Objects of a page of the list under way, if its pages were too long; 0: as many as were requested."""
     failures: int = 0
     """In a row."""
     failing_since: float = 0.0
@@ -101,7 +107,7 @@ class Stream:
 
 
 class CheckedAnswer(aiohttp.ClientResponse):
-    """An answer whose JSON was read and checked before kopf receives it."""
+    """An answer whose JSON was read and checked before anything else receives it."""
 
     checked: Any = None
 
@@ -111,23 +117,24 @@ class CheckedAnswer(aiohttp.ClientResponse):
 
 
 class Events:
-    """The lines of a watch, checked, in the place of `ClientResponse.content`, of which kopf uses one method."""
+    """The events of a watch, checked, in the place of `ClientResponse.content`, of which kopf uses one method."""
 
-    def __init__(self, content: aiohttp.StreamReader, lines: AsyncIterator[bytes]) -> None:
+    def __init__(self, content: aiohttp.StreamReader, events: AsyncGenerator[tuple[JSON, bytes]]) -> None:
         self._content = content
-        self._lines = lines
+        self.events = events
+        """Each with its line."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)
 
     async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
         """One event after the other, each with its end of line."""
-        async for line in self._lines:
-            yield line
+        async for _event, text in self.events:
+            yield text + b"\n"
 
 
 class ApiSession:
-    """Makes sessions for kopf, and knows how each watch stands."""
+    """Makes the sessions, and knows how each watch stands."""
 
     def __init__(
         self,
@@ -144,8 +151,9 @@ class ApiSession:
             connection: to the API server.
             namespaces: what is watched; [None] for everything.
             metrics: counts interruptions.
-            known: whether the cache holds this very version of an object of a kind: a list hands kopf the others only.
-            relisted: called when a watch had to begin anew with a list: what vanished meanwhile, kopf does not say.
+            known: whether the cache holds this very version of an object of a kind: lists and watches hand on the
+                others only.
+            relisted: called when a watch had to begin anew with a list: what vanished meanwhile, no event says.
             vanished: called with a kind, a namespace, everything that was listed of it, and the list's version: what
                 the cache holds beyond that is gone. Even the first list of a watch is later than the one that filled
                 the cache.
@@ -160,26 +168,41 @@ class ApiSession:
         for row in WATCHED:
             metrics.watch_interruptions.labels(kind=row.name)
         self._discovery: dict[str, Stream] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: list[aiohttp.ClientSession] = []
 
     def open(self) -> aiohttp.ClientSession:
-        """A session for one run of kopf."""
-        self._session = aiohttp.ClientSession(
+        """A session for one run of the watches."""
+        session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._connection.ssl_context()),
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self._connection.proxy,
             response_class=CheckedAnswer,
             middlewares=(self._ask,),
         )
-        return self._session
+        self._sessions.append(session)
+        return session
 
     async def close(self) -> None:
         """End a run: kopf closes its session only if it ends in good order."""
-        if self._session is not None:
-            await self._session.close()
+        while self._sessions:
+            await self._sessions.pop().close()
+
+    def begin_at(self, versions: Mapping[str, str]) -> None:
+        """The cache was filled from lists: by path, the version of each. The first watches begin there."""
+        for path, version in versions.items():
+            self.streams[path].start = version
+
+    def take_start(self, path: str) -> str:
+        """The version at which a watch may begin without a list; empty: it must list. Each is given once."""
+        stream = self.streams.get(path)
+        if stream is None or not stream.start:
+            return ""
+        start, stream.start = stream.start, ""
+        stream.lists += 1
+        return start
 
     def reopen(self, kind: str) -> None:
-        """Close the watches of a kind: kopf lists and opens them again, perhaps to another API server."""
+        """Close the watches of a kind: they begin with a list again, perhaps of another API server."""
         for stream in self.streams.values():
             if stream.kind == kind:
                 stream.anew = True
@@ -187,14 +210,14 @@ class ApiSession:
                     stream.response.close()
 
     def discovery(self) -> Collection[Stream]:
-        """How the requests stand by which kopf learns what there is to watch."""
+        """How the requests stand by which kopf learns that there are LLMDeployments."""
         return self._discovery.values()
 
     def new_run(self) -> None:
-        """kopf starts anew: no request of an earlier run counts."""
+        """The watches start anew: no request of an earlier run counts."""
         self._discovery = {}
         self.streams = {
-            path: Stream(old.kind, path, old.namespace, opened=old.opened, lists=old.lists)
+            path: Stream(old.kind, path, old.namespace, opened=old.opened, lists=old.lists, start=old.start)
             for path, old in self.streams.items()
         }
 
@@ -256,7 +279,7 @@ class ApiSession:
         if answer.status == 410:
             answer.close()
             self._failed(stream, "the list's continuation has expired")
-            raise aiohttp.ClientPayloadError(EXPIRED)  # at which kopf begins the list anew
+            raise aiohttp.ClientPayloadError(EXPIRED)  # at which the list begins anew
         body = await read_json_object(answer, several=url.query.get("limit", "1") != "1")
         if stream.kind == "discovery":
             check_discovery(path, body)
@@ -276,7 +299,7 @@ class ApiSession:
         return answer
 
     def _news(self, stream: Stream, body: JSON) -> JSON:
-        """A page of a list without what the cache holds already: kopf spends half a millisecond on each object."""
+        """A page of a list without what the cache holds already."""
         items, meta = KINDS[stream.kind].items(body), body.get("metadata")
         if (
             not isinstance(items, list)
@@ -317,10 +340,10 @@ class ApiSession:
 
     async def _events(
         self, stream: Stream, answer: aiohttp.ClientResponse, content: aiohttp.StreamReader
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[tuple[JSON, bytes]]:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        problem: str | None = None  # as long as it is kopf that ends it
+        problem: str | None = None  # as long as it is the reader that ends it
         try:
             async with aclosing(lines_of(content)) as lines:
                 async for text in lines:
@@ -329,12 +352,11 @@ class ApiSession:
                         problem = EXPIRED if code_of(event) == 410 else f"ERROR event: {told(event.get('object'))}"
                         yield GONE
                         return
-                    if is_understood(event):
-                        if event["type"] != "BOOKMARK":
-                            stream.failures = 0
-                        yield line + b"\n"
-                    else:
-                        self._left_out(stream)
+                    if self._understands(stream, event):
+                        yield self._as_news(stream, event, line)
+            problem = ENDED
+        except aiohttp.SocketTimeoutError:
+            # No bookmark either: the connection is dead, and no one said so.
             problem = ENDED
         except (BadAnswerError, TooLongError) as error:
             problem = str(error)
@@ -351,6 +373,22 @@ class ApiSession:
                 stream.failures = 0
             if problem is not None and (brief or problem not in (ENDED, EXPIRED)):
                 self._failed(stream, problem)
+
+    def _understands(self, stream: Stream, event: JSON) -> bool:
+        if not is_understood(event):
+            self._left_out(stream)
+            return False
+        if event["type"] != "BOOKMARK":
+            stream.failures = 0
+        return True
+
+    def _as_news(self, stream: Stream, event: JSON, line: bytes) -> tuple[JSON, bytes]:
+        """An event and its line; of what the answer to a write has told already, only how far the watch is."""
+        if event["type"] not in ("ADDED", "MODIFIED") or not self._known(stream.kind, event["object"]):
+            return event, line
+        meta = {"resourceVersion": event["object"]["metadata"]["resourceVersion"]}
+        known = {"type": "BOOKMARK", "object": {"metadata": meta}}
+        return known, to_json(known)
 
     def _left_out(self, stream: Stream) -> None:
         self._metrics.unreadable.labels(kind=stream.kind).inc()
@@ -377,8 +415,8 @@ EXPIRED = "what it began with has expired"
 ENDED = "it ended"
 
 
-async def _once(line: bytes) -> AsyncIterator[bytes]:
-    yield line
+async def _once(event: tuple[JSON, bytes]) -> AsyncGenerator[tuple[JSON, bytes]]:
+    yield event
 
 
 def _backoff(failures: int) -> float:

@@ -242,13 +242,20 @@ class ApiClient:
             raise ApiError(502, "Unreadable", f"the log of {pod}: {error}") from error
         return text.decode(errors="replace")
 
-    async def list(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[JSON]:
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None,
+        selector: str = "",
+        listed_at: Callable[[str], None] = lambda _: None,
+    ) -> AsyncIterator[JSON]:
         """All objects of a kind in a namespace, or everywhere, read in chunks.
 
         Args:
             kind: in the table of kinds.
             namespace: None for all.
             selector: label selector.
+            listed_at: called at the end with the version of the list, from which a watch may go on.
         """
         path = _path("list", kind, namespace)
         parameters = {"labelSelector": selector}
@@ -277,6 +284,8 @@ class ApiClient:
                     yield item
             token = meta.get("continue")
             if not token:
+                if isinstance(meta.get("resourceVersion"), str):
+                    listed_at(meta["resourceVersion"])
                 return
             parameters = {**parameters, "continue": token}
 

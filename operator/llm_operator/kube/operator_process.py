@@ -166,6 +166,7 @@ class OperatorProcess:
             session = ApiSession(
                 self._connection, namespaces, self._metrics, intake.knows, self._list_soon.set, vanished
             )
+            session.begin_at(self._relist.versions)
             self._watches = Watches(
                 session, self._connection.server, self._options.namespaces, intake, self._queues, self._metrics
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Sequence
 
@@ -37,6 +38,8 @@ class Relist:
         for row in WATCHED:
             # A series that begins with its first repair shows no increase.
             metrics.relist_repairs.labels(kind=row.name)
+        self.versions: dict[str, str] = {}
+        """Of the last lists, by path."""
         self.synced = False
         """Every kind has been listed once: the cache is whole."""
 
@@ -74,7 +77,9 @@ class Relist:
         seen = set()
         repairs = listed = 0
         for namespace in self._namespaces:
-            async for raw in self._client.list(kind, namespace, row.selector):
+            path = row.path(namespace)
+            listed_at = functools.partial(self.versions.__setitem__, path)
+            async for raw in self._client.list(kind, namespace, row.selector, listed_at):
                 listed += 1
                 if listed % YIELD_AFTER == 0:
                     await asyncio.sleep(0)

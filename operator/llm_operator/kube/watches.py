@@ -1,4 +1,4 @@
-"""Keeps kopf watching: what ends is started anew, and a kind that no one watches is noticed within seconds."""
+"""Keeps kopf and the other watches going: what ends is started anew, and a kind that no one watches is noticed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import kopf
 
 from llm_operator.kube import tasks
 from llm_operator.kube.api_session import ApiSession
+from llm_operator.kube.child_watches import watch_children
 from llm_operator.kube.handlers import register, settings
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.workqueue import Queues
@@ -47,7 +48,7 @@ class _Everything(Collection[Any]):
 
 
 class Watches:
-    """The watches of all kinds, by kopf."""
+    """The watches of all kinds: of LLMDeployments by kopf, of what belongs to them without it."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Watches:
         """Prepare; `run` watches.
 
         Args:
-            session: what kopf asks through.
+            session: what they request through.
             server: base URL of the API server.
             namespaces: empty for all.
             intake: takes what is reported.
@@ -83,7 +84,7 @@ class Watches:
             signals: restores the process's signal handlers, which kopf replaces by its own.
 
         Raises:
-            WatchesFailedError: kopf ended MOST_RESTARTS times within RESTARTS_WITHIN_SECONDS.
+            WatchesFailedError: they ended MOST_RESTARTS times within RESTARTS_WITHIN_SECONDS.
         """
         loop = asyncio.get_running_loop()
         restarts: list[float] = []
@@ -113,24 +114,30 @@ class Watches:
         ]
 
     async def _once(self, stop: asyncio.Event, signals: Callable[[], None]) -> str:
-        """One run of kopf; what ended it."""
+        """One run of all watches; what ended it."""
         ended = asyncio.Event()
         self._session.new_run()
         kopf_task = tasks.watched(self._kopf(ended, signals), "kopf")
+        others = tasks.watched(self._others(), "child-watches")
         deaf = tasks.watched(self._deaf(), "watch-check")
         stopped = tasks.watched(stop.wait(), "watch-stop")
         try:
-            await asyncio.wait([kopf_task, deaf, stopped], return_when=asyncio.FIRST_COMPLETED)
-            if kopf_task.done():
-                error = None if kopf_task.cancelled() else kopf_task.exception()
-                return "kopf ended" if error is None else f"{type(error).__name__}: {error}"
+            await asyncio.wait([kopf_task, others, deaf, stopped], return_when=asyncio.FIRST_COMPLETED)
+            for task, name in ((kopf_task, "kopf"), (others, "a watch")):
+                if task.done():
+                    error = None if task.cancelled() else task.exception()
+                    return f"{name} ended" if error is None else f"{type(error).__name__}: {error}"
             return f"no watch for {deaf.result()}" if deaf.done() else "stopped"
         finally:
             ended.set()
-            await tasks.stop(deaf, stopped)
+            await tasks.stop(deaf, stopped, others)
             await asyncio.wait([kopf_task], timeout=20)
             await tasks.stop(kopf_task)
             await self._session.close()
+
+    async def _others(self) -> None:
+        """Watch what kopf does not; ends at the first error of a watch."""
+        await watch_children(self._session, self._server, self._intake, self._queues)
 
     async def _kopf(self, ended: asyncio.Event, signals: Callable[[], None]) -> None:
         registry = kopf.OperatorRegistry()

@@ -225,6 +225,17 @@ async def test_a_watch_that_begins_anew_asks_for_a_relist() -> None:
         assert relists == [1]
 
 
+async def test_an_event_that_an_answer_has_told_already_is_no_news() -> None:
+    def known(_: str, raw: JSON) -> bool:
+        return bool(raw["metadata"]["resourceVersion"] == "5")
+
+    said = [("ADDED", "5"), ("MODIFIED", "5"), ("MODIFIED", "6"), ("DELETED", "5")]
+    lines = [{"type": kind, "object": pod("a", version)} for kind, version in said]
+    async with Session(events(*lines), known=known) as session:
+        seen = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "5"}}}
+        assert [event async for event in session.lines()] == [seen, seen, *lines[2:]]
+
+
 async def test_good_events_pass_and_others_are_left_out() -> None:
     good = [
         {"type": "ADDED", "object": pod("a")},

@@ -24,7 +24,7 @@ class Lists:
     def __init__(self, **items: list[JSON]) -> None:
         self.items = items
 
-    async def list(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[JSON]:
+    async def list(self, kind: str, namespace: str | None, selector: str, _: object) -> AsyncIterator[JSON]:
         for item in self.items.get(kind, []):
             yield {**item, "kind": kind}
 
@@ -90,10 +90,10 @@ async def test_a_relist_does_not_undo_what_a_watch_has_brought_meanwhile() -> No
     cache.update({**deployment("5"), "kind": "Service"})
 
     class Slow(Lists):
-        async def list(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[JSON]:
+        async def list(self, kind: str, namespace: str | None, selector: str, _: object) -> AsyncIterator[JSON]:
             if kind == "Service":
                 cache.update({**deployment("6"), "kind": "Service"})
-            async for item in super().list(kind, namespace, selector):
+            async for item in super().list(kind, namespace, selector, _):
                 yield item
 
     client: Any = Slow(Service=[deployment("5")])
@@ -107,11 +107,11 @@ async def test_nothing_is_decided_on_between_two_lists_of_a_relist() -> None:
     waiting: list[int] = []
 
     class Looking(Lists):
-        async def list(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[JSON]:
+        async def list(self, kind: str, namespace: str | None, selector: str, _: object) -> AsyncIterator[JSON]:
             waiting.append(len(both.objects))
             if kind == KIND:
                 raise OSError("reset")
-            async for item in super().list(kind, namespace, selector):
+            async for item in super().list(kind, namespace, selector, _):
                 yield item
 
     client: Any = Looking(Service=[deployment("5")], Deployment=[deployment("6")])

@@ -56,6 +56,9 @@ class Played(Watches):
         self.watching.set()
         await ended.wait()
 
+    async def _others(self) -> None:
+        await asyncio.Event().wait()
+
     def restarts(self) -> float | None:
         return self.counted.registry.get_sample_value("llm_operator_watch_restarts_total")
 
