@@ -383,7 +383,7 @@ class ApiSession:
         return True
 
     def _as_news(self, stream: Stream, event: JSON, line: bytes) -> tuple[JSON, bytes]:
-        """An event and its line; of what the answer to a write has told already, only how far the watch is."""
+        """An event and its line; of a version that the cache holds from an answer, only how far the watch is."""
         if event["type"] not in ("ADDED", "MODIFIED") or not self._known(stream.kind, event["object"]):
             return event, line
         meta = {"resourceVersion": event["object"]["metadata"]["resourceVersion"]}

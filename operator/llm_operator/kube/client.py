@@ -1,4 +1,4 @@
-"""The hot path's requests: server-side apply, status, delete and list, straight through aiohttp.
+"""The hot path's requests: server-side apply, status, delete and list, over aiohttp's connections.
 
 An apply through the `kubernetes` package costs 0.8-1.2 ms of CPU, one through aiohttp 0.2 ms (kubernetes 37.0.2,
 16 at a time): with four writes or more per object that is most of the operator's time. The rest uses the package.
@@ -6,9 +6,8 @@ An apply through the `kubernetes` package costs 0.8-1.2 ms of CPU, one through a
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +17,8 @@ from pydantic_core import to_json
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.foreign import UnreadableError, read_answer, read_object
 from llm_operator.kube.connection import Connection
+from llm_operator.kube.encoding import as_go, yaml_safe
+from llm_operator.kube.exchange import Exchange
 from llm_operator.kube.reading import UNREACHABLE, TooLongError, check_values, read_at_most
 from llm_operator.manifests.common import MANAGER
 from llm_operator.manifests.kinds import KINDS, METADATA, Verb
@@ -43,8 +44,6 @@ OF_EVERY_OBJECT = ("name", "namespace", "uid")
 """Texts in the metadata of every object of the kinds here."""
 AUTHORIZATION_SECONDS = 5.0
 """For this long the same credentials are sent without a question."""
-
-_NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 class ApiError(Exception):
@@ -89,6 +88,8 @@ class ApiClient:
         """Seconds that a write may take; raises where this process must not write."""
         self._session: aiohttp.ClientSession | None = None
         self._logs: aiohttp.ClientSession | None = None
+        self._exchange: Exchange | None = None
+        """None: a proxy is on the way, and the session does what it expects."""
         self._server = connection.server
         self._headers: dict[str, str] = {}
         self._headers_until = 0.0
@@ -97,6 +98,8 @@ class ApiClient:
     async def __aenter__(self) -> Self:
         """Open the pools."""
         self._session, self._logs = self._pool(self._limit), self._pool(LOG_CONNECTIONS)
+        if self._connection.proxy is None:
+            self._exchange = Exchange(self._session, self._server)
         return self
 
     def _pool(self, limit: int) -> aiohttp.ClientSession:
@@ -234,7 +237,7 @@ class ApiClient:
             raise RuntimeError("the client is not open: use it as `async with`")
         url = f"{self._server}{_path('get', 'Pod', namespace, f'{pod}/log')}"
         timeout = aiohttp.ClientTimeout(total=LOG_TIMEOUT_SECONDS)
-        headers = self._common_headers()
+        headers = {"Accept": "application/json", **self._common_headers()}
         try:
             async with self._logs.get(url, params=parameters, headers=headers, timeout=timeout) as response:
                 text = await self._body("GET", response, 2 * limit_bytes + ERROR_BYTES)
@@ -340,33 +343,57 @@ class ApiClient:
     ) -> bytes:
         if self._session is None:
             raise RuntimeError("the client is not open: use it as `async with`")
-        headers = {**self._common_headers(), "Content-Type": content, "Accept": accept}
+        headers = {"Content-Type": content, "Accept": accept}
         encode = as_go if content == "application/json" else yaml_safe
         data = None if body is None else encode(to_json(body))
-        url = self._server + path
         seconds = self._fence() if self._fence is not None and method != "GET" else REQUEST_TIMEOUT_SECONDS
-        timeout = aiohttp.ClientTimeout(total=min(seconds, REQUEST_TIMEOUT_SECONDS))
+        seconds = min(seconds, REQUEST_TIMEOUT_SECONDS)
+        if self._exchange is not None:
+            answer = await self._exchange.send(
+                method,
+                path,
+                parameters,
+                headers,
+                data,
+                common=self._common_headers(),
+                seconds=seconds,
+                limit=limit_bytes,
+            )
+            return self._accepted(method, answer.status, answer.headers, answer.text)
         async with self._session.request(
-            method, url, params=parameters, data=data, headers=headers, timeout=timeout
+            method,
+            self._server + path,
+            params=parameters,
+            data=data,
+            headers={**headers, **self._common_headers()},
+            timeout=aiohttp.ClientTimeout(total=seconds),
         ) as response:
             return await self._body(method, response, limit_bytes)
 
     async def _body(self, method: str, response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-        self._count(method, response.status)
         text = await read_at_most(response, limit_bytes)
-        if response.status == 401:
+        return self._accepted(method, response.status, response.headers, text)
+
+    def _accepted(self, method: str, status: int, headers: Mapping[str, str], text: bytes) -> bytes:
+        """The text of an answer that is not a refusal.
+
+        Raises:
+            ApiError: it is one.
+        """
+        self._count(method, status)
+        if status == 401:
             # The token may have been rotated: the next request looks for the new one.
             self._headers_until = 0.0
             self._connection.refused()
-        if response.status >= 400:
-            raise _error(response.status, text, response.headers.get("Retry-After"))
+        if status >= 400:
+            raise _error(status, text, headers.get("Retry-After"))
         return text
 
     def _common_headers(self) -> dict[str, str]:
         now = time.monotonic()
         if now >= self._headers_until:
             authorization = self._connection.authorization()
-            self._headers = {"Accept": "application/json"}
+            self._headers = {}
             if authorization:
                 self._headers["Authorization"] = authorization
             self._headers_until = now + AUTHORIZATION_SECONDS
@@ -395,26 +422,6 @@ def _path(verb: Verb, kind: str, namespace: str | None, name: str = "") -> str:
     row.needs(verb, name.partition("/")[2])
     path = row.path(namespace)
     return f"{path}/{name}" if name else path
-
-
-def as_go(text: bytes) -> bytes:
-    """JSON as Go's encoder writes it: what the API server keeps as text must not change when it is written again.
-
-    The data of a ControllerRevision is compared byte by byte at each patch of its metadata, such as the garbage
-    collector's, and refused as a change if it differs (Kubernetes 1.36, ValidateControllerRevisionUpdate).
-    """
-    text = text.replace(b"<", b"\\u003c").replace(b">", b"\\u003e").replace(b"&", b"\\u0026")
-    return text if text.isascii() else text.decode().replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
-
-
-def yaml_safe(text: bytes) -> bytes:
-    """JSON that a YAML parser reads as the same values: applies are sent as YAML.
-
-    YAML refuses some control characters that JSON allows, and folds three that it takes for ends of lines into spaces.
-    """
-    if text.isascii() and b"\x7f" not in text:
-        return text
-    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text.decode()).encode()
 
 
 def _error(status: int, text: bytes, retry_after: str | None) -> ApiError:

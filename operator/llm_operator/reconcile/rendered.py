@@ -70,5 +70,5 @@ def prepared_of(template: JSON | None) -> Prepared | None:
 
 
 def owns(resource: LLMDeployment, child: Child) -> bool:
-    """Whether a child is this object's, and not an earlier one's of its name."""
+    """Whether a child is this object's, and not that of an earlier object of its name."""
     return child.owner_uid == resource.metadata.uid

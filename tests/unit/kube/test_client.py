@@ -17,7 +17,8 @@ from pydantic_core import to_json
 
 from llm_operator.kube import client as client_module
 from llm_operator.kube import reading
-from llm_operator.kube.client import ApiClient, ApiError, as_go, yaml_safe
+from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.encoding import as_go, yaml_safe
 from llm_operator.telemetry.metrics import Metrics
 
 SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "demo", "namespace": "team"}, "spec": {"ä": [1]}}
