@@ -196,14 +196,12 @@ def _by_part(engine: str, log: Log, found: Signature | None) -> Problem | None:
         return None
     own = ENGINES[engine].log.parts if engine in ENGINES else ()
     parts = [one for one in (*own, *PARTS) if not (serving and one.starting)]
-    for error, frames in reversed(log.raised):
-        if any(pattern.search(error) for pattern in _wrappers(engine)):
-            continue
-        part = part_of(parts, error, frames)
-        if part is None or (found is not None and found.rank == REFUSAL and found.reason == part.reason):
-            return None
-        return _death(part.reason, f'{part.message} ("{_short(error)}")', part.remedy)
-    return None
+    error = _before(engine, log)
+    frames = next((frames for said, frames in reversed(log.raised) if said.strip() == error), ())
+    part = part_of(parts, error, frames) if error else None
+    if part is None or (found is not None and found.reason == part.reason):
+        return None
+    return _death(part.reason, f'{part.message} ("{_short(error)}")', part.remedy)
 
 
 def _wrappers(engine: str) -> list[re.Pattern[str]]:

@@ -1,7 +1,7 @@
-"""The part of an engine that failed, by the frames of a traceback: what is left when no line says why.
+"""The part of an engine that failed, by the frames of a traceback and the words of its error, when no line says why.
 
-A frame is `/path/of/module.py:function`. A part that can be switched off is one wherever its code stands in the
-traceback; of the others the one counts that stands deepest.
+A frame is `/path/of/module.py:function`. A part that can be switched off counts wherever its code stands in the
+traceback. Next come the words, and of the other parts the one that stands deepest.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+_OPTION = re.compile(r"(?<![\w-])--[a-z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Part:
         remedy: what avoids it.
         errors: how the errors begin that mean this; None: all do.
         anywhere: whether it need not be the deepest.
+        words: what errors about it speak of; None: no words are of it alone.
         starting: only a start ends like this; once the engine serves, the same frames are of a request.
     """
 
@@ -32,9 +35,10 @@ class Part:
     errors: re.Pattern[str] | None = None
     anywhere: bool = False
     starting: bool = False
+    words: re.Pattern[str] | None = None
 
 
-def part(
+def part(  # noqa: PLR0913, PLR0917 - a table is read by its columns
     frames: str,
     reason: str,
     message: str,
@@ -42,10 +46,12 @@ def part(
     errors: str = "",
     anywhere: bool = False,
     starting: bool = False,
+    words: str = "",
 ) -> Part:
     """One row of the table: its columns are the attributes of Part."""
     of = re.compile(errors) if errors else None
-    return Part(re.compile(frames), reason, message, remedy, of, anywhere, starting)
+    about = re.compile(words) if words else None
+    return Part(re.compile(frames), reason, message, remedy, of, anywhere, starting, about)
 
 
 def part_of(parts: Iterable[Part], error: str, frames: Sequence[str]) -> Part | None:
@@ -60,6 +66,11 @@ def part_of(parts: Iterable[Part], error: str, frames: Sequence[str]) -> Part | 
     for one in fitting:
         if one.anywhere and any(one.frames.search(frame) for frame in frames):
             return one
+    # What names an option is about the option.
+    if not _OPTION.search(error):
+        for one in fitting:
+            if one.words is not None and one.words.search(error):
+                return one
     for frame in reversed(frames):
         for one in fitting:
             if not one.anywhere and one.frames.search(frame):

@@ -70,6 +70,14 @@ DEVICES: tuple[Signature, ...] = (
         "update the driver, or use an image for an older CUDA in engine.image",
     ),
     sign(
+        # What a package of kernels compiles for a GPU that it does not know cannot be loaded.
+        r"\bjit\w*/\w+\.(?:hpp|cuh?|h):\d+\)?: \d* ?\(?CUDA_ERROR_(?:INVALID_IMAGE|NO_BINARY_FOR_GPU)"
+        r"|not (?:yet )?(?:implemented|supported) (?:for|on) (?:the )?(?:Blackwell|Hopper|Ampere|Ada|Turing|Volta|Pascal)\b",
+        "GPUNotSupported",
+        "the image holds no code for this GPU's compute capability",
+        "use an image built for this GPU in engine.image, or a newer engine.version",
+    ),
+    sign(
         r"provided PTX was compiled with an unsupported toolchain|Triton Error \[CUDA\]: device kernel image is invalid"
         r"|CUDA error: device kernel image is invalid|CUDA_ERROR_UNSUPPORTED_PTX_VERSION|CUDA_ERROR_INVALID_IMAGE"
         r"|cudaErrorUnsupportedPtxVersion",
@@ -189,8 +197,8 @@ DEVICES: tuple[Signature, ...] = (
         r"^RuntimeError: Error Internal$|misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"
         r"|CUBLAS_STATUS_(?!ALLOC)\w+|cublas\w* failed|CUDNN_STATUS_(?!ALLOC)\w+|cudaError[A-Z]\w+"
         r"|invalid configuration argument|too many resources requested for launch"
-        r"|(?:CUDA|Cuda|HIP)(?: runtime| driver)? [Ee]rror:? (?:\(\S+:\d+\): )?[A-Za-z]|torch_call_dispatcher|stream is capturing"
-        r"|[Aa]ssertion (?:error|failed) \(\S{1,200}\.(?:hpp|cuh?|cpp|h):\d+\)|Triton Error \[CUDA\]:|Cutlass.{0,20}(?:Error|failed)",
+        r"|(?:CUDA|Cuda|HIP)(?: runtime| driver)? [Ee]rror:? (?:\(\S+:\d+\): )?[A-Za-z]|torch_call_dispatcher"
+        r"|[Aa]ssertion (?:error|failed):? \(?\S{1,200}\.(?:hpp|cuh?|cpp|h):\d+|Triton Error \[CUDA\]:|Cutlass.{0,20}(?:Error|failed)",
         "KernelFailed",
         "a CUDA kernel of the engine failed",
         "use another engine.version; when it fails on one node only, look at that GPU",

@@ -102,7 +102,7 @@ IMAGE: tuple[Signature, ...] = (
     ),
     sign(
         # Of any two packages: NumPy 2 and what was built for NumPy 1 is the commonest pair.
-        r"requires CUDA \d[\d.]* or (?:later|newer|higher|above)|(?:was|were) removed in the NumPy|compiled using NumPy 1|numpy\.core\.multiarray failed to import|_ARRAY_API not found"
+        r"version \(?[\w.+]{1,40}\)? (?:does not match|is not compatible with|is incompatible with)|requires CUDA \d[\d.]* or (?:later|newer|higher|above)|(?:was|were) removed in the NumPy|compiled using NumPy 1|numpy\.core\.multiarray failed to import|_ARRAY_API not found"
         r"|numpy\.\w+ size changed, may indicate binary incompatibility|No module named 'numpy\.\S+'|Numpy is not available"
         r"|(?:Error|Exception): \w[\w.-]* (?:needs|requires) [\w.-]+ (?:version )?[<>=!~]*\d[\w.]*(?: or (?:less|older|newer|greater|later))?"
         r"[.,;]? .{0,40}(?:[Gg]ot|found|installed|have|is)\b|VersionConflict|DistributionNotFound"

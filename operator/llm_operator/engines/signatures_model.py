@@ -91,7 +91,7 @@ MODEL: tuple[Signature, ...] = (
         r"|Cannot reach https?://|Network is unreachable|ConnectTimeout|ConnectTimeoutError|ReadTimeoutError"
         r"|Max retries exceeded with url|\[Errno 113\]|\[Errno 101\]|No route to host|CERTIFICATE_VERIFY_FAILED"
         r"|ProxyError|Could not resolve host|dns error|httpx\.Connect(?:Error|Timeout)|offline mode is enabled"
-        r"|error occurred while downloading|libstreamer due to: b'(?:File access|.{0,20}[Tt]ime)"
+        r"|error occurred while downloading|CAS service error(?!.{0,200}No space)|CasObjectError|libstreamer due to: b'(?:File access|.{0,20}[Tt]ime)"
         r"|(?:huggingface\.co|modelscope\.cn).{0,120}(?:[Cc]onnection refused|timed out)"
         r"|HubHTTPError: 5\d\d |\b5\d\d Server Error.{0,60}for url: https?://[^/]*(?:huggingface|modelscope|\bhf)\.",
         "ModelNotReachable",
@@ -151,7 +151,7 @@ MODEL: tuple[Signature, ...] = (
         r"|model type `([^`]+)` but Transformers does not recognize|Model architectures (\[[^\]]*\]) are not supported"
         r"|KeyError: '(\w+For(?:CausalLM|ConditionalGeneration))'|(?:architecture|model|arch) '?([\w./\-]+)'? is not supported (?:by|yet|for now)"
         r"|turbomind does not support (\S+)\. |has no vLLM implementation|does not (?:recognize|support) this architecture|Unsupported model architecture:? (\S+)"
-        r"|unsupported model (?:arch|type)\S* (\S+)|Unrecognized configuration class|AttributeError: Model \S+ does not suppo",
+        r"|^ValueError: Architecture '?(\w+)'? (?:is )?not supported|^AssertionError: '?([\w./-]+)'? is not supported\. The supported models|unsupported model (?:arch|type)\S* (\S+)|Unrecognized configuration class|AttributeError: Model \S+ does not suppo",
         "UnsupportedArchitecture",
         "the engine does not know the model's architecture {0}",
         "use a newer engine.version or the other engine",

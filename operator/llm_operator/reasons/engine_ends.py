@@ -91,8 +91,8 @@ ENDS: tuple[Reason, ...] = (
         "KVCacheLayoutFailed",
         "Engine",
         "the engine cannot lay out a KV cache for this model as it is configured",
-        "remove --block-size and --kv-cache-dtype from engine.extraArgs, set kvCache.quantization to "
-        "None, or use another engine.version",
+        "remove --speculative-config, --block-size and --kv-cache-dtype from engine.extraArgs, set "
+        "kvCache.quantization to None, or use another engine.version",
         fields=(
             "spec.engine.extraArgs",
             "spec.kvCache.quantization",

@@ -18,6 +18,12 @@ from tests.support.hostile_logs import HOSTILE
 VLLM, LMDEPLOY = "VLLM", "LMDeploy"
 PREFIX = "(EngineCore pid=84) ERROR 05-07 12:00:00 [core.py:1108] "
 CASES = [
+    (VLLM, "RuntimeError: CUDA error: operation not permitted when stream is capturing", "GraphCaptureFailed"),
+    (VLLM, "RuntimeError: flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14). Please install it", "PackageMismatch"),
+    (VLLM, "RuntimeError: Currently, block scaled fp8 gemm is not implemented for Blackwell", "GPUNotSupported"),
+    (VLLM, "RuntimeError: CUDA driver error (/jit/handle.hpp:141): 200 (CUDA_ERROR_INVALID_IMAGE, device kernel image is invalid)", "GPUNotSupported"),
+    (VLLM, "RuntimeError: Data processing error: CAS service error : IO Error: Timer expired (os error 62)", "ModelNotReachable"),
+    (LMDEPLOY, "AssertionError: 'None' is not supported. The supported models are: dict_keys(['base'])", "UnsupportedArchitecture"),
     (VLLM, "OSError: [Errno 5] Input/output error: '/models/x/model-00001-of-00004.safetensors'", "VolumeFailed"),
     (VLLM, "OSError: [Errno 116] Stale file handle: '/models/x'", "VolumeFailed"),
     (VLLM, "Fatal Python error: Segmentation fault", "EngineCrashed"),

@@ -21,7 +21,7 @@ CORE = "(EngineCore pid=84) ERROR 05-07 12:00:00 [core.py:1108] "
 FAILED = [
     (VLLM, ["vllm/engine/arg_utils.py:create_engine_config", "vllm/config/vllm.py:__post_init__"], "ValueError: this and that", "SettingRefused"),
     (VLLM, ["vllm/v1/engine/core.py:__init__", "vllm/v1/spec_decode/eagle.py:propose", "vllm/model_executor/models/llama_eagle3.py:forward"], "IndexError: list index out of range", "SpeculationFailed"),
-    (VLLM, ["vllm/v1/worker/gpu_model_runner.py:load_model", "vllm/model_executor/models/qwen3.py:load_weights", "vllm/model_executor/models/utils.py:_load_module"], "AttributeError: 'Parameter' object has no attribute 'weight_loader'", "WeightsMismatch"),
+    (VLLM, ["vllm/v1/worker/gpu_model_runner.py:load_model", "vllm/model_executor/models/qwen3.py:load_weights", "vllm/model_executor/models/utils.py:_load_module"], "AttributeError: 'Parameter' object has no attribute 'x'", "WeightsMismatch"),
     (VLLM, ["vllm/v1/worker/gpu_model_runner.py:profile_run", "vllm/lora/ops/triton_ops/lora_shrink_op.py:_lora_shrink"], "AssertionError", "AdapterRefused"),
     (VLLM, ["vllm/model_executor/model_loader/base_loader.py:load_model", "vllm/model_executor/layers/quantization/gptq.py:create_weights"], "TypeError: unsupported operand", "FormatMismatch"),
     (VLLM, ["vllm/v1/worker/gpu_worker.py:compile_or_warm_up_model", "vllm/v1/worker/gpu_model_runner.py:capture_model", "vllm/v1/attention/backends/x.py:build"], "AssertionError", "GraphCaptureFailed"),
@@ -62,6 +62,32 @@ def test_the_part_that_failed_is_named(engine: str, frames: list[str], error: st
     assert found.reason == reason
     assert error in found.message
     assert found.reason in NAMES
+
+
+# Errors without frames, as a message may keep them: engine, error, reason.
+SPOKEN = [
+    (VLLM, "AttributeError: 'EagleProposer' object has no attribute 'positions'", "SpeculationFailed"),
+    (VLLM, "ValueError: base_model.model.x is unsupported LoRA weight", "AdapterRefused"),
+    (VLLM, "AssertionError: External KV connector is not verified yet", "KVTransferFailed"),
+    (VLLM, "RuntimeError: the grammar of xgrammar has no rule", "StructuredOutputFailed"),
+    (VLLM, "ValueError: Attempted to assign 25 + 25 = 50 multimodal tokens to 147 placeholders", "MultimodalFailed"),
+    (VLLM, "TypeError: Received a XImageProcessorFast for argument image_processor, but a XImageProcessor was expected.", "TokenizerMismatch"),
+    (VLLM, "AssertionError: h.0.weight shape mismatch between model and checkpoint: torch.Size([3]) != torch.Size([4])", "WeightsMismatch"),
+    (VLLM, "AttributeError: MoE Model X does not support BitsAndBytes quantization yet.", "FormatMismatch"),
+    (VLLM, "AttributeError: 'Qwen3VLMoeModel' object has no attribute 'x'", "ModelCodeFailed"),
+    (LMDEPLOY, "AssertionError: quant_method of x is not y", "FormatMismatch"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("engine", "error", "reason"), SPOKEN, ids=[f"{row[0]}-{row[2]}" for row in SPOKEN])
+def test_the_words_of_an_error_name_a_part(engine: str, error: str, reason: str) -> None:
+    assert diagnose(engine, 1, None, error).reason == reason
+    assert diagnose(engine, 1, None, f"{CORE}{error}").reason == reason
+
+
+def test_an_option_that_is_named_is_what_to_change() -> None:
+    error = "ValueError: --limit-mm-per-prompt must be set for multimodal items of this model"
+    assert diagnose(VLLM, 1, None, error).reason == "SettingRefused"
 
 
 def test_a_line_that_says_why_comes_before_its_place() -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from llm_operator.engines.remedies import AGREE, ANOTHER, BY_STAGE, COUNT, EARLIER, FORMAT, OUT_OF_MEMORY, SMALLER
-from llm_operator.engines.signature import CODE, WRAPPER, Signature, sign
+from llm_operator.engines.signature import CODE, SYMPTOM, WRAPPER, Signature, sign
 
 SIGNATURES: tuple[Signature, ...] = (
     sign(
@@ -33,6 +33,13 @@ SIGNATURES: tuple[Signature, ...] = (
         "tensor parallelism is {0} and the container has {1} GPU(s)",
         COUNT,
         since="0.14.1",
+    ),
+    sign(
+        r"previous error during capture|stream is capturing|StreamCapture(?:Unsupported|Invalidated|Unjoined|Isolation|Implicit|Merge|Unmatched)|uncaptured work in another stream|during graph capture",
+        "GraphCaptureFailed",
+        "the engine failed while it captured CUDA graphs",
+        "add --eager-mode to engine.extraArgs, or use another engine.version",
+        rank=SYMPTOM,
     ),
     sign(
         r"an illegal memory access was encountered|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS|Warp Illegal Address",

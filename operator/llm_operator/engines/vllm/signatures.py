@@ -84,6 +84,13 @@ SIGNATURES: tuple[Signature, ...] = (
         UNLINKED,
     ),
     sign(
+        r"previous error during capture|stream is capturing|StreamCapture(?:Unsupported|Invalidated|Unjoined|Isolation|Implicit|Merge|Unmatched)|uncaptured work in another stream|during graph capture",
+        "GraphCaptureFailed",
+        "the engine failed while it captured CUDA graphs",
+        "add --enforce-eager to engine.extraArgs, or use another engine.version",
+        rank=SYMPTOM,
+    ),
+    sign(
         r"an illegal memory access was encountered|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS|Warp Illegal Address",
         "IllegalMemoryAccess",
         "a kernel of the engine read or wrote outside its memory",
