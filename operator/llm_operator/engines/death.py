@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from llm_operator.engines.log_form import Stage
 from llm_operator.engines.registry import ENGINES
@@ -133,10 +133,12 @@ def _raised(lines: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The errors that tracebacks end with; the names of processes separate what several print at the same time."""
     open_frames: dict[str, list[str]] = {}
     for place, line in enumerate(lines):
+        if not open_frames and 'File "' not in line:
+            continue
         process = _PROCESS.match(line)
         name = process[0] if process is not None else ""
         bare = _bare(line)
-        frame = _FRAME.match(bare)
+        frame = _FRAME.match(bare) if level_of(line) in (None, "error") else None
         if frame is not None:
             open_frames.setdefault(name, []).append(f"/{frame[1].removeprefix('/')}:{frame[2]}")
         elif bare.startswith("Traceback "):
@@ -199,7 +201,7 @@ def _said(line: str) -> str:
 
 
 def _stage(text: str) -> Stage | None:
-    found: list[tuple[int, Stage]] = []
-    for stage, pattern in (_SERVING, *(marker for engine in ENGINES.values() for marker in engine.log.stages)):
-        found += [(match.start(), stage) for match in pattern.finditer(text)]
-    return max(found)[1] if found else None
+    """The furthest stage that the log shows: an engine never goes back, and a prompt may hold the words of any."""
+    markers = (_SERVING, *(marker for engine in ENGINES.values() for marker in engine.log.stages))
+    found = {stage for stage, pattern in markers if pattern.search(text)}
+    return next((stage for stage in reversed(get_args(Stage)) if stage in found), None)

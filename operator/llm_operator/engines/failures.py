@@ -11,6 +11,7 @@ from llm_operator.engines.parts import PARTS
 from llm_operator.engines.registry import ENGINES
 from llm_operator.engines.signature import CAUSE, CODE, REFUSAL, WRAPPER, Signature
 from llm_operator.engines.signatures import COMMON
+from llm_operator.engines.signatures_model import REFUSED_SETTING
 from llm_operator.engines.table import release
 from llm_operator.problems import Problem
 
@@ -118,7 +119,8 @@ def is_more_in_the_log(
 def _by_form(form: LogForm, log: Log, text: str, number: int) -> Problem | None:
     """What the engine's log says beside its errors: the end of a process of it, or that its processes wait."""
     # SIGTERM is how the other processes of an engine are ended after one has died.
-    child = [found for found in form.child.findall(text[-4096:]) if found != "-15"] if form.child is not None else []
+    said = "\n".join(log.deciding)
+    child = [found for found in form.child.findall(said) if found != "-15"] if form.child is not None else []
     by_child = _SIGNALS.get(-int(child[-1])) if child else None
     if by_child is not None:
         message = f"{by_child.message} (a process of it ended with signal {-int(child[-1])})"
@@ -198,7 +200,8 @@ def _by_part(engine: str, log: Log, found: Signature | None) -> Problem | None:
     parts = [one for one in (*own, *PARTS) if not (serving and one.starting)]
     error = _before(engine, log)
     frames = next((frames for said, frames in reversed(log.raised) if said.strip() == error), ())
-    part = part_of(parts, error, frames) if error else None
+    by_words = found is None or found.message != REFUSED_SETTING
+    part = part_of(parts, error, frames, by_words=by_words) if error else None
     if part is None or (found is not None and found.reason == part.reason):
         return None
     return _death(part.reason, f'{part.message} ("{_short(error)}")', part.remedy)

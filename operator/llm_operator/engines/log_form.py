@@ -22,7 +22,7 @@ class LogForm:
 
     Attributes:
         steps: steps of a start: name, and what the log says at it; a group is the percentage.
-        stages: what shows how far it had come; functions stand in tracebacks. The last marker in the log says.
+        stages: what shows how far it had come; functions stand in tracebacks. The furthest counts.
         levels: how a line with a level begins; the first group is the level.
         harmless: how a line begins that never decides; None: the engine prints no such line.
         child: what says that a child of it died of a signal; the group is its number, negative.

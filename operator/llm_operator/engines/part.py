@@ -54,20 +54,21 @@ def part(  # noqa: PLR0913, PLR0917 - a table is read by its columns
     return Part(re.compile(frames), reason, message, remedy, of, anywhere, starting, about)
 
 
-def part_of(parts: Iterable[Part], error: str, frames: Sequence[str]) -> Part | None:
+def part_of(parts: Iterable[Part], error: str, frames: Sequence[str], *, by_words: bool = True) -> Part | None:
     """The part whose code raised an error; None: it is none of these.
 
     Args:
         parts: the engine's, then those of packages; of one frame the first counts.
         error: the error's line.
         frames: of its traceback, the deepest last.
+        by_words: whether the words of the error may say it too.
     """
     fitting = [one for one in parts if one.errors is None or one.errors.match(error)]
     for one in fitting:
         if one.anywhere and any(one.frames.search(frame) for frame in frames):
             return one
     # What names an option is about the option.
-    if not _OPTION.search(error):
+    if by_words and not _OPTION.search(error):
         for one in fitting:
             if one.words is not None and one.words.search(error):
                 return one

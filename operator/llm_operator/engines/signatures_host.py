@@ -19,7 +19,7 @@ IMAGE: tuple[Signature, ...] = (
         r"|(?:nvcc|gcc|g\+\+|cc|ninja): (?:command )?not found|Ninja is required to load C\+\+ extensions"
         r"|CUDA_HOME environment variable is not set|Could not find (?:CUDA|nvcc).{0,40}(?:CUDA_HOME|PATH)"
         r"|InvalidCxxCompiler|No working C\+\+ compiler|Cannot find a working triton installation"
-        r"|fatal error: (?:Python|cuda\w*|curand|cublas\S*)\.h: No such file|Python\.h: No such file"
+        r"|fatal error: [\w./+-]{1,80}\.h(?:pp|h)?: No such file|Python\.h: No such file"
         r"|Could not find nvcc|/(?:nvcc|gcc|g\+\+|cc|ninja): not found|Unable to find the CUDA toolkit"
         r"|cannot find -l(?:cuda|cudart)\b|libcuda\.so cannot found",
         "CompilerMissing",

@@ -215,11 +215,13 @@ _RULE = (
     r"|mutually exclusive|at least|at most|only (?:supports?|works?|allowed|valid|be)|not allowed|is required|requires?"
     r"|[Ee]xpected|conflicts?|inconsistent|[Ss]et [A-Z_]+=)\b"
 )
+REFUSED_SETTING = "the engine refuses a setting: {0}"
+"""What names the setting, or what it takes instead, knows more than the words that stand beside it."""
 REFUSALS: tuple[Signature, ...] = (
     sign(
         _SPOKEN.replace("|RuntimeError", "") + rf"(?=.{{0,400}}{_SETTING})(?=.{{0,400}}{_RULE})(.{{1,250}})",
         "SettingRefused",
-        "the engine refuses a setting: {0}",
+        REFUSED_SETTING,
         _REFUSED,
         rank=REFUSAL,
     ),
@@ -240,7 +242,7 @@ REFUSALS: tuple[Signature, ...] = (
         r"|is not (?:allowed|a valid|compatible|available|enabled|recognized|set|registered)|out of range|mutually|Disable|Either|Cannot (?:use|set|run|specify|enable|combine)"
         r"|[Uu]nable to (?:use|find)|To (?:bypass|allow|disable|use)|[Cc]onsider|[Tt]ry (?:setting|increasing|reducing|lowering|using)|was not provided|not (?:specified|provided|found)|(?:in|de)creas(?:e|ing) \w+_\w+))(.{1,250})",
         "SettingRefused",
-        "the engine refuses a setting: {0}",
+        REFUSED_SETTING,
         _REFUSED,
         rank=REFUSAL,
     ),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from llm_operator.engines import death, failures
 from llm_operator.engines.death import MOST_CHARACTERS, MOST_OF_A_LINE, read_log
+from llm_operator.engines.parts import PARTS
 from llm_operator.engines.registry import ENGINES
 from tests.support.hostile_logs import HOSTILE
 
@@ -28,6 +29,12 @@ PATTERNS = {
         for module in (death, failures)
         for name, value in vars(module).items()
         if isinstance(value, re.Pattern)
+    },
+    **{
+        f"{name} of {part.reason}: {pattern.pattern[:40]}": pattern
+        for part in (*(part for engine in ENGINES.values() for part in engine.log.parts), *PARTS)
+        for name, pattern in (("frames", part.frames), ("errors", part.errors), ("words", part.words))
+        if pattern is not None
     },
     **{
         f"{engine.name} {name}": pattern

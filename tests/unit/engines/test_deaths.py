@@ -18,6 +18,9 @@ from tests.support.hostile_logs import HOSTILE
 VLLM, LMDEPLOY = "VLLM", "LMDeploy"
 PREFIX = "(EngineCore pid=84) ERROR 05-07 12:00:00 [core.py:1108] "
 CASES = [
+    (VLLM, "RuntimeError: CUDA driver error: the operation cannot be performed in the present state", "PeerAccessFailed"),
+    (VLLM, "/tmp/tmpx/main.cpp:1:10: fatal error: stddef.h: No such file or directory", "CompilerMissing"),
+    (VLLM, "ValueError: Call to add_lora method failed: vLLM only supports modules_to_save being None.", "AdapterRefused"),
     (VLLM, "RuntimeError: CUDA error: operation not permitted when stream is capturing", "GraphCaptureFailed"),
     (VLLM, "RuntimeError: flashinfer-cubin version (0.6.13) does not match flashinfer version (0.6.14). Please install it", "PackageMismatch"),
     (VLLM, "RuntimeError: Currently, block scaled fp8 gemm is not implemented for Blackwell", "GPUNotSupported"),

@@ -23,7 +23,7 @@ PARTS: tuple[Part, ...] = (
         starting=True,
     ),
     part(
-        r"/vllm/(?:v1/)?spec_decode/|/vllm/v1/worker/gpu/spec_decode/|/vllm/model(?:_executor/model)?s/(?:\w+/)*\w*(?:eagle|medusa|mtp|dflash|dspark|mlp_speculator)\w*[./]",
+        r"/vllm/(?:v1/)?spec_decode/|/vllm/v1/worker/gpu/spec_decode/|/vllm/model(?:_executor/model)?s/[\w/]{0,80}(?:eagle|medusa|mtp|dflash|dspark|mlp_speculator)\w*[./]",
         "SpeculationFailed",
         "the engine's code for speculative decoding failed",
         "remove --speculative-config from engine.extraArgs, or use another engine.version",
@@ -41,10 +41,10 @@ PARTS: tuple[Part, ...] = (
         words=r"(?<![a-zA-Z])[Ll]o[Rr][Aa](?![a-z])|modules_to_save|\bPEFT|\bpeft",
     ),
     part(
-        r"/vllm/distributed/(?:kv_transfer|ec_transfer)/|/(?:lmcache|nixl|mooncake)/",
+        r"/vllm/distributed/(?:kv_transfer|ec_transfer|aux_output_connector)/|/vllm/distributed/(?:kv_events|\w*(?:nixl|mooncake)\w*)|/vllm/v1/(?:kv_offload|simple_kv_offload|hisparse|kv_hints)/|/(?:lmcache|nixl|mooncake)/",
         "KVTransferFailed",
         "the engine's code that moves KV caches failed",
-        "remove --kv-transfer-config from engine.extraArgs, or correct what the message names in it",
+        "remove --kv-transfer-config and --kv-offloading-size from engine.extraArgs, or correct what the message names",
         errors=_CODE,
         anywhere=True,
         words=r"KV [Cc]onnector|kv_connector|kv_transfer|[Nn]ixl|NIXL|LMCache|lmcache|[Mm]ooncake",
@@ -118,7 +118,7 @@ PARTS: tuple[Part, ...] = (
         words=r"loaded_weight|(?:weight|[Pp]aram\w*|checkpoint)\b.{0,80}(?:shape|size)s? (?:mismatch|do)|(?:shape|size)s? mismatch.{0,80}(?:weight|param|checkpoint|model)|\bcheckpoint\b",
     ),
     part(
-        r"/vllm/(?:v1/)?attention/|/vllm/vllm_flash_attn/|/vllm/model_executor/layers/(?:attention|mla)|/(?:flashinfer|flash_attn|flash_mla|vllm_flash_attn|xformers)/(?!jit).*:(?!<module>)",
+        r"/vllm/(?:v1/)?attention/|/vllm/vllm_flash_attn/|/vllm/model_executor/layers/(?:attention|mla|sparse_attn|deepseek_v\w*_attention)|/(?:flashinfer|flash_attn|flash_mla|vllm_flash_attn|xformers)/(?!jit).*:(?!<module>)",
         "AttentionNotSupported",
         "the engine's code for attention failed",
         "name another --attention-backend in engine.extraArgs, or use another engine.version",
@@ -141,7 +141,7 @@ PARTS: tuple[Part, ...] = (
         errors=_CODE,
     ),
     part(
-        r"/vllm/v1/(?:core/(?:kv_cache_utils|kv_cache_manager|kv_cache_coordinator|single_type)|kv_cache_(?:interface|layout|spec))|:(?:initialize_kv_cache\w*|get_kv_cache_(?:spec|configs?)|_allocate_kv_cache\w*|_reshape_kv_cache\w*|may_reinitialize_input_batch)$",
+        r"/vllm/v1/(?:core/(?:kv_cache_\w+|single_type|block_pool)|kv_cache_\w+)|:(?:initialize_kv_cache\w*|get_kv_cache_(?:spec|configs?)|_allocate_kv_cache\w*|_reshape_kv_cache\w*|may_reinitialize_input_batch)$",
         "KVCacheLayoutFailed",
         "the engine cannot lay out a KV cache for this model as it is configured",
         "remove --speculative-config, --block-size and --kv-cache-dtype from engine.extraArgs, set kvCache.quantization to None, or use another engine.version",
@@ -158,7 +158,7 @@ PARTS: tuple[Part, ...] = (
         starting=True,
     ),
     part(
-        r"/vllm/model(?:_executor/model)?s/|/transformers_modules/|/transformers/models/\w+/modeling_",
+        r"/vllm/model(?:_executor/model)?s/|/vllm/model_executor/(?:layers|custom_op|hw_agnostic|offloader|utils)\b|/transformers_modules/|/transformers/models/\w+/modeling_",
         "ModelCodeFailed",
         "the engine's code for the model's architecture failed",
         "use another engine.version, the other engine, or add --model-impl=transformers to engine.extraArgs",

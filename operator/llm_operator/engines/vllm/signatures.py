@@ -78,6 +78,12 @@ SIGNATURES: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
+        r"_SymmetricMemory|symm_mem\w*\b.{0,80}(?:[Ee]rror|[Ff]ailed)|CUDA driver error: the operation cannot be performed in the present state|CUDASymmetricMemory",
+        "PeerAccessFailed",
+        LINKS_MESSAGE,
+        "set VLLM_ALLREDUCE_USE_SYMM_MEM=0 in engine.env",
+    ),
+    sign(
         PEERS + r"|custom_all_?reduce.{0,100}(?:error|failed|invalid)|Failed: Cuda error .*custom_all_reduce",
         "PeerAccessFailed",
         LINKS_MESSAGE,
@@ -129,7 +135,7 @@ SIGNATURES: tuple[Signature, ...] = (
     ),
     sign(
         r"^\S*(?:Error|Exception): .{0,200}(?:(?:[Ll]oading )?\b[Ll]o[Rr][Aa]\b.{0,80}(?:failed|not (?:found|exist|support)|unsupported|No adapter)"
-        r"|No adapter found for|(?:not supported|unsupported) LoRA|expected target modules|target_modules)",
+        r"|No adapter found for|\badd_lora\b|\bmodules_to_save\b|(?:not supported|unsupported) LoRA|expected target modules|target_modules)",
         "AdapterRefused",
         "the engine cannot load a LoRA adapter",
         "correct --lora-modules in engine.extraArgs: the directory must hold adapter_config.json and weights for this model",
