@@ -36,5 +36,9 @@ HOSTILE: tuple[str, ...] = (
     ("Supported architectures: " + "'" * 800 + "\n") * 1000,
     ("psm_" * 245 + "\n") * 1000,
     ("custom_all_reduce" * 57 + "\n") * 1000,
+    "Traceback (most recent call last):\n" + '  File "/vllm/models/a", line 1, in f\n' * 30_000 + "ValueError: a_b x\n",
+    'File "/vllm/models/' * 60_000,
+    ('  File "/' + "vllm/" * 70 + 'x.py", line 1, in f\nIndexError: ' + "weight parameter shape " * 20 + "\n") * 1000,
+    'File "a", line 1, in f\nE: x\n' * 30_000,
     "".join(chr(32 + number % 0x2FFF) for number in range(100_000)),
 )
