@@ -194,7 +194,9 @@ def _by_part(engine: str, log: Log, found: Signature | None) -> Problem | None:
     An engine that serves prints tracebacks of requests too: one counts there only if the log says that the engine died.
     """
     serving = log.stage == "Serving"
-    if serving and not any(pattern.search(line) for pattern in _wrappers(engine) for line in log.deciding):
+    if serving and not any(
+        one.pattern.search(line) for one in _wrappers(engine) if not one.starting for line in log.deciding
+    ):
         return None
     own = ENGINES[engine].log.parts if engine in ENGINES else ()
     parts = [one for one in (*own, *PARTS) if not (serving and one.starting)]
@@ -207,16 +209,16 @@ def _by_part(engine: str, log: Log, found: Signature | None) -> Problem | None:
     return _death(part.reason, f'{part.message} ("{_short(error)}")', part.remedy)
 
 
-def _wrappers(engine: str) -> list[re.Pattern[str]]:
+def _wrappers(engine: str) -> list[Signature]:
     own = ENGINES[engine].signatures if engine in ENGINES else ()
-    return [signature.pattern for signature in (*own, *COMMON) if signature.rank == WRAPPER]
+    return [signature for signature in (*own, *COMMON) if signature.rank == WRAPPER]
 
 
 def _before(engine: str, log: Log) -> str:
     """The last error that says more than that another process died; empty if the log has none."""
     wrappers = _wrappers(engine)
     errors = (line.strip() for line in reversed(log.errors))
-    return next((line for line in errors if not any(pattern.search(line) for pattern in wrappers)), "")
+    return next((line for line in errors if not any(one.pattern.search(line) for one in wrappers)), "")
 
 
 def _said(signature: Signature, match: re.Match[str], log: Log) -> Problem:

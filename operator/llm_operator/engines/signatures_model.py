@@ -108,7 +108,7 @@ MODEL: tuple[Signature, ...] = (
     sign(
         r"Could not find model architecture from config|does not appear to have a file named config\.json"
         r"|Invalid repository ID or local directory|config\.json' ?(?:is missing|not found|does not exist)"
-        r"|No such file or directory: '?\S*config\.json|Can't load the configuration of|It looks like the config file at"
+        r"|No such file or directory: '?(?:\S*/)?config\.json|Can't load the configuration of|It looks like the config file at"
         r"|should have a `?model_type`? key|Unrecognized model in|EntryNotFoundError|No supported config format found",
         "ModelConfigMissing",
         "the model's directory holds no usable config.json",

@@ -13,8 +13,9 @@ _FILES = r"(?:tokenizer|vocab|merges|special_tokens|added_tokens|preprocessor|pr
 
 SYSTEM: tuple[Signature, ...] = (
     sign(
-        r"\[Errno (?:5|107|112|116|117|121)\]|Input/output error|Stale (?:NFS )?file handle|Transport endpoint is not connected"
-        r"|Structure needs cleaning|Remote I/O error|Host is down",
+        # A socket whose client has gone has the numbers of a mount that has gone, and no path.
+        r"\[Errno (?:5|116|117|121)\]|Input/output error|Stale (?:NFS )?file handle|(?:Transport endpoint is not connected|Host is down): ?'?/"
+        r"|Structure needs cleaning|Remote I/O error",
         "VolumeFailed",
         "a volume of the pod cannot be read or written",
         _STORAGE,

@@ -129,6 +129,13 @@ def test_the_traceback_of_a_request_is_none_of_the_engine() -> None:
     assert diagnose(VLLM, 1, None, f"{served}\n{died}").reason == "MultimodalFailed"
 
 
+def test_a_client_that_has_gone_ends_no_engine() -> None:
+    request = traceback("", ["vllm/multimodal/media.py:fetch"], "IndexError: no")
+    gone = "ConnectionResetError: [Errno 104] Connection reset by peer"
+    served = "\n".join(("INFO:     Application startup complete.", gone, *request))
+    assert diagnose(VLLM, 1, None, served).reason in GENERIC
+
+
 def test_frames_alone_say_nothing_of_a_healthy_engine() -> None:
     text = "\n".join(
         traceback(
