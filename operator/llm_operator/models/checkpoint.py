@@ -81,7 +81,7 @@ def completed(shape: ModelShape, stored_bytes: int | None) -> ModelShape:
     """
     if not shape.tower_by_files:
         return shape
-    begin = f"{shape.architecture}: what turns images into tokens is counted by the size of the weight files"
+    begin = f"{shape.architecture}: what turns images or sound into tokens is counted by the size of the weight files"
     end = "No plan is made, and nothing is blocked"
     if stored_bytes is None:
         raise UnknownModelError(f"{begin}, which is not known here. {end}")

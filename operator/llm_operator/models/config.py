@@ -38,6 +38,7 @@ from llm_operator.models.known import hybrids, special
 from llm_operator.models.known.by_files import BY_FILES
 from llm_operator.models.known.general import decoder as reader_of
 from llm_operator.models.known.multimodal import MULTIMODAL
+from llm_operator.models.known.newest import NEWEST
 from llm_operator.models.known.older import OLDER
 from llm_operator.models.known.recent import RECENT
 from llm_operator.models.known.rows import ROWS
@@ -79,6 +80,7 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyTy
         **BY_FILES,
         **OLDER,
         **RECENT,
+        **NEWEST,
         "Gemma3nForCausalLM": ("Gemma3n", gemma_known.gemma3n),
         "Gemma4ForCausalLM": ("Gemma4", gemma_known.gemma4),
         "DeciLMForCausalLM": ("DeciLM", special.decilm),

@@ -36,8 +36,12 @@ VLLM_LAST = {
 VLLM_FIRST = {
     "Cohere2MoeForCausalLM": (0, 26),
     "ExaoneMoeForCausalLM": (0, 33),
+    "Gemma4UnifiedForConditionalGeneration": (0, 26),
     "GraniteMoeSWAForCausalLM": (0, 33),
     "GraniteSWAForCausalLM": (0, 33),
+    "GraniteSpeechPlusForConditionalGeneration": (0, 26),
+    "InternS2PreviewForConditionalGeneration": (0, 26),
+    "KimiK3ForConditionalGeneration": (0, 33),
     "LagunaForCausalLM": (0, 26),
     "LlavaOnevision2ForConditionalGeneration": (0, 26),
     "MellumForCausalLM": (0, 26),
@@ -45,13 +49,20 @@ VLLM_FIRST = {
     "MiMoV2OmniForCausalLM": (0, 26),
     "MiniCPMV4_6ForConditionalGeneration": (0, 26),
     "MiniCPMV4_7ForConditionalGeneration": (0, 33),
+    "MiniMaxM3SparseForCausalLM": (0, 26),
+    "MiniMaxM3SparseForConditionalGeneration": (0, 26),
+    "MossTranscribeDiarizeForConditionalGeneration": (0, 26),
     "NemotronH_Omni_Reasoning_V3": (0, 33),
     "QianfanOCRForConditionalGeneration": (0, 26),
     "Qwen3_5ForCausalLM": (0, 33),
     "Qwen3_5MoeForCausalLM": (0, 33),
+    "Step3p7ForConditionalGeneration": (0, 26),
     "UnlimitedOCRForCausalLM": (0, 26),
     "VaultGemmaForCausalLM": (0, 33),
+    "VibeVoiceAsrForConditionalGeneration": (0, 33),
 }
+LMDEPLOY_ALONE = frozenset({"InternS1_1_ForConditionalGeneration"})
+"""Known here and in no registry of vLLM up to 0.33.0."""
 FLASHINFER_HEADS = frozenset({64, 128, 256})
 SINKS = frozenset({"GptOssForCausalLM", "MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM"})
 """Attention with sinks, which FlashInfer has no kernels for below 9.0."""
@@ -76,6 +87,8 @@ def unknowns(request: PlanRequest) -> tuple[str, ...]:
         )
     if request.shape.architecture.startswith("SDAR"):
         found.append(f"vLLM {request.version} has no class for {request.shape.architecture}, a diffusion model of text")
+    elif request.shape.architecture in LMDEPLOY_ALONE:
+        found.append(f"vLLM {request.version} has no class for {request.shape.architecture}, LMDeploy has")
     return tuple(f"{text}. No plan is made, and nothing is blocked" for text in found)
 
 

@@ -49,20 +49,28 @@ def gated_delta(fields: Fields, hidden: int, places: Places, *, split: bool) -> 
     return tensors, StateLayers(count, values, key_heads, key_dim, kernel, value_heads, recurrent, wide)
 
 
-def delta_attention(fields: Fields, hidden: int, places: Places) -> Mixer:
-    """Kimi Linear: the delta rule with a gate for each channel. Sizes in linear_attn_config or, newer, beside it."""
+def delta_attention(fields: Fields, hidden: int, places: Places, *, full_rank: bool = False) -> Mixer:
+    """Kimi Linear: the delta rule with a gate for each channel. Sizes in linear_attn_config or, newer, beside it.
+
+    full_rank: the gate of the output is one matrix as wide as the values, as in Kimi K3, instead of two narrow ones.
+    """
     nested = Fields(fields.optional_object("linear_attn_config"), fields.architecture)
     heads = nested.integer("num_heads", fields.integer("linear_num_heads", 32))
     width = nested.integer("head_dim", fields.integer("linear_head_dim", 128))
     kernel = nested.integer("short_conv_kernel_size", fields.integer("linear_conv_kernel_dim", 4))
     count, inner = len(places), heads * width
+    gate: tuple[Tensor, ...] = (
+        Tensor(Role.REPLICATED, width, hidden, count, module="self_attn.g_a_proj"),
+        Tensor(Role.MIXER_IN, inner, width, count, module="self_attn.g_b_proj"),
+    )
+    if full_rank:
+        gate = (Tensor(Role.MIXER_IN, inner, hidden, count, module="self_attn.g_proj"),)
     tensors = _placed(
         places,
         *(Tensor(Role.MIXER_IN, inner, hidden, count, module=f"self_attn.{name}_proj") for name in "qkv"),
         Tensor(Role.REPLICATED, width, hidden, count, module="self_attn.f_a_proj"),
-        Tensor(Role.REPLICATED, width, hidden, count, module="self_attn.g_a_proj"),
+        *gate,
         Tensor(Role.MIXER_IN, inner, width, count, module="self_attn.f_b_proj"),
-        Tensor(Role.MIXER_IN, inner, width, count, module="self_attn.g_b_proj"),
         Tensor(Role.MIXER_IN, heads, hidden, count, module="self_attn.b_proj"),
         Tensor(Role.MIXER_OUT, hidden, inner, count, module="self_attn.o_proj"),
         _inner(3 * inner, kernel, count),
