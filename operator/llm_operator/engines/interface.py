@@ -14,7 +14,7 @@ from llm_operator.engines.signature import Signature
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.engines.types import EngineRun, KVAllocation, RenderRequest
 from llm_operator.memory.engine import Change, EngineMemory
-from llm_operator.memory.types import Adapters, PlanRequest
+from llm_operator.memory.types import Adapters, Draft, PlanRequest
 from llm_operator.problems import Problem
 
 
@@ -124,6 +124,10 @@ class Engine(Protocol):
 
     def adapters(self, spec: LLMDeploymentSpec) -> Adapters | None:
         """Return the room for LoRA adapters that extraArgs make the engine set aside at its start; None: none."""
+        ...
+
+    def draft(self, spec: LLMDeploymentSpec) -> Draft | None:
+        """Return what proposes tokens by extraArgs, as far as memory goes; None: nothing does."""
         ...
 
     @property

@@ -79,6 +79,15 @@ class Adapters:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """What proposes `tokens` tokens a step: a layer of the model's own, another model, or neither (n-grams)."""
+
+    tokens: int
+    own_layer: bool
+    other_model: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PlanRequest:
     """What is to be served, how, and on what.
 
@@ -94,6 +103,7 @@ class PlanRequest:
     spec.model.format. loaded_as: how the engine quantizes 16-bit weights while it loads them; None: it does not.
     trust_remote_code: whether the repository's own code may run; None: not known. deprecated_weights: the command line
     allows methods that the engine calls deprecated. adapters: room for LoRA adapters; None: none.
+    draft: what proposes tokens; None: nothing does.
     """
 
     shape: ModelShape
@@ -120,6 +130,7 @@ class PlanRequest:
     trust_remote_code: bool | None = None
     deprecated_weights: bool = False
     adapters: Adapters | None = None
+    draft: Draft | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         trust_remote_code=_trusted(spec),
         deprecated_weights="--allow-deprecated-quantization" in spec.engine.extra_args,
         adapters=engine_of(spec.engine.type).adapters(spec),
+        draft=engine_of(spec.engine.type).draft(spec),
     )
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from llm_operator.memory.types import Draft
 from llm_operator.models import parse_config
 from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest
 from llm_operator.planning.cache import Allocation, allocate
@@ -38,6 +39,7 @@ def asked(row: dict[str, Any]) -> PlanRequest:
         max_batched_tokens=row["batched_tokens"],
         enforce_eager=row["eager"],
         prefix_caching=row.get("prefix_caching", True),
+        draft=Draft(row["draft"], own_layer=True, other_model=False) if row.get("draft") else None,
         deprecated_weights=True,  # the releases of the reports did not yet refuse them
     )
 

@@ -18,7 +18,7 @@ from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.engines.types import EngineRun, KVAllocation, RenderRequest
 from llm_operator.memory.engine import Change, EngineMemory
-from llm_operator.memory.types import Adapters, PlanInputError, PlanRequest
+from llm_operator.memory.types import Adapters, Draft, PlanInputError, PlanRequest
 from llm_operator.problems import Problem
 
 BACKENDS = {"TurboMind": TurboMindMemory(), "PyTorch": PyTorchMemory()}
@@ -91,6 +91,10 @@ class LMDeploy:
 
     def adapters(self, spec: LLMDeploymentSpec) -> Adapters | None:
         """Return None: LMDeploy takes memory for the adapters that it loads, not for slots."""
+        return None
+
+    def draft(self, spec: LLMDeploymentSpec) -> Draft | None:
+        """Return None: what LMDeploy takes for speculative decoding was not read."""
         return None
 
     def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:

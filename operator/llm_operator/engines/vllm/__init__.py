@@ -14,10 +14,10 @@ from llm_operator.engines.capacity import Capacity
 from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.engines.types import EngineRun, KVAllocation, RenderRequest
-from llm_operator.engines.vllm import adapters, batch, capacity, command, log, signatures
+from llm_operator.engines.vllm import adapters, batch, capacity, command, drafts, log, signatures
 from llm_operator.engines.vllm.memory import VLLMMemory
 from llm_operator.memory.engine import Change, EngineMemory
-from llm_operator.memory.types import Adapters, PlanRequest
+from llm_operator.memory.types import Adapters, Draft, PlanRequest
 from llm_operator.problems import Problem
 
 MEMORY = VLLMMemory()
@@ -86,6 +86,10 @@ class VLLM:
     def adapters(self, spec: LLMDeploymentSpec) -> Adapters | None:
         """Return the slots that --enable-lora makes, as --max-loras and --max-lora-rank size them."""
         return adapters.adapters_given(spec)
+
+    def draft(self, spec: LLMDeploymentSpec) -> Draft | None:
+        """Return the draft of --speculative-config."""
+        return drafts.draft_given(spec)
 
     def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:
         """Return --gpu-memory-utilization of extraArgs."""

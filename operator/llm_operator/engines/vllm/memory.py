@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llm_operator.engines.vllm import capability, formats, overheads, pages, weights
+from llm_operator.engines.vllm import capability, drafts, formats, overheads, pages, weights
 from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
 from llm_operator.memory.cache import Allocation, state_size
 from llm_operator.memory.capability import below, card
@@ -62,6 +62,7 @@ class VLLMMemory(EngineMemory):
         """Yield what differs from what the request says."""
         yield from formats.notes(request)
         yield from capability.notes(request)
+        yield from drafts.notes(request)
 
     def objections(self, request: PlanRequest, tensor: int) -> Iterator[str]:
         """Yield why this many ranks cannot share the vocabulary."""
@@ -109,10 +110,13 @@ class VLLMMemory(EngineMemory):
     def state_bytes(self, layers: StateLayers, request: PlanRequest, tensor: int) -> int:
         """Return the bytes of one sequence's state in one layer (layers/mamba/mamba_utils.py).
 
-        It keeps one token less of the convolution than that is long, and the recurrent state as the file says.
+        It keeps one token less of the convolution than that is long, one more for each that a draft proposes, and the
+        recurrent state as the file says.
         """
         wide = 2 if layers.recurrent_bytes is None else layers.recurrent_bytes
-        return state_size(layers, tensor, kept=max(layers.kernel - 1, 0), recurrent_bytes=wide)
+        proposed = request.draft.tokens if request.draft is not None else 0
+        kept = layers.kernel - 1 + proposed if layers.kernel else 0
+        return state_size(layers, tensor, kept=kept, recurrent_bytes=wide)
 
     def allocate(self, request: PlanRequest, tensor: int, budget: int, context: int, batched_tokens: int) -> Allocation:
         """Return the blocks of the cache and the tokens that they hold for requests of the context."""

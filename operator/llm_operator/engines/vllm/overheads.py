@@ -6,6 +6,7 @@ Formulas marked "measured" hold for vLLM 0.26.0.
 from __future__ import annotations
 
 from llm_operator.engines.vllm.adapters import adapter_slots
+from llm_operator.engines.vllm.drafts import draft_layer
 from llm_operator.engines.vllm.weights import holds_wide_zeros
 from llm_operator.memory.overheads import Batch, Runtime, dense_width, nccl, over_pcie
 from llm_operator.memory.types import GIB, MIB, Overhead, PlanRequest
@@ -54,6 +55,7 @@ def runtime(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
         *_links(request, tensor),
         *_kernels(request, tensor),
         *adapter_slots(request, tensor),
+        *draft_layer(request, tensor),
     )
     older = uses_older_runner(request)
     peak = _activation(request, tensor, batch, older=older)
@@ -85,6 +87,7 @@ def profile(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
         *(part for part in _links(request, tensor) if part.name != "NCCL"),
         *_kernels(request, tensor),
         *adapter_slots(request, tensor),
+        *draft_layer(request, tensor),
     ]
     if (older or _newest_runner(request)) and not request.enforce_eager:
         parts.append(_graph_estimate(request, tensor, batch))

@@ -16,6 +16,7 @@ BLOCK = 16
 # 1.5 since 2026, 1.25 before: up to there unequal kinds of layers share groups of the larger size.
 SIMILAR_LAYERS = 1.5
 STATE_STEP_LATENT = 128
+_WHOLE = frozenset({AttentionKind.FULL, AttentionKind.LATENT})
 
 
 def kv_format(request: PlanRequest) -> KVQuantization:
@@ -49,8 +50,16 @@ def _fp8_latent(group: AttentionLayers, request: PlanRequest) -> int:
 
 
 def _kept(request: PlanRequest) -> tuple[AttentionLayers, ...]:
-    """Return the layers by what vLLM keeps for them: without the hybrid manager every layer keeps every token."""
+    """Return the layers by what vLLM keeps for them: without the hybrid manager every layer keeps every token.
+
+    A draft layer of the model's own is one more of those that keep every token.
+    """
     attention = request.shape.attention
+    if request.draft is not None and request.draft.own_layer:
+        place = next((at for at, group in enumerate(attention) if group.kind in _WHOLE), None)
+        if place is not None:
+            more = replace(attention[place], layers=attention[place].layers + 1)
+            attention = (*attention[:place], more, *attention[place + 1 :])
     if request.hybrid_cache or not request.shape.has_window:
         return attention
     return tuple(replace(group, kind=AttentionKind.FULL, window=None) for group in attention)
@@ -116,7 +125,7 @@ def pages_of(engine: CacheRules, request: PlanRequest, tensor: int) -> Pages:
         _Group(-(-group.layers // size), block * max(sizes) // each, group.window)
         for group, each in zip(attention, sizes, strict=True)
     ]
-    # Prefix caching keeps the state before the last block beside the running one.
-    kept = 2 if request.prefix_caching else 1
+    # Prefix caching keeps the state before the last block beside the running one, a draft one for each proposed token.
+    kept = (2 if request.prefix_caching else 1) + (request.draft.tokens if request.draft is not None else 0)
     groups += [_Group(-(-layers.layers // size), None, states=kept) for layers in states]
     return Pages(page * size, tuple(groups))
