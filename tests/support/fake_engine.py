@@ -29,7 +29,7 @@ from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, sha
 from llm_operator.memory.cache import Allocation, bytes_per_token, state_size
 from llm_operator.memory.engine import Change, EngineMemory
 from llm_operator.memory.overheads import Batch, Runtime
-from llm_operator.memory.types import MIB, Adapters, EngineSettings, Overhead, PlanRequest, Term
+from llm_operator.memory.types import MIB, Adapters, Draft, EngineSettings, Overhead, PlanRequest, Term
 from llm_operator.memory.weights import even_share
 from llm_operator.models import CheckpointQuantization, StateLayers, Tensor
 from llm_operator.problems import Problem
@@ -175,6 +175,9 @@ class FakeEngine:
         return None
 
     def adapters(self, spec: LLMDeploymentSpec) -> Adapters | None:
+        return None
+
+    def draft(self, spec: LLMDeploymentSpec) -> Draft | None:
         return None
 
     def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:

@@ -13,7 +13,11 @@ from llm_operator.memory.weights import WeightBytes
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """What is known of one rank before the cache is sized. free_low: free bytes with the overheads at their bound."""
+    """What is known of one rank before the cache is sized.
+
+    free_low: free bytes with the overheads at their bound. saved: what starts of this kind took less than planned, a
+    negative amount; None if they took as much or more, or nothing was learned.
+    """
 
     request: PlanRequest
     tensor: int
@@ -23,6 +27,7 @@ class Rank:
     profile: tuple[Overhead, ...]
     free: int
     free_low: int
+    saved: Overhead | None = None
 
 
 @dataclass(frozen=True, slots=True)

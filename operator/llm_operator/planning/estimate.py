@@ -38,6 +38,10 @@ def estimate(request: PlanRequest, tensor: int) -> Estimate:
     most = _most_sequences(rank, likely, low)
     if most is not None and request.max_concurrent_sequences is None:
         batch = replace(batch, sequences=min(batch.sequences, most))
+    problem = budget.problem or _context_problem(request, likely, context, wanted, need)
+    if problem is None and rank.saved:
+        rank, budget = _with_savings(rank, budget)
+        likely = allocate(request, tensor, budget.likely, max(context, 1), batch.tokens)
     return Estimate(
         request=request,
         tensor=tensor,
@@ -55,9 +59,7 @@ def estimate(request: PlanRequest, tensor: int) -> Estimate:
         context=context,
         requests=min(likely.blocks // need, batch.sequences),
         per_token=bytes_per_token(request, tensor),
-        problem=budget.problem
-        or _context_problem(request, likely, context, wanted, need)
-        or _sequences_problem(request, most),
+        problem=problem or _sequences_problem(request, most),
     )
 
 
@@ -88,13 +90,38 @@ def _rank(request: PlanRequest, tensor: int) -> Rank:
     batch, overheads = engine.planned_batch(request, tensor, weights)
     left = request.gpu.memory_bytes - weights.total
     learned = _learned(request, tensor, weights, overheads)
+    saved = learned is not None and learned.likely < 0
     profile: tuple[Overhead, ...] = ()
     if request.gpu_memory_utilization is not None:
-        profile = (*engine.profile(request, tensor), *learned)
-    else:
-        overheads = replace(overheads, before=(*overheads.before, *learned))
-    free, free_low = left - overheads.before_likely, left - overheads.before_high
-    return Rank(request, tensor, batch, weights, overheads, profile, free, free_low)
+        profile = engine.profile(request, tensor)
+    found = Rank(request, tensor, batch, weights, overheads, profile, 0, 0)
+    if learned is not None and not saved:
+        found = _beyond(found, learned)
+    free, free_low = left - found.runtime.before_likely, left - found.runtime.before_high
+    return replace(found, free=free, free_low=free_low, saved=learned if saved else None)
+
+
+def _beyond(rank: Rank, learned: Overhead) -> Rank:
+    """Return the rank with what was learned: before the cache, or in what the engine subtracts from its share."""
+    if rank.request.gpu_memory_utilization is not None:
+        return replace(rank, profile=(*rank.profile, learned))
+    return replace(rank, runtime=replace(rank.runtime, before=(*rank.runtime.before, learned)))
+
+
+def _with_savings(rank: Rank, budget: Budget) -> tuple[Rank, Budget]:
+    """Return what an engine that sizes its cache itself likely holds if its kind of start took less than planned.
+
+    That changes the expected tokens, nothing that is rendered: a wrong record must not start an engine with too
+    large a cache. An engine that is given its cache in bytes holds what it is given.
+    """
+    pinned = memory_of(rank.request).cache_is_exact and rank.request.gpu_memory_utilization is None
+    if rank.saved is None or pinned:
+        return rank, budget
+    told, settled = _beyond(rank, rank.saved), rank.request
+    if settled.gpu_memory_utilization is None:
+        told = replace(told, free=rank.free - rank.saved.likely)
+        settled = replace(settled, memory_percent=budget.percent)
+    return told, replace(budget, likely=max(_budget(replace(told, request=settled)).likely, budget.likely))
 
 
 def kind_of(request: PlanRequest, tensor: int) -> StartKind:
@@ -116,17 +143,17 @@ def _kind(request: PlanRequest, tensor: int, weights: WeightBytes) -> StartKind:
     )
 
 
-def _learned(request: PlanRequest, tensor: int, weights: WeightBytes, constants: Runtime) -> tuple[Overhead, ...]:
+def _learned(request: PlanRequest, tensor: int, weights: WeightBytes, constants: Runtime) -> Overhead | None:
     """Return what starts of this kind took beyond the constants; the bound grows only if they took more than it."""
     if not request.calibration.records:
-        return ()
+        return None
     record = request.calibration.of(_kind(request, tensor, weights))
     if record is None or not record.extra:
-        return ()
+        return None
     beyond = max(constants.before_likely + record.extra - constants.before_high, 0)
     starts = len(record.extras)
     source = f"{starts} measured start{'s' * (starts != 1)} of the same model, engine version, GPU and ranks"
-    return (Overhead("beyond the constants", record.extra, beyond, source),)
+    return Overhead("beyond the constants", record.extra, beyond, source)
 
 
 def _budget(rank: Rank) -> Budget:

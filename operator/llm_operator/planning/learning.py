@@ -29,6 +29,8 @@ def learned_from(request: PlanRequest, tensor: int, tokens: int) -> tuple[StartK
     """
     if memory_of(request).cache_is_exact and request.gpu_memory_utilization is None:
         return None
+    if request.draft is not None and request.draft.other_model:  # not counted, and starts without it are of this kind
+        return None
     plain = replace(request, calibration=NOTHING_LEARNED, tensor=tensor)
     kind = kind_of(plain, tensor)
 

@@ -28,6 +28,7 @@ from llm_operator.planning import (
     read_calibration,
 )
 from llm_operator.planning.estimate import estimate, kind_of
+from llm_operator.planning.learning import MOST_EXTRA
 from tests.support.engine_names import Engine
 from tests.support.planning import ENGINES, VERSIONS, card, shape
 from tests.unit.planning.test_properties import SETTINGS, SHAPES
@@ -84,6 +85,59 @@ def test_a_plan_with_what_was_learned_is_never_further_from_the_truth(
     assert abs(learned.likely.tokens - truth) <= abs(plain.likely.tokens - truth)
     assert min(learned.low.tokens, learned.likely.tokens) <= max(plain.low.tokens, truth)
     assert learned.low.tokens <= plain.low.tokens
+
+
+@st.composite
+def free_starts(draw: st.DrawFn) -> PlanRequest:
+    """Starts whose share the plan chooses, on cards that are nearly full, or of vLLM with a share of the total."""
+    engine, backend = draw(st.sampled_from(ENGINES))
+    shared = engine is Engine.VLLM and draw(st.booleans())
+    return PlanRequest(
+        shape=SHAPES[
+            draw(st.sampled_from(["llama-3.1-8b", "internlm2_5-7b-chat", "qwen1.5-moe-a2.7b", "llama-3.2-1b"]))
+        ],
+        engine=engine,
+        backend=backend,
+        version=VERSIONS[engine],
+        gpu=card(draw(st.integers(6, 48)), 8, (8, 9)),
+        tensor=draw(st.sampled_from([None, 1, 2])),
+        context_length=draw(st.sampled_from([None, 8192])),
+        gpu_memory_utilization=draw(st.integers(70, 95)) / 100 if shared else None,
+    )
+
+
+MOST = st.integers(-MOST_EXTRA, MOST_EXTRA) | st.sampled_from([-MOST_EXTRA, MOST_EXTRA, -2 << 30, -300 * MIB])
+
+
+@SETTINGS
+@given(
+    free_starts(),
+    st.lists(MOST, min_size=1, max_size=MOST_STARTS),
+    st.sampled_from([{"product": "x"}, {"version": "9.9"}, {"quantization": "y"}]),
+)
+def test_no_record_whatever_it_says_makes_a_plan_worse(
+    request: PlanRequest, extras: list[int], elsewhere: dict[str, Any]
+) -> None:
+    """Wrong, hostile, or of another card, version or model: what is rendered starts where the constants' plan does."""
+    kinds = [kind_of(request, ranks) for ranks in (1, 2, 4, 8)]
+    records = [Record(kind, tuple(extras)) for kind in (replace(kinds[0], **elsewhere), *kinds)]
+    plain = plan(request, offers=False)
+    assert plan(replace(request, calibration=Calibration((records[0],))), offers=False) == plain
+    calibration = Calibration(tuple(records))
+    learned = plan(replace(request, calibration=calibration), offers=False)
+    assert plan(replace(request, calibration=read_calibration(calibration_text(calibration))), offers=False) == learned
+    assert learned.verdict is plain.verdict
+    if plain.verdict is not Verdict.FITS:
+        return
+    before, after = plain.plan, learned.plan
+    assert before is not None
+    assert after is not None
+    assert after.kv_tokens_low <= before.kv_tokens_low or after.tensor > before.tensor
+    assert after.tensor >= before.tensor
+    if after.tensor == before.tensor:
+        assert after.context_length <= before.context_length
+        assert (after.memory_percent or 0) <= (before.memory_percent or 0)
+        assert (after.settings.kv_cache_memory_bytes or 0) <= (before.settings.kv_cache_memory_bytes or 0)
 
 
 def test_what_was_measured_refuses_nothing_that_the_constants_let_through() -> None:
