@@ -21,7 +21,8 @@ class AuthProxy:
         """Take the port on loopback of each host."""
         self.accepted: list[str] = []
         self.refused = 0
-        handler = type("Bound", (_Handler,), {"proxy": self, "ways": dict(ways)})
+        self.ways = dict(ways)
+        handler = type("Bound", (_Handler,), {"proxy": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
 
@@ -44,7 +45,6 @@ class AuthProxy:
 
 class _Handler(BaseHTTPRequestHandler):
     proxy: ClassVar[AuthProxy]
-    ways: ClassVar[dict[str, int]]
 
     def do_CONNECT(self) -> None:
         word = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        port = self.ways.get(self.path.partition(":")[0])
+        port = self.proxy.ways.get(self.path.partition(":")[0])
         if port is None:
             self.send_error(502)
             return

@@ -26,21 +26,24 @@ from llm_operator.manifests.tools import PROXY_VARIABLES
 from llm_operator.manifests.trust import BUNDLES_FOLDER, FOLDER
 from llm_operator.modeltools import trust
 from llm_operator.settings import ToolSettings
+from tests import xet_store
 from tests.auth_proxy import PASSWORD, AuthProxy
 from tests.faulty_hub import FaultyHub
 from tests.support.rendered import children_of, jobs_of
 from tests.unit.modeltools.tool import OPERATOR, REPOSITORY
+from tests.xet_store import XetStore
 
 JSON = dict[str, Any]
-HOST = "hub.internal.test"
+HOST, STORE = "hub.internal.test", "store.internal.test"
 SOURCES = ("huggingFace", "modelScope")
 ENDPOINT = f"https://{HOST}"
+SHARD = "model-00002-of-00002.safetensors"
 
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pki")
-    make_pki(folder, [f"DNS:{HOST}"])
+    make_pki(folder, [f"DNS:{HOST}", f"DNS:{STORE}"])
     return folder
 
 
@@ -81,7 +84,7 @@ def environment(container: JSON, secret: Mapping[str, str], folder: Path) -> dic
             found[variable["name"]] = secret[reference["key"]]
         else:
             assert reference["optional"]
-    return found | {"HF_ENDPOINT": ENDPOINT, "MODELSCOPE_ENDPOINT": ENDPOINT, "HF_HUB_DISABLE_XET": "1"}
+    return found | {"HF_ENDPOINT": ENDPOINT, "MODELSCOPE_ENDPOINT": ENDPOINT}
 
 
 def add(init: JSON, folder: Path, bundle: bytes | None) -> subprocess.CompletedProcess[str]:
@@ -117,6 +120,36 @@ def test_the_job_fetches_through_both(pki: Path, hub: FaultyHub, proxy: AuthProx
     result = json.loads((tmp_path / "result").read_text())
     assert result["ok"], (result, fetched.stderr[-2000:])
     assert proxy.accepted
+    assert PASSWORD not in fetched.stdout + fetched.stderr + json.dumps(result)
+
+
+@pytest.fixture
+def store(hub: FaultyHub, proxy: AuthProxy, pki: Path, tmp_path: Path) -> Iterator[XetStore]:
+    """A store of Xet's behind the same two, with a file that the hub offers by it."""
+    folder, name = tmp_path / "store", f"{REPOSITORY}/{SHARD}"
+    hub.xet[name] = xet_store.write(folder, hub.root / name, tmp_path)
+    hub.xet_store = f"https://{STORE}"
+    with XetStore(folder, hub.xet[name], (pki / "api.crt", pki / "api.key"), STORE) as started:
+        proxy.ways[STORE] = started.server.server_port
+        yield started
+
+
+def test_the_client_of_xet_takes_both(
+    pki: Path, hub: FaultyHub, proxy: AuthProxy, store: XetStore, tmp_path: Path
+) -> None:
+    (job,) = jobs_of(resource(cache={"claimName": "models"}), settings())
+    pod = job["spec"]["template"]["spec"]
+    assert add(pod["initContainers"][0], tmp_path, (pki / "ca.crt").read_bytes()).returncode == 0
+    (container,) = pod["containers"]
+    fetched = run_fetch(container, environment(container, {"HTTPS_PROXY": proxy.url}, tmp_path), tmp_path)
+    result = json.loads((tmp_path / "result").read_text())
+    assert result["ok"], (result, fetched.stderr[-2000:])
+    assert (tmp_path / "models" / result["directory"] / SHARD).read_bytes() == (
+        hub.root / REPOSITORY / SHARD
+    ).read_bytes()
+    assert hub.sent[f"{REPOSITORY}/{SHARD}"] == 0, "no byte of it came by plain HTTP"
+    assert f"{STORE}:443" in proxy.accepted
+    assert any(path.startswith("/xorbs/") for path in store.requests)
     assert PASSWORD not in fetched.stdout + fetched.stderr + json.dumps(result)
 
 

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import xet_store
 from tests.unit.modeltools.tool import REPOSITORY, Tool
 
 SHARD = "model-00002-of-00002.safetensors"
 NAME = f"{REPOSITORY}/{SHARD}"
-# In a process of its own: the client has threads that outlive their use.
-STORE = """
-import sys
-import hf_xet
-with hf_xet.XetSession().new_upload_commit(endpoint=sys.argv[1]) as commit:
-    upload = commit.start_upload_file(sys.argv[2], hf_xet.SKIP_SHA256)
-print(upload.result().xet_info.hash)
-"""
 
 
 def store(tool: Tool, path: Path) -> None:
     """Put a file into the store, and offer it as NAME."""
-    command = [sys.executable, "-c", STORE, tool.hub.xet_store, str(path)]
-    home = {"HF_HOME": str(tool.folder / "home"), "HOME": str(tool.folder)}
-    done = subprocess.run(command, env=home, capture_output=True, text=True, check=True)
-    tool.hub.xet[NAME] = done.stdout.strip()
+    tool.hub.xet[NAME] = xet_store.write(tool.folder / "store", path, tool.folder)
 
 
 @pytest.fixture
