@@ -1,6 +1,6 @@
 """Reconcile N objects against a real API server, beside a bare asyncio client that writes the same bytes.
 
-    python -m tests.bench.reconcile [--sizes 100 1000 5000] [--output table.md]
+    python -m tests.bench.reconcile [--sizes 100 1000 5000] [--overlay] [--output table.md]
 
 Both sides of a size run one after the other against one server in one run; the ratio is what counts, because the
 server takes most of the CPU and machines are noisy. No number is asserted: the table is the result.
@@ -18,6 +18,8 @@ What makes the comparison fair:
 - What the operator cannot leave out counts against it: it renders, reads the answers, and the server tells its
   watches of every write. How this program finds out that an object is done does not: it watches, as asking object by
   object takes a good part of the server's time.
+- With --overlay each size is measured again, on another server, with objects that have a podTemplate; the bare client
+  writes the merged Deployment, and makes no dry run before.
 - CPU per object is the operator's own from ready to idle; its start (imports, first lists) is told apart. The bare
   client sends one request more per object, renders nothing and watches nothing.
 """
@@ -63,7 +65,26 @@ DIFFERENCE_LINES, DIFFERENCE_CHARACTERS = 40, 200
 UID = "00000000-0000-4000-8000-000000000000"
 
 
-def manifest(name: str, namespace: str) -> dict[str, Any]:
+OVERLAY: dict[str, Any] = {
+    "metadata": {"labels": {"cost-center": "research"}, "annotations": {"karpenter.sh/do-not-disrupt": "true"}},
+    "spec": {
+        "hostAliases": [{"ip": "10.0.0.10", "hostnames": ["hub.internal"]}],
+        "volumes": [{"name": "settings", "configMap": {"name": "settings", "optional": True}}],
+        "containers": [
+            {
+                "name": "engine",
+                "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                "volumeMounts": [{"name": "settings", "mountPath": "/etc/settings", "readOnly": True}],
+                "livenessProbe": {"failureThreshold": 12},
+            },
+            {"name": "log-shipper", "image": "registry.example/log-shipper:1"},
+        ],
+    },
+}
+"""What a platform adds to every pod."""
+
+
+def manifest(name: str, namespace: str, overlay: bool = False) -> dict[str, Any]:
     """A usual object; its model is on a claim, so that no hub is asked."""
     return {
         "apiVersion": API_VERSION,
@@ -79,13 +100,14 @@ def manifest(name: str, namespace: str) -> dict[str, Any]:
             "kvCache": {"quantization": "Int4", "memoryPercent": 40},
             "contextLength": 32768,
             "resources": {"requests": {"cpu": "8", "memory": "64Gi"}, "limits": {"memory": "64Gi"}},
+            **({"podTemplate": OVERLAY} if overlay else {}),
         },
     }
 
 
-def rendered(name: str, namespace: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def rendered(name: str, namespace: str, overlay: bool = False) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What the operator writes for one object: children and first status, with a placeholder for the uid."""
-    raw = manifest(name, namespace)
+    raw = manifest(name, namespace, overlay)
     raw["metadata"] |= {"uid": UID, "generation": 1, "resourceVersion": "1"}
     resource = LLMDeployment.parse(raw)
     unknown = not_inspected(resource.spec)
@@ -149,12 +171,12 @@ async def in_flight(work: Sequence[Callable[[], Awaitable[Any]]], limit: int = I
     await asyncio.gather(*(worker() for _ in range(limit)))
 
 
-async def bare_rate(client: BareClient, namespace: str, count: int) -> tuple[float, float]:
+async def bare_rate(client: BareClient, namespace: str, count: int, overlay: bool = False) -> tuple[float, float]:
     """Objects per second of the bare client (create, children, status), and its CPU seconds."""
     jobs = []
     for index in range(count):
         name = f"llm-{index}"
-        children, status = rendered(name, namespace)
+        children, status = rendered(name, namespace, overlay)
         bodies = [(KINDS[body["kind"]].path(namespace), compact(body)) for body in children]
         whole = {
             "apiVersion": API_VERSION,
@@ -162,7 +184,7 @@ async def bare_rate(client: BareClient, namespace: str, count: int) -> tuple[flo
             "metadata": {"name": name, "namespace": namespace},
             "status": status,
         }
-        create = compact(manifest(name, namespace))
+        create = compact(manifest(name, namespace, overlay))
 
         async def job(
             name: str = name,
@@ -182,10 +204,13 @@ async def bare_rate(client: BareClient, namespace: str, count: int) -> tuple[flo
     return count / (time.perf_counter() - start), time.process_time() - cpu
 
 
-async def operator_rate(client: BareClient, namespace: str, count: int, limit_seconds: float) -> float:
+async def operator_rate(
+    client: BareClient, namespace: str, count: int, limit_seconds: float, overlay: bool = False
+) -> float:
     """Objects per second from the first create until every status is written."""
     path = KINDS[KIND].path(namespace)
-    jobs = [partial(client.send, "POST", path, compact(manifest(f"llm-{index}", namespace))) for index in range(count)]
+    bodies = [compact(manifest(f"llm-{index}", namespace, overlay)) for index in range(count)]
+    jobs = [partial(client.send, "POST", path, body) for body in bodies]
     names = {f"llm-{index}" for index in range(count)}
     start = time.perf_counter()
 
@@ -252,7 +277,8 @@ async def change_latencies(client: BareClient, namespace: str, count: int, chang
         await client.send("PATCH", f"{path}/{name}", patch, "application/merge-patch+json")
         while True:
             live = await client.send("GET", f"{deployments}/{name}")
-            if length in live["spec"]["template"]["spec"]["containers"][0]["args"]:
+            containers = live["spec"]["template"]["spec"]["containers"]
+            if length in next(one for one in containers if one["name"] == "engine")["args"]:
                 break
             if time.perf_counter() - start > 30:
                 raise RuntimeError(f"the change of {name} did not arrive within 30 s")
@@ -265,6 +291,7 @@ class Row:
     """One size's result."""
 
     count: int
+    overlay: bool
     bare: float
     operator: float
     latencies: list[float]
@@ -279,7 +306,7 @@ class Row:
         """The row of the table."""
         ordered = sorted(self.latencies)
         return [
-            f"{self.count:,}",
+            f"{self.count:,}{', with podTemplate' if self.overlay else ''}",
             f"{self.bare:.0f}",
             f"{self.operator:.0f}",
             f"{self.operator / self.bare:.2f}",
@@ -312,7 +339,9 @@ HEADINGS = [
 ]
 
 
-async def measure(plane: ControlPlane, count: int, *, warm: int = 100, changes: int = CHANGES) -> Row:
+async def measure(
+    plane: ControlPlane, count: int, *, overlay: bool = False, warm: int = 100, changes: int = CHANGES
+) -> Row:
     """Everything about one size.
 
     Raises:
@@ -326,9 +355,9 @@ async def measure(plane: ControlPlane, count: int, *, warm: int = 100, changes: 
             body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{side}-{stamp}"}}
             await client.send("POST", "/api/v1/namespaces", json.dumps(body).encode())
         # The first requests for a new kind are slow in every API server; they would count against the bare client.
-        await bare_rate(client, f"warm-{stamp}", warm)
+        await bare_rate(client, f"warm-{stamp}", warm, overlay)
         print(f"{count} objects: bare client ...", flush=True)
-        bare, bare_cpu = await bare_rate(client, f"bare-{stamp}", count)
+        bare, bare_cpu = await bare_rate(client, f"bare-{stamp}", count, overlay)
         print(f"{count} objects: {bare:.0f}/s; operator ...", flush=True)
         wanted = await stored(client, f"bare-{stamp}", f"llm-{count - 1}")
         await remove_services(client, f"bare-{stamp}", count)
@@ -337,7 +366,7 @@ async def measure(plane: ControlPlane, count: int, *, warm: int = 100, changes: 
             process.wait_ready()
             await asyncio.to_thread(process.wait_idle)
             before, begun = process.writes(), process.usage()
-            rate = await operator_rate(client, namespace, count, limit_seconds=60 + count / 5)
+            rate = await operator_rate(client, namespace, count, 60 + count / 5, overlay)
             await asyncio.to_thread(process.wait_idle)
             usage, written = process.usage(), process.writes() - before
             assert_same(wanted, await stored(client, namespace, f"llm-{count - 1}"))
@@ -351,7 +380,7 @@ async def measure(plane: ControlPlane, count: int, *, warm: int = 100, changes: 
             await asyncio.to_thread(process.wait_idle)
             seconds = time.perf_counter() - start
             restart_writes = process.writes()
-    return Row(count, bare, rate, latencies, bare_cpu, begun, usage, written / count, restart_writes, seconds)
+    return Row(count, overlay, bare, rate, latencies, bare_cpu, begun, usage, written / count, restart_writes, seconds)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -380,10 +409,11 @@ def main() -> None:
     """Measure, print, and write where asked to."""
     line = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     line.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 5000])
+    line.add_argument("--overlay", action="store_true", help="measure objects with a podTemplate, too")
     line.add_argument("--output", type=Path, help="write the table to this file, too")
     chosen = line.parse_args()
     rows = []
-    for count in chosen.sizes:
+    for count, overlay in itertools.product(chosen.sizes, [False, True] if chosen.overlay else [False]):
         with tempfile.TemporaryDirectory() as folder, ControlPlane.start(Path(folder)) as plane:
             crd = ROOT / "crds" / "llm-operator.dev_llmdeployments.yaml"
             subprocess.run(
@@ -404,7 +434,7 @@ def main() -> None:
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
-            rows.append(asyncio.run(measure(plane, count)))
+            rows.append(asyncio.run(measure(plane, count, overlay=overlay)))
             print(table(rows), flush=True)
     if chosen.output:
         chosen.output.write_text(f"{table(rows)}\n")

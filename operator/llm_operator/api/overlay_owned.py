@@ -149,7 +149,8 @@ def overlay_schema(child: OverlayChild) -> JSON:
     }
     spec = {
         **_OPAQUE,
-        "description": "As in a pod.",
+        "description": "Every field of `kubectl explain pod.spec`; those below, but containers, are refused or have a "
+        "rule.",
         "properties": {
             **{field: _declared(field, f"Not here: {text}.") for field, text in owned.items()},
             **classes,
@@ -157,7 +158,8 @@ def overlay_schema(child: OverlayChild) -> JSON:
                 **_LIST,
                 "items": items,
                 "maxItems": MOST_CONTAINERS,
-                "description": f"Merged by name; the operator's own is {child}.",
+                "description": f"Every field of `kubectl explain pod.spec.containers`. Merged by name; the operator's own "
+                f"is {child}.",
             },
         },
         "x-kubernetes-validations": [

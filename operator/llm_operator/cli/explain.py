@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -105,15 +105,15 @@ def _field(word: str) -> Iterator[str]:
     for name in names:
         while "items" in schema:
             schema = schema["items"]
-        known = schema.get("properties")
-        if known is None or name not in known:
+        known = {**_of_pod(path), **schema.get("properties", {})}
+        if name not in known:
             raise BadInputError([_no_field(word, path, name, known)])
         path.append(name)
         schema = known[name]
     yield f"{'.'.join(['spec', *path])}{_kind(schema)}"
     if schema.get("description"):
         yield str(schema["description"])
-    below = schema.get("properties") or (schema.get("items") or {}).get("properties")
+    below = _of_pod(path) or schema.get("properties") or (schema.get("items") or {}).get("properties")
     if below:
         yield f"Fields: {', '.join(below)}"
     kept = [".".join(name) for name in KEPT_OUT if path and name[: len(path)] == tuple(path) and len(name) > len(path)]
@@ -126,6 +126,21 @@ def _field(word: str) -> Iterator[str]:
         )
 
 
+def _of_pod(path: Sequence[str]) -> Mapping[str, Any]:
+    """What an overlay may have at a path, which no schema of ours declares; empty outside of overlays' specs."""
+    from llm_operator.manifests.overlay import FIELDS, pod_fields  # noqa: PLC0415
+
+    overlays = (tuple(field.split(".")[1:]) for field in FIELDS.values())
+    below = next((path[len(above) :] for above in overlays if tuple(path[: len(above)]) == above), ())
+    if below[:1] != ["spec"]:
+        return {}
+    return {name: {"type": kind, "description": _as_in_a_pod(below, name)} for name, kind in pod_fields(below).items()}
+
+
+def _as_in_a_pod(below: Sequence[str], name: str) -> str:
+    return f"As in a pod: see kubectl explain {'.'.join(('pod', *below, name))}"
+
+
 def _kind(schema: Mapping[str, Any]) -> str:
     parts = [str(schema["type"])] if "type" in schema else []
     parts += [f"one of {', '.join(map(str, schema['enum']))}"] if "enum" in schema else []
@@ -134,11 +149,11 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _no_field(word: str, path: list[str], name: str, known: Mapping[str, Any] | None) -> str:
+def _no_field(word: str, path: list[str], name: str, known: Mapping[str, Any]) -> str:
     if "." not in word and not path:
-        return f"there is no reason or field {name[:MOST_SHOWN]!r}{_near(word, (*NAMES, *(known or ())))}"
+        return f"there is no reason or field {name[:MOST_SHOWN]!r}{_near(word, (*NAMES, *known))}"
     where = ".".join(["spec", *path])
-    if known is None:
+    if not known:
         return f"{where} has no fields"
     lower = {field.lower(): field for field in known}
     near = [lower[found] for found in get_close_matches(name.lower(), lower, n=3)]

@@ -77,6 +77,15 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
         ("cache", "These do not: cache.size, cache.storageClassName"),
         ("engine.env", "A change replaces"),
         ("engine.env[0].name", "spec.engine.env.name"),
+        ("podTemplate.metadata", "Fields: labels, annotations\nA change replaces the engine's pods"),
+        ("podTemplate.spec", ", volumes\nA change replaces the engine's pods"),
+        ("podTemplate.spec.nodeSelector", "Not here: use spec.nodeSelector."),
+        (
+            "podTemplate.spec.volumes[0].configMap",
+            "see kubectl explain pod.spec.volumes.configMap\nFields: defaultMode",
+        ),
+        ("tools.podTemplate.spec.containers.env", "(list)\nAs in a pod: see kubectl explain pod.spec.containers.env"),
+        ("webUI.podTemplate.spec.affinity", "podAffinity, podAntiAffinity\nA change keeps the engine's pods."),
     ],
 )
 def test_explain_a_field_says_what_its_change_restarts(
@@ -92,6 +101,9 @@ def test_explain_a_field_says_what_its_change_restarts(
         ("unscheduleable", "there is no reason or field 'unscheduleable'; did you mean Unschedulable?"),
         ("engine.tpye", "spec.engine has no field 'tpye'; did you mean type?"),
         ("replicas.x", "spec.replicas has no fields"),
+        ("podTemplate.spec.volumes.configMap.nme", "no field 'nme'; did you mean name?"),
+        ("podTemplate.metadata.finalizers", "spec.podTemplate.metadata has no field 'finalizers'; it has labels"),
+        ("webUI.podTemplate.spec.volumes.name.x", "spec.webUI.podTemplate.spec.volumes.name has no fields"),
         ("gpu.zzzz", "spec.gpu has no field 'zzzz'; it has "),
         ("status.plan", "only fields of spec are explained: see kubectl explain llmdeployment.status.plan"),
         ("OOMKilled", "there is no reason 'OOMKilled'; did you mean HostMemoryExhausted?"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -73,6 +73,16 @@ def field_of(kind: str, name: str) -> Field:
 def malformed(path: str, message: str) -> Problem:
     """A field of an overlay that no pod template has; `path` is below the overlay, such as `.spec.volumes[0]`."""
     return wrong_field("InvalidPodTemplate", path, message)
+
+
+def pod_fields(path: Sequence[str]) -> Mapping[str, str]:
+    """The fields of a pod template at a path of field names, each with its kind; empty where there are none."""
+    kind = ROOT
+    for name in path:
+        field = field_of(kind, name)
+        kind = field.kind if field.shape != "map" else ""
+    shown = {"list": "list", "map": "mapping"}
+    return {name: shown.get(one.shape, _SPOKEN.get(one.kind, "object")) for name, one in types().get(kind, {}).items()}
 
 
 def problems(value: Mapping[str, Any], kind: str = ROOT, path: str = "") -> Iterator[Problem]:
