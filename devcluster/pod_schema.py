@@ -20,7 +20,7 @@ JSON = dict[str, Any]
 
 
 def table(openapi: JSON) -> JSON:
-    """Every type that a pod template reaches: its fields, their kinds, and the merge key of each list.
+    """Every type that a pod template reaches: its fields, their kinds, and what identifies the entries of each list.
 
     Args:
         openapi: the document under /openapi/v2.
@@ -49,6 +49,8 @@ def _field(schema: JSON, definitions: JSON) -> tuple[JSON, list[str]]:
         field: JSON = {"list": item}
         if "merge" in schema.get("x-kubernetes-patch-strategy", "").split(","):
             field["merge"] = schema.get("x-kubernetes-patch-merge-key", "")
+        if schema.get("x-kubernetes-list-type") == "map":
+            field["keys"] = schema["x-kubernetes-list-map-keys"]
         return field, reached
     if "additionalProperties" in schema:
         item, reached = _kind(schema["additionalProperties"], definitions)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +63,24 @@ def stalled(space: Space, name: str) -> tuple[str, str]:
     return space.condition(name, "Stalled")[1:]
 
 
-def test_what_the_api_server_refuses_is_told_in_words_of_the_overlay(operator: OperatorUnderTest, space: Space) -> None:
-    sidecar = {"containers": [{"name": "Not_A_Name", "image": "a"}]}
-    space.create(llm("bad", podTemplate={"spec": sidecar}))
+RULE = {"action": "Restart", "exitCodes": {"operator": "In", "values": [1, 1]}}
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "path"),
+    [
+        ({"name": "Not_A_Name", "image": "a"}, "spec.podTemplate.spec.containers[0].name"),
+        # A set with an entry twice: the API server answers an apply of it with 500.
+        ({"name": "a", "image": "a", "restartPolicyRules": [RULE]}, "spec.podTemplate.spec.containers"),
+    ],
+)
+def test_what_the_api_server_refuses_is_told_in_words_of_the_overlay(
+    operator: OperatorUnderTest, space: Space, sidecar: dict[str, Any], path: str
+) -> None:
+    space.create(llm("bad", podTemplate={"spec": {"containers": [sidecar]}}))
     reason, message = stalled(space, "bad")
     assert reason == "PodTemplateRefused"
-    assert "spec.podTemplate.spec.containers[0].name" in message, message
+    assert path in message, message
     assert space.get("Deployment", "bad") is None
     assert space.get("Service", "bad") is None
 
@@ -107,6 +121,31 @@ def test_what_the_operator_owns_is_refused_at_admission(plane: ControlPlane, spa
     assert "spec.podTemplate.spec.nodeSelector" in str(refused.value)
     assert "use spec.nodeSelector" in str(refused.value)
     assert "spec.podTemplate.spec.containers[0].args" in str(refused.value)
+
+
+def test_kubectl_explains_every_field(plane: ControlPlane) -> None:
+    def explained(*words: str) -> str:
+        command = [str(plane.kubectl), "--kubeconfig", str(plane.kubeconfig), "explain", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    eventually(lambda: "FIELDS:" in explained("llmdeployment.spec"))
+    tree = explained("llmdeployment.spec", "--recursive").partition("FIELDS:")[2]
+    shown = [line.split("\t")[0] for line in tree.splitlines() if "\t<" in line]
+    version = custom_resource_definition()["spec"]["versions"][0]
+    schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert shown == list(indented(schema))
+    pod = explained("llmdeployment.spec.podTemplate.spec")
+    assert "see `kubectl explain pod.spec`" in " ".join(pod.split())
+    assert "Not here: use spec.nodeSelector." in pod
+    assert "Jinja for VLLM, JSON for LMDeploy" in explained("llmdeployment.spec.model.chatTemplate")
+
+
+def indented(schema: dict[str, Any], depth: int = 1) -> Iterator[str]:
+    """The names of all fields as `kubectl explain --recursive` shows them, two spaces for each level."""
+    for name, field in sorted(schema.get("properties", {}).items()):
+        assert field.get("description"), name
+        yield f"{'  ' * depth}{name}"
+        yield from indented(field.get("items", field), depth + 1)
 
 
 def test_cel_sees_nothing_that_the_schema_does_not_declare(plane: ControlPlane) -> None:

@@ -149,8 +149,8 @@ def overlay_schema(child: OverlayChild) -> JSON:
     }
     spec = {
         **_OPAQUE,
-        "description": "Every field of `kubectl explain pod.spec`; those below, but containers, are refused or have a "
-        "rule.",
+        "description": "Any field of a pod's spec: see `kubectl explain pod.spec`. Those listed here are refused or "
+        "have a rule.",
         "properties": {
             **{field: _declared(field, f"Not here: {text}.") for field, text in owned.items()},
             **classes,
@@ -158,8 +158,8 @@ def overlay_schema(child: OverlayChild) -> JSON:
                 **_LIST,
                 "items": items,
                 "maxItems": MOST_CONTAINERS,
-                "description": f"Every field of `kubectl explain pod.spec.containers`. Merged by name; the operator's own "
-                f"is {child}.",
+                "description": f"Merged by name; the operator's own is {child}. Any field of a container: see `kubectl "
+                "explain pod.spec.containers`.",
             },
         },
         "x-kubernetes-validations": [

@@ -22,6 +22,8 @@ JSON = dict[str, Any]
 log = logging.getLogger("llm_operator.trial")
 
 MOST_REMEMBERED = 4096
+NO_APPLY = "failed to create typed patch object"
+"""How kube-apiserver 1.36 begins what it says, with 500, of a body that no apply takes, however often it is sent."""
 
 
 class Trials:
@@ -106,6 +108,8 @@ def _of_template(error: ApiError) -> bool:
     Raises:
         ApiError: 429 or a fault of the server.
     """
+    if NO_APPLY in error.message:
+        return True
     if error.status == 429 or error.status >= 500:
         raise error
     return error.status in (400, 403, 422)

@@ -206,4 +206,12 @@ def _said(resource: LLMDeployment) -> str:
         for name in holders:
             holder = holder.get(name, {})
         holder.pop(field, None)
+    if not _says_something(said.get("podTemplate") or {}):
+        said.pop("podTemplate", None)
     return compact_json(said)
+
+
+def _says_something(overlay: JSON) -> bool:
+    """Whether an overlay has more than empty objects."""
+    metadata = overlay.get("metadata") or {}
+    return bool(overlay.get("spec")) or any(metadata.values())

@@ -40,10 +40,12 @@ def fetcher(**fields: Any) -> JSON:
     return {"spec": {"initContainers": [{"name": "fetch", **fields}]}}
 
 
-def test_an_empty_overlay_changes_nothing() -> None:
-    assert (
-        children_of(parsed({}))[0]["spec"]["template"]["spec"] == children_of(parsed())[0]["spec"]["template"]["spec"]
-    )
+@pytest.mark.parametrize(
+    "overlay", [{}, {"spec": None}, {"spec": {}}, {"metadata": {"labels": {}, "annotations": {}}, "spec": {}}]
+)
+def test_an_overlay_that_says_nothing_changes_nothing(overlay: JSON) -> None:
+    """Not even the hash of the inputs, by which pods are replaced."""
+    assert children_of(parsed(overlay)) == children_of(parsed())
 
 
 def test_lists_are_merged_by_their_keys() -> None:
@@ -61,7 +63,7 @@ def test_lists_are_merged_by_their_keys() -> None:
                     "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
                     "envFrom": [{"configMapRef": {"name": "settings"}}],
                     "volumeMounts": [{"name": "certificates", "mountPath": "/etc/certificates"}],
-                    "resources": {"limits": {"rdma/ib": 1}},
+                    "resources": {"limits": {"rdma/ib": 1, "nvidia.com/gpumem": 1000}},
                     "livenessProbe": {"failureThreshold": 30},
                     "securityContext": {"runAsUser": 1000},
                 },
@@ -77,7 +79,7 @@ def test_lists_are_merged_by_their_keys() -> None:
     assert [entry["name"] for entry in given["env"]] == [
         "POD_IP", *(entry["name"] for entry in ours["env"]), *engine_of("VLLM").modes_off,
     ]  # fmt: skip
-    assert given["resources"]["limits"] == {"nvidia.com/gpu": "1", "rdma/ib": 1}
+    assert given["resources"]["limits"] == {"nvidia.com/gpu": "1", "rdma/ib": 1, "nvidia.com/gpumem": 1000}
     assert given["livenessProbe"] == {**ours["livenessProbe"], "failureThreshold": 30}
     assert given["securityContext"] == {**ours["securityContext"], "runAsUser": 1000}
     assert after["spec"]["volumes"] == [overlay["spec"]["volumes"][0], *before["spec"]["volumes"]]  # type: ignore[index]
@@ -137,6 +139,7 @@ def mounted(path: str, **fields: Any) -> JSON:
 
 HIDDEN = (
     *("/models", "models", "/models/", "//models", "/models/.", "/cache/../models", "/tmp/../models/x"),
+    *("/run/shm", "/var/run/shm/", "/var/run/../run/shm/x"),
     *("/dev/shm/", "/dev", "/dev/./shm", "/", "/..", "/cache", "/cache/", "/cache/x/..", "/guard", "/trust", "/tmp"),
 )
 
@@ -150,10 +153,31 @@ def test_no_spelling_of_a_path_hides_what_the_operator_mounts(path: str, field: 
     assert refusal.field == "spec.podTemplate.spec.containers[0].volumeDevices[0].devicePath"
 
 
-@pytest.mark.parametrize("path", ["/cache/x", "/model", "/modelsx", "/dev/infiniband", "/etc/own", "/cachex", "/tmp/x"])
+@pytest.mark.parametrize("path", ["/proc", "/proc/self/root/models", "/sys/fs/cgroup"])
+def test_no_volume_is_mounted_where_no_runtime_takes_one(path: str) -> None:
+    (refusal,) = check_overlay(parsed(mounted(path)).spec, "engine")
+    assert (refusal.field, refusal.reason) == (
+        "spec.podTemplate.spec.containers[0].volumeMounts[0].mountPath",
+        "ConflictingPodTemplate",
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["/cache/x", "/model", "/modelsx", "/dev/infiniband", "/etc/own", "/cachex", "/tmp/x", "/var/run/x"]
+)
 def test_other_paths_are_free(path: str) -> None:
     assert check_overlay(parsed(mounted(path)).spec, "engine") == ()
     assert check_overlay(parsed(sidecar(volumeMounts=[{"name": "model", "mountPath": "/models"}])).spec, "engine") == ()
+
+
+def test_entries_that_differ_in_one_of_their_keys_stay_apart() -> None:
+    ports = [{"containerPort": 53}, {"containerPort": 53, "protocol": "UDP"}]
+    spreads = [{"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}, {**SPREAD, "maxSkew": 2}]
+    overlay = sidecar(ports=ports)
+    overlay["spec"]["topologySpreadConstraints"] = spreads
+    spec = template_of(parsed(overlay))["spec"]
+    assert spec["containers"][0]["ports"] == ports
+    assert spec["topologySpreadConstraints"] == spreads
 
 
 REMOVALS: dict[str, JSON] = {
@@ -219,10 +243,27 @@ def test_a_null_deletes_a_default_of_the_operator() -> None:
     assert "topologySpreadConstraints" not in template_of(parsed({"spec": {"topologySpreadConstraints": None}}))["spec"]
 
 
+SPREAD = {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
 REFUSED: dict[str, tuple[JSON, str]] = {
     "two of one name": (
         {"spec": {"containers": [{"name": "a", "image": "a"}, {"name": "a", "image": "b"}]}},
         ".spec.containers[1].name",
+    ),
+    "two ports of one number": (
+        sidecar(ports=[{"containerPort": 53}, {"containerPort": 53, "protocol": "TCP"}]),
+        ".spec.containers[0].ports[1].containerPort",
+    ),
+    "two constraints of one kind": (
+        {"spec": {"topologySpreadConstraints": [{**SPREAD, "maxSkew": 1}, {**SPREAD, "maxSkew": 2}]}},
+        ".spec.topologySpreadConstraints[1].topologyKey",
+    ),
+    "two aliases of one address": (
+        {"spec": {"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a"]}, {"ip": "10.0.0.1", "hostnames": ["b"]}]}},
+        ".spec.hostAliases[1].ip",
+    ),
+    "two variables of one name": (
+        engine(env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]),
+        ".spec.containers[0].env[1].name",
     ),
     "an unknown directive": (engine(securityContext={"$patch": "merge"}), ".securityContext.$patch"),
     "a directive that does not exist": (engine(securityContext={"$remove": ["a"]}), ".securityContext.$remove"),
@@ -271,6 +312,12 @@ REFUSED: dict[str, tuple[JSON, str]] = {
     "cache": (engine(volumeMounts=[{"name": "a", "mountPath": "/cache"}]), ".volumeMounts[0].mountPath"),
     "root": (engine(volumeMounts=[{"name": "a", "mountPath": "/"}]), ".volumeMounts[0].mountPath"),
     "volume's name": ({"spec": {"volumes": [{"name": "shm", "emptyDir": {}}]}}, ".spec.volumes[0].name"),
+    "shared gpus": (engine(resources={"limits": {"nvidia.com/gpu.shared": 1}}), ".limits[nvidia.com/gpu.shared]"),
+    "a part of a gpu": (sidecar(resources={"limits": {"nvidia.com/mig-1g.5gb": 1}}), ".limits[nvidia.com/mig-1g.5gb]"),
+    "priority": ({"spec": {"priority": 2_000_001_000}}, ".spec.priority"),
+    "preemption": ({"spec": {"preemptionPolicy": "Never"}}, ".spec.preemptionPolicy"),
+    "overhead": ({"spec": {"overhead": {"cpu": "1"}}}, ".spec.overhead"),
+    "another system": ({"spec": {"os": {"name": "windows"}}}, ".spec.os"),
     "port of a sidecar": (
         {"spec": {"containers": [{"name": "a", "image": "a", "ports": [{"containerPort": 8000}]}]}},
         ".spec.containers[0].ports[0].containerPort",
@@ -363,7 +410,10 @@ def test_what_the_api_server_says_is_told_in_words_of_the_overlay() -> None:
     template = template_of(parsed(overlay))
     said = 'Deployment.apps "demo" is invalid: [spec.template.spec.containers[0].image: Required value, '
     said += "spec.template.spec.dnsPolicy: Unsupported value, spec.template.spec.containers[1].image: wrong]"
+    said += " spec.template.labels: Invalid value, spec.template.annotations: too long"
     told = in_words_of_overlay(said, "spec.podTemplate", overlay, template)
+    assert "spec.podTemplate.metadata.labels: Invalid" in told
+    assert "spec.podTemplate.metadata.annotations: too long" in told
     assert "spec.podTemplate.spec.containers[0].image: Required" in told
     assert "spec.podTemplate.spec.dnsPolicy: Unsupported" in told
     assert "spec.template.spec.containers[1].image: wrong" in told

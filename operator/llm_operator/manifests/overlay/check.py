@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -99,7 +100,7 @@ def _ca_variables(spec: LLMDeploymentSpec) -> dict[str, str]:
     return dict.fromkeys(CA_VARIABLES, "use spec.caBundle") if spec.ca_bundle is not None else {}
 
 
-_ENGINE_PATHS = ("/trust", MODEL_MOUNT, SHARED_MEMORY, guard.FOLDER, CHAT_TEMPLATE_FOLDER)
+_ENGINE_PATHS = (MODEL_MOUNT, SHARED_MEMORY, guard.FOLDER, CHAT_TEMPLATE_FOLDER, "/trust")
 
 
 def _engine(spec: LLMDeploymentSpec) -> Owned:
@@ -129,7 +130,7 @@ def _tools(spec: LLMDeploymentSpec) -> Owned:
     variables = dict.fromkeys(own, "the operator sets it: the model tools write there") | _ca_variables(spec)
     variables |= dict(DEVICE_VARIABLES)
     variables[token_name(spec.model)] = "use spec.model.credentials"
-    paths = ("/trust", "/models", "/source", "/tools", "/calibration", SHARED_MEMORY)
+    paths = ("/models", "/source", "/tools", "/calibration", SHARED_MEMORY, "/trust")
     return Owned(
         child="tool",
         volumes=frozenset({"model", "source", "tools", "calibration", "shm", "tmp", "trust", "trust-bundle"}),
@@ -165,6 +166,9 @@ def _conflicts(overlay: JSON, owned: Owned) -> Iterator[Problem]:
         yield _conflict(path, "the operator needs what is there, so that it cannot be removed or replaced as a whole")
     yield from _metadata(overlay.get("metadata") or {})
     spec = overlay.get("spec") or {}
+    for field, text in _UNUSABLE.items():
+        if spec.get(field) is not None:
+            yield _conflict(f".spec.{field}", instead(text))
     for place, volume in enumerate(spec.get("volumes") or []):
         if volume.get("name") in owned.volumes:
             text = f"the operator has a volume {volume['name']!r}: choose another name"
@@ -176,6 +180,15 @@ def _conflicts(overlay: JSON, owned: Owned) -> Iterator[Problem]:
                 yield from _own_container(container, kind, path, owned)
             else:
                 yield from _further_container(container, path, owned)
+
+
+_UNUSABLE: Mapping[str, str] = {
+    "priority": "the API server sets it from the PriorityClass",
+    "preemptionPolicy": "the API server sets it from the PriorityClass",
+    "overhead": "the API server sets it from the RuntimeClass",
+    "os": "the containers are Linux's",
+}
+"""Fields of a pod that no user of one can set, or only one way."""
 
 
 def _is_own(container: JSON, owned: Owned) -> bool:
@@ -302,9 +315,13 @@ def _amounts(container: JSON) -> Iterator[tuple[str, str]]:
             yield bound, resource
 
 
+_GPUS = re.compile(r"/(gpu$|gpu\.|mig-)")
+"""GPUs, parts of GPUs and, as the device plugin renames them, shared GPUs; not HAMi's gpumem and gpucores."""
+
+
 def _gpus(container: JSON, path: str, owned: Owned) -> Iterator[Problem]:
     for bound, resource in _amounts(container):
-        if resource == owned.gpu or resource.endswith("/gpu") or "/mig-" in resource:
+        if resource == owned.gpu or _GPUS.search(resource):
             text = "the number of GPUs is spec.parallelism.tensor, their kind spec.gpu.resourceName; remove it here"
             yield _conflict(f"{path}.resources.{bound}[{resource}]", text)
 
@@ -312,15 +329,28 @@ def _gpus(container: JSON, path: str, owned: Owned) -> Iterator[Problem]:
 def _mounts(container: JSON, path: str, owned: Owned) -> Iterator[Problem]:
     for kind, key in (("volumeMounts", "mountPath"), ("volumeDevices", "devicePath")):
         for place, mount in enumerate(container.get(kind) or []):
-            given = _normal(mount[key]) if key in mount else ""
+            given = _normal(mount[key]) if mount.get(key) else ""
+            if _is_within(given, "/proc") or _is_within(given, "/sys"):
+                text = "no runtime mounts a volume there: choose another path"
+                yield _conflict(f"{path}.{kind}[{place}].{key}", text)
+                continue
             hidden = next((own for own, below in owned.paths.items() if _hides(given, own, below=below)), None)
             if given and hidden is not None:
                 text = f"a volume there hides {hidden}, which the operator mounts: choose another path"
                 yield _conflict(f"{path}.{kind}[{place}].{key}", text)
 
 
+_LINKS = (("/var/run", "/run"), ("/run/shm", "/dev/shm"))  # noqa: S108
+"""Links that images of Linux distributions have: a runtime follows them."""
+
+
 def _normal(path: str) -> str:
-    return posixpath.normpath("/" + path.lstrip("/"))
+    """The path as a runtime mounts it: without dots and doubled slashes, from the root, links followed."""
+    normal = posixpath.normpath("/" + path.lstrip("/"))
+    for link, target in _LINKS:
+        if _is_within(normal, link):
+            normal = target + normal.removeprefix(link)
+    return normal
 
 
 def _hides(given: str, own: str, *, below: bool) -> bool:

@@ -9,6 +9,8 @@ from llm_operator.manifests.common import JSON
 from llm_operator.manifests.overlay.table import ROOT, Field, types
 
 _PATH = re.compile(r"\bspec(\.template\.spec|\.template\.metadata)?((?:\.[A-Za-z]+|\[[^\]]*\])+)")
+_OF_METADATA = (".template.labels", ".template.annotations")
+"""What kube-apiserver 1.36 calls the labels and annotations of a Deployment's template."""
 _STEP = re.compile(r"\.([A-Za-z]+)|\[([^\]]*)\]")
 
 
@@ -25,6 +27,8 @@ def in_words_of_overlay(message: str, field: str, overlay: JSON, template: JSON,
 
     def said(match: re.Match[str]) -> str:
         part = match[1]
+        if match[2] in _OF_METADATA:
+            return f"{field}.metadata{match[2].removeprefix('.template')}"
         if part is None and not of_pod:
             return match[0]
         begin = ".metadata" if part == ".template.metadata" else ".spec"

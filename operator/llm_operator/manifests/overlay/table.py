@@ -35,11 +35,14 @@ class Field:
             each entry of a list or map.
         shape: `one`, `list` or `map`.
         merge: key that identifies the entries of a list; empty for plain entries; None: the list is replaced.
+        keys: of these no two entries of a list may have all the same values: no apply takes such a list
+            (kube-apiserver 1.36 answers it with 500). Empty: there is no such rule.
     """
 
     kind: str
     shape: str = "one"
     merge: str | None = None
+    keys: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -50,10 +53,10 @@ def types() -> Mapping[str, Mapping[str, Field]]:
     return {name: {key: _field(entry) for key, entry in fields.items()} for name, fields in data["types"].items()}
 
 
-def _field(entry: Mapping[str, str]) -> Field:
+def _field(entry: Mapping[str, Any]) -> Field:
     for shape in ("list", "map"):
         if shape in entry:
-            return Field(entry[shape], shape, entry.get("merge"))
+            return Field(entry[shape], shape, entry.get("merge"), tuple(entry.get("keys", ())))
     return Field(entry["is"])
 
 
@@ -167,8 +170,8 @@ def _of_list(value: list[Any], field: Field, path: str) -> Iterator[Problem]:
             yield malformed(f"{here}.{DIRECTIVE}", "this list has no merge key: it is replaced as a whole")
         elif field.merge and entry.get(field.merge) is None and entry.get(DIRECTIVE) != REPLACE:
             yield malformed(here, f"{field.merge} is missing: it identifies the entry")
-    if field.merge in _UNIQUE:
-        yield from _twice(value, field.merge, path)
+    if field.keys:
+        yield from _twice(value, field.keys, path)
 
 
 def _of_map(value: Mapping[str, Any], field: Field, path: str) -> Iterator[Problem]:
@@ -179,17 +182,23 @@ def _of_map(value: Mapping[str, Any], field: Field, path: str) -> Iterator[Probl
             yield from _of_kind(entry, field.kind, f"{path}[{name}]")
 
 
-_UNIQUE = ("name", "mountPath", "devicePath")
-"""Keys that identify an entry wholly; of ports and constraints two may have one key."""
+_DEFAULTS = {"protocol": "TCP"}
+"""Of keys that an entry need not have."""
 
 
-def _twice(entries: list[Any], key: str, path: str) -> Iterator[Problem]:
+def _twice(entries: list[Any], keys: Sequence[str], path: str) -> Iterator[Problem]:
     seen = set()
     for place, entry in enumerate(entries):
-        name = entry.get(key) if isinstance(entry, dict) else None
-        if isinstance(name, str) and name in seen:
-            yield malformed(f"{path}[{place}].{key}", f"{_shown(name)} is there twice: merge the two, or rename one")
-        seen.add(name if isinstance(name, str) else None)
+        values = [entry.get(key, _DEFAULTS.get(key)) if isinstance(entry, dict) else None for key in keys]
+        if any(not isinstance(value, str | int) for value in values):
+            continue
+        identity = tuple(values)
+        if identity in seen:
+            where = f"{path}[{place}].{keys[0]}"
+            beside = [f"{key} {_shown(value)}" for key, value in zip(keys[1:], values[1:], strict=True)]
+            shown = " with ".join([_shown(values[0]), *beside])
+            yield malformed(where, f"{shown} is there twice: merge the two, or give one of them another {keys[0]}")
+        seen.add(identity)
 
 
 def _of_kind(value: Any, kind: str, path: str) -> Iterator[Problem]:
