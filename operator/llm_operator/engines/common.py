@@ -168,7 +168,7 @@ def check_chat_template(spec: LLMDeploymentSpec, engine: str, wanted: str, forei
     if given(spec, "--chat-template"):
         text = "--chat-template is what spec.model.chatTemplate says: give one of them"
         return [wrong_field("ConflictingArgument", "spec.engine.extraArgs", text)]
-    if template.key.endswith(foreign):
+    if template.key.lower().endswith(foreign):
         text = f"{engine} reads a chat template as {wanted}, and the key {template.key!r} names another format"
         return [wrong_field("UnsupportedChatTemplate", f"{field}.key", f"{text}: give a key that holds {wanted}")]
     return []
