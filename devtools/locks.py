@@ -21,14 +21,20 @@ LOCKS = (
     "requirements-dev.lock",
     "docs/requirements.lock",
     "images/cpu-test-base/requirements.txt",
+    "images/lmdeploy/requirements.lock",
+    "images/lmdeploy/requirements.whole.lock",
     "images/lmdeploy-cpu-test/requirements.txt",
     "images/model-tools/requirements.lock",
+    "images/operator/requirements.build.lock",
+    "images/vllm/requirements.whole.lock",
     "images/vllm-cpu-test/requirements.txt",
     "images/web/requirements.lock",
     "tests/engines/requirements/lmdeploy.txt",
     "tests/engines/requirements/vllm.txt",
 )
-PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)")
+PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)( ; [^\\]*[^\\\s])?")
+ANY_PYTHON = ("--universal", "--python-version=3.10")
+"""For a lock whose packages depend on the Python that takes it."""
 
 
 def header(text: str) -> str:
@@ -46,17 +52,24 @@ def pins(text: str) -> list[str]:
     return [f"{found[1]}=={found[2]}" for line in text.splitlines() if (found := PIN.match(line))]
 
 
+def requirements(text: str) -> list[str]:
+    """The packages of a lock, each with what it says of the Python that takes it."""
+    return [f"{found[1]}=={found[2]}{found[3] or ''}" for line in text.splitlines() if (found := PIN.match(line))]
+
+
 def locked(uv: Path, text: str) -> str:
     """A lock with hashes.
 
     Raises:
         subprocess.CalledProcessError: a package is not in the index.
     """
+    wanted = requirements(text)
+    python = ANY_PYTHON if wanted != pins(text) else ("--python-version=3.11",)
     command = [
         str(uv), "pip", "compile", "--quiet", "--no-deps", "--no-header", "--no-annotate", "--generate-hashes",
-        "--python-version=3.11", "--no-build", "-",
+        *python, "--no-build", "-",
     ]  # fmt: skip
-    done = subprocess.run(command, input="\n".join(pins(text)), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input="\n".join(wanted), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(done.stderr)
     hashes: str = done.stdout
