@@ -63,6 +63,7 @@ BINARIES: dict[str, Binary] = {
         ("-ldflags", f"-s -w -X helm.sh/helm/v4/internal/version.version={HELM}"),
     ),
     "kubeconform": Binary("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+    "actionlint": Binary("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
     "containerd": _containerd("containerd"),
     "containerd-shim-runc-v2": _containerd("containerd-shim-runc-v2"),
     "ctr": _containerd("ctr"),

@@ -69,6 +69,29 @@ def test_the_workflow_builds_every_image_that_the_chart_names() -> None:
     assert (build["sbom"], build["provenance"], build["push"]) == (True, "mode=max", True)
 
 
+@pytest.mark.programs
+def test_the_workflow_is_one_that_github_takes(tmp_path: Path) -> None:
+    """Its keys, contexts, expressions, and outputs of steps and jobs that are read elsewhere."""
+    actionlint = ensure(["actionlint"]) / "actionlint"
+
+    def said(text: str) -> str:
+        file = tmp_path / "release.yml"
+        file.write_text(text)
+        words = [str(actionlint), "-shellcheck=", "-pyflakes=", "-oneline", str(file)]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    assert said(text) == ""
+    assert 'property "registri" is not defined' in said(
+        text.replace("outputs.registry }}/${{", "outputs.registri }}/${{")
+    )
+    assert 'unexpected key "need"' in said(text.replace("needs: [settings, images]", "need: [settings, images]"))
+
+
+def test_a_step_of_the_workflow_that_fails_ends_it() -> None:
+    assert WORKFLOW["defaults"] == {"run": {"shell": "bash"}}, "bash -eo pipefail"
+
+
 def test_every_action_is_a_commit_and_not_a_tag_that_moves() -> None:
     used = [step["uses"] for job in WORKFLOW["jobs"].values() for step in job["steps"] if "uses" in step]
     assert len(used) > 10
