@@ -48,6 +48,7 @@ VALUES: JSON = {
 }
 
 
+UNCONFINED = ({"type": "spc_t"}, {"user": "system_u"}, {"role": "system_r"})
 POWERFUL = ("ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "DAC_READ_SEARCH", "BPF", "NET_ADMIN", "SYSLOG")
 
 
@@ -270,6 +271,10 @@ def test_the_operator_makes_no_pod_with_power_over_its_node(plane: ControlPlane)
             {"initContainers": [{"name": "first", "image": "a:1", "securityContext": {"privileged": True}}]},
             {"priorityClassName": "system-node-critical"},
             {"nodeName": "control-plane"},
+            {"volumes": [*volumes, {"name": "repository", "gitRepo": {"repository": "https://git.example/x"}}]},
+            {"volumes": [*volumes, {"name": "driver", "flexVolume": {"driver": "example/x"}}]},
+            *({"securityContext": {"seLinuxOptions": one}} for one in UNCONFINED),
+            *({"containers": [{**container, "securityContext": {"seLinuxOptions": one}}]} for one in UNCONFINED),
             *({"containers": [{**container, **part}]} for part in parts),
         ]
         for template in templates:
@@ -282,7 +287,10 @@ def test_a_pod_template_may_add_what_reaches_no_node(plane: ControlPlane) -> Non
     deployment = children("x")[0]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     added = {**container["securityContext"], "capabilities": {"drop": ["ALL"], "add": ["IPC_LOCK", "SYS_PTRACE"]}}
-    admitted, said = operator(plane, "free", changed(deployment, containers=[{**container, "securityContext": added}]))
+    volumes = [*deployment["spec"]["template"]["spec"]["volumes"], {"name": "a", "nfs": {"server": "b", "path": "/"}}]
+    context = {"seLinuxOptions": {"type": "container_t", "level": "s0:c123,c456"}}
+    more = {"volumes": volumes, "securityContext": context, "containers": [{**container, "securityContext": added}]}
+    admitted, said = operator(plane, "free", changed(deployment, **more))
     assert admitted, said
 
 
