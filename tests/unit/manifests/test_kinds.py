@@ -42,11 +42,12 @@ def test_objects_are_watched_before_what_belongs_to_them() -> None:
     assert [row.name for row in WATCHED if row.reduced == "object"] == [WATCHED[0].name]
 
 
-def test_every_watch_has_the_selector_of_its_row() -> None:
+def test_kopf_watches_every_llmdeployment_and_nothing_else() -> None:
+    """The watches of children have the selectors of their rows: tests/unit/kube/test_child_watches.py."""
     chosen: Any = settings().watching.label_selectors
-    found = {(resource.group, resource.any_name): selector for resource, selector in chosen.items()}
-    assert found == {(row.group, row.plural): row.selector for row in WATCHED if row.selector}
-    assert {name for names in needed_resources().values() for name in names} == {row.plural for row in WATCHED}
+    assert chosen == {}
+    assert KINDS[KIND].selector == ""
+    assert needed_resources() == {KINDS[KIND].group_path: {KINDS[KIND].plural}}
 
 
 @pytest.mark.parametrize("kind", [row.name for row in KINDS.values()])
