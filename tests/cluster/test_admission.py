@@ -132,6 +132,11 @@ EPHEMERAL: JSON = {
         }
     }
 }
+# The API server still takes the class from it, before the field.
+BY_ANNOTATION: JSON = {
+    "metadata": {"annotations": {"volume.beta.kubernetes.io/storage-class": "slow"}},
+    "spec": {**EPHEMERAL["volumeClaimTemplate"]["spec"], "storageClassName": "fast"},
+}
 ALLOWED: list[JSON] = [
     {},
     {"engine": {"type": "VLLM", "image": "docker.io/vllm/vllm-openai:v0.33.0"}},
@@ -179,6 +184,10 @@ DENIED: list[tuple[JSON, str]] = [
     ({"cache": {"size": "1Gi", "storageClassName": "slow"}}, "storageClassName must be one of [fast]"),
     (
         {"podTemplate": {"spec": {"volumes": [{"name": "v", "ephemeral": EPHEMERAL}]}}},
+        "storageClassName must be one of",
+    ),
+    (
+        {"podTemplate": {"spec": {"volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": BY_ANNOTATION}}]}}},
         "storageClassName must be one of",
     ),
     ({"service": {"type": "LoadBalancer"}}, "must be one of [NodePort], or ClusterIP"),
