@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -55,7 +55,7 @@ def gpus(cluster: Cluster, resource: str = GPU) -> JSON:
         BadInputError: this user may not list nodes, pods or objects of every namespace.
     """
     nodes = cluster.list("api/v1", "nodes", None)
-    usable = [node for node in nodes if not (node.get("spec") or {}).get("unschedulable")]
+    cordoned = {node["metadata"]["name"] for node in nodes if (node.get("spec") or {}).get("unschedulable")}
     held: dict[str, int] = {}
     waiting = 0
     for pod in cluster.list("api/v1", "pods", None):
@@ -67,16 +67,15 @@ def gpus(cluster: Cluster, resource: str = GPU) -> JSON:
         else:
             waiting += gpus_of(pod, resource)
     offered = {node["metadata"]["name"]: _offered(node, resource) for node in nodes}
-    free = {
-        node["metadata"]["name"]: max(0, offered[node["metadata"]["name"]] - held.get(node["metadata"]["name"], 0))
-        for node in usable
-    }
+    unused = {name: max(0, count - held.get(name, 0)) for name, count in offered.items()}
+    free = {name: count for name, count in unused.items() if name not in cordoned}
     return {
         "resource": resource,
         "offered": sum(offered.values()),
         "held": sum(held.values()),
         "free": sum(free.values()),
         "mostFreeOnOneNode": max(free.values(), default=0),
+        "cordoned": sum(unused.values()) - sum(free.values()),
         "waitedFor": waiting,
         "wanted": sum(wanted(body, resource) for body in cluster.objects(None)),
     }
@@ -106,21 +105,26 @@ def _loads(event: JSON) -> bool:
     return event.get("reason") == "Unhealthy" and str(event.get("message")).startswith("Startup probe failed")
 
 
-def warnings(cluster: Cluster, namespace: str, name: str, pods: Iterable[str]) -> list[JSON]:
+def warnings(cluster: Cluster, body: JSON, pods: Iterable[str]) -> list[JSON]:
     """The newest Warning events of an object and its pods, newest first; events are kept for an hour by default.
 
-    Failed startup probes are left out: Loading, and a condition when it takes too long, say that better.
+    Failed startup probes are left out: Loading, and a condition when it takes too long, say that better. So is what a
+    condition says now. What several pods say is there once.
 
     Raises:
         BadInputError: this user may not list events.
     """
-    about = {(KIND, name), ("Deployment", name), *(("Pod", pod) for pod in pods)}
+    meta = body["metadata"]
+    about = {(KIND, meta["name"]), ("Deployment", meta["name"]), *(("Pod", pod) for pod in pods)}
+    said = {entry.get("message") for entry in (body.get("status") or {}).get("conditions") or ()}
     options = urlencode({"fieldSelector": "type=Warning", "limit": "500"})
-    path = f"/api/v1/namespaces/{namespace}/events?{options}"
-    found = []
+    path = f"/api/v1/namespaces/{meta['namespace']}/events?{options}"
+    found: list[JSON] = []
     for event in cluster.get(path, "list events").get("items") or ():
         involved = event.get("involvedObject") or {}
         if (involved.get("kind"), involved.get("name")) not in about or _loads(event):
+            continue
+        if involved.get("kind") == KIND and event.get("message") in said:
             continue
         series = event.get("series") or {}
         found.append(
@@ -132,4 +136,12 @@ def warnings(cluster: Cluster, namespace: str, name: str, pods: Iterable[str]) -
                 "about": f"{involved.get('kind')} {involved.get('name')}",
             }
         )
-    return sorted(found, key=lambda entry: str(entry["last"]), reverse=True)[:SHOWN_EVENTS]
+    newest: dict[tuple[str, str], list[JSON]] = {}
+    for entry in sorted(found, key=lambda entry: str(entry["last"]), reverse=True):
+        newest.setdefault((entry["reason"], entry["message"]), []).append(entry)
+    return [{**same[0], "about": _abouts(same)} for same in newest.values()][:SHOWN_EVENTS]
+
+
+def _abouts(events: Sequence[JSON]) -> str:
+    others = len({event["about"] for event in events}) - 1
+    return f"{events[0]['about']} and {others} other{'s' * (others > 1)}" if others else str(events[0]["about"])

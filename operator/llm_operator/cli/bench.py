@@ -15,7 +15,7 @@ from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.measure import Level, Sample, bars
 from llm_operator.cli.screen import Progress, columns, draws_blocks
 from llm_operator.cli.serving import Serving, add_way
-from llm_operator.cli.table import aligned, print_document
+from llm_operator.cli.table import add_output, aligned, print_document
 from llm_operator.cli.threads import Worker
 from llm_operator.cli.where import add_where, connected
 
@@ -80,7 +80,7 @@ def add_to(commands: Any) -> None:
     line.add_argument("--plot", action="store_true", help="draw tokens/s and time to first token by concurrency")
     add_way(line)
     add_where(line)
-    line.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
+    add_output(line)
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
@@ -276,7 +276,7 @@ def _ask(serving: Serving, prompt: str, tokens: int, stop: threading.Event) -> S
 
 
 def _print(chosen: argparse.Namespace, serving: Serving, levels: list[Level]) -> None:
-    if chosen.output != "table":
+    if chosen.output in ("json", "yaml"):
         document = {
             "name": serving.name,
             "namespace": serving.namespace,
@@ -287,22 +287,26 @@ def _print(chosen: argparse.Namespace, serving: Serving, levels: list[Level]) ->
         print_document(document, chosen.output)
         return
     if levels:
-        print(table(levels))
+        print(table(levels, wide=chosen.output == "wide"))
     if chosen.plot and levels:
         print("\n".join(["", *plot(levels, columns(), blocks=draws_blocks())]))
 
 
-def table(levels: list[Level]) -> str:
-    """One line per concurrency."""
-    rows = [["REQUESTS AT A TIME", "DONE", "FAILED", "TTFT p50", "p99", "ITL p50", "p99", "TOKENS/S"]]
+def table(levels: list[Level], *, wide: bool = False) -> str:
+    """One line per concurrency; wide: with more percentiles, requests per second, tokens and time."""
+    percents = (50, 90, 99) if wide else (50, 99)
+    times = [f"{word}p{percent}" for word in ("TTFT ", "ITL ") for percent in percents]
+    head = ["REQUESTS AT A TIME", "DONE", "FAILED", *times, "TOKENS/S"]
+    rows = [[*head, "REQUESTS/S", "PROMPT TOKENS", "OUTPUT TOKENS", "SECONDS"] if wide else head]
     rows += [
         [
             str(level.concurrency),
             f"{len(level.samples):,}",
             f"{len(level.failures):,}",
-            *(_time(level.first_token(percent)) for percent in (50, 99)),
-            *(_time(level.inter_token(percent)) for percent in (50, 99)),
+            *(_time(level.first_token(percent)) for percent in percents),
+            *(_time(level.inter_token(percent)) for percent in percents),
             f"{level.tokens_per_second:,.1f}",
+            *(_more(level) if wide else ()),
         ]
         for level in levels
     ]
@@ -313,6 +317,15 @@ def table(levels: list[Level]) -> str:
     if not all(sample.counted for level in levels for sample in level.samples):
         lines.append("The engine did not count tokens: pieces of text were counted instead.")
     return "\n".join(lines)
+
+
+def _more(level: Level) -> list[str]:
+    return [
+        f"{level.requests_per_second:,.2f}",
+        f"{sum(sample.prompt_tokens for sample in level.samples):,}",
+        f"{sum(sample.tokens for sample in level.samples):,}",
+        f"{level.seconds:,.1f}",
+    ]
 
 
 def _time(seconds: float | None) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from llm_operator.cli.cached_models import CachedModel, Inventory, bytes_of, inventory, prunable, source_text, totals
 from llm_operator.cli.errors import BadInputError, one_line
-from llm_operator.cli.table import aligned, size
+from llm_operator.cli.screen import columns
+from llm_operator.cli.table import add_output, aligned, print_document, size
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
 from llm_operator.manifests.tools import LABEL_STAGE
 from llm_operator.pipeline.artifacts import ANNOTATION_REMOVE
@@ -27,6 +25,9 @@ EXIT_DONE = 0
 EXIT_DECLINED = 1
 SHOWN_COMMIT = 12
 """Digits of a commit that a table shows."""
+HEAD = ("NAMESPACE", "CLAIM", "DIRECTORY", "SOURCE", "REVISION", "SIZE", "STATE", "USED BY", "UNUSED SINCE")
+EXPENDABLE = ("REVISION", "UNUSED SINCE", "DIRECTORY", "SOURCE")
+"""Columns that a narrow terminal loses, in this order."""
 SELECTOR = f"{LABEL_MANAGED_BY}={MANAGER},{LABEL_STAGE} in ({', '.join((*KEPT, 'remove'))})"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -49,7 +50,7 @@ def add_to(commands: Any) -> None:
         "list", parents=[common], help="models, sizes, users", description=_DESCRIPTION, allow_abbrev=False
     )
     listing.add_argument("--unused", action="store_true", help="only those that no LLMDeployment uses")
-    listing.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
+    add_output(listing)
     prune = actions.add_parser(
         "prune", parents=[common], help="have the operator remove unused models", description=_PRUNE, allow_abbrev=False
     )
@@ -97,11 +98,10 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _list(chosen: argparse.Namespace, found: Inventory) -> int:
     models = [model for model in found.models if model.unused or not chosen.unused]
-    if chosen.output == "table":
-        print(table(models))
+    if chosen.output in ("json", "yaml"):
+        print_document(document(models), chosen.output)
     else:
-        body = document(models)
-        print(json.dumps(body, indent=2) if chosen.output == "json" else yaml.safe_dump(body, sort_keys=False).rstrip())
+        print(table(models, wide=chosen.output == "wide"))
     return EXIT_DONE
 
 
@@ -151,13 +151,13 @@ def _amount(models: Sequence[CachedModel]) -> str:
     return f"{count} model{'' if count == 1 else 's'}, {size(bytes_of(models))}"
 
 
-def table(models: Sequence[CachedModel]) -> str:
-    """One line per model, then one per claim."""
+def table(models: Sequence[CachedModel], *, wide: bool = False) -> str:
+    """One line per model, then one per claim; wide: with whole commits and the Jobs, and never cut."""
     if not models:
         return "No models."
-    rows = [["NAMESPACE", "CLAIM", "DIRECTORY", "SOURCE", "REVISION", "SIZE", "STATE", "USED BY", "UNUSED SINCE"]]
-    rows += [_row(model) for model in models]
-    lines = [aligned(rows)]
+    rows = [[*HEAD, *(["JOB"] if wide else [])], *(_row(model, wide=wide) for model in models)]
+    width = columns() - 1 if sys.stdout.isatty() and not wide else None
+    lines = [aligned(rows, width, whole=("NAMESPACE", "CLAIM"), expendable=EXPENDABLE)]
     sums = [
         f"{total.namespace}/{total.claim}: {total.models} model{'' if total.models == 1 else 's'}, {size(total.bytes)}"
         + (f"; {total.unused_models} unused, {size(total.unused_bytes)}" if total.unused_models else "")
@@ -166,7 +166,7 @@ def table(models: Sequence[CachedModel]) -> str:
     return "\n".join([*lines, *([""] if sums else []), *sums])
 
 
-def _row(model: CachedModel) -> list[str]:
+def _row(model: CachedModel, *, wide: bool) -> list[str]:
     state = f"{model.state}: {model.reason}" if model.reason else model.message or model.state
     if model.to_be_removed:
         state = f"{state}, to be removed{' once unused' if model.used_by else ''}"
@@ -175,11 +175,12 @@ def _row(model: CachedModel) -> list[str]:
         model.claim or "-",
         model.directory or "-",
         source_text(model.source),
-        (model.revision or "-")[:SHOWN_COMMIT],
+        (model.revision or "-")[: None if wide else SHOWN_COMMIT],
         size(model.bytes),
         state,
         ", ".join(model.used_by) or "-",
         model.unused_since or "-",
+        *([model.job] if wide else []),
     ]
 
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
+import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from llm_operator.cli.errors import BadInputError, one_line
-from llm_operator.cli.serving import Serving, add_way
+from llm_operator.cli.errors import BadInputError, legible, one_line
+from llm_operator.cli.serving import Piece, Serving, add_way
+from llm_operator.cli.thoughts import Thoughts
 from llm_operator.cli.where import add_where, connected
 
 JSON = dict[str, Any]
 
-STDIN_CHARACTERS = 4 << 20
+STDIN_BYTES = 4 << 20
+NOT_TEXT = "{} is not UTF-8 text: convert it, such as with iconv -t UTF-8"
+HOTTEST = 2.0
+"""As both engines take it."""
 SHORTEST_SECONDS = 0.02
 """From the first token to the last, for a rate that means something."""
+ENDS = ("exit", "quit")
+"""Typed alone, as in LMDeploy's own client."""
 _HELP = "/system TEXT  /reset  /save FILE  /help  /exit; a line that ends with \\ goes on; Ctrl-C stops the answer"
 
 
@@ -28,10 +34,26 @@ def add_to(commands: Any) -> None:
     line.add_argument("name", metavar="NAME", help="the LLMDeployment")
     line.add_argument("-m", "--message", metavar="TEXT", help="one question; without it and without a terminal: stdin")
     line.add_argument("--system", metavar="TEXT", help="system prompt")
-    line.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of an answer")
-    line.add_argument("--temperature", type=float, metavar="T", help="0: always the likeliest token")
+    line.add_argument("--max-tokens", type=_tokens, metavar="N", help="most tokens of an answer")
+    line.add_argument("--temperature", type=_temperature, metavar="T", help="0: always the likeliest token")
     add_way(line)
     add_where(line)
+
+
+def _tokens(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text[:20]!r}: expected a whole number from 1")
+    return int(text)
+
+
+def _temperature(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= HOTTEST:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r}: expected a number from 0 to {HOTTEST:g}")
+    return number
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -40,19 +62,46 @@ def run(chosen: argparse.Namespace) -> int:
     Raises:
         BadInputError: no such object, it does not serve, or the engine refuses.
     """
+    for option, text in (("--message", chosen.message), ("--system", chosen.system)):
+        _refuse_what_is_no_text(option, text or "")
+    once = chosen.message is not None or not sys.stdin.isatty()
+    question = _question(chosen.message) if once else ""
     cluster, namespace = connected(chosen)
     body = cluster.object(str(namespace), chosen.name)
     chat = Chat(Serving(cluster, body, forward=chosen.port_forward), chosen)
-    if chosen.message is not None or not sys.stdin.isatty():
-        question = chosen.message if chosen.message is not None else sys.stdin.read(STDIN_CHARACTERS).strip()
-        if not question:
-            raise BadInputError(["there is no question: give -m, or write it to standard input"])
+    if not once:
+        return _talk(chat)
+    try:
+        chat.ask(question)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _question(message: str | None) -> str:
+    """The one question, of the command line or of standard input."""
+    question = message
+    if question is None:
+        content = sys.stdin.buffer.read(STDIN_BYTES + 1)
+        if len(content) > STDIN_BYTES:
+            raise BadInputError([f"the question on standard input is longer than {STDIN_BYTES >> 20} MiB"])
         try:
-            chat.ask(question)
-        except KeyboardInterrupt:
-            return 130
-        return 0
-    return _talk(chat)
+            question = content.decode("utf-8-sig").replace("\r\n", "\n")
+        except UnicodeDecodeError:
+            raise BadInputError([NOT_TEXT.format("standard input")]) from None
+        if "\0" in question:
+            raise BadInputError([NOT_TEXT.format("standard input")])
+    if not question.strip():
+        raise BadInputError(["there is no question: give -m, or write it to standard input"])
+    return question.strip()
+
+
+def _refuse_what_is_no_text(what: str, text: str) -> None:
+    """Bytes that are not UTF-8 reach Python as halves of surrogate pairs, which JSON cannot hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInputError([NOT_TEXT.format(what)]) from None
 
 
 class Chat:
@@ -71,9 +120,6 @@ class Chat:
         Raises:
             BadInputError: the engine refuses, or the stream ends with an error.
         """
-        start = time.monotonic()
-        first: float | None = None
-        answer, pieces, tokens, thinking = "", 0, 0, False
         messages = [*self.messages, {"role": "user", "content": question}]
         system = [{"role": "system", "content": self.system}] if self.system else []
         body = {
@@ -81,30 +127,102 @@ class Chat:
             "stream_options": {"include_usage": True},
             **{name: value for name, value in self._options.items() if value is not None},
         }
+        answer = Answer()
         try:
             for piece in self._serving.stream(body):
-                if not piece.text:
-                    tokens = piece.completion_tokens
-                    continue
-                first = first or time.monotonic()
-                pieces += 1
-                if piece.thought != thinking:
-                    print("\n[thinks] " if piece.thought else "\n[answers] ", end="")
-                    thinking = piece.thought
-                answer += "" if piece.thought else piece.text
-                # A model must not steer the terminal.
-                print(re.sub(r"[^\n\t]+", lambda part: one_line(part[0]), piece.text), end="", flush=True)
+                answer.take(piece)
         finally:
-            if first is not None:
-                print()
-            self.messages = [*messages, {"role": "assistant", "content": answer}] if answer else self.messages
-        end = time.monotonic()
-        if first is not None and sys.stderr.isatty():
-            count, unit = (tokens, "tokens") if tokens else (pieces, "pieces")
-            took = end - first
-            # An answer that comes at once, as over a proxy that buffers, has no rate.
-            rate = f", then {(count - 1) / took:,.1f}/s" if count > 1 and took >= SHORTEST_SECONDS else ""
-            print(f"[{count:,} {unit}, first after {first - start:.2f} s{rate}]", file=sys.stderr)
+            answer.close()
+            if answer.text:
+                self.messages = [*messages, {"role": "assistant", "content": answer.text}]
+        if sys.stderr.isatty() and answer.pieces:
+            print(f"[{answer.speed()}]", file=sys.stderr)
+        if note := self._note(answer):
+            print(f"kubectl llm chat: {note}", file=sys.stderr)
+
+    def _note(self, answer: Answer) -> str:
+        """What the user should know of an answer that ended."""
+        limit = self._options["max_tokens"]
+        if answer.finish == "length" and limit is not None and answer.tokens in (0, limit):
+            return f"the answer ends here: --max-tokens is {limit:,}"
+        if answer.finish == "length":
+            return "the answer ends here: the model's context is full; begin a new one, or shorten the question"
+        if answer.finish == "content_filter":
+            return "the answer ends here: the engine's filter stopped it"
+        return "" if answer.pieces else f"{self.name} gave an empty answer"
+
+
+class Answer:
+    """One answer while it streams: printed as it comes, thoughts and calls of tools apart.
+
+    Attributes:
+        text: the answer so far, without thoughts.
+        pieces: pieces of text that came.
+        tokens: tokens of the answer as the engine counted; 0: it did not.
+        finish: why it ended, in the engine's word.
+    """
+
+    def __init__(self) -> None:
+        self.text, self.finish = "", ""
+        self.pieces = self.tokens = 0
+        self._start = time.monotonic()
+        self._first = self._end = 0.0
+        self._kind = ""
+        self._tags: Thoughts | None = Thoughts()
+
+    def take(self, piece: Piece) -> None:
+        """Print a piece."""
+        self.finish = piece.finish or self.finish
+        self.tokens = piece.completion_tokens or self.tokens
+        if not piece.text:
+            return
+        self._first = self._first or time.monotonic()
+        self.pieces += 1
+        if piece.thought or piece.call:
+            self._tags = None if piece.thought else self._tags  # the engine separates them
+            self._print(piece.text, "thinks" if piece.thought else "calls")
+        elif self._tags is None:
+            self._say(piece.text, thought=False)
+        else:
+            for text, thought in self._tags.add(piece.text):
+                if self._tags.late and self.text:
+                    # It was on the screen as an answer, but was none.
+                    self.text, self._kind = "", "late"
+                self._say(text, thought=thought)
+
+    def close(self) -> None:
+        """End the line."""
+        for text, thought in self._tags.end() if self._tags is not None else ():
+            self._say(text, thought=thought)
+        self._end = time.monotonic()
+        if self._kind:
+            print(file=_stream(self._kind), flush=True)
+
+    def speed(self) -> str:
+        """Tokens, time to the first one and rate, in words."""
+        count, unit = (self.tokens, "token") if self.tokens else (self.pieces, "piece")
+        took = self._end - self._first
+        # An answer that comes at once, as over a proxy that buffers, has no rate.
+        rate = f", then {(count - 1) / took:,.1f}/s" if count > 1 and took >= SHORTEST_SECONDS else ""
+        return f"{count:,} {unit}{'s' * (count != 1)}, first after {self._first - self._start:.2f} s{rate}"
+
+    def _say(self, text: str, *, thought: bool) -> None:
+        self.text += "" if thought else text
+        self._print(text, "thinks" if thought else "answers")
+
+    def _print(self, text: str, kind: str) -> None:
+        if kind != self._kind:
+            if self._kind:
+                print(file=_stream(self._kind))
+            if kind != "answers" or (self._kind and sys.stdout.isatty()):
+                print(f"[{kind}] ", end="", file=_stream(kind))
+            self._kind = kind
+        print(legible(text), end="", file=_stream(kind), flush=True)
+
+
+def _stream(kind: str) -> TextIO:
+    """A script reads the answer alone on standard output."""
+    return sys.stdout if kind in ("answers", "late") or sys.stdout.isatty() else sys.stderr
 
 
 def _talk(chat: Chat) -> int:
@@ -120,29 +238,45 @@ def _talk(chat: Chat) -> int:
         except KeyboardInterrupt:
             print()
             continue
+        except BadInputError as error:
+            print(f"kubectl llm chat: {one_line(str(error))}", file=sys.stderr)
+            continue
         try:
-            if text.startswith("/"):
-                if not _command(chat, text.strip()):
-                    return 0
-            elif text.strip():
-                chat.ask(text.strip())
+            if not _turn(chat, text):
+                return 0
         except KeyboardInterrupt:
             print("[stopped]")
         except BadInputError as error:
             print(f"kubectl llm chat: {one_line(str(error))}", file=sys.stderr)
 
 
+def _turn(chat: Chat, text: str) -> bool:
+    """Answer a question or carry out a command; whether to go on."""
+    if text.strip() in ENDS:
+        return False
+    if text.startswith("/"):
+        return _command(chat, text.strip())
+    if text.strip():
+        chat.ask(text.strip())
+    return True
+
+
 def _read() -> str:
-    text = input("> ")
-    while text.endswith("\\"):
-        text = f"{text[:-1]}\n{input('. ')}"
+    what = "what you typed"
+    try:
+        text = input("> ")
+        while text.endswith("\\"):
+            text = f"{text[:-1]}\n{input('. ')}"
+    except UnicodeDecodeError:
+        raise BadInputError([NOT_TEXT.format(what)]) from None
+    _refuse_what_is_no_text(what, text)
     return text
 
 
 def _command(chat: Chat, text: str) -> bool:
     """Carry out a command; whether to go on."""
     word, _, rest = text.partition(" ")
-    if word in ("/exit", "/quit"):
+    if word in ("/exit", "/quit", "/bye"):
         return False
     if word == "/system":
         chat.system = rest.strip() or None
@@ -164,7 +298,8 @@ def _save(chat: Chat, name: str) -> None:
         raise BadInputError(["/save needs the name of a file"])
     system = [{"role": "system", "content": chat.system}] if chat.system else []
     try:
-        Path(name).write_text(json.dumps([*system, *chat.messages], indent=2, ensure_ascii=False) + "\n")
-    except (OSError, ValueError) as error:
+        text = json.dumps([*system, *chat.messages], indent=2, ensure_ascii=False) + "\n"
+        Path(name).expanduser().write_text(text, encoding="utf-8")
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~ of an unknown user
         raise BadInputError([f"{name}: cannot be written: {getattr(error, 'strerror', None) or error}"]) from None
     print(f"Saved to {name}.")

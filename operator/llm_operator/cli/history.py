@@ -13,7 +13,7 @@ from llm_operator.cli.cluster import Cluster, RequestRefusedError
 from llm_operator.cli.errors import one_line
 from llm_operator.cli.pods import CONTAINER, duration, seconds_since
 from llm_operator.cli.screen import columns
-from llm_operator.cli.table import aligned, print_document
+from llm_operator.cli.table import add_output, aligned, print_document
 from llm_operator.cli.where import add_where, connected
 from llm_operator.foreign import read_object
 
@@ -37,9 +37,7 @@ def add_to(commands: Any) -> None:
     )
     line.add_argument("name", metavar="NAME", help="the LLMDeployment")
     add_where(line)
-    line.add_argument(
-        "-o", "--output", choices=["table", "wide", "json", "yaml"], default="table", help="default table"
-    )
+    add_output(line)
 
 
 def run(chosen: argparse.Namespace) -> int:

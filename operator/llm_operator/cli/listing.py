@@ -13,7 +13,7 @@ from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.patience import Patience
 from llm_operator.cli.pods import POD_LABEL, duration, is_ready, load_left, load_words, pod_of
 from llm_operator.cli.screen import Redrawn, columns, writes_over
-from llm_operator.cli.table import aligned, print_document
+from llm_operator.cli.table import add_output, aligned, print_document
 from llm_operator.cli.where import add_where, connected
 
 JSON = dict[str, Any]
@@ -31,9 +31,7 @@ def add_to(commands: Any) -> None:
     line = commands.add_parser("list", help="the LLMDeployments", description=__doc__, allow_abbrev=False)
     add_where(line, every=True)
     line.add_argument("-w", "--watch", action="store_true", help="go on, and show what changes, until Ctrl-C")
-    line.add_argument(
-        "-o", "--output", choices=["table", "wide", "json", "yaml"], default="table", help="default table"
-    )
+    add_output(line)
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.cli.errors import BadInputError
 from llm_operator.cli.further import further
-from llm_operator.cli.strict import StrictLoader, decoded, unknown_fields
+from llm_operator.cli.strict import GivenTwiceError, StrictLoader, decoded, unknown_fields
 
 # As much as the API server takes in one request.
 MANIFEST_LIMIT_BYTES = 3 << 20
@@ -89,6 +89,8 @@ def documents(name: str) -> tuple[list[Any], str | None]:
     except RecursionError:
         problem = "is nested too deeply for a manifest"
     except BadInputError as error:
+        problem = str(error)
+    except GivenTwiceError as error:
         problem = str(error)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that cannot be
         problem = f"is not valid YAML: {' '.join(str(error).split())[:SHOWN_CHARACTERS]}"

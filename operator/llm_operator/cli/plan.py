@@ -18,7 +18,7 @@ from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.inputs import GpuArguments, add_gpu, given_gpu, gpu_of, one_config_for_several, read_shape, whole
 from llm_operator.cli.manifests import read_manifests
-from llm_operator.cli.table import aligned
+from llm_operator.cli.table import add_output, aligned
 from llm_operator.engines import RefusedError, check, engine_of
 from llm_operator.engines.registry import ENGINES
 from llm_operator.foreign import UnreadableError, read_file, read_json
@@ -56,6 +56,9 @@ SPEC_FLAGS = (
     "context_length",
 )
 
+WIDE = ("GPUS", "GPU MEMORY", "KV/GPU", "KV/TOKEN", "KV SHARE")
+"""Columns of -o wide: GPUs per replica, memory of each, KV cache per GPU and per token, kvCache.memoryPercent."""
+
 NOT_CHECKED = (
     "not checked without a cluster: free GPUs, quotas and policies, and whether the Secrets, claims, classes and "
     "images of the manifests exist: kubectl llm render -f lists them"
@@ -89,7 +92,7 @@ def add_to(commands: Any) -> None:
         "--calibration", metavar="FILE", help="what the operator measured: kubectl get configmap NAME -o json > FILE"
     )
     line.add_argument("--compare", action="store_true", help="a grid of TP x KV cache x weight format, the best marked")
-    line.add_argument("-o", "--output", choices=["table", "json", "yaml"], default="table", help="default table")
+    add_output(line)
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -245,8 +248,8 @@ def _unique(name: str, known: dict[str, PlanResult]) -> str:
 
 
 def _print(form: str, results: dict[str, PlanResult], grids: dict[str, tuple[ComparedPlan, ...]]) -> None:
-    if form == "table":
-        print(table(results))
+    if form in ("table", "wide"):
+        print(table(results, wide=form == "wide"))
         for name, grid in grids.items():
             print(f"\n{name}, compared:\n{grid_table(grid)}")
         return
@@ -270,12 +273,18 @@ def _grid_item(entry: ComparedPlan) -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, PlanResult]) -> str:
-    """One line per object, then what speaks against it and what would fit."""
-    rows = [["NAME", "VERDICT", "TP", "WEIGHTS/GPU", "KV TOKENS", "AT LEAST", "REQUESTS", "CONTEXT"]]
+def table(results: dict[str, PlanResult], *, wide: bool = False) -> str:
+    """One line per object, then what speaks against it and what would fit.
+
+    Args:
+        results: by name.
+        wide: with the GPUs and bytes behind the numbers.
+    """
+    head = ["NAME", "VERDICT", "TP", "WEIGHTS/GPU", "KV TOKENS", "AT LEAST", "REQUESTS", "CONTEXT"]
+    rows = [[*head, *(WIDE if wide else ())]]
     notes: list[str] = []
     for name, result in results.items():
-        rows.append([name, _verdict(result), *_numbers(result)])
+        rows.append([name, _verdict(result), *_numbers(result), *(_wide(result) if wide else ())])
         notes += [f"{name}: {reason}" for reason in result.reasons]
         for offer in result.counter_offers:
             changes = ", ".join(f"{path}: {json.dumps(value)}" for path, value in offer.change.items())
@@ -293,6 +302,19 @@ def grid_table(grid: Sequence[ComparedPlan]) -> str:
         start = [mark, str(entry.tensor), str(entry.kv_quantization), _weights(entry)]
         rows.append([*start, _verdict(entry.result), *numbers[1:5]])
     return aligned(rows)
+
+
+def _wide(result: PlanResult) -> list[str]:
+    found = result.plan
+    if found is None:
+        return ["-"] * len(WIDE)
+    return [
+        str(found.gpus_per_replica),
+        f"{found.gpu_memory_bytes / 2**30:,.2f} GiB",
+        f"{found.kv_bytes_per_gpu / 2**30:,.2f} GiB",
+        f"{found.kv_bytes_per_token:,} B",
+        "-" if found.memory_percent is None else f"{found.memory_percent} %",
+    ]
 
 
 def _verdict(result: PlanResult) -> str:

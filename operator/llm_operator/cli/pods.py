@@ -55,6 +55,7 @@ def pod_of(pod: Mapping[str, Any], resource: str = "nvidia.com/gpu") -> JSON:
         "node": (pod.get("spec") or {}).get("nodeName"),
         "phase": status.get("phase"),
         "ready": is_ready(pod),
+        "ending": "deletionTimestamp" in pod["metadata"],
         "gpus": gpus_of(pod, resource),
         "created": pod["metadata"].get("creationTimestamp"),
         "started": ((engine.get("state") or {}).get("running") or {}).get("startedAt"),
@@ -80,7 +81,7 @@ def load_left(body: Mapping[str, Any], pods: list[JSON], now: datetime | None = 
         now: the present time; None: the clock's.
     """
     took = ((body.get("status") or {}).get("measured") or {}).get("secondsToReady")
-    loading = [pod["started"] for pod in pods if pod["started"] and not pod["ready"]]
+    loading = [pod["started"] for pod in pods if pod["started"] and not pod["ready"] and not pod["ending"]]
     if not isinstance(took, int) or not loading:
         return None
     ages = [seconds_since(started, now or datetime.now(UTC)) for started in loading]

@@ -9,7 +9,7 @@ import sys
 from types import TracebackType
 from typing import Self, TextIO
 
-from llm_operator.cli.errors import one_line
+from llm_operator.cli.errors import legible
 
 
 def columns() -> int:
@@ -99,4 +99,4 @@ _COLOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def harmless(line: str) -> str:
     """A foreign line for a terminal: without colors, and with what would steer the terminal escaped."""
-    return "\t".join(one_line(part) for part in _COLOR.sub("", line).split("\t"))
+    return legible(_COLOR.sub("", line).rstrip("\r").replace("\r", "\\r").replace("\n", "\\n"))

@@ -26,6 +26,8 @@ CONNECT_SECONDS = 10
 LINE_BYTES = 1 << 20
 ANSWER_BYTES = 8 << 20
 KEY_VARIABLE = "LLM_API_KEY"
+FAILED = ("error", "abort")
+"""Ends of an answer that failed (LMDeploy 0.18.0 and vLLM 0.33.0)."""
 _HEADER = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
@@ -36,12 +38,16 @@ class Piece:
     Attributes:
         text: what it adds.
         thought: it is a reasoning model's thought, and no part of the answer.
+        call: it is a call of a tool, and no part of the answer.
+        finish: why the answer ended, in the engine's word, such as `stop` or `length`; empty until then.
         prompt_tokens: tokens of the prompt; 0 but in the last piece, and only if usage was requested.
         completion_tokens: tokens of the answer, likewise.
     """
 
     text: str = ""
     thought: bool = False
+    call: bool = False
+    finish: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -140,7 +146,7 @@ class Serving:
                 # The rest is read too: an answer that was not read to its end costs its connection to the API server.
                 ended = data == b"[DONE]"
                 if not ended:
-                    yield from _pieces(data, self.name)
+                    yield from pieces(data, self.name)
         if not ended:
             raise self._broken_off()
 
@@ -287,7 +293,12 @@ def refuse_what_does_not_serve(body: JSON) -> None:
     raise BadInputError([f"{text}; see kubectl llm status {name}"])
 
 
-def _pieces(data: bytes, name: str) -> Iterator[Piece]:
+def pieces(data: bytes, name: str) -> Iterator[Piece]:
+    """The pieces in one event of a stream; an event that is none is passed over.
+
+    Raises:
+        BadInputError: it is an error, or not JSON.
+    """
     try:
         chunk = read_json(data, LINE_BYTES)
     except UnreadableError as error:
@@ -299,16 +310,43 @@ def _pieces(data: bytes, name: str) -> Iterator[Piece]:
         said = problem.get("message") if isinstance(problem, dict) else problem
         raise BadInputError([f"{name} stopped with an error: {said}"])
     for choice in _list(chunk.get("choices")):
-        delta = choice.get("delta") if isinstance(choice, dict) else None
-        for key, thought in (("reasoning_content", True), ("reasoning", True), ("content", False)):
-            text = delta.get(key) if isinstance(delta, dict) else None
-            if isinstance(text, str) and text:
-                yield Piece(text, thought)
-                if thought:
-                    break  # an engine that says it under both names says it once
+        if not isinstance(choice, dict):
+            continue
+        yield from _said(choice.get("delta"))
+        finish = choice.get("finish_reason")
+        if finish in FAILED:
+            raise BadInputError([f"{name} ended the answer: {finish}; kubectl llm logs {name} may say why"])
+        if isinstance(finish, str) and finish:
+            yield Piece(finish=finish)
     usage = chunk.get("usage")
     if isinstance(usage, dict):
         yield Piece(prompt_tokens=_count(usage, "prompt_tokens"), completion_tokens=_count(usage, "completion_tokens"))
+
+
+def _said(delta: object) -> Iterator[Piece]:
+    """What one delta adds."""
+    if not isinstance(delta, dict):
+        return
+    # LMDeploy calls thoughts `reasoning_content`, vLLM since 0.12 `reasoning`; who says both, says the same twice.
+    thought = _text(delta.get("reasoning_content")) or _text(delta.get("reasoning"))
+    if thought:
+        yield Piece(thought, thought=True)
+    for key in ("content", "refusal"):
+        if text := _text(delta.get(key)):
+            yield Piece(text)
+    for call in _list(delta.get("tool_calls")):
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            words = [_text(function.get("name")), _text(function.get("arguments"))]
+            if any(words):
+                yield Piece(" ".join(filter(None, words)), call=True)
+
+
+def _text(value: object) -> str:
+    """A text, or that of a list of parts."""
+    if isinstance(value, list):
+        return "".join(_text(part.get("text")) if isinstance(part, dict) else _text(part) for part in value)
+    return value if isinstance(value, str) else ""
 
 
 def _list(value: object) -> list[Any]:

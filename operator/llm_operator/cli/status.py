@@ -12,7 +12,7 @@ from llm_operator.cli.ends import reason_of, summary
 from llm_operator.cli.errors import BadInputError
 from llm_operator.cli.history import running_revision
 from llm_operator.cli.pods import POD_LABEL, load_left, pod_of
-from llm_operator.cli.table import print_document
+from llm_operator.cli.table import add_output, print_document
 from llm_operator.cli.where import add_where, connected
 
 JSON = dict[str, Any]
@@ -23,9 +23,7 @@ def add_to(commands: Any) -> None:
     line = commands.add_parser("status", help="one object on one screen", description=__doc__, allow_abbrev=False)
     line.add_argument("name", metavar="NAME", help="the LLMDeployment")
     add_where(line)
-    line.add_argument(
-        "-o", "--output", choices=["table", "wide", "json", "yaml"], default="table", help="default table"
-    )
+    add_output(line)
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -74,7 +72,7 @@ def gathered(cluster: Cluster, body: JSON) -> JSON:
         "pods": pods,
         "restarts": summary(pods),
         "now": part(lambda: _now(cluster, body), None) if any(pod["ready"] for pod in pods) else None,
-        "warnings": part(lambda: warnings(cluster, namespace, name, [pod["name"] for pod in pods]), []),
+        "warnings": part(lambda: warnings(cluster, body, [pod["name"] for pod in pods]), []),
         "operator": part(lambda: leader(cluster), None),
         "gpus": part(lambda: gpus(cluster, resource), None),
         "notes": notes,

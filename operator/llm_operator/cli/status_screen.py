@@ -135,7 +135,7 @@ def _pods(pods: list[JSON], now: datetime) -> Iterator[tuple[str, str]]:
         ago = seconds_since(end["finishedAt"], now) if end else None
         when = f", {duration(max(0, ago))} ago" if ago is not None else ""
         why = f"; the last one: {_reason(end)}, exit code {end['exitCode']}{when}" if end else ""
-        state = "ready" if pod["ready"] else str(pod["phase"]).lower()
+        state = "ready" if pod["ready"] else "ending" if pod["ending"] else str(pod["phase"]).lower()
         where = f"on {pod['node']}" if pod["node"] else "on no node"
         yield (
             "Pod",
@@ -166,9 +166,10 @@ def _restarts(found: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, st
 def _gpus(found: Mapping[str, Any]) -> str:
     free = f"{found['free']:,} free (at most {found['mostFreeOnOneNode']:,} on one node)"
     waited = f", {found['waitedFor']:,} more waited for by pods" if found["waitedFor"] else ""
+    cordoned = f", {found['cordoned']:,} unused on cordoned nodes" if found["cordoned"] else ""
     return (
         f"{found['resource']}: all LLMDeployments want {found['wanted']:,}; nodes have {found['offered']:,}, pods hold "
-        f"{found['held']:,}{waited}, {free}"
+        f"{found['held']:,}{waited}, {free}{cordoned}"
     )
 
 

@@ -25,6 +25,14 @@ MOST_SHOWN = 60
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
+class GivenTwiceError(yaml.constructor.ConstructorError):
+    """A key is there twice in one mapping."""
+
+    def __str__(self) -> str:
+        """Where, and where first."""
+        return str(self.problem)
+
+
 class StrictLoader(yaml.SafeLoader):
     """PyYAML's safe loader that refuses a key which a mapping already has, as the API server does."""
 
@@ -32,7 +40,7 @@ class StrictLoader(yaml.SafeLoader):
         """The mapping.
 
         Raises:
-            yaml.constructor.ConstructorError: a key is there twice; a merge (`<<`) may still be overridden.
+            GivenTwiceError: a key is there twice; a merge (`<<`) may still be overridden.
         """
         seen: dict[tuple[str, str], yaml.Node] = {}
         for key, _ in node.value:
@@ -40,12 +48,9 @@ class StrictLoader(yaml.SafeLoader):
                 continue
             before = seen.setdefault((key.tag, key.value), key)
             if before is not key:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"the key {key.value[:MOST_SHOWN]!r} is given twice, first on line {before.start_mark.line + 1}",
-                    key.start_mark,
-                )
+                name = key.value[:MOST_SHOWN]
+                lines = f"lines {before.start_mark.line + 1} and {key.start_mark.line + 1}"
+                raise GivenTwiceError(None, None, f"the key {name!r} is given twice, on {lines}", key.start_mark)
         return super().construct_mapping(node, deep=deep)
 
 

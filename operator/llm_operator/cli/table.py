@@ -12,6 +12,15 @@ LEGIBLE = 8
 """Characters below which a column says too little to keep a less important one beside it."""
 
 
+FORMS = ("table", "wide", "json", "yaml")
+"""What -o takes; wide has more columns than table, and nothing is cut."""
+
+
+def add_output(line: Any) -> None:
+    """Declare -o."""
+    line.add_argument("-o", "--output", choices=FORMS, default="table", help="default table; wide: more columns")
+
+
 def aligned(
     rows: Sequence[Sequence[str]],
     width: int | None = None,

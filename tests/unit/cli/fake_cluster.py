@@ -116,8 +116,8 @@ class FakeHandler(BaseHTTPRequestHandler):
         try:
             if question == "think":
                 self._piece({"choices": [{"delta": {"reasoning_content": "hm"}}]})
-            for word in ("Hello ", "\x1b[2Jworld"):
-                self._piece({"choices": [{"delta": {"content": word}}]})
+            for delta in self.engine.deltas:
+                self._piece({"choices": [{"delta": delta}]})
             if question == "broken":
                 self._piece({"error": {"message": "out of memory"}})
             if question == "cut":
@@ -126,6 +126,8 @@ class FakeHandler(BaseHTTPRequestHandler):
             while endless:
                 self._piece({"choices": [{"delta": {"content": "again "}}]})
                 time.sleep(0.02)
+            if self.engine.finish:
+                self._piece({"choices": [{"delta": {"content": ""}, "finish_reason": self.engine.finish}]})
             if self.engine.usage is not None:
                 self._piece({"choices": [], "usage": self.engine.usage})
             self._write(b"data: [DONE]\n\n")
@@ -212,6 +214,10 @@ class FakeCluster:
     keys: list[str | None] = field(default_factory=list)
     """The Authorization headers that reached the engine."""
     usage: JSON | None = None
+    deltas: list[JSON] = field(default_factory=lambda: [{"content": "Hello "}, {"content": "\x1b[2Jworld"}])
+    """Of every answer."""
+    finish: str = ""
+    """Why every answer ended."""
     refuse_from: int = 1 << 30
     """From this question on, counted from 1, every one is refused."""
     endless_from: int = 1 << 30
@@ -240,19 +246,19 @@ class FakeCluster:
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "NO_PROXY": "*", "COLUMNS": "80", "TERM": "dumb"}
 
 
-def ran(space: FakeCluster, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
+def ran(space: FakeCluster, *arguments: str, stdin: str | bytes = "", **variables: str) -> tuple[int, str, str]:
     """Exit code, standard output, standard error; no terminal."""
     done = subprocess.run(
-        [str(COMMAND), *arguments],
-        env=space.environment,
-        input=stdin,
+        [str(COMMAND), *(os.fsencode(argument) for argument in arguments)],
+        env={**space.environment, **variables},
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
-        text=True,
         timeout=60,
         check=False,
     )
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.returncode, done.stdout, done.stderr
+    output, errors = done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in output + errors
+    return done.returncode, output, errors
 
 
 class Terminal:
@@ -279,7 +285,7 @@ class Terminal:
             assert time.monotonic() < end, self.seen
             if select.select([self.descriptor], [], [], 1)[0]:
                 try:
-                    self.seen += os.read(self.descriptor, 4096).decode()
+                    self.seen += os.read(self.descriptor, 4096).decode(errors="replace")
                 except OSError as error:
                     raise AssertionError(f"{text!r} never came: {self.seen}") from error
         self.before, self.seen = self.seen.split(text, 1)

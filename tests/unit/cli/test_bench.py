@@ -97,13 +97,24 @@ def test_a_table_of_every_concurrency_at_80_columns(space: FakeCluster) -> None:
     assert all(len(line) <= 80 for line in output.splitlines()), output
     head, one, two = output.splitlines()[:3]
     assert re.split(r"  +", head) == [
-        *("REQUESTS AT A TIME", "DONE", "FAILED", "TTFT p50", "p99", "ITL p50", "p99", "TOKENS/S"),
+        *("REQUESTS AT A TIME", "DONE", "FAILED", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99", "TOKENS/S"),
     ]
     assert (one.split()[:3], two.split()[:3]) == (["1", "4", "0"], ["2", "4", "0"])
     assert "Tokens per second, by requests at a time" in output
     assert len(space.asked) == 2 + 4 + 4
     assert all(body["max_tokens"] == 5 and body["ignore_eos"] for body in space.asked[2:])
     assert len({body["messages"][0]["content"] for body in space.asked}) == 10
+
+
+def test_a_wide_table_has_more_columns() -> None:
+    samples = tuple(Sample(0.0, 0.5, 1.5, 100, 11, counted=True) for _ in range(1200))
+    head, row = table([Level(8, 60.0, samples)], wide=True).splitlines()
+    assert dict(zip(re.split(r"  +", head), re.split(r"  +", row), strict=True)) == {
+        **{"REQUESTS AT A TIME": "8", "DONE": "1,200", "FAILED": "0", "TOKENS/S": "220.0", "REQUESTS/S": "20.00"},
+        **{f"TTFT p{percent}": "500.0 ms" for percent in (50, 90, 99)},
+        **{f"ITL p{percent}": "100.0 ms" for percent in (50, 90, 99)},
+        **{"PROMPT TOKENS": "120,000", "OUTPUT TOKENS": "13,200", "SECONDS": "60.0"},
+    }
 
 
 def test_questions_keep_the_connection_and_survive_an_answer_that_begins_early(space: FakeCluster) -> None:

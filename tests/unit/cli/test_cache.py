@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -258,6 +259,24 @@ def test_nothing_is_due_where_an_object_cannot_be_read() -> None:
     assert [(namespace, name) for namespace, name, _ in found.unreadable] == [("team", "broken")]
     assert "spec.engine.type" in found.unreadable[0][2]
     assert [model.namespace for model in prunable(found, now=NOW, older_than=None)] == ["other"]
+
+
+def test_a_wide_table_has_whole_commits_and_jobs() -> None:
+    models = inventory([job(body(), result=FETCHED)], []).models
+    head, row, *_ = table(models, wide=True).splitlines()
+    assert head.split()[-1] == "JOB"
+    assert row.split()[-1] == models[0].job
+    assert COMMIT in row
+
+
+def test_a_narrow_terminal_keeps_names_sizes_and_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    models = inventory([job(body(), result=FETCHED)], []).models
+    lines = table(models).splitlines()
+    assert all(len(line) < 80 for line in lines)
+    assert {"NAMESPACE", "CLAIM", "SIZE", "STATE"} <= set(lines[0].split())
+    assert max(map(len, table(models, wide=True).splitlines())) > 80
 
 
 def test_the_table() -> None:

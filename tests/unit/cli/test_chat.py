@@ -6,15 +6,22 @@ Proxy and port-forward are tested with both engines on the full node (tests/e2e/
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from llm_operator.cli.chat import Answer
+from llm_operator.cli.serving import pieces
+from llm_operator.cli.thoughts import Thoughts
 from tests.unit.cli.fake_cluster import FakeCluster, Terminal, available, llm, ran
 
 
@@ -46,8 +53,209 @@ def test_a_question_from_standard_input(space: FakeCluster) -> None:
     )
 
 
-def test_thoughts_are_shown_apart(space: FakeCluster) -> None:
-    assert ran(space, "chat", "qwen", "-m", "think")[1] == "\n[thinks] hm\n[answers] Hello \\x1b[2Jworld\n"
+THOUGHTS: list[list[dict[str, Any]]] = [
+    [{"reasoning_content": "hm"}, {"reasoning_content": " so"}, {"content": "Yes."}],
+    [{"reasoning": "hm"}, {"reasoning": " so"}, {"content": "Yes."}],
+    [{"reasoning_content": "hm so", "reasoning": "hm so"}, {"content": "Yes."}],
+    [{"content": "<thi"}, {"content": "nk>\n"}, {"content": "hm so</"}, {"content": "think>"}, {"content": "\n\nYes."}],
+]
+
+
+class Screen(io.StringIO):
+    """A terminal in memory."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(deltas: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """What a terminal shows of an answer, and what stays of it in the conversation."""
+    screen, answer = Screen(), Answer()
+    monkeypatch.setattr(sys, "stdout", screen)
+    for delta in deltas:
+        for piece in pieces(json.dumps({"choices": [{"delta": delta}]}).encode(), "qwen"):
+            answer.take(piece)
+    answer.close()
+    monkeypatch.undo()
+    return screen.getvalue(), answer.text
+
+
+@pytest.mark.parametrize("deltas", THOUGHTS, ids=["reasoning_content", "reasoning", "both", "tags"])
+def test_thoughts_are_shown_apart(deltas: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(deltas, monkeypatch) == ("[thinks] hm so\n[answers] Yes.\n", "Yes.")
+
+
+def test_a_script_gets_the_answer_alone(space: FakeCluster) -> None:
+    space.deltas = THOUGHTS[-1]
+    assert ran(space, "chat", "qwen", "-m", "2 + 2?") == (0, "Yes.\n", "[thinks] hm so\n")
+
+
+@given(st.lists(st.sampled_from(["<think>", "</think>", "</thi", "nk>", "<", "`", "a", " ", "\n"]), max_size=12))
+def test_no_text_is_lost_between_tags(parts: list[str]) -> None:
+    """However the stream is cut."""
+    at_once, in_parts = separated(["".join(parts)]), separated(parts)
+    assert at_once == in_parts
+    assert "".join("".join(in_parts).split()) == without_tags("".join("".join(parts).split()))
+
+
+def separated(parts: list[str]) -> tuple[str, str]:
+    """Thoughts and answer of a text that comes in parts, without blanks at their ends."""
+    tags = Thoughts()
+    told = [*(piece for part in parts for piece in tags.add(part)), *tags.end()]
+    thought, answer = ("".join(text for text, of in told if of is kind).rstrip() for kind in (True, False))
+    return thought, answer
+
+
+def without_tags(text: str) -> str:
+    """As `separated` leaves tags out: one at the beginning, and the first closing one that is not quoted."""
+    opened = text.startswith("<think>")
+    text = text.removeprefix("<think>")
+    before, closed, after = text.partition("</think>")
+    return before + after if closed and (opened or "`" not in before[-3:]) else text
+
+
+@pytest.mark.parametrize(
+    ("deltas", "screen", "kept"),
+    [
+        ([{"content": "hm so</think>\n\nYes."}], "hm so\n[answers] Yes.", "Yes."),
+        ([{"content": "The tag `</think>` ends them."}], "The tag `</think>` ends them.", None),
+        ([{"content": "a <"}, {"content": " b"}], "a < b", None),
+        ([{"content": "ends with </th"}], "ends with </th", None),
+        ([{"content": "<think>only thoughts"}], "[thinks] only thoughts", ""),
+        ([{"content": [{"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]}], "in parts", None),
+        ([{"refusal": "I can't help with that."}], "I can't help with that.", None),
+        (
+            [
+                {"tool_calls": [{"index": 0, "function": {"name": "weather", "arguments": '{"city": '}}]},
+                {"tool_calls": [{"index": 0, "function": {"arguments": '"Oslo"}'}}]},
+            ],
+            '[calls] weather {"city": "Oslo"}',
+            "",
+        ),
+        ([{"content": "one\r\ntwo\rthree"}], "one\ntwothree", "one\r\ntwo\rthree"),
+        (
+            [{"content": "你好\u3000\u00a0👩\u200d💻 \u202e\u009b\x1b"}],
+            "你好\u3000\u00a0👩\u200d💻 \\u202e\\x9b\\x1b",
+            "你好\u3000\u00a0👩\u200d💻 \u202e\u009b\x1b",
+        ),
+        ([{"content": "w" * 100_000}], "w" * 100_000, None),
+        ([{"content": 5, "tool_calls": [None, {"function": 3}], "reasoning": {}}, {"content": "ok"}], "ok", None),
+    ],
+)
+def test_what_an_engine_may_send(
+    deltas: list[dict[str, Any]], screen: str, kept: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shown(deltas, monkeypatch) == (f"{screen}\n", screen if kept is None else kept)
+
+
+def test_late_thoughts_do_not_stay_in_the_conversation(space: FakeCluster) -> None:
+    space.deltas = [{"content": "hm "}, {"content": "so</think>"}, {"content": "\n\nYes."}]
+    terminal = Terminal(space, "chat", "qwen")
+    for question in ("2 + 2?", "Sure?"):
+        terminal.until("> ")
+        terminal.say(f"{question}\n")
+        terminal.until("first after")
+    terminal.until("> ")
+    terminal.say("exit\n")
+    assert terminal.ended() == 0
+    assert space.asked[1]["messages"] == [
+        {"role": "user", "content": "2 + 2?"},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "user", "content": "Sure?"},
+    ]
+
+
+FULL = "the model's context is full; begin a new one, or shorten the question"
+
+
+@pytest.mark.parametrize(
+    ("finish", "options", "code", "said"),
+    [
+        ("stop", (), 0, ""),
+        ("length", ("--max-tokens", "1000"), 0, "the answer ends here: --max-tokens is 1,000"),
+        (
+            "length",
+            (),
+            0,
+            "the answer ends here: the model's context is full; begin a new one, or shorten the question",
+        ),
+        ("content_filter", (), 0, "the answer ends here: the engine's filter stopped it"),
+        ("abort", (), 2, "qwen ended the answer: abort; kubectl llm logs qwen may say why"),
+        ("error", (), 2, "qwen ended the answer: error; kubectl llm logs qwen may say why"),
+    ],
+)
+def test_why_an_answer_ended_is_said(
+    space: FakeCluster, finish: str, options: tuple[str, ...], code: int, said: str
+) -> None:
+    space.finish = finish
+    assert ran(space, "chat", "qwen", "-m", "hi", *options) == (
+        *(code, "Hello \\x1b[2Jworld\n"),
+        f"kubectl llm chat: {said}\n" if said else "",
+    )
+
+
+def test_an_empty_answer_is_said(space: FakeCluster) -> None:
+    space.deltas = []
+    assert ran(space, "chat", "qwen", "-m", "hi") == (0, "", "kubectl llm chat: qwen gave an empty answer\n")
+
+
+NO_TEXT = "is not UTF-8 text: convert it, such as with iconv -t UTF-8"
+
+
+@pytest.mark.parametrize("variables", [{"LC_ALL": "C"}, {"PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}], ids=str)
+def test_what_is_not_text_is_one_sentence(space: FakeCluster, variables: dict[str, str]) -> None:
+    """Python reads a strict and a lenient locale in two ways."""
+    for said, stdin, arguments in (
+        ("standard input", b"caf\xe9", ()),
+        ("standard input", "hi".encode("utf-16-le"), ()),
+        ("--message", b"", ("-m", "caf\udce9")),
+        ("--system", b"", ("-m", "hi", "--system", "caf\udce9")),
+    ):
+        code, output, errors = ran(space, "chat", "qwen", *arguments, stdin=stdin, **variables)
+        assert (code, output, errors) == (2, "", f"kubectl llm chat: {said} {NO_TEXT}\n")
+    assert space.asked == []
+
+
+def test_typed_bytes_that_are_not_text_leave_the_conversation_open(space: FakeCluster) -> None:
+    terminal = Terminal(space, "chat", "qwen", LC_ALL="C")
+    terminal.until("> ")
+    os.write(terminal.descriptor, b"caf\xe9\n")
+    terminal.until(NO_TEXT)
+    terminal.until("> ")
+    terminal.say("hi\n")
+    terminal.until("first after")
+    terminal.until("> ")
+    terminal.say("/bye\n")
+    assert terminal.ended() == 0
+
+
+def test_questions_of_windows_and_of_a_byte_order_mark(space: FakeCluster) -> None:
+    assert ran(space, "chat", "qwen", stdin=b"\xef\xbb\xbfone\r\ntwo\r\n")[0] == 0
+    assert space.asked[0]["messages"][0]["content"] == "one\ntwo"
+
+
+def test_a_question_that_is_too_long_is_refused_not_cut(space: FakeCluster) -> None:
+    code, _, errors = ran(space, "chat", "qwen", stdin="x" * ((4 << 20) + 1))
+    assert (code, errors) == (2, "kubectl llm chat: the question on standard input is longer than 4 MiB\n")
+
+
+def test_a_terminal_without_unicode_gets_escapes(space: FakeCluster) -> None:
+    space.deltas = [{"content": "你好"}]
+    assert ran(space, "chat", "qwen", "-m", "hi", PYTHONIOENCODING="ascii")[1] == "\\u4f60\\u597d\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--max-tokens", "0"), ("--max-tokens", "many"), ("--temperature", "nan"), ("--temperature", "-1")],
+)
+def test_options_that_no_engine_takes(space: FakeCluster, option: str, value: str) -> None:
+    code, _, errors = ran(space, "chat", "qwen", "-m", "hi", f"{option}={value}")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert f"argument {option}: {value!r}: expected a" in errors
+
+
+def test_an_empty_message_is_no_question(space: FakeCluster) -> None:
+    assert "there is no question" in ran(space, "chat", "qwen", "-m", " \n")[2]
 
 
 @pytest.mark.parametrize(

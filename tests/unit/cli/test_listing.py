@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_operator.cli.around import leader, warnings
+from llm_operator.cli.around import gpus, leader, warnings
 from llm_operator.cli.cluster import Cluster
 from llm_operator.cli.ends import reason_of, summary
 from llm_operator.cli.listing import EXPENDABLE, kv_tokens, lines, progress
@@ -107,6 +108,31 @@ def test_progress_has_the_time_that_is_left() -> None:
     assert load_left(body(measured={"secondsToReady": 95}), [pod_of(pod())], NOW) is None
 
 
+def test_a_pod_that_ends_is_not_one_that_loads() -> None:
+    """It is not ready any more, and started long ago."""
+    ending = pod(ready=True)
+    ending["metadata"] = {**ending["metadata"], "deletionTimestamp": "2026-11-30T12:00:00Z"}
+    old = pod_of(ending)
+    assert load_left(body(measured={"secondsToReady": 95}), [old], NOW) is None
+    assert f"{old['name']}: ending, on " in screen(body(), {**FOUND, "pods": [old]}, None, NOW)
+
+
+def test_gpus_of_cordoned_nodes_are_not_free() -> None:
+    def node(name: str, *, cordoned: bool) -> JSON:
+        status = {"allocatable": {"nvidia.com/gpu": "4"}}
+        return {"metadata": {"name": name}, "spec": {"unschedulable": cordoned}, "status": status}
+
+    class Nodes:
+        def objects(self, _namespace: None) -> Sequence[JSON]:
+            return ()
+
+        def list(self, _prefix: str, plural: str, _namespace: None) -> Sequence[JSON]:
+            return [node("a", cordoned=True), node("b", cordoned=False)] if plural == "nodes" else []
+
+    found = gpus(cast("Cluster", Nodes()))
+    assert (found["offered"], found["free"], found["mostFreeOnOneNode"], found["cordoned"]) == (8, 4, 4, 4)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0, "0 s"), (59.6, "1 min"), (3599, "59 min 59 s"), (3600, "1 h"), (90_000, "1 d 1 h")]
 )
@@ -156,7 +182,7 @@ FOUND: JSON = {
     "operator": {"holder": "llm-operator-1", "elected": True, "secondsSinceRenewal": 4000, "running": False},
     "gpus": {
         **{"resource": "nvidia.com/gpu", "offered": 8, "held": 6, "free": 2, "mostFreeOnOneNode": 1},
-        **{"waitedFor": 4, "wanted": 10},
+        **{"waitedFor": 4, "wanted": 10, "cordoned": 2},
     },
     "notes": ["cannot list x"],
 }
@@ -176,6 +202,7 @@ def test_the_screen_answers_what_a_person_on_call_asks() -> None:
         "Restarts:   2 since the oldest of these pods was created, 2 d ago; for a week, with pods that",
         "EngineExited 2 times, 1 h ago (LLMDeployment qwen): x",
         "all LLMDeployments want 10; nodes have 8, pods hold 6, 4 more waited for by pods, 2 free (at most 1 on one",
+        "node), 2 unused on cordoned nodes",
         "NOT running; llm-operator-1 renewed its Lease 1 h 6 min ago",
         "Next: no operator runs, so this status is old",
         "Not read:   cannot list x",
@@ -244,26 +271,53 @@ def test_an_engine_that_hangs_has_a_next_step() -> None:
     assert "Next: look at the pod's log, then delete the pod" in screen(hung, FOUND, None, NOW)
 
 
+def event(reason: str, message: str, name: str = "qwen-0", kind: str = "Pod") -> JSON:
+    return {
+        "reason": reason,
+        "message": message,
+        "involvedObject": {"kind": kind, "name": name},
+        "lastTimestamp": "2026-11-30T11:00:00Z",
+    }
+
+
+class Events:
+    """A cluster that has these Warnings."""
+
+    def __init__(self, *events: JSON) -> None:
+        self._events = events
+
+    def get(self, _path: str, _what: str) -> JSON:
+        return {"items": self._events}
+
+
+QWEN: JSON = {"metadata": {"namespace": "team", "name": "qwen"}}
+
+
 def test_probes_that_fail_while_an_engine_loads_are_no_warning() -> None:
-    def event(reason: str, message: str) -> JSON:
-        involved = {"kind": "Pod", "name": "qwen-0"}
-        return {
-            "reason": reason,
-            "message": message,
-            "involvedObject": involved,
-            "lastTimestamp": "2026-11-30T11:00:00Z",
-        }
-
-    class Events:
-        def get(self, _path: str, _what: str) -> JSON:
-            probes = [event("Unhealthy", f"{kind} probe failed: refused") for kind in ("Startup", "Liveness")]
-            return {"items": [*probes, event("BackOff", "Back-off restarting failed container")]}
-
-    found = warnings(cast("Cluster", Events()), "team", "qwen", ["qwen-0"])
+    probes = [event("Unhealthy", f"{kind} probe failed: refused") for kind in ("Startup", "Liveness")]
+    events = Events(*probes, event("BackOff", "Back-off restarting failed container"))
+    found = warnings(cast("Cluster", events), QWEN, ["qwen-0"])
     assert [(one["reason"], one["message"][:8]) for one in found] == [
         ("Unhealthy", "Liveness"),
         ("BackOff", "Back-off"),
     ]
+
+
+def test_what_several_pods_or_a_condition_say_is_said_once() -> None:
+    short, full = "0/1 nodes are available", "The pod cannot be scheduled: 0/1 nodes are available"
+    pods = ["qwen-0", "qwen-1", "qwen-2"]
+    events = Events(
+        *(event("FailedScheduling", short, name) for name in pods),
+        event("Unschedulable", full, "qwen", "LLMDeployment"),
+        event("EngineExited", "an earlier one", "qwen", "LLMDeployment"),
+    )
+    unschedulable = {**QWEN, "status": {"conditions": [{"type": "Ready", "message": full}]}}
+    found = warnings(cast("Cluster", events), unschedulable, pods)
+    assert [(one["reason"], one["about"]) for one in found] == [
+        ("FailedScheduling", "Pod qwen-0 and 2 others"),
+        ("EngineExited", "LLMDeployment qwen"),
+    ]
+    assert len(warnings(cast("Cluster", events), QWEN, pods)) == 3
 
 
 class Installed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from functools import cache
@@ -13,6 +14,7 @@ from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.api.status import ConditionType
 from llm_operator.cli import restart, wait
 from llm_operator.cli.main import COMMANDS, parser, run
+from llm_operator.cli.table import FORMS
 from llm_operator.reasons import NAMES
 
 HEAVY = ("kopf", "kubernetes", "aiohttp", "uvloop", "prometheus_client")
@@ -55,6 +57,28 @@ def test_a_quick_command_imports_little(arguments: tuple[str, ...]) -> None:
 def test_every_command_has_words(command: str | None) -> None:
     text = parser(command).format_help()
     assert all(about in text for about in COMMANDS.values())
+
+
+@pytest.mark.parametrize("words", [*((name,) for name in COMMANDS), ("cache", "list")], ids=" ".join)
+def test_whoever_prints_a_table_prints_a_wide_one(words: tuple[str, ...]) -> None:
+    line: argparse.ArgumentParser = parser(words[0])
+    for word in words:
+        (commands,) = (action.choices for action in line._actions if isinstance(action.choices, dict))
+        line = commands[word]
+    (output,) = (action.choices for action in line._actions if action.dest == "output") if _prints(line) else (None,)
+    assert output is None or "table" not in output or tuple(output) == FORMS
+
+
+def _prints(line: argparse.ArgumentParser) -> bool:
+    return any(action.dest == "output" for action in line._actions)
+
+
+def test_objects_have_no_wide_form(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(["render", "-f", "x.yaml", "-o", "wide"])
+    said = capsys.readouterr().err
+    assert said.startswith("kubectl llm render: argument -o/--output: invalid choice: 'wide' (choose from 'yaml',")
+    assert said.count("\n") == 1
 
 
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:

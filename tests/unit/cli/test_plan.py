@@ -171,6 +171,18 @@ def test_the_table_has_a_line_for_each_and_the_offers(
     assert any(line.startswith("wide: would fit with parallelism.tensor: ") for line in lines)
 
 
+def test_a_wide_table_has_the_gpus_and_bytes_behind_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    code, output, _ = ran(capsys, "--config", LLAMA, "--gpu", "A6000:2", "--tensor", "2", "-o", "wide")
+    head, row = (re.split(r"  +", line) for line in output.splitlines()[:2])
+    found = dict(zip(head, row, strict=True))
+    assert code == 0
+    assert (found["TP"], found["GPUS"], found["KV/TOKEN"], found["KV SHARE"]) == ("2", "2", "65,536 B", "80 %")
+    assert found["GPU MEMORY"].endswith(" GiB")
+    kept = round(float(found["KV/GPU"].removesuffix(" GiB")) * 2**30 / 65_536)
+    assert kept == pytest.approx(int(found["KV TOKENS"].replace(",", "")), rel=0.01)
+    assert ran(capsys, "--config", LARGE, "--gpu", "no-such", "-o", "wide")[0] == 2
+
+
 def test_several_documents_files_and_lists(capsys: pytest.CaptureFixture[str], written: Callable[..., str]) -> None:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "other"}}
     one = written(manifest("a"), service, None, manifest("b"), name="one.yaml")

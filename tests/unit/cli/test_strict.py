@@ -95,7 +95,7 @@ def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(TEXT + "  kvCache: {quantization: Int4}\n")
     (problem,) = problems(path)
-    assert "the key 'kvCache' is given twice, first on line 7" in problem
+    assert problem == f"{path}: the key 'kvCache' is given twice, on lines 7 and 8"
     path.write_text(TEXT.replace("Int8}", "Int8, <<: {quantization: Int4}}"))
     (resource,) = read_manifests([str(path)])
     assert resource.spec.kv_cache.quantization == "Int8"
