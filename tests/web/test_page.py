@@ -79,6 +79,9 @@ def test_a_question_streams_its_answer(server: Server, fake_engine: FakeOpenAI, 
     expect(answers(page).locator("strong")).to_have_text("bold")
     expect(answers(page).locator("pre code")).to_contain_text("return x")
     expect(answers(page).locator("td").first).to_have_text("1")
+    frame = page.locator("main").bounding_box()
+    assert frame is not None
+    assert abs(frame["x"] + frame["width"] / 2 - 600) <= 1, "the page is not in the middle of the window"
     (request,) = fake_engine.requests
     assert request["model"] == "tiny"
     assert request["messages"] == [{"role": "user", "content": "Show me something"}]
@@ -224,13 +227,13 @@ def test_an_error_is_one_sentence_and_the_page_goes_on(server: Server, fake_engi
         fake_engine.script = says(*steps)
         ask(page, "Go on")
         settled(page)
-        expect(answers(page).last).to_contain_text(sentence)
+        expect(answers(page).last.locator("blockquote")).to_contain_text(sentence)
         expect(answers(page).last).to_contain_text(kept)
     refusals = [
         (400, "This model's maximum context length is 2048 tokens", "refuses the request: This model's maximum"),
         (404, "The model `x` does not exist", "doesn't know what the page requests: The model"),
         (429, "busy", "takes no more requests now"),
-        (500, "CUDA error", "failed with HTTP 500: CUDA error"),
+        (500, "CUDA error.", "failed with HTTP 500: CUDA error. Try again in a moment."),
     ]
     for status, message, sentence in refusals:
         fake_engine.refusal = (status, message)
@@ -238,9 +241,14 @@ def test_an_error_is_one_sentence_and_the_page_goes_on(server: Server, fake_engi
         settled(page)
         expect(answers(page).last).to_contain_text(sentence)
     fake_engine.refusal = None
-    fake_engine.script = says(*words("well again"), "stop")
+    parts: list[Step] = [
+        {"content": [{"type": "text", "text": "well "}]}, {"refusal": "again"},
+        {"tool_calls": [{"index": 0, "function": {"name": "weather", "arguments": "{}"}}]},
+    ]  # fmt: skip
+    fake_engine.script = says(*parts, "stop")
     ask(page, "And now?")
     expect(answers(page).last).to_contain_text("well again")
+    expect(answers(page).last).to_contain_text("weather {}")
     assert fake_engine.requests[-1]["messages"] == [
         {"role": "user", "content": "Go on"}, {"role": "assistant", "content": "half an "},
         {"role": "user", "content": "And now?"},
@@ -300,12 +308,17 @@ def test_a_closed_tab_ends_the_engines_work(server: Server, fake_engine: FakeOpe
 
 
 def test_a_telephone_needs_no_scrolling_sideways(server: Server, fake_engine: FakeOpenAI, tab: Tab) -> None:
-    fake_engine.script = says({"content": "W" * 300 + "\n\n```\n" + "x" * 300 + "\n```\n"}, "stop")
+    lines = "\n\n".join(f"Line {number}." for number in range(60))
+    fake_engine.script = says({"content": "W" * 300 + "\n\n```\n" + "x" * 300 + f"\n```\n\n{lines}"}, "stop")
     page = tab(server.url, 360, 640)
     ask(page, "o" * 200)
     settled(page)
     expect(answers(page).locator("pre")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    # The conversation scrolls, to the end of the answer; the header and the question stay in view.
+    expect(answers(page).get_by_text("Line 59.")).to_be_in_viewport()
+    expect(page.locator("#header h1")).to_be_in_viewport()
+    expect(page.locator("#question .submit-button")).to_be_in_viewport(ratio=1)
     for part in ("#header", "#question", "#settings"):
         box = page.locator(part).bounding_box()
         assert box is not None

@@ -90,4 +90,5 @@ def waiting(seconds: float) -> Message:
 
 def notice(text: str) -> Message:
     """A sentence of the page itself."""
-    return {"role": "assistant", "content": text, "metadata": {"id": NOTICE}}
+    # A quote alone: the style sheet gives it a colour, so that it does not look like the model's words.
+    return {"role": "assistant", "content": f"> {text}", "metadata": {"id": NOTICE}}

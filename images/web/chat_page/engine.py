@@ -160,7 +160,7 @@ def _status_sentence(error: openai.APIStatusError, *, has_key: bool) -> str:
         return f"The engine refuses the request: {detail}"
     if status in {429, 503}:
         return "The engine takes no more requests now: try again in a moment."
-    return f"The engine failed with HTTP {status}: {detail}"
+    return f"The engine failed with HTTP {status}: {detail.rstrip('.')}. Try again in a moment."
 
 
 def _detail(error: Exception) -> str:
@@ -182,7 +182,25 @@ def _piece(chunk: Any) -> Piece:
     delta = choice.delta
     thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
     return Piece(
-        thought=thought if isinstance(thought, str) else "",
-        text=delta.content or "",
+        thought=_text(thought),
+        text=_text(delta.content) + _text(getattr(delta, "refusal", None)) + _calls(delta),
         finish=choice.finish_reason or "",
+    )
+
+
+def _text(value: Any) -> str:
+    """A text, or that of a list of parts."""
+    if isinstance(value, list):
+        return "".join(_text(part.get("text")) if isinstance(part, dict) else _text(part) for part in value)
+    return value if isinstance(value, str) else ""
+
+
+def _calls(delta: Any) -> str:
+    """Calls of tools, which this page cannot make: they are shown."""
+    calls = getattr(delta, "tool_calls", None)
+    functions = [getattr(call, "function", None) for call in calls] if isinstance(calls, list) else []
+    return "".join(
+        (f"\n\n`{function.name}` " if _text(function.name) else "") + _text(function.arguments)
+        for function in functions
+        if function is not None
     )

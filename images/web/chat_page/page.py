@@ -53,7 +53,7 @@ class Page:
         """The page's parts and what they do."""
         name = self._settings.model or "Chat"
         with gr.Blocks(title=name, analytics_enabled=False, fill_height=True, fill_width=True) as blocks:
-            header = gr.HTML(self._header, elem_id="header", padding=False)
+            header = gr.HTML(self._header(), elem_id="header", padding=False)
             banner = gr.HTML("", elem_id="banner", padding=False)
             chatbot = gr.Chatbot(
                 elem_id="conversation",
@@ -68,7 +68,7 @@ class Page:
                 latex_delimiters=MATHS,
                 feedback_options=None,
                 allow_file_downloads=False,
-                placeholder="<p>Ask something. Nothing that you write is kept on the server.</p>",
+                placeholder="## Ask something\n\nNothing that you write is kept on the server.",
             )
             question = gr.Textbox(
                 elem_id="question",
