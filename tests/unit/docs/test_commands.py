@@ -24,7 +24,7 @@ from tests.support.pages import Line, all_lines
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ELSEWHERE = {
     "curl": "a request to an engine: tests/e2e/test_serving.py sends the same",
-    "docker": "builds the Dockerfiles that devcluster builds with buildah",
+    "docker": "tests/unit/docs/test_docker.py reads it, tests/web/test_image.py runs what it starts",
     "export": "sets a variable of the shell",
     "jq": "reads a log",
     "openssl": "makes a password",
