@@ -16,7 +16,6 @@ EXCUSED: dict[str, str] = {
     # Called by a framework.
     "_Dumper.ignore_aliases": "PyYAML",
     "_Plain.ignore_aliases": "PyYAML",
-    "ObjectsCollector.collect": "prometheus-client",
     "Events.iter_chunked": "kopf, in the place of aiohttp's stream",
     "NoDiffBase.build": "kopf",
     "NoDiffBase.store": "kopf",

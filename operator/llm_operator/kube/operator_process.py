@@ -36,7 +36,7 @@ from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.memory.calibration import NOTHING_LEARNED, Calibration
 from llm_operator.settings import ToolSettings
 from llm_operator.telemetry.metrics import CONTROLLER, JOB_CONTROLLER, Metrics
-from llm_operator.telemetry.objects import ObjectsCollector, Served
+from llm_operator.telemetry.objects import ObjectsText, Served
 
 log = logging.getLogger("llm_operator")
 
@@ -115,10 +115,12 @@ class OperatorProcess:
             OSError: a port is taken.
         """
         self._catch_signals()
-        self._metrics.registry.register(ObjectsCollector(self._served))
         review = functools.partial(scrapers.prepare, self._connection, self._metrics)
         web = WebServer(
-            self._metrics, self._options.host, review=review if self._options.metrics_authentication else None
+            self._metrics,
+            self._options.host,
+            review=review if self._options.metrics_authentication else None,
+            objects=ObjectsText(self._served).text,
         )
         await web.start(self._options.metrics_port, self._options.health_port)
         pulse = tasks.watched(self._pulse(web), "pulse")

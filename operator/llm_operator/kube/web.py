@@ -141,8 +141,23 @@ def _connected(runner: web.AppRunner) -> asyncio.Protocol:
 class WebServer:
     """Listens on two ports: metrics for scrapers, health for the kubelet."""
 
-    def __init__(self, metrics: Metrics, host: str = "0.0.0.0", review: PrepareReview | None = None) -> None:  # noqa: S104
+    def __init__(
+        self,
+        metrics: Metrics,
+        host: str = "0.0.0.0",  # noqa: S104
+        review: PrepareReview | None = None,
+        objects: Callable[[], bytes] = bytes,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            metrics: of the process.
+            host: address to listen on.
+            review: makes what decides who may scrape; None: anyone may.
+            objects: more lines for scrapers; called in the loop that starts the server.
+        """
         self._metrics = metrics
+        self._objects = objects
         self._host = host
         self._prepare_review = review
         self._review: Review | None = None
@@ -241,7 +256,7 @@ class WebServer:
         if not told.set_running_or_notify_cancel():
             return
         try:
-            told.set_result(generate_latest(self._metrics.registry))
+            told.set_result(generate_latest(self._metrics.registry) + self._objects())
         except Exception as error:
             told.set_exception(error)
 

@@ -1,18 +1,18 @@
 """Metrics of each LLMDeployment, read from the cache once per scrape.
 
 The label values are those of the object itself, so that an alert names the object behind it. Series of an object end
-with the object: they are built at every scrape, and nothing is kept between two.
+with the object. Between two scrapes the lines of each are kept: prometheus-client takes a third of a millisecond for an
+object's, in which the reconciler stands still, and few objects change between two scrapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from llm_operator.live.children import Child
 from llm_operator.live.pods import Pod
@@ -157,56 +157,121 @@ def _text(value: object) -> str:
     return value[:MAX_LABEL] if isinstance(value, str) else ""
 
 
-class ObjectsCollector(Collector):
-    """Every object's conditions, plan and replicas, by namespace and name."""
+class _Family:
+    """One metric: its head, and its line for each value."""
+
+    def __init__(self, name: str, text: str, *labels: str, kind: str = "gauge") -> None:
+        self.head = f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+        self._before = [f"{name}{{{labels[0]}=", *(f",{label}=" for label in labels[1:])]
+
+    def line(self, values: Sequence[str], number: float) -> str:
+        """One sample."""
+        labels = "".join([f'{name}"{_escaped(value)}"' for name, value in zip(self._before, values, strict=True)])
+        return f"{labels}}} {_number(number)}\n"
+
+
+def _number(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
+
+
+def _escaped(value: str) -> str:
+    if "\\" in value or "\n" in value or '"' in value:
+        return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    return value
+
+
+CONDITION = _Family(
+    "llmdeployment_condition",
+    "1 for the present status and reason of each condition of an LLMDeployment.",
+    *OBJECT,
+    "type",
+    "status",
+    "reason",
+)
+INFO = _Family(
+    "llmdeployment_info",
+    "1; the labels say what an LLMDeployment serves.",
+    *OBJECT,
+    "engine",
+    "backend",
+    "version",
+    "model",
+    "tensor",
+    "kv_cache",
+)
+RESTARTS = _Family(
+    "llmdeployment_engine_restarts_total",
+    "Restarts of the engine's container since its pod was created.",
+    *OBJECT,
+    "pod",
+    kind="counter",
+)
+ENDS = _Family(
+    "llmdeployment_engine_last_end_timestamp_seconds",
+    "Unix time of the latest end of the engine in a pod, with its reason.",
+    *OBJECT,
+    "pod",
+    "reason",
+)
+FAMILIES = (
+    CONDITION,
+    INFO,
+    RESTARTS,
+    ENDS,
+    *(_Family(f"llmdeployment_{suffix}", text, *OBJECT) for suffix, text, _ in GAUGES),
+)
+
+
+class ObjectsText:
+    """Every object's conditions, plan and replicas, by namespace and name, in the text format of Prometheus."""
 
     def __init__(self, objects: Callable[[], Iterable[Served]]) -> None:
         self._objects = objects
+        self._known: dict[tuple[str, str], tuple[Served, list[str]]] = {}
+        """By namespace and name: what was seen last, and its lines of each family."""
 
-    def collect(self) -> Iterator[Metric]:
-        """The metrics of all objects; an object that cannot be read has no series and hides no other."""
-        seen = list(self._objects())
-        yield GaugeMetricFamily("llmdeployment_objects", "LLMDeployments in the cluster.", value=len(seen))
-        condition = GaugeMetricFamily(
-            "llmdeployment_condition",
-            "1 for the present status and reason of each condition of an LLMDeployment.",
-            labels=[*OBJECT, "type", "status", "reason"],
-        )
-        info = GaugeMetricFamily(
-            "llmdeployment_info",
-            "1; the labels say what an LLMDeployment serves.",
-            labels=[*OBJECT, "engine", "backend", "version", "model", "tensor", "kv_cache"],
-        )
-        restarts = CounterMetricFamily(
-            "llmdeployment_engine_restarts",
-            "Restarts of the engine's container since its pod was created.",
-            labels=[*OBJECT, "pod"],
-        )
-        ends = GaugeMetricFamily(
-            "llmdeployment_engine_last_end_timestamp_seconds",
-            "Unix time of the latest end of the engine in a pod, with its reason.",
-            labels=[*OBJECT, "pod", "reason"],
-        )
-        gauges = [GaugeMetricFamily(f"llmdeployment_{suffix}", text, labels=OBJECT) for suffix, text, _ in GAUGES]
-        for served in seen:
+    def text(self) -> bytes:
+        """The metrics of all objects."""
+        known = {}
+        for served in self._objects():
             meta = served.body["metadata"]
-            key = [meta["namespace"], meta["name"]]
-            info.add_metric([*key, *info_labels(served.body).values()], 1)
-            for entry in _status(served).get("conditions") or ():
-                condition.add_metric([*key, entry["type"], entry["status"], _text(entry.get("reason"))], 1)
-            engine = _text(_held(_held(served.body, "spec"), "engine").get("type"))
-            for pod in served.pods:
-                if pod.container in ("", ENGINE_CONTAINER):  # else they are those of an init container
-                    restarts.add_metric([*key, pod.name], pod.restarts)
-                reason, moment = end_reason(pod, engine), _ended(pod)
-                if reason is not None and moment is not None:
-                    ends.add_metric([*key, pod.name, _text(reason)], moment)
-            for family, (_, _, value) in zip(gauges, GAUGES, strict=True):
-                number = value(served)
-                if number is not None:
-                    family.add_metric(key, number)
-        yield condition
-        yield info
-        yield restarts
-        yield ends
-        yield from gauges
+            key = meta["namespace"], meta["name"]
+            before = self._known.get(key)
+            known[key] = before if before is not None and _same(before[0], served) else (served, _lines(key, served))
+        self._known = known
+        every = [lines for _, lines in known.values()]
+        parts = [
+            "# HELP llmdeployment_objects LLMDeployments in the cluster.\n# TYPE llmdeployment_objects gauge\n",
+            f"llmdeployment_objects {_number(len(every))}\n",
+        ]
+        for number, family in enumerate(FAMILIES):
+            parts.append(family.head)
+            parts.extend([lines[number] for lines in every])
+        return "".join(parts).encode()
+
+
+def _same(before: Served, now: Served) -> bool:
+    """Whether nothing has changed: the cache replaces what changes, and changes nothing that it has given out."""
+    return before.body is now.body and before.workload is now.workload and before.pods == now.pods
+
+
+def _lines(key: tuple[str, str], served: Served) -> list[str]:
+    """The lines of one object, for each family."""
+    conditions = [
+        CONDITION.line([*key, entry["type"], entry["status"], _text(entry.get("reason"))], 1)
+        for entry in _status(served).get("conditions") or ()
+    ]
+    restarts, ends = [], []
+    engine = _text(_held(_held(served.body, "spec"), "engine").get("type"))
+    for pod in served.pods:
+        if pod.container in ("", ENGINE_CONTAINER):  # else they are those of an init container
+            restarts.append(RESTARTS.line([*key, pod.name], pod.restarts))
+        reason, moment = end_reason(pod, engine), _ended(pod)
+        if reason is not None and moment is not None:
+            ends.append(ENDS.line([*key, pod.name, _text(reason)], moment))
+    lines = ["".join(conditions), INFO.line([*key, *info_labels(served.body).values()], 1)]
+    lines += ["".join(restarts), "".join(ends)]
+    for family, (_, _, value) in zip(FAMILIES[len(lines) :], GAUGES, strict=True):
+        number = value(served)
+        lines.append("" if number is None else family.line(key, number))
+    return lines

@@ -25,7 +25,7 @@ class Served:
 
     def __init__(self, review: web.PrepareReview | None = None) -> None:
         self.metrics = Metrics()
-        self.server = WebServer(self.metrics, "127.0.0.1", review)
+        self.server = WebServer(self.metrics, "127.0.0.1", review, lambda: b"of_objects 7\n")
         self.ports = free_port(), free_port()
 
     async def __aenter__(self) -> Served:
@@ -104,6 +104,7 @@ async def test_scrapes_share_one_text_per_second(served: Served, monkeypatch: py
     answers = [await served.get("/metrics") for _ in range(50)]
     assert {status for status, _ in answers} == {200}
     assert "leader_election_master_status" in answers[0][1]
+    assert answers[0][1].endswith("\nof_objects 7\n")
     assert made == 1
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llm_operator.live.pods import ContainerEnd
-from llm_operator.telemetry.objects import MAX_LABEL, ObjectsCollector, Served
+from llm_operator.telemetry import objects
+from llm_operator.telemetry.objects import MAX_LABEL, ObjectsText, Served, _Family
 from tests.support.build import pod, resource, serving
 
 JSON = dict[str, Any]
@@ -20,9 +24,7 @@ def body(name: str = "qwen", spec: JSON | None = None, status: JSON | None = Non
 
 
 def scraped(*served: Served) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    registry = CollectorRegistry()
-    registry.register(ObjectsCollector(lambda: served))
-    text = generate_latest(registry).decode()
+    text = ObjectsText(lambda: served).text().decode()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -102,6 +104,49 @@ def test_long_and_odd_values_end_as_short_labels() -> None:
     odd = body(spec={"model": {"image": {"reference": "x" * 5000}}, "engine": "LMDeploy", "kvCache": None})
     labels = [dict(labels) for name, labels in scraped(Served(odd | {"status": {"engine": None}}))]
     assert max(len(text) for entry in labels for text in entry.values()) <= MAX_LABEL
+
+
+@given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2), st.floats())
+@example(['a"b', "\\n\n\\"], 1e300)
+@example(["\r\u2028", ""], float("nan"))
+def test_a_line_is_what_prometheus_client_writes(values: list[str], number: float) -> None:
+    registry = CollectorRegistry()
+    gauge = Gauge("llmdeployment_x", 'Of "a".', ["a", "b"], registry=registry)
+    gauge.labels(*values).set(number)
+    family = _Family("llmdeployment_x", 'Of "a".', "a", "b")
+    assert family.head + family.line(values, number) == generate_latest(registry).decode()
+
+
+def test_heads_are_what_prometheus_client_writes() -> None:
+    registry = CollectorRegistry()
+    Counter("llmdeployment_x", "Some.", registry=registry)
+    lines = generate_latest(registry).decode().splitlines()[:2]
+    assert _Family("llmdeployment_x_total", "Some.", "a", kind="counter").head.splitlines() == lines
+
+
+def test_what_has_not_changed_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[str] = []
+    lines = objects._lines
+
+    def counted(key: tuple[str, str], served: Served) -> list[str]:
+        rendered.append(key[1])
+        return lines(key, served)
+
+    monkeypatch.setattr(objects, "_lines", counted)
+    own = pod(OF, name="qwen-0", restarts=3, container="engine")
+    now = {name: Served(body(name), (own,)) for name in ("a", "b", "c")}
+    text = ObjectsText(now.values)
+    first = text.text()
+    now["b"] = Served(now["b"].body, (replace(own),), None)  # as the cache gives it out at each scrape
+    assert text.text() == first
+    assert rendered == ["a", "b", "c"]
+    del now["a"]
+    now["b"] = Served(now["b"].body, (replace(own, restarts=4),))
+    now["c"] = Served(body("c", status={"readyReplicas": 1}), (own,))
+    third = text.text()
+    assert rendered == ["a", "b", "c", "b", "c"]
+    assert b'name="a"' not in third
+    assert third == ObjectsText(now.values).text()
 
 
 def test_objects_are_counted() -> None:
