@@ -68,9 +68,11 @@ def blocks(of: Blocks) -> Iterator[Tensor]:
 
 
 def side(fields: Fields, name: str) -> int:
-    """Return a number that may stand as a pair of equal ones."""
+    """Return a number that may stand as a pair of equal ones. Raises InvalidModelConfigError if it is less than 1."""
     value = fields.values.get(name)
-    return fields.integers(name)[0] if isinstance(value, list) and value else fields.integer(name)
+    if isinstance(value, list) and value:
+        return Fields({name: fields.integers(name)[0]}, fields.architecture).integer(name)
+    return fields.integer(name)
 
 
 def _grid(vision: Fields) -> int:
