@@ -124,7 +124,7 @@ DEVICES: tuple[Signature, ...] = (
         r"|nvcc fatal +: Unsupported gpu architecture|CUDA capability sm_\d+ is not compatible|invalid device function"
         r"|No (?:compatible|supported) (?:GPU |CUDA )?architecture|only supports? (?:Ampere|Hopper|Blackwell|sm_?\d+).{0,20}"
         r"|No compiled \w+ for|no valid kernel for|(?:not|n't) support.{0,40}\b(?:sm|SM)_?\d{2,3}a?\b|\bsm_?\d{2,3}a?\b (?:is|are) not supported"
-        r"|_C is not available, likely was not compiled|supported arch was not in the list of target arches"
+        r"|_C is not available, likely was not compiled|Could not run '_\w{0,20}C\w{0,20}::\w{1,80}' with arguments from the 'CUDA'|supported arch was not in the list of target arches"
         r"|No valid attention backend found.*\bcompute capability not supported",
         "GPUNotSupported",
         "the image holds no code for this GPU's compute capability",

@@ -84,7 +84,8 @@ PYTHON: tuple[Signature, ...] = (
         rank=REFUSAL,
     ),
     sign(
-        r"^(?:FileNotFoundError|NotADirectoryError|IsADirectoryError): .{0,100}'(/models/\S{1,300})'",
+        r"^(?:FileNotFoundError|NotADirectoryError|IsADirectoryError): .{0,100}'(/models/\S{1,300})'"
+        r"|does not appear to have a file named (?!tokeniz|process)(\w{1,100}\.py)\b",
         "FileMissing",
         "the model has no file {0}",
         "download the model again, or correct model.persistentVolumeClaim.path",

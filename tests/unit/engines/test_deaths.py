@@ -39,6 +39,8 @@ CASES = [
     (VLLM, "EOFError: Ran out of input", "WeightsCorrupt"),
     (VLLM, "FileNotFoundError: [Errno 2] No such file or directory: '/etc/templates/x.yaml'", "FileMissing"),
     (VLLM, "NotADirectoryError: [Errno 20] Not a directory: '/models/x/y.yaml'", "FileMissing"),
+    (VLLM, "OSError: /models/x does not appear to have a file named configuration_x.py. Checkout", "FileMissing"),
+    (VLLM, "NotImplementedError: Could not run '_C::machete_prepack_B' with arguments from the 'CUDA' backend.", "GPUNotSupported"),
     (VLLM, "botocore.exceptions.NoCredentialsError: Unable to locate credentials", "ModelAccessDenied"),
     (VLLM, "http.client.RemoteDisconnected: Remote end closed connection without response", "ModelNotReachable"),
     (VLLM, "jinja2.exceptions.TemplateSyntaxError: unexpected '}'", "ChatTemplateInvalid"),
