@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from llm_operator.api.model import Backend, EngineSpec, EngineType
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
-from llm_operator.engines import EngineRun, KVAllocation, RenderRequest, common
+from llm_operator.engines import EngineRun, KVAllocation, PlanFlags, RenderRequest, common
 from llm_operator.engines.capacity import Capacity, Read
 from llm_operator.engines.log_form import LogForm
 from llm_operator.engines.metrics import MetricName
@@ -26,8 +26,8 @@ from llm_operator.engines.registry import ENGINES
 from llm_operator.engines.signature import sign
 from llm_operator.engines.table import Capabilities, OptionTable
 from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
-from llm_operator.memory.cache import Allocation, bytes_per_token, state_size
 from llm_operator.memory.engine import Change, EngineMemory
+from llm_operator.memory.kv_cache import Allocation, bytes_per_token, state_size
 from llm_operator.memory.overheads import Batch, Runtime
 from llm_operator.memory.types import MIB, Adapters, Draft, EngineSettings, Overhead, PlanRequest, Term
 from llm_operator.memory.weights import even_share
@@ -114,6 +114,8 @@ class FakeEngine:
     max_sequences_option = "--fake-sequences"
     image_name = "fake-engine"
     total_share_option: str | None = None
+    share_option = "--fake-share"
+    context_option = "--fake-context"
     log = LogForm(steps=(("Pretending", re.compile(r"pretending: {1,4}(\d{1,3})%")),))
     metrics: Mapping[str, tuple[MetricName, ...]] = {
         "requests_running": (MetricName("fake:running", "gauge", "1.0.0"),),
@@ -141,13 +143,15 @@ class FakeEngine:
 
     def render(self, request: RenderRequest, table: Capabilities) -> EngineRun:
         spec = request.spec
+        context = ("--fake-context", str(spec.context_length)) if spec.context_length else ()
+        share = ("--share", str(request.kv.ratio_percent))
         return EngineRun(
             type=NAME,
             version=table.version,
             backend=None,
             image=spec.engine.image or self.default_image(table.version),
             command=("fake-serve",),
-            args=(common.model_path(request), "--ranks", str(request.tensor), "--share", str(request.kv.ratio_percent)),
+            args=(common.model_path(request), "--ranks", str(request.tensor), *share, *context),
             env=common.environment(spec, [{"name": "FAKE_QUIET", "value": "1"}]),
             port=self.port,
             port_name=common.PORT_NAME,
@@ -179,6 +183,9 @@ class FakeEngine:
 
     def draft(self, spec: LLMDeploymentSpec) -> Draft | None:
         return None
+
+    def plan_flags(self, spec: LLMDeploymentSpec) -> PlanFlags:
+        return PlanFlags()
 
     def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:
         return None

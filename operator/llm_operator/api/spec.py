@@ -19,8 +19,8 @@ from llm_operator.api.base import (
     Rule,
     without_nulls,
 )
-from llm_operator.api.cache import CacheSpec
 from llm_operator.api.model import EngineSpec, ModelSpec
+from llm_operator.api.model_cache import CacheSpec
 from llm_operator.api.network import NetworkSpec
 from llm_operator.api.overlay import EnginePodTemplate, ToolsSpec
 from llm_operator.api.quantization import WeightQuantization

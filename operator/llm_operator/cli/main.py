@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "completion": "completion for a shell",
 }
 """Each is a module beside this one. Only that of the command that runs is imported: planning takes half a second."""
-_MODULES = {"list": "listing"}
+_MODULES = {"list": "listing", "cache": "cache_command"}
 _WRONG = re.compile(r"invalid choice: '(.{1,40}?)' \(choose from (.*)\)|unrecognized arguments: (-{1,2}[\w-]{1,40})")
 MOST_SHOWN = 500
 ANYWHERE: Mapping[str, bool] = {

@@ -10,12 +10,13 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.engines.interface import Engine
 from llm_operator.engines.registry import UnknownEngineError, engine_of, known_versions, newest_version
 from llm_operator.engines.table import Capabilities
-from llm_operator.engines.types import EngineRun, KVAllocation, RefusedError, RenderRequest
+from llm_operator.engines.types import EngineRun, KVAllocation, PlanFlags, RefusedError, RenderRequest
 from llm_operator.problems import Problem, wrong_field
 
 __all__ = [
     "EngineRun",
     "KVAllocation",
+    "PlanFlags",
     "Problem",
     "RefusedError",
     "RenderRequest",

@@ -12,7 +12,7 @@ from llm_operator.engines.log_form import LogForm
 from llm_operator.engines.metrics import MetricName
 from llm_operator.engines.signature import Signature
 from llm_operator.engines.table import Capabilities, OptionTable
-from llm_operator.engines.types import EngineRun, KVAllocation, RenderRequest
+from llm_operator.engines.types import EngineRun, KVAllocation, PlanFlags, RenderRequest
 from llm_operator.memory.engine import Change, EngineMemory
 from llm_operator.memory.types import Adapters, Draft, PlanRequest
 from llm_operator.problems import Problem
@@ -66,6 +66,16 @@ class Engine(Protocol):
     @property
     def max_sequences_option(self) -> str:
         """The option that limits how many requests run at a time."""
+        ...
+
+    @property
+    def context_option(self) -> str:
+        """The option for the longest prompt plus answer."""
+        ...
+
+    @property
+    def share_option(self) -> str:
+        """The option whose share of the GPU's memory sizes the KV cache."""
         ...
 
     @property
@@ -128,6 +138,10 @@ class Engine(Protocol):
 
     def draft(self, spec: LLMDeploymentSpec) -> Draft | None:
         """Return what proposes tokens by extraArgs, as far as memory goes; None: nothing does."""
+        ...
+
+    def plan_flags(self, spec: LLMDeploymentSpec) -> PlanFlags:
+        """Return what extraArgs switch on or off of what a plan depends on."""
         ...
 
     @property

@@ -11,6 +11,21 @@ from llm_operator.problems import Problem
 
 
 @dataclass(frozen=True, slots=True)
+class PlanFlags:
+    """What extraArgs switch on or off of what a plan depends on; the defaults are those without such options.
+
+    Attributes:
+        enforce_eager: no CUDA graphs are captured.
+        hybrid_cache: layers with a window keep their window only.
+        deprecated_weights: formats that the engine is about to drop are still read.
+    """
+
+    enforce_eager: bool = False
+    hybrid_cache: bool = True
+    deprecated_weights: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class KVAllocation:
     """How large the KV cache becomes, as the planner decided; None leaves the engine's default.
 

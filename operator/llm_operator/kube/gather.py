@@ -38,7 +38,7 @@ from llm_operator.telemetry.objects import Served
 class PlanFactsSource(Source, Protocol):
     """What plans depend on."""
 
-    def told(self, key: Key, resource: LLMDeployment) -> PlanFacts:
+    def known(self, key: Key, resource: LLMDeployment) -> PlanFacts:
         """What is known now."""
         ...
 
@@ -95,18 +95,18 @@ class Gatherer:
         """
         observed, look_again = await self._observe(key, resource)
         # From here on nothing waits: all of it is of one moment.
-        told = {source: self._progress.told(source) for source in log_sources(resource, observed)}
+        told = {source: self._progress.known(source) for source in log_sources(resource, observed)}
         return Snapshot(
             resource,
             observed,
-            self._plans.told(key, resource),
+            self._plans.known(key, resource),
             self._tools,
-            reading=self._measurements.told(key),
-            vitals=self._vital_signs.told(key),
+            reading=self._measurements.known(key),
+            vitals=self._vital_signs.known(key),
             silent_seconds=self._silent_seconds,
-            start=self._starts.told(key, observed),
+            start=self._starts.known(key, observed),
             progress={source: progress for source, progress in told.items() if progress is not None},
-            last_words=self._last_logs.told(key),
+            last_words=self._last_logs.known(key),
             look_again_seconds=look_again,
         )
 

@@ -35,7 +35,7 @@ class LastLogs:
         self._read: dict[Key, dict[Death, LastWords]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    def told(self, key: Key) -> Mapping[Death, LastWords]:
+    def known(self, key: Key) -> Mapping[Death, LastWords]:
         """What is known of the deaths of an object's engines."""
         return dict(self._read.get(key, {}))
 

@@ -44,7 +44,7 @@ class Measurements:
         self._read: dict[Key, Reading] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    def told(self, key: Key) -> Reading | None:
+    def known(self, key: Key) -> Reading | None:
         """What was read last; None: nothing yet."""
         return self._read.get(key)
 

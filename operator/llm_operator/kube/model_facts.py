@@ -59,7 +59,7 @@ class ModelFactsCache:
         self._wanted = wanted
         self._entries: dict[Model, _Entry] = {}
 
-    def told(self, spec: LLMDeploymentSpec) -> Fact[ModelFacts]:
+    def known(self, spec: LLMDeploymentSpec) -> Fact[ModelFacts]:
         """The facts known now."""
         model = model_of(spec)
         if model is None:

@@ -52,11 +52,11 @@ class PlanSource:
         """As the process wires it."""
         return cls(client, queue, options)
 
-    def told(self, key: Key, resource: LLMDeployment) -> PlanFacts:
+    def known(self, key: Key, resource: LLMDeployment) -> PlanFacts:
         """What is known now."""
         gpu = resource.spec.gpu
         return PlanFacts(
-            hub=self._facts.told(resource.spec),
+            hub=self._facts.known(resource.spec),
             gpu=self._gpu(resource.spec),
             other_gpus=self._inventory.others(gpu.resource_name, gpu.product),
             calibration=self._calibration(key, inputs_hash(resource)),

@@ -45,7 +45,7 @@ class _Reader:
 
     task: asyncio.Task[None] | None = None
     keys: set[Key] = field(default_factory=set)
-    told: ProgressStatus | None = None
+    found: ProgressStatus | None = None
 
 
 class ProgressReader:
@@ -58,10 +58,10 @@ class ProgressReader:
         self._readers: dict[LogSource, _Reader] = {}
         self._sources: dict[Key, LogSource] = {}
 
-    def told(self, source: LogSource) -> ProgressStatus | None:
+    def known(self, source: LogSource) -> ProgressStatus | None:
         """What was read last of a log that is followed."""
         reader = self._readers.get(source)
-        return reader.told if reader is not None else None
+        return reader.found if reader is not None else None
 
     def follow(self, key: Key, wants: Wants) -> None:
         """Read the log of the stage that runs for an object, and no other any longer."""
@@ -105,9 +105,9 @@ class ProgressReader:
             except UNREADABLE:
                 text = ""
             found = last_progress(text)
-            if found is not None and found != reader.told and loop.time() >= due:
+            if found is not None and found != reader.found and loop.time() >= due:
                 due = loop.time() + TELL_SECONDS
-                reader.told = found
+                reader.found = found
                 for key in tuple(reader.keys):
                     self._changed(key)
             await asyncio.sleep(pause)

@@ -43,7 +43,7 @@ class Starts:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._readers: dict[Key, tuple[Identity, asyncio.Task[None]]] = {}
 
-    def told(self, key: Key, observed: Observed) -> tuple[Start, bool] | None:
+    def known(self, key: Key, observed: Observed) -> tuple[Start, bool] | None:
         """The last report about the engine that loads, and whether it is stuck; None: none loads, or none was seen.
 
         Args:

@@ -86,7 +86,7 @@ class VitalSigns:
         self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def told(self, key: Key) -> Mapping[Identity, Seen]:
+    def known(self, key: Key) -> Mapping[Identity, Seen]:
         """What is known of an object's engines that serve, by container."""
         return {of: one.seen() for of, one in self._watched.get(key, {}).items()}
 
@@ -112,7 +112,7 @@ class VitalSigns:
         self._told.pop(key, None)
 
     def _judged(self, key: Key) -> Finding:
-        return health(self.told(key).values(), silent_seconds=self._silent)
+        return health(self.known(key).values(), silent_seconds=self._silent)
 
     async def _watch(self) -> None:
         while True:

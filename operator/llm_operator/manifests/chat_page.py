@@ -9,6 +9,7 @@ from llm_operator import __version__
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.web import WebUI
+from llm_operator.engines.interface import Engine
 from llm_operator.engines.registry import ENGINES
 from llm_operator.manifests.common import (
     JSON,
@@ -31,8 +32,6 @@ from llm_operator.settings import ToolSettings
 
 ROLE = "chat"
 CONTAINER = "chat"
-CONTEXT_FLAGS = ("--session-len", "--max-model-len")
-"""The engines' own names for the longest prompt plus answer (LMDeploy 0.18.0, vLLM 0.33.0)."""
 # The server's Python and gradio take 140 MiB; conversations live in the browsers.
 REQUESTS = {"cpu": "100m", "memory": "256Mi"}
 LIMITS = {"memory": "1Gi"}
@@ -178,18 +177,18 @@ def _arguments(resource: LLMDeployment, page: WebUI, template: JSON, engine: Map
         "--model": spec.model.names(resource.metadata.name)[0],
         "--engine": f"{row.title if row else engine['type']} {engine['version']}{backend}",
         "--kv-cache": "16-bit" if spec.kv_cache.quantization == "None" else spec.kv_cache.quantization,
-        "--context": _context(container_of(template, ENGINE).get("args") or []),
+        "--context": _context(container_of(template, ENGINE).get("args") or [], row),
         "--user-name": page.user_name if page.password is not None else None,
     }
     # One word each: a value that begins with a dash stays a value.
     return [f"{flag}={value}" for flag, value in said.items() if value]
 
 
-def _context(arguments: Sequence[str]) -> str | None:
+def _context(arguments: Sequence[str], row: Engine | None) -> str | None:
     """The context length that the engine is started with; None if it chooses itself."""
     for position, word in enumerate(arguments):
         flag, assigned, value = word.partition("=")
-        if flag in CONTEXT_FLAGS:
+        if row is not None and flag == row.context_option:
             text = value if assigned else next(iter(arguments[position + 1 : position + 2]), "")
             return text if text.isdigit() and int(text) > 0 else None
     return None

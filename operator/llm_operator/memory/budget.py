@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from llm_operator.memory.cache import Allocation
+from llm_operator.memory.kv_cache import Allocation
 from llm_operator.memory.overheads import Batch, Runtime
 from llm_operator.memory.types import DEFAULT_MEMORY_PERCENT, Overhead, PlanRequest, Term, gib
 from llm_operator.memory.weights import WeightBytes

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from llm_operator.memory.budget import BudgetRules, Estimate
-from llm_operator.memory.cache import CacheRules
+from llm_operator.memory.kv_cache import CacheRules
 from llm_operator.memory.overheads import RuntimeRules
 from llm_operator.memory.types import EngineSettings, PlanRequest, Term
 from llm_operator.memory.weights import WeightRules

@@ -6,7 +6,7 @@ again, and a claim with retentionPolicy Retain may be that of an earlier object 
 
 from __future__ import annotations
 
-from llm_operator.api.cache import CacheSpec
+from llm_operator.api.model_cache import CacheSpec
 from llm_operator.api.quantity import parse_quantity
 from llm_operator.live.claims import ClaimFacts
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from llm_operator.memory.types import KVQuantization, PlanRequest, WeightQuantization
 from llm_operator.planning.capability import awq_recipe
-from llm_operator.planning.decide import check, decide
 from llm_operator.planning.parallel import accepted
 from llm_operator.planning.types import PlanResult, Verdict
+from llm_operator.planning.verdict import check, decide
 
 MOST_CELLS = 10_000
 

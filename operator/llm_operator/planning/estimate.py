@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llm_operator.memory.budget import Budget, Estimate, Rank
-from llm_operator.memory.cache import Allocation
 from llm_operator.memory.calibration import StartKind
+from llm_operator.memory.kv_cache import Allocation
 from llm_operator.memory.overheads import Runtime
 from llm_operator.memory.types import Overhead, PlanRequest, gib
 from llm_operator.memory.versions import release
 from llm_operator.memory.weights import WeightBytes, quantization_in_force
-from llm_operator.planning.cache import allocate, blocks_per_request, bytes_per_token, least
 from llm_operator.planning.engine import memory_of
+from llm_operator.planning.kv_cache import allocate, blocks_per_request, bytes_per_token, least
 from llm_operator.planning.weights import weight_bytes
 
 # A context shorter than this is useless for a chat: if none was requested, it counts as not fitting.

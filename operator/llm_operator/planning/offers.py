@@ -9,11 +9,11 @@ from llm_operator.engines.registry import ENGINES
 from llm_operator.memory.engine import Change
 from llm_operator.memory.types import GIB, KVQuantization, PlanRequest
 from llm_operator.planning.capability import awq_recipe, refusals
-from llm_operator.planning.decide import decide
 from llm_operator.planning.engine import as_loaded, memory_of
 from llm_operator.planning.estimate import LEAST_CONTEXT, estimate, largest_percent
 from llm_operator.planning.parallel import accepted, objections
 from llm_operator.planning.types import CounterOffer, Plan, Verdict
+from llm_operator.planning.verdict import decide
 
 MOST_OFFERS = 8
 NODE_GPUS = 8

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from llm_operator.memory.calibration import NOTHING_LEARNED
 from llm_operator.memory.types import PlanRequest
-from llm_operator.planning.decide import check, decide
 from llm_operator.planning.offers import counter_offers
 from llm_operator.planning.types import PlanResult, Verdict
+from llm_operator.planning.verdict import check, decide
 
 
 def plan(request: PlanRequest, *, offers: bool = True) -> PlanResult:

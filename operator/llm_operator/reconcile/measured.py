@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from llm_operator.api.status import MeasuredStatus, PlanStatus
+from llm_operator.engines.registry import ENGINES
 from llm_operator.live.pods import Pod
 from llm_operator.memory.calibration import StartKind
 from llm_operator.planning import PlanInputError, learned_from
@@ -20,8 +21,6 @@ MOST_SECONDS = 2**31 - 1
 """A node's clock may be wrong by any amount."""
 DEVIATION_PERCENT = 5
 """A difference between plan and measurement beyond this is reported."""
-# Which words of a command line size the cache, in shares; what runs must be what is planned.
-SHARES = ("--cache-max-entry-count", "--gpu-memory-utilization")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,11 @@ def deviation(plan: PlanStatus | None, measured: MeasuredStatus | None) -> str |
 
 def rendered_share(args: Sequence[str]) -> float | None:
     """The share of the memory in a command line that sizes the cache; None without one."""
+    # What runs must be what is planned.
+    options = {engine.share_option for engine in ENGINES.values()}
     for place, word in enumerate(args):
         option, equals, value = word.partition("=")
-        if option in SHARES:
+        if option in options:
             text = value if equals else next(iter(args[place + 1 : place + 2]), "")
             try:
                 return float(text)

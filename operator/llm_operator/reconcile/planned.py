@@ -60,12 +60,14 @@ def _capability(product: str | None) -> tuple[int, int] | None:
 
 
 def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts) -> PlanRequest:
-    """What the planner is requested one spec.
+    """What the planner is asked for one spec.
 
     Raises:
         RefusedError: the engine version is not known, or the backend does not support the architecture.
     """
     version, backend = resolve(spec, shape.architecture)
+    engine = engine_of(spec.engine.type)
+    flags = engine.plan_flags(spec)
     return PlanRequest(
         shape=shape,
         engine=spec.engine.type,
@@ -78,17 +80,17 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         kv_memory_bytes=bytes_of(spec.kv_cache.memory) if spec.kv_cache.memory else None,
         context_length=spec.context_length,
         max_concurrent_sequences=spec.max_concurrent_sequences,
-        max_batched_tokens=engine_of(spec.engine.type).batched_tokens(spec, shape.context_length),
+        max_batched_tokens=engine.batched_tokens(spec, shape.context_length),
         weight_quantization=_recipe(spec),
         prefix_caching=spec.kv_cache.prefix_caching,
-        enforce_eager="--enforce-eager" in spec.engine.extra_args,
-        gpu_memory_utilization=engine_of(spec.engine.type).share_of_total(spec),
-        hybrid_cache="--disable-hybrid-kv-cache-manager" not in spec.engine.extra_args,
+        enforce_eager=flags.enforce_eager,
+        gpu_memory_utilization=engine.share_of_total(spec),
+        hybrid_cache=flags.hybrid_cache,
         weight_format=spec.model.format,
         trust_remote_code=_trusted(spec),
-        deprecated_weights="--allow-deprecated-quantization" in spec.engine.extra_args,
-        adapters=engine_of(spec.engine.type).adapters(spec),
-        draft=engine_of(spec.engine.type).draft(spec),
+        deprecated_weights=flags.deprecated_weights,
+        adapters=engine.adapters(spec),
+        draft=engine.draft(spec),
     )
 
 

@@ -19,6 +19,7 @@ from llm_operator.live.pods import Pod
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
 from llm_operator.manifests.revision import number_and_digest
 from llm_operator.reconcile.diagnose import end_reason
+from llm_operator.reconcile.workload import counts_of
 
 JSON = Mapping[str, Any]
 MAX_LABEL = 128
@@ -80,7 +81,7 @@ def _desired(served: Served) -> float:
 
 def _updated(served: Served) -> float | None:
     child = served.workload
-    return None if child is None else float(child.status.get("updatedReplicas", 0))
+    return None if child is None else float(counts_of(child).updated)
 
 
 def _revision(served: Served) -> float | None:

@@ -12,7 +12,7 @@ from llm_operator.engines.registry import engine_of
 from llm_operator.engines.vllm.drafts import draft_layer
 from llm_operator.memory.types import GIB, Draft
 from llm_operator.planning import KVQuantization, gpu_by_name, plan
-from llm_operator.planning.cache import allocate
+from llm_operator.planning.kv_cache import allocate
 from tests.support.engine_names import Engine
 from tests.support.objects import llm
 from tests.support.planning import request

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import llm_operator
+from llm_operator.engines.interface import Engine
 from llm_operator.engines.registry import ENGINES
 from llm_operator.engines.table import Capabilities
 
@@ -32,10 +33,10 @@ MAY_NAME: dict[str, str] = {
 
 
 READS_OPTIONS = {
-    "reconcile/planned.py": "what the plan takes from extraArgs",
-    "reconcile/measured.py": "the share that a running engine was given",
+    "manifests/chat_page.py": "the page's own options",
     "pipeline/stage_pod.py": "the model tools' own options",
 }
+NEUTRAL = ("live/", "manifests/", "memory/", "models/", "pipeline/", "planning/", "reconcile/")
 
 
 def named(source: str | ast.Module) -> Iterator[str]:
@@ -85,7 +86,7 @@ def test_no_option_of_one_engine_is_named_by_the_reconciler() -> None:
     named = {
         (path, option)
         for path, source in sources().items()
-        if path.startswith(("live/", "pipeline/", "reconcile/")) and path not in READS_OPTIONS
+        if path.startswith(NEUTRAL) and path not in READS_OPTIONS
         for node in ast.walk(source)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", node.value)
@@ -96,6 +97,12 @@ def test_no_option_of_one_engine_is_named_by_the_reconciler() -> None:
 
 def _unknown(name: str) -> Capabilities:
     raise AssertionError(f"{name} has no newest version")
+
+
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=lambda engine: engine.name)
+def test_an_engine_knows_the_options_that_it_names(engine: Engine) -> None:
+    known = (engine.options.capabilities(None) or _unknown(engine.name)).options
+    assert {engine.context_option, engine.share_option, engine.max_sequences_option} <= set(known)
 
 
 @pytest.mark.parametrize("place", MAY_NAME)

@@ -19,10 +19,11 @@ from llm_operator.planning import GpuFacts, PlanInputError, PlanRequest, Verdict
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.health import sample_of
 from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.planned import outcome_of, request_from_spec
+from llm_operator.reconcile.planned import outcome_of, request_from_spec, unknown_outcome
 from llm_operator.reconcile.starting import step
 from tests.support.build import resource
 from tests.support.fake_engine import BLOCK, BUFFERS, CONTEXT, NAME, FakeEngine, known
+from tests.support.model_jobs import TOOLS
 from tests.support.planning import GIB, card, shape
 
 CARD = card(48, count=2)
@@ -107,6 +108,15 @@ def test_it_is_rendered(fake: FakeEngine) -> None:
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert pod["metadata"]["labels"]["llm-operator.dev/engine-type"] == "fakeengine"
     assert bodies["Service"]["spec"]["ports"][0]["targetPort"] == "http"
+
+
+def test_its_chat_page_says_what_it_is(fake: FakeEngine) -> None:
+    of = resource(engine={"type": NAME}, contextLength=4096, webUI={})
+    decision = decide(of, Observed(), unknown_outcome(of.spec, "GPUUnknown", "no GPU"), TOOLS)
+    (page,) = [one.body for one in decision.applies if one.role == "chat" and one.body["kind"] == "Deployment"]
+    (container,) = page["spec"]["template"]["spec"]["containers"]
+    assert "--engine=Fake engine 1.2.0" in container["args"]
+    assert "--context=4096" in container["args"]
 
 
 @pytest.mark.parametrize(

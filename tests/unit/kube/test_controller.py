@@ -33,7 +33,7 @@ NOW = "2026-01-01T00:00:00Z"
 class FakePlans:
     """Knows of no model."""
 
-    def told(self, key: Key, resource: LLMDeployment) -> PlanFacts:
+    def known(self, key: Key, resource: LLMDeployment) -> PlanFacts:
         return facts(resource)
 
     def holds(self, key: Key, hold: Hold | None) -> None: ...

@@ -201,12 +201,12 @@ async def test_one_that_is_late_is_killed(readers: HubReaders, monkeypatch: pyte
     told = asyncio.Event()
     cache = ModelFactsCache(lambda _: told.set(), ask=readers.facts)
     spec = LLMDeployment.parse(llm("a", model={"huggingFace": {"repository": "evil/slow"}})).spec
-    fact = cache.told(spec)
+    fact = cache.known(spec)
     assert isinstance(fact, Pending)
     assert (fact.reason, fact.failed) == ("ReadingModel", False)
     cache.want(("evil/slow", ""))
     await told.wait()
-    fact = cache.told(spec)
+    fact = cache.known(spec)
     assert isinstance(fact, Pending)
     assert (fact.reason, fact.failed) == ("HubUnreachable", True)
     assert "no answer within" in fact.message

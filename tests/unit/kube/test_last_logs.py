@@ -53,12 +53,12 @@ class Api:
 
 async def seen(api: Api, observed: Observed) -> Observed:
     logs = LastLogs(api, api)  # type: ignore[arg-type]
-    assert logs.told(KEY) == {}
+    assert logs.known(KEY) == {}
     logs.follow(KEY, wants(OF, deaths=deaths(observed, "VLLM")))
     for _ in range(5):
         await asyncio.sleep(0)
     logs.follow(KEY, wants(OF, deaths=deaths(observed, "VLLM")))
-    return with_last_words(observed, logs.told(KEY), "VLLM")
+    return with_last_words(observed, logs.known(KEY), "VLLM")
 
 
 def reason(observed: Observed) -> str:

@@ -91,11 +91,11 @@ async def asked(
     queue = FakeQueue()
     measurements = Measurements(client, queue)  # type: ignore[arg-type]
     one = pod(of, ready=True, started_at=NOW, ready_at=NOW, pod_ip=address)
-    assert measurements.told(KEY) is None
+    assert measurements.known(KEY) is None
     for _ in range(2):
         measurements.follow(KEY, wants(of, measuring=Measuring(one, kind, backend, PER_TOKEN)))  # type: ignore[arg-type]
     await asyncio.wait_for(queue.added.wait(), 20)
-    found = measurements.told(KEY)
+    found = measurements.known(KEY)
     assert found is not None
     assert (found.of, found.status.seconds_to_ready) == (identity(one), 0)
     return found.status.kv_tokens
@@ -275,6 +275,6 @@ async def test_a_late_answer_of_an_earlier_pod_counts_no_more(engine: StubEngine
     await asyncio.wait_for(queue.added.wait(), 20)
     go.set()
     await asyncio.sleep(0.2)
-    found = measurements.told(KEY)
+    found = measurements.known(KEY)
     assert found is not None
     assert (found.status.kv_tokens, found.status.pod_uid) == (2048, "second")

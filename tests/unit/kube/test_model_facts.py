@@ -58,10 +58,10 @@ async def test_what_was_refused_once_is_asked_again_and_found(monkeypatch: pytes
     cache.want(KEY)
     async with asyncio.timeout(5):
         assert await told.get() == KEY
-        assert cache.told(SPEC) == Unknowable("ModelNotFound", "none")
+        assert cache.known(SPEC) == Unknowable("ModelNotFound", "none")
         # The same answer again is no news.
         assert await told.get() == KEY
-    assert isinstance(cache.told(SPEC), Known)
+    assert isinstance(cache.known(SPEC), Known)
     assert told.empty()
 
 
@@ -79,7 +79,7 @@ async def test_a_branch_that_moves_is_noticed_and_a_hub_that_is_away_forgets_not
     async with asyncio.timeout(5):
         assert await told.get() == KEY
         assert await told.get() == KEY
-    fact = cache.told(SPEC)
+    fact = cache.known(SPEC)
     assert isinstance(fact, Known)
     assert (fact.value, fact.at > 0, answers) == (moved.value, True, [])
 
@@ -97,7 +97,7 @@ async def test_a_model_that_nobody_wants_any_more_is_forgotten(monkeypatch: pyte
     cache.want(KEY)
     await asyncio.sleep(0.3)
     assert asked == 1
-    assert pending(cache.told(SPEC)) == ("ReadingModel", False)
+    assert pending(cache.known(SPEC)) == ("ReadingModel", False)
     await asyncio.sleep(0.1)
 
 
@@ -107,20 +107,20 @@ async def test_a_hub_that_was_away_is_asked_again_and_told(monkeypatch: pytest.M
     monkeypatch.setattr(model_facts, "FIRST_RETRY_SECONDS", 0.05)
     told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     cache = ModelFactsCache(told.put_nowait, ask=ask)
-    assert pending(cache.told(SPEC)) == ("ReadingModel", False)
+    assert pending(cache.known(SPEC)) == ("ReadingModel", False)
     cache.want(KEY)
     async with asyncio.timeout(5):
         assert await told.get() == KEY
-        assert pending(cache.told(SPEC)) == ("HubUnreachable", True)
+        assert pending(cache.known(SPEC)) == ("HubUnreachable", True)
         assert await told.get() == KEY
-    assert isinstance(cache.told(SPEC), Known)
+    assert isinstance(cache.known(SPEC), Known)
     await asyncio.sleep(0.2)
     assert (told.empty(), answers) == (True, [])
 
 
 def test_what_is_on_a_volume_is_not_asked_for() -> None:
     spec = LLMDeployment.parse(llm("a", model={"persistentVolumeClaim": {"claimName": "models"}})).spec
-    fact = ModelFactsCache(lambda _: None).told(spec)
+    fact = ModelFactsCache(lambda _: None).known(spec)
     assert isinstance(fact, Unknowable)
     assert fact.reason == "ModelNotInspected"
     assert "persistentVolumeClaim" in fact.message
@@ -152,7 +152,7 @@ def test_a_hub_and_the_files_of_a_volume_are_judged_alike(
         assert hub.reason == reason
         assert hub.message.startswith(said)
     spec = LLMDeployment.parse(llm("a", model={"persistentVolumeClaim": {"claimName": "models"}})).spec
-    unknown = ModelFactsCache(lambda _: None).told(spec)
+    unknown = ModelFactsCache(lambda _: None).known(spec)
     files = known_facts(spec, unknown, ("Done", Result(ok=True, packed_config=packed(config), weight_bytes=stored)))
     assert type(files) is type(hub)
     if isinstance(files, Unknowable) and isinstance(hub, Unknowable):

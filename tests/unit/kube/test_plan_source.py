@@ -84,7 +84,7 @@ class Setting:
     def look(self, resource: LLMDeployment, looked: Looked = ("Done", None)) -> PlanOutcome:
         """One look of the reconciler."""
         now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.time)
-        found = planned(resource, self.plans.told(KEY, resource), looked, now)
+        found = planned(resource, self.plans.known(KEY, resource), looked, now)
         self.plans.holds(KEY, found.hold)
         self.plans.follow(KEY, wants(resource, model=model_of(resource.spec)))
         self.request = found.request

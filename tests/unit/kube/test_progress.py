@@ -39,17 +39,17 @@ async def test_two_hundred_objects_that_share_a_job_read_its_log_once(monkeypatc
     keys = [("team", f"llm-{number}") for number in range(200)]
     for key in keys:
         reader.follow(key, wants(OF, log=FETCH))
-    assert reader.told(FETCH) is None
+    assert reader.known(FETCH) is None
     for _ in range(10):
         await asyncio.sleep(0)
     assert logs.reads == ["fetch-0"]
     assert sorted(changed) == sorted(keys)
-    told = reader.told(FETCH)
+    told = reader.known(FETCH)
     assert told is not None
     assert told.bytes == 5
     for key in keys:
         reader.forget(key)
-    assert reader.told(FETCH) is None
+    assert reader.known(FETCH) is None
     await asyncio.sleep(0)
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("progress")]
 

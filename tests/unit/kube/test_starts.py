@@ -62,7 +62,7 @@ def made(logs: Logs, changed: list[Any], now: Callable[[], float]) -> Starts:
 
 def look(reader: Starts, key: tuple[str, str], observed: Observed) -> tuple[Start, bool] | None:
     """One look of the reconciler: what is told, and what is followed from then on."""
-    found = reader.told(key, observed)
+    found = reader.known(key, observed)
     reader.follow(key, wanted(OF, observed))
     return found
 

@@ -40,7 +40,7 @@ def serving(of: Any = OF, **fields: Any) -> Observed:
 
 def look(signs: VitalSigns, observed: Observed, of: LLMDeployment = OF, seconds: float = SILENT_SECONDS) -> Finding:
     """One look of the reconciler: what is told, and what is followed from then on."""
-    found = health_of(of, observed.pods, signs.told(KEY), seconds)
+    found = health_of(of, observed.pods, signs.known(KEY), seconds)
     signs.follow(KEY, wanted(of, observed))
     return found
 

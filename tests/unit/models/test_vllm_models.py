@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llm_operator.engines.vllm.memory import VLLMMemory
-from llm_operator.memory.cache import layer_bytes_per_token
+from llm_operator.memory.kv_cache import layer_bytes_per_token
 from llm_operator.models import ModelShape, parse_config
 from llm_operator.models.known.newest import NEWEST
 from llm_operator.planning import PlanRequest

@@ -16,7 +16,7 @@ from llm_operator.memory.overheads import Runtime
 from llm_operator.memory.types import Adapters
 from llm_operator.models import parse_config
 from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, plan
-from llm_operator.planning.cache import bytes_per_token
+from llm_operator.planning.kv_cache import bytes_per_token
 from llm_operator.planning.runtime import default_batch, runtime
 from llm_operator.planning.weights import weight_bytes
 from tests.support.engine_names import Backend, Engine

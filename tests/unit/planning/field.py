@@ -9,7 +9,7 @@ from typing import Any
 from llm_operator.memory.types import Draft
 from llm_operator.models import parse_config
 from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest
-from llm_operator.planning.cache import Allocation, allocate
+from llm_operator.planning.kv_cache import Allocation, allocate
 from llm_operator.planning.runtime import default_batch
 from tests.support.engine_names import Engine
 from tests.support.planning import GIB, config

@@ -12,7 +12,7 @@ from llm_operator.engines.lmdeploy.blocks import slab_bytes
 from llm_operator.engines.lmdeploy.memory import TurboMindMemory
 from llm_operator.models import parse_config
 from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, Verdict, WeightQuantization, gpu_by_name, plan
-from llm_operator.planning.cache import allocate
+from llm_operator.planning.kv_cache import allocate
 from llm_operator.planning.runtime import default_batch, runtime
 from llm_operator.planning.weights import weight_bytes
 from tests.support.engine_names import Backend, Engine

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llm_operator.engines.lmdeploy.memory import TurboMindMemory
 from llm_operator.models import AttentionKind, parse_config
 from llm_operator.planning import GpuFacts, KVQuantization, PlanRequest, Verdict, gpu_by_name, plan
-from llm_operator.planning.cache import allocate, bytes_per_token, state_bytes, states_of_sequence
+from llm_operator.planning.kv_cache import allocate, bytes_per_token, state_bytes, states_of_sequence
 from llm_operator.planning.parallel import objections
 from llm_operator.planning.weights import quantized_bytes, weight_bytes
 from tests.support.engine_names import Backend, Engine

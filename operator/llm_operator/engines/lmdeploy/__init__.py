@@ -16,7 +16,7 @@ from llm_operator.engines.lmdeploy import capacity, command, log, signatures
 from llm_operator.engines.lmdeploy.memory import PyTorchMemory, TurboMindMemory
 from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
-from llm_operator.engines.types import EngineRun, KVAllocation, RenderRequest
+from llm_operator.engines.types import EngineRun, KVAllocation, PlanFlags, RenderRequest
 from llm_operator.memory.engine import Change, EngineMemory
 from llm_operator.memory.types import Adapters, Draft, PlanInputError, PlanRequest
 from llm_operator.problems import Problem
@@ -40,6 +40,8 @@ class LMDeploy:
     max_sequences_option = "--max-batch-size"
     image_name = "lmdeploy"
     total_share_option: str | None = None
+    share_option = "--cache-max-entry-count"
+    context_option = "--session-len"
     log = log.FORM
     signatures = signatures.SIGNATURES
     metrics_need_key = True
@@ -96,6 +98,10 @@ class LMDeploy:
     def draft(self, spec: LLMDeploymentSpec) -> Draft | None:
         """Return None: what LMDeploy takes for speculative decoding was not read."""
         return None
+
+    def plan_flags(self, spec: LLMDeploymentSpec) -> PlanFlags:
+        """Return the defaults: LMDeploy has no such options."""
+        return PlanFlags()
 
     def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:
         """Return None: LMDeploy takes a share of what the weights leave free."""

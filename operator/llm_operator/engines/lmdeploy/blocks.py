@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from llm_operator.memory.cache import Allocation, CacheRules, head_bytes, layer_bytes_per_token
+from llm_operator.memory.kv_cache import Allocation, CacheRules, head_bytes, layer_bytes_per_token
 from llm_operator.memory.types import GIB, MIB, KVQuantization, PlanRequest
 from llm_operator.memory.weights import kv_heads_per_rank, padded
 from llm_operator.models import AttentionKind

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from llm_operator.engines.lmdeploy import blocks, capability, formats, overheads
 from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
-from llm_operator.memory.cache import Allocation, bytes_per_token, head_bytes, state_size, states_of_sequence
 from llm_operator.memory.capability import below, card
 from llm_operator.memory.engine import Change, EngineMemory
+from llm_operator.memory.kv_cache import Allocation, bytes_per_token, head_bytes, state_size, states_of_sequence
 from llm_operator.memory.overheads import Batch, Runtime
 from llm_operator.memory.types import EngineSettings, KVQuantization, PlanRequest, Term, gib
 from llm_operator.memory.versions import release

@@ -13,7 +13,7 @@ from llm_operator.engines import common
 from llm_operator.engines.capacity import Capacity
 from llm_operator.engines.metrics import MetricName, read_metrics
 from llm_operator.engines.table import Capabilities, OptionTable
-from llm_operator.engines.types import EngineRun, KVAllocation, RenderRequest
+from llm_operator.engines.types import EngineRun, KVAllocation, PlanFlags, RenderRequest
 from llm_operator.engines.vllm import adapters, batch, capacity, command, drafts, log, signatures
 from llm_operator.engines.vllm.memory import VLLMMemory
 from llm_operator.memory.engine import Change, EngineMemory
@@ -38,6 +38,8 @@ class VLLM:
     max_sequences_option = "--max-num-seqs"
     image_name = "vllm"
     total_share_option = command.UTILIZATION
+    share_option = command.UTILIZATION
+    context_option = "--max-model-len"
     log = log.FORM
     signatures = signatures.SIGNATURES
     metrics_need_key = False
@@ -90,6 +92,14 @@ class VLLM:
     def draft(self, spec: LLMDeploymentSpec) -> Draft | None:
         """Return the draft of --speculative-config."""
         return drafts.draft_given(spec)
+
+    def plan_flags(self, spec: LLMDeploymentSpec) -> PlanFlags:
+        """Return what --enforce-eager and its like make of a plan."""
+        return PlanFlags(
+            enforce_eager=common.given(spec, "--enforce-eager"),
+            hybrid_cache=not common.given(spec, "--disable-hybrid-kv-cache-manager"),
+            deprecated_weights=common.given(spec, "--allow-deprecated-quantization"),
+        )
 
     def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:
         """Return --gpu-memory-utilization of extraArgs."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from llm_operator.engines.vllm import capability, drafts, formats, overheads, pages, weights
 from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
-from llm_operator.memory.cache import Allocation, state_size
 from llm_operator.memory.capability import below, card
 from llm_operator.memory.engine import EngineMemory
+from llm_operator.memory.kv_cache import Allocation, state_size
 from llm_operator.memory.overheads import Batch, Runtime
 from llm_operator.memory.types import (
     DEFAULT_MEMORY_PERCENT,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from llm_operator.memory.cache import CacheRules, head_bytes, layer_bytes_per_token
+from llm_operator.memory.kv_cache import CacheRules, head_bytes, layer_bytes_per_token
 from llm_operator.memory.types import KVQuantization, PlanRequest
 from llm_operator.models import AttentionKind, AttentionLayers
 

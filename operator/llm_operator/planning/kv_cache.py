@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llm_operator.memory import cache
-from llm_operator.memory.cache import Allocation
+from llm_operator.memory import kv_cache
+from llm_operator.memory.kv_cache import Allocation
 from llm_operator.memory.types import PlanRequest
 from llm_operator.models import StateLayers
 from llm_operator.planning.engine import memory_of
@@ -21,7 +21,7 @@ __all__ = [
 
 def bytes_per_token(request: PlanRequest, tensor: int) -> int:
     """Return KV bytes of one token on one rank, all layers counted, before blocks, slabs and windows."""
-    return cache.bytes_per_token(memory_of(request), request, tensor)
+    return kv_cache.bytes_per_token(memory_of(request), request, tensor)
 
 
 def state_bytes(layers: StateLayers, request: PlanRequest, tensor: int) -> int:
@@ -31,7 +31,7 @@ def state_bytes(layers: StateLayers, request: PlanRequest, tensor: int) -> int:
 
 def states_of_sequence(request: PlanRequest, tensor: int) -> int:
     """Return the bytes of one sequence's states of all layers on one rank."""
-    return cache.states_of_sequence(memory_of(request), request, tensor)
+    return kv_cache.states_of_sequence(memory_of(request), request, tensor)
 
 
 def allocate(request: PlanRequest, tensor: int, budget: int, context: int, batched_tokens: int) -> Allocation:

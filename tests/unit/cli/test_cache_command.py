@@ -14,7 +14,7 @@ import yaml
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli import cluster
-from llm_operator.cli.cache import table
+from llm_operator.cli.cache_command import table
 from llm_operator.cli.cached_models import CachedModel, Inventory, bytes_of, inventory, prunable, totals
 from llm_operator.cli.main import run
 from llm_operator.manifests.common import compact_json
