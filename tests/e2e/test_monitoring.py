@@ -18,7 +18,8 @@ from devcluster.debian import unpacked
 from devcluster.session import CHART, OPERATOR_NAMESPACE, RELEASE, Session
 from llm_operator.engines.metric_names import metric_names, quantities
 from llm_operator.monitoring.__main__ import files
-from llm_operator.monitoring.dashboards import DASHBOARDS, queries
+from llm_operator.monitoring.dashboards import DASHBOARDS
+from llm_operator.monitoring.grafana import queries
 from tests.e2e.space import Space, leave
 from tests.waiting import eventually
 

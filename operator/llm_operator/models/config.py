@@ -34,7 +34,7 @@ from llm_operator.models.families import (
 from llm_operator.models.fields import Fields, Json, load_json, with_synonyms
 from llm_operator.models.kinds import refuse_architecture, refuse_other_files, refuse_other_kinds
 from llm_operator.models.known import gemma as gemma_known
-from llm_operator.models.known import hybrids, special
+from llm_operator.models.known import hybrids, nemotron, special
 from llm_operator.models.known.by_files import BY_FILES
 from llm_operator.models.known.general import decoder as reader_of
 from llm_operator.models.known.multimodal import MULTIMODAL
@@ -98,7 +98,7 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Fields], Decoder]]] = MappingProxyTy
         "MiniMaxForCausalLM": ("MiniMax", hybrids.minimax),
         "MiniMaxText01ForCausalLM": ("MiniMax", hybrids.minimax),
         "MiniMaxM1ForCausalLM": ("MiniMax", hybrids.minimax),
-        "NemotronHForCausalLM": ("NemotronH", hybrids.nemotron_h),
+        "NemotronHForCausalLM": ("NemotronH", nemotron.nemotron_h),
         "OlmoHybridForCausalLM": ("Olmo", hybrids.olmo_hybrid),
         "Qwen3NextForCausalLM": ("Qwen3Next", hybrids.qwen3_next),
         "Qwen3_5ForCausalLM": ("Qwen3_5", hybrids.qwen3_5),

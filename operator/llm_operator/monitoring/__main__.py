@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from llm_operator.monitoring.alerts import alert_rules
-from llm_operator.monitoring.dashboards import DASHBOARDS, render
+from llm_operator.monitoring.dashboards import DASHBOARDS
+from llm_operator.monitoring.grafana import render
 from llm_operator.monitoring.rules import recording_rules
 
 

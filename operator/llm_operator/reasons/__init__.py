@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llm_operator.reasons.availability import AVAILABILITY
 from llm_operator.reasons.engine_ends import ENDS
 from llm_operator.reasons.engine_gpus import GPUS
 from llm_operator.reasons.engine_hosts import HOSTS
 from llm_operator.reasons.engine_models import MODELS
 from llm_operator.reasons.healths import HEALTH
-from llm_operator.reasons.objects import AVAILABILITY, OBJECT
+from llm_operator.reasons.objects import OBJECT
 from llm_operator.reasons.pages import PAGE
 from llm_operator.reasons.plans import PLAN
 from llm_operator.reasons.specs import SPEC

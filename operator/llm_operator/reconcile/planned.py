@@ -60,7 +60,7 @@ def _capability(product: str | None) -> tuple[int, int] | None:
 
 
 def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts) -> PlanRequest:
-    """What the planner is asked for one spec.
+    """The request to the planner for one spec.
 
     Raises:
         RefusedError: the engine version is not known, or the backend does not support the architecture.

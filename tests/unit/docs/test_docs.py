@@ -76,6 +76,16 @@ def test_manifests_in_pages_are_valid(page: Path) -> None:
                 LLMDeployment.parse(document)
 
 
+def test_the_architecture_names_what_is_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    places = "api|cli|engines|kube|live|manifests|memory|models|modeltools|pipeline|planning|reasons|reconcile"
+    named = set(re.findall(rf"(?<![\w/])((?:{places})/[a-z_]+(?:/[a-z_]+)*)(?:\.py)?\b", page))
+    named |= {f"kube/{name}" for name in re.findall(r"`kube/(\w+)`", page)}
+    assert len(named) > 20
+    missing = [name for name in named if not ((PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file())]
+    assert sorted(missing) == []
+
+
 def reasons() -> Iterator[tuple[str, str]]:
     """Every reason that the code writes as a constant, with its file."""
     for path in sorted(PACKAGE.rglob("*.py")):

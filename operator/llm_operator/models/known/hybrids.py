@@ -88,7 +88,7 @@ def _qwen(fields: Fields, traits: Traits, *, split: bool) -> Decoder:
         *networks,
         *norms_of(core, fields, traits),
     )
-    return _mixed(core, tensors, of, states, experts, _rotary(fields, core, 0.25))
+    return joined(core, tensors, of, states, experts, _rotary(fields, core, 0.25))
 
 
 def olmo_hybrid(fields: Fields) -> Decoder:
@@ -105,7 +105,7 @@ def olmo_hybrid(fields: Fields) -> Decoder:
         *network_at(core.hidden, everywhere(core.layers), core.intermediate),
         vector(core.hidden, 2 * core.layers + 1),
     )
-    return _mixed(core, tensors, of, states, None, core.head_dim)
+    return joined(core, tensors, of, states, None, core.head_dim)
 
 
 def zamba2(fields: Fields) -> Decoder:
@@ -153,7 +153,7 @@ def zamba2(fields: Fields) -> Decoder:
     ]
     if fields.boolean("use_shared_attention_adapter", False):
         tensors += [Tensor(Role.REPLICATED, rank, wide, 3 * uses), Tensor(Role.MIXER_IN, wide, rank, 3 * uses)]
-    return _mixed(core, tuple(tensors), heads_of(core, hybrid), states, None, head)
+    return joined(core, tuple(tensors), heads_of(core, hybrid), states, None, head)
 
 
 def _rotary(fields: Fields, core: Core, share: float) -> int:
@@ -161,9 +161,10 @@ def _rotary(fields: Fields, core: Core, share: float) -> int:
     return int(core.head_dim * fields.number("partial_rotary_factor", nested.number("partial_rotary_factor", share)))
 
 
-def _mixed(
+def joined(
     core: Core, tensors: tuple[Tensor, ...], of: Heads, states: StateLayers, experts: Experts | None, rotary: int
 ) -> Decoder:
+    """Return a decoder of attention and of layers that keep a state. rotary: rotated part of a head."""
     cache = (of.cache(),) if of.places else ()
     return Decoder(core, tensors, cache, experts, rotary_dim=rotary, states=(states,) if states.layers else ())
 
@@ -189,7 +190,7 @@ def granite_hybrid(fields: Fields) -> Decoder:
         vector(core.hidden, 2 * core.layers + 1),
     )
     rotary = core.head_dim if fields.string("position_embedding_type", "") == "rope" else 0
-    return _mixed(core, tensors, of, states, experts, rotary)
+    return joined(core, tensors, of, states, experts, rotary)
 
 
 def bamba(fields: Fields) -> Decoder:
@@ -207,7 +208,7 @@ def bamba(fields: Fields) -> Decoder:
         *network_at(core.hidden, everywhere(core.layers), core.intermediate, bias=fields.boolean("mlp_bias", False)),
         vector(core.hidden, 2 * core.layers + 1),
     )
-    return _mixed(core, tensors, of, states, None, _rotary(fields, core, 0.5))
+    return joined(core, tensors, of, states, None, _rotary(fields, core, 0.5))
 
 
 def falcon_h1(fields: Fields) -> Decoder:
@@ -225,7 +226,7 @@ def falcon_h1(fields: Fields) -> Decoder:
         *network_at(core.hidden, everything, core.intermediate, bias=fields.boolean("mlp_bias", False)),
         vector(core.hidden, 2 * core.layers + 1),
     )
-    return _mixed(core, tensors, of, states, None, core.head_dim)
+    return joined(core, tensors, of, states, None, core.head_dim)
 
 
 def jamba(fields: Fields) -> Decoder:
@@ -247,83 +248,7 @@ def jamba(fields: Fields) -> Decoder:
         *network_at(core.hidden, without(core.layers, sparse), core.intermediate),
         vector(core.hidden, 2 * core.layers + 1),
     )
-    return _mixed(core, tensors, of, states, experts if sparse else None, 0)
-
-
-NEMOTRON_MAMBA = mixers.Mamba2(
-    ("mamba_num_heads", "mamba_head_dim", "n_groups", "ssm_state_size", "conv_kernel"),
-    bias="use_bias",
-    out_bias="use_bias",
-    conv_bias="use_conv_bias",
-    module="mixer",
-)
-NEMOTRON_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
-
-
-def nemotron_h(fields: Fields) -> Decoder:
-    """Nemotron-H and Nemotron 3: each layer is one thing: Mamba 2, attention, a network, or experts."""
-    kinds = _nemotron_layers(fields)
-    values = {**fields.values, "num_hidden_layers": len(kinds)}
-    core = replace(core_of(Fields(values, fields.architecture), Traits()), tied=False)
-    places = {kind: tuple(i for i, each in enumerate(kinds) if each == kind) for kind in set(kinds)}
-    of = heads_of(core, places.get("attention", ()))
-    mixed, states = mixers.mamba2(
-        Fields({"mamba_ssm_cache_dtype": "float32", **fields.values}, fields.architecture),
-        core.hidden,
-        places.get("mamba", ()),
-        NEMOTRON_MAMBA,
-    )
-    networks = network_at(
-        core.hidden, places.get("mlp", ()), core.intermediate, gated=False, bias=fields.boolean("mlp_bias", False)
-    )
-    experts, mixture = _nemotron_experts(fields, core, places.get("moe", ()))
-    tensors = (
-        *embeddings(core),
-        *attention_at(core.hidden, of),
-        *mixed,
-        *networks,
-        *mixture,
-        vector(core.hidden, core.layers + 1),
-    )
-    return _mixed(core, tensors, of, states, experts, 0)
-
-
-def _nemotron_layers(fields: Fields) -> tuple[str, ...]:
-    """Return the kind of each layer: `layers_block_type`, or a pattern of letters."""
-    names = {"linear_attention": "mamba", "full_attention": "attention"}
-    listed = fields.strings("layers_block_type")
-    pattern = fields.values.get("hybrid_override_pattern")
-    if listed:
-        kinds = tuple(names.get(kind, kind) for kind in listed)
-    elif isinstance(pattern, str) and 0 < len(pattern) <= 2048:
-        kinds = tuple(NEMOTRON_LETTERS.get(letter, letter) for letter in pattern)
-    else:
-        fields.require("layers_block_type")
-        kinds = ()
-    strange = sorted(set(kinds) - set(NEMOTRON_LETTERS.values()))
-    if strange:
-        raise InvalidModelConfigError(f"config.json: layers of unknown kinds {', '.join(map(repr, strange[:5]))}")
-    return kinds
-
-
-def _nemotron_experts(fields: Fields, core: Core, sparse: Places) -> tuple[Experts | None, tuple[Tensor, ...]]:
-    if not sparse:
-        return None, ()
-    size, width = fields.integer("moe_intermediate_size"), fields.integer("moe_latent_size", 0, least=0)
-    experts = checked_experts(first_integer(fields, *COUNT), first_integer(fields, *PER_TOKEN), size, len(sparse))
-    shared = fields.integer("n_shared_experts", 1, least=0) * fields.integer(
-        "moe_shared_expert_intermediate_size", 0, least=0
-    )
-    bias = fields.boolean("mlp_bias", False)
-    tensors = [
-        *mixture_at(core.hidden, sparse, experts, gated=False, width=width),
-        *network_at(core.hidden, sparse, shared, gated=False, bias=bias, shared=True),
-    ]
-    if width:
-        # Experts read and write a latent; every rank keeps the projections whole (models/nemotron_h.py).
-        tensors += linear(Role.REPLICATED, width, core.hidden, len(sparse), bias=bias)
-        tensors += linear(Role.REPLICATED, core.hidden, width, len(sparse), bias=bias)
-    return experts, tuple(tensors)
+    return joined(core, tensors, of, states, experts if sparse else None, 0)
 
 
 def lfm2(fields: Fields) -> Decoder:
@@ -344,7 +269,7 @@ def lfm2(fields: Fields) -> Decoder:
         *networks,
         vector(core.hidden, 2 * core.layers + 1),
     )
-    return _mixed(core, tensors, of, states, experts, core.head_dim)
+    return joined(core, tensors, of, states, experts, core.head_dim)
 
 
 def _lfm2_networks(fields: Fields, core: Core) -> tuple[Experts | None, tuple[Tensor, ...]]:
@@ -382,7 +307,7 @@ def minimax(fields: Fields) -> Decoder:
         *mixture_at(core.hidden, everything, experts),
         vector(core.hidden, 2 * core.layers + 1),
     )
-    return _mixed(core, tensors, of, states, experts, _rotary(fields, core, 1.0))
+    return joined(core, tensors, of, states, experts, _rotary(fields, core, 1.0))
 
 
 def kimi_linear(fields: Fields) -> Decoder:

@@ -10,7 +10,7 @@ from llm_operator.models import families
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import UnknownArchitectureError
 from llm_operator.models.fields import Fields
-from llm_operator.models.known import encoders, gemma, hybrids, special, towers
+from llm_operator.models.known import encoders, gemma, hybrids, nemotron, special, towers
 from llm_operator.models.known.blocks import everywhere
 from llm_operator.models.known.general import Mixture, Traits, decoder
 from llm_operator.models.known.nested import nested
@@ -100,7 +100,7 @@ TEXTS: Mapping[str, Reader] = MappingProxyType(
         "ministral3": decoder(ROWS["Ministral3ForCausalLM"][1]),
         "mixtral": families.mixtral,
         "mllama_text_model": _mllama_text,
-        "nemotron_h": hybrids.nemotron_h,
+        "nemotron_h": nemotron.nemotron_h,
         "paddleocr_vl_text": decoder(ROWS["Ernie4_5ForCausalLM"][1]),
         "phi3": families.phi3,
         "phi3_v": families.phi3,
