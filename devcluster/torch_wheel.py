@@ -146,7 +146,7 @@ class Interface:
 
 
 def write_stand_ins(folder: Path) -> None:
-    """Write a library in the place of each of NVIDIA's that the libraries of a folder need.
+    """Write a stand-in for each of NVIDIA's libraries that the libraries of a folder need.
 
     Each function of it returns 100, which is cudaErrorNoDevice: torch then reports that there is no GPU.
 

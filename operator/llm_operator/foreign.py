@@ -102,7 +102,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def shallow(text: bytes, depth: int = DEPTH) -> bytes:
-    """A JSON text with a word in the place of each list or object that is nested deeper than so many levels."""
+    """A JSON text in which a word replaces each list or object that is nested deeper than this many levels."""
     kept, end, level = [], 0, 0
     for token in _TOKEN.finditer(text):
         if token[0] in (b"{", b"["):

@@ -117,7 +117,7 @@ class CheckedAnswer(aiohttp.ClientResponse):
 
 
 class Events:
-    """The events of a watch, checked, in the place of `ClientResponse.content`, of which kopf uses one method."""
+    """The checked events of a watch. It replaces `ClientResponse.content`, of which kopf uses one method."""
 
     def __init__(self, content: aiohttp.StreamReader, events: AsyncGenerator[tuple[JSON, bytes]]) -> None:
         self._content = content

@@ -42,7 +42,7 @@ _OTHER_KINDS = (
 
 
 def _other_kind(content: str | bytes) -> str | None:
-    """What the content is, by its first bytes, if it is something else that people download in the place of JSON."""
+    """What the content is, by its first bytes, if it is something that people download instead of JSON."""
     start = content[:512].encode(errors="replace") if isinstance(content, str) else content[:512]
     for begin, kind in _OTHER_KINDS:
         if start.startswith(begin):

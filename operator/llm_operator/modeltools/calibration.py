@@ -131,7 +131,7 @@ def read_texts(path: Path) -> list[str]:
 
 
 def prepare_text(work: Path, texts: Sequence[str]) -> None:
-    """Put the texts into a command's working directory, where LMDeploy finds them in the place of wikitext2."""
+    """Put the texts into a command's working directory, where LMDeploy finds them instead of wikitext2."""
     folder = work / "wikitext"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "README.md").write_text(_DATASET_CARD)

@@ -31,6 +31,10 @@ BANNED = {
     r"\bany more\b": "no longer",
     r"\blast words\b": "last log line, termination message",
     r"\bbeforehand\b": "first, in advance",
+    r"\bin the place of\b": "instead of",
+    r"\bis another thing\b": "is different",
+    r"\ball else\b": "everything else",
+    r"\bwaits? for nothing\b": "starts at once, does not wait",
 }
 """A phrase, and what to write instead."""
 PHRASES = re.compile("|".join(BANNED), re.IGNORECASE)

@@ -34,7 +34,7 @@ def nested(parent: Fields, *names: str, kind: str = "") -> Fields:
     of_parent = _table("nested").get(parent.string("model_type", ""), {}).get(name, "")
     known = _table("defaults")
     chosen = own if own in known else str(of_parent) or kind
-    # A null is kept: it says that there is none, such as no window, in the place of the default.
+    # A null is kept: it says that there is none, such as no window, instead of the default.
     filled = {**known.get(chosen, {}), **values}
     filled["model_type"] = filled.get("model_type") or chosen
     return Fields(with_synonyms(filled), parent.architecture)
