@@ -22,6 +22,8 @@ What makes the comparison fair:
   writes the merged Deployment, and makes no dry run before.
 - CPU per object is the operator's own from ready to idle; its start (imports, first lists) is told apart. The bare
   client sends one request more per object, renders nothing and watches nothing.
+- The CPU ratio compares everything that is spent for an object: (servers + bare client) / (servers + operator + this
+  program, which creates the objects). It depends less on what else the machine does than rates do.
 """
 
 from __future__ import annotations
@@ -296,11 +298,24 @@ class Row:
     operator: float
     latencies: list[float]
     bare_cpu_seconds: float
+    bare_server_seconds: float
+    """CPU of API server and etcd while the bare client writes."""
+    server_seconds: float
+    """The same while the operator does."""
+    creator_seconds: float
+    """CPU of this program while it creates the operator's objects."""
     start: Usage
     create: Usage
     writes_per_object: float
     restart_writes: int
     restart_seconds: float
+
+    @property
+    def cpu_ratio(self) -> float:
+        """What the bare client's side takes for all objects, by what the operator's takes."""
+        operator = self.create.cpu_seconds - self.start.cpu_seconds
+        bare = self.bare_server_seconds + self.bare_cpu_seconds
+        return bare / (self.server_seconds + operator + self.creator_seconds)
 
     def cells(self) -> list[str]:
         """The row of the table."""
@@ -310,6 +325,7 @@ class Row:
             f"{self.bare:.0f}",
             f"{self.operator:.0f}",
             f"{self.operator / self.bare:.2f}",
+            f"{self.cpu_ratio:.2f}",
             f"{statistics.median(ordered) * 1000:.0f}",
             f"{ordered[int(len(ordered) * 0.99) - 1] * 1000:.0f}",
             f"{(self.create.cpu_seconds - self.start.cpu_seconds) / self.count * 1000:.1f}",
@@ -327,6 +343,7 @@ HEADINGS = [
     "bare client, objects/s",
     "operator, objects/s",
     "ratio",
+    "CPU ratio",
     "change p50, ms",
     "change p99, ms",
     "CPU per object, ms",
@@ -357,7 +374,9 @@ async def measure(
         # The first requests for a new kind are slow in every API server; they would count against the bare client.
         await bare_rate(client, f"warm-{stamp}", warm, overlay)
         print(f"{count} objects: bare client ...", flush=True)
+        server = plane.cpu_seconds()
         bare, bare_cpu = await bare_rate(client, f"bare-{stamp}", count, overlay)
+        bare_server = plane.cpu_seconds() - server
         print(f"{count} objects: {bare:.0f}/s; operator ...", flush=True)
         wanted = await stored(client, f"bare-{stamp}", f"llm-{count - 1}")
         await remove_services(client, f"bare-{stamp}", count)
@@ -366,9 +385,12 @@ async def measure(
             process.wait_ready()
             await asyncio.to_thread(process.wait_idle)
             before, begun = process.writes(), process.usage()
+            server, creator = plane.cpu_seconds(), time.process_time()
             rate = await operator_rate(client, namespace, count, 60 + count / 5, overlay)
+            creator = time.process_time() - creator
             await asyncio.to_thread(process.wait_idle)
             usage, written = process.usage(), process.writes() - before
+            server = plane.cpu_seconds() - server
             assert_same(wanted, await stored(client, namespace, f"llm-{count - 1}"))
             print(f"{count} objects: {rate:.0f}/s; {changes} changes ...", flush=True)
             latencies = await change_latencies(client, namespace, count, changes)
@@ -380,7 +402,22 @@ async def measure(
             await asyncio.to_thread(process.wait_idle)
             seconds = time.perf_counter() - start
             restart_writes = process.writes()
-    return Row(count, overlay, bare, rate, latencies, bare_cpu, begun, usage, written / count, restart_writes, seconds)
+    return Row(
+        count=count,
+        overlay=overlay,
+        bare=bare,
+        operator=rate,
+        latencies=latencies,
+        bare_cpu_seconds=bare_cpu,
+        bare_server_seconds=bare_server,
+        server_seconds=server,
+        creator_seconds=creator,
+        start=begun,
+        create=usage,
+        writes_per_object=written / count,
+        restart_writes=restart_writes,
+        restart_seconds=seconds,
+    )
 
 
 def table(rows: Sequence[Row]) -> str:
