@@ -47,7 +47,10 @@ def test_the_draft_is_read_from_the_arguments(arguments: list[str], expected: Dr
 
 @pytest.mark.parametrize("blocks", [424, 426])
 def test_blocks_and_tokens_are_those_of_two_starts(blocks: int) -> None:
-    """Qwen3.6-27B on two RTX 3090 with vLLM 0.20.2: 620,944 and 623,873 tokens for requests of 262,144."""
+    """Qwen3.6-27B on two RTX 3090, requests of 262,144 tokens: a start with MTP of 3 logged 620,944.
+
+    Another logged 623,873 and 11.08 GiB, without saying whether anything was proposed: without a draft 11 % more fit.
+    """
     given: dict[str, Any] = {"gpu": gpu_by_name("NVIDIA-GeForce-RTX-3090", 2), "kv_quantization": KVQuantization.FP8}
     asked = replace(request("qwen3.5-27b", Engine.VLLM, **given), draft=OWN)
     made = allocate(asked, 2, blocks * 27_852_800, 262_144, 8192)
