@@ -109,6 +109,12 @@ def missing_bytes(names: Sequence[str] = tuple(BINARIES)) -> int:
     return len(missing) * PROGRAM_BYTES + (GO_BYTES if missing else 0)
 
 
+def kept_bytes(names: Sequence[str] = tuple(BINARIES)) -> int:
+    """Bytes of that which stay once all are built: Go's caches too, if this machine names some."""
+    missing = _missing(cache_dir() / "bin", names)
+    return len(missing) * PROGRAM_BYTES + (GO_BYTES if missing and not _caches() else 0)
+
+
 def _missing(folder: Path, names: Sequence[str]) -> list[str]:
     return [name for name in BINARIES if name in names and not _current(folder, name)]
 

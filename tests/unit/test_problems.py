@@ -45,3 +45,10 @@ def test_several_problems_are_one_under_the_first_ones_reason() -> None:
 def test_the_text_names_the_field_and_the_remedy() -> None:
     assert wrong_field("Odd", "spec.replicas", "3 is odd").text == "spec.replicas: 3 is odd"
     assert Problem("Odd", "3 is odd", "Error", "add 1", "spec.replicas").text == "spec.replicas: 3 is odd; add 1"
+
+
+def test_a_problem_is_a_value() -> None:
+    """It is kept in snapshots and compared with later ones, and there are many."""
+    problem = wrong_field("Odd", "spec.replicas", "3 is odd")
+    assert {problem} == {wrong_field("Odd", "spec.replicas", "3 is odd")}
+    assert not hasattr(problem, "__dict__")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import images, torch_wheel
-from devcluster.cache import NoRoomError, cache_dir, need_room
+from devcluster import demo, images, torch_wheel
+from devcluster.cache import ROOT, NoRoomError, cache_dir, need_room
 from devcluster.debian import ensure_packages
 
 
@@ -32,6 +33,18 @@ def test_what_is_missing_of_a_new_machine_is_counted(tmp_path: Path, monkeypatch
     # The base that both engines share counts once.
     assert 3e9 < store < 5e9
     assert store < images.missing_bytes(names, "dev") < 15e9
+
+
+def test_the_demo_needs_no_more_disk_than_its_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_OPERATOR_CACHE", str(tmp_path))
+    for variable in ("GOCACHE", "GOMODCACHE", "GOPATH"):
+        monkeypatch.delenv(variable, raising=False)
+    page = (ROOT / "docs" / "quickstart.md").read_text()
+    promised = re.search(r"(\d+) GB of free disk", page)
+    assert promised is not None
+    assert 10e9 < demo.missing_bytes() <= float(promised[1]) * 1e9 <= 15e9
+    monkeypatch.setenv("GOCACHE", str(tmp_path / "go"))
+    assert demo.missing_bytes() > 15e9, "caches that this machine names are not the demo's to remove"
 
 
 def test_the_key_of_an_image_is_the_same_in_every_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
