@@ -171,8 +171,10 @@ def test_an_evicted_pod_whose_successor_finds_no_node(operator: OperatorUnderTes
         status = {"phase": "Failed", "reason": "Evicted", "message": why, "conditions": ready}
         path = f"{space.path('Pod', pod)}/status"
         space.plane.request("PATCH", path, {"status": status}, "application/merge-patch+json")
-        # Why there is none is that no node takes the next one.
+        # Why there is none is that no node takes the next one; why a next one is needed is said beside it.
         ends_in(space, "Unschedulable", "unschedulable")
+        assert f"pod {pod} was ended" in said(space)[2]
+        assert why.rstrip(".") in said(space)[2]
     finally:
         cordon(space.plane, on=False)
     eventually(lambda: space.is_ready("demo"), why=lambda: str(said(space)))
@@ -191,6 +193,39 @@ def test_a_drained_node_is_a_pod_that_waits(operator: OperatorUnderTest, space: 
     finally:
         cordon(space.plane, on=False)
     eventually(lambda: space.is_ready("demo"), why=lambda: str(said(space)))
+
+
+def test_a_volume_that_the_kubelet_cannot_mount(operator: OperatorUnderTest, space: Space) -> None:
+    """The pod waits on a node whose kubelet is the test: it says why in an event only."""
+    volume = {"name": "tuning", "configMap": {"name": "tuning"}}
+    template = {"spec": {"schedulerName": "by-hand", "volumes": [volume]}}
+    space.create(llm("demo", podTemplate=template, contextLength=2048))
+    (pod,) = eventually(lambda: space.names("Pod"), why="a pod")
+    eventually(lambda: "scheduler 'by-hand'" in said(space)[2], why=lambda: f"who is silent, but {said(space)}")
+    node, path = f"node-{space.name}", space.path("Pod", pod)
+    space.plane.request("POST", "/api/v1/nodes", {"metadata": {"name": node}})
+    target = {"apiVersion": "v1", "kind": "Node", "name": node}
+    space.plane.request("POST", f"{path}/binding", {"metadata": {"name": pod}, "target": target})
+    reference = {"apiVersion": "v1", "kind": "Pod", "name": pod, "namespace": space.name}
+    event = {
+        "metadata": {"name": f"{pod}.1", "namespace": space.name},
+        "involvedObject": {**reference, "uid": space.plane.request("GET", path)["metadata"]["uid"]},
+        "reason": "FailedMount",
+        "message": 'MountVolume.SetUp failed for volume "tuning" : configmap "tuning" not found',
+        "type": "Warning",
+        "firstTimestamp": "2026-01-01T00:00:00Z",
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+        "count": 1,
+        "source": {"component": "kubelet", "host": node},
+    }
+    space.plane.request("POST", f"/api/v1/namespaces/{space.name}/events", event)
+    waits = [{"type": "PodReadyToStartContainers", "status": "False"}, {"type": "PodScheduled", "status": "True"}]
+    merge = "application/merge-patch+json"
+    space.plane.request("PATCH", f"{path}/status", {"status": {"phase": "Pending", "conditions": waits}}, merge)
+    ends_in(space, "ConfigMapMissing", "'tuning'")
+    starts = [{"type": "PodReadyToStartContainers", "status": "True"}, {"type": "PodScheduled", "status": "True"}]
+    space.plane.request("PATCH", f"{path}/status", {"status": {"phase": "Pending", "conditions": starts}}, merge)
+    eventually(lambda: said(space)[:2] == ("Unknown", "Progressing"), why=lambda: str(said(space)))
 
 
 def cordon(plane: ControlPlane, *, on: bool) -> None:

@@ -166,11 +166,7 @@ def test_a_job_that_works_is_not_stopped_by_a_correction(operator: OperatorUnder
 
 def bound(space: Space) -> None:
     """The claim `models`, with a volume."""
-    claim(space)
-    meta = {"name": f"models-{space.name}"}
-    spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "hostPath": {"path": "/nowhere"}}
-    spec |= {"claimRef": {"namespace": space.name, "name": "models"}, "persistentVolumeReclaimPolicy": "Retain"}
-    space.plane.request("POST", "/api/v1/persistentvolumes", {"metadata": meta, "spec": spec})
+    claim(space, bound=True)
 
     def phase() -> str:
         found: str = (space.get("PersistentVolumeClaim", "models") or {})["status"]["phase"]

@@ -116,7 +116,8 @@ A name that the project does not own is never a default: without a registry the 
 {{- end }}
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  # list: of a pod, claim or Job that waits, to learn what for.
+  verbs: [list, create]
 {{- end -}}
 
 {{- define "llm-operator.subject" -}}

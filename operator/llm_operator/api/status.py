@@ -154,7 +154,7 @@ class LLMDeploymentStatus(ApiModel):
         description="Conditions in the sense of kstatus.",
     )
     replicas: ScaledCount = Field(default=0, description="Pods that exist.")
-    ready_replicas: Count = Field(default=0, description="Ready pods of the current spec.")
+    ready_replicas: Count = Field(default=0, description="Ready pods, of this spec and of earlier ones.")
     selector: Text | None = Field(default=None, description="Label selector of the pods, for the scale subresource.")
     endpoint: Text | None = Field(default=None, description="Base URL of the OpenAI-compatible API in the cluster.")
     web_ui: WebUIStatus | None = Field(default=None, alias="webUI", description="The chat page.")

@@ -19,6 +19,7 @@ FRESH_SECONDS = 10.0
 MISSING_SECONDS = 3.0
 """For this long a claim that was not there is taken for missing: each object that names it looks again every 5 s."""
 MOST_REMEMBERED = 4096
+NOT_READ = "whether its claims exist and have volumes is not seen: the operator may not get persistentvolumeclaims"
 
 
 def claim_from(raw: dict[str, Any]) -> ClaimFacts:
@@ -36,7 +37,7 @@ def claim_from(raw: dict[str, Any]) -> ClaimFacts:
         owner_uid=next((one["uid"] for one in meta.get("ownerReferences") or () if one.get("controller")), None),
         bound=(raw.get("status") or {}).get("phase") == "Bound",
         size=_size(raw),
-        storage_class=(raw.get("spec") or {}).get("storageClassName") or None,
+        storage_class=(raw.get("spec") or {}).get("storageClassName"),
     )
 
 

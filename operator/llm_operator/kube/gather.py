@@ -7,13 +7,14 @@ from typing import Protocol
 
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube.cache import Cache
-from llm_operator.kube.claims import Claims
+from llm_operator.kube.claims import NOT_READ, Claims
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.job_controller import JobController
 from llm_operator.kube.job_pods import JobPods
 from llm_operator.kube.keys import Key
 from llm_operator.kube.last_logs import LastLogs
 from llm_operator.kube.measurements import Measurements
+from llm_operator.kube.object_events import ObjectEvents
 from llm_operator.kube.pod_owners import PodOwners
 from llm_operator.kube.progress import ProgressReader
 from llm_operator.kube.revisions import Revisions
@@ -82,7 +83,8 @@ class Gatherer:
         self._vital_signs = VitalSigns(queue.add, paces=paces)
         self._starts = Starts(client, queue.add)
         self._measurements = Measurements(client, queue, plans.learn)
-        beside = (self._last_logs, self._progress, self._vital_signs, self._starts)
+        self._events = ObjectEvents(client, queue.add)
+        beside = (self._last_logs, self._progress, self._vital_signs, self._starts, self._events)
         self._beside = Sources(beside)
         """What follows pods and Jobs."""
         self._sources = Sources((plans, self._measurements, *beside))
@@ -95,7 +97,11 @@ class Gatherer:
         """
         observed, look_again = await self._observe(key, resource)
         # From here on nothing waits: all of it is of one moment.
-        told = {source: self._progress.known(source) for source in log_sources(resource, observed)}
+        sources = log_sources(resource, observed)
+        told = {source: self._progress.known(source) for source in sources}
+        forbidden = self._progress.unseen(sources)
+        if forbidden:
+            observed = dataclasses.replace(observed, unseen=(*observed.unseen, forbidden))
         return Snapshot(
             resource,
             observed,
@@ -107,6 +113,7 @@ class Gatherer:
             start=self._starts.known(key, observed),
             progress={source: progress for source, progress in told.items() if progress is not None},
             last_words=self._last_logs.known(key),
+            heard=self._events.known(key),
             look_again_seconds=look_again,
         )
 
@@ -142,7 +149,10 @@ class Gatherer:
         jobs, look_again = await self._job_pods.with_refusals(key, self._interest.jobs_of(key, resource))
         claims: dict[str, ClaimFacts | None] = {}
         prepares = kept_rendering(resource, observed) is None or provisional(resource, observed)
-        if prepares or any(pod.unschedulable is not None for pod in observed.pods):
+        waiting = {subject.uid for subject in self._events.known(key)}
+        if prepares or any(pod.unschedulable is not None or pod.uid in waiting for pod in observed.pods):
             claims = await self._claims.look_up(key[0], needed_claims(resource))
+            if any(claim is not None and not claim.uid for claim in claims.values()):
+                observed = dataclasses.replace(observed, unseen=(*observed.unseen, NOT_READ))
         incomplete = dict(self._leftovers.of(key, resource))
         return dataclasses.replace(observed, jobs=jobs, claims=claims, incomplete=incomplete), look_again

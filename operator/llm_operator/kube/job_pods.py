@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.keys import Key
 from llm_operator.pipeline.job_view import JobView
+from llm_operator.reconcile.questions import has_no_pod
 
 WAIT_SECONDS = 5.0
 """For this long the Job controller may take to create a pod."""
@@ -52,7 +53,7 @@ class JobPods:
         return found, None if again is None else max(0.1, again - self._clock())
 
     async def _with_refusal(self, key: Key, job: JobView) -> JobView:
-        if job.phase != "Active" or job.pods or job.suspended or job.deleting or job.abandoned:
+        if not has_no_pod(job):
             self._looks.pop(job.uid, None)
             return job
         look = self._looks.get(job.uid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from llm_operator.api.status import ProgressStatus
@@ -14,6 +14,7 @@ from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.keys import Key
 from llm_operator.pipeline.status import progress_status
+from llm_operator.reconcile.starting import FORBIDDEN
 from llm_operator.reconcile.wants import LogSource, Wants
 
 log = logging.getLogger("llm_operator.progress")
@@ -46,6 +47,7 @@ class _Reader:
     task: asyncio.Task[None] | None = None
     keys: set[Key] = field(default_factory=set)
     found: ProgressStatus | None = None
+    forbidden: bool = False
 
 
 class ProgressReader:
@@ -62,6 +64,11 @@ class ProgressReader:
         """What was read last of a log that is followed."""
         reader = self._readers.get(source)
         return reader.found if reader is not None else None
+
+    def unseen(self, sources: Iterable[LogSource]) -> str:
+        """Why nothing is read of one of these logs; empty if they may be read."""
+        readers = (self._readers.get(source) for source in sources)
+        return FORBIDDEN if any(reader is not None and reader.forbidden for reader in readers) else ""
 
     def follow(self, key: Key, wants: Wants) -> None:
         """Read the log of the stage that runs for an object, and no other any longer."""
@@ -102,8 +109,11 @@ class ProgressReader:
                 if error.status == 403:
                     log.info("logs may not be read: no progress is reported (%s)", error.message)
                     pause = FORBIDDEN_SECONDS
+                self._judge(reader, forbidden=error.status == 403)
             except UNREADABLE:
                 text = ""
+            else:
+                self._judge(reader, forbidden=False)
             found = last_progress(text)
             if found is not None and found != reader.found and loop.time() >= due:
                 due = loop.time() + TELL_SECONDS
@@ -111,3 +121,10 @@ class ProgressReader:
                 for key in tuple(reader.keys):
                     self._changed(key)
             await asyncio.sleep(pause)
+
+    def _judge(self, reader: _Reader, *, forbidden: bool) -> None:
+        """Remember whether a log may be read; a change is news."""
+        if reader.forbidden != forbidden:
+            reader.forbidden = forbidden
+            for key in tuple(reader.keys):
+                self._changed(key)

@@ -10,6 +10,8 @@ from llm_operator.kube.keys import Key
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.rollout import may_stand, stands
 
+UNSEEN = "whether the Deployment controller begins the rollout is not seen: the operator may not get replicasets"
+
 log = logging.getLogger("llm_operator.rollouts")
 
 
@@ -25,7 +27,9 @@ async def with_rollout(client: ApiClient, key: Key, observed: Observed) -> Obser
             live = await client.get("ReplicaSet", key[0], name)
         except ApiError as error:
             # 403: after an upgrade of the image alone, before the chart's rights.
-            if error.status not in (403, 404):
+            if error.status == 403:
+                return dataclasses.replace(observed, unseen=(*observed.unseen, UNSEEN))
+            if error.status != 404:
                 raise
             continue
         if child is not None and stands(child, live):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llm_operator.live.heard import Heard
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimFacts:
@@ -19,7 +21,8 @@ class ClaimFacts:
         owner_uid: uid of the object that it goes with; None: it stays.
         bound: it has a volume.
         size: storage that it requests; empty: not known.
-        storage_class: its StorageClass; None: it names none, and there was no default one.
+        storage_class: its StorageClass; None: it names none, and there was no default one; empty: it is to have none.
+        heard: what Kubernetes' controllers said of it in Events; None: they were not read yet.
     """
 
     name: str
@@ -32,6 +35,7 @@ class ClaimFacts:
     bound: bool = True
     size: str = ""
     storage_class: str | None = None
+    heard: Heard | None = None
 
     @property
     def cache(self) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.engines.registry import ENGINES
 from llm_operator.foreign import read_object
 from llm_operator.live.children import JSON, MESSAGE_CHARACTERS, REASON_CHARACTERS, Role
 from llm_operator.live.deaths import Life, restarts_when_ready
+from llm_operator.live.heard import Heard
 from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
 from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, LABEL_CHAT, LABEL_INPUTS
 from llm_operator.manifests.pod import CONTAINER as ENGINE_CONTAINER
@@ -29,6 +30,22 @@ _IMAGE_VERSION = r"(?:^|/)(?:%s)[\w.-]*:v?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(?:
 
 LAST_WORDS_CHARACTERS = 8 << 10
 """Of a termination message: the kubelet keeps 4,096 bytes; other writers of a pod's status are not bound by that."""
+
+
+Awaits = Literal["", "Node", "Start"]
+"""What a pod that has not started waits for: a node; or the kubelet, for its volumes and its network."""
+
+
+class Mounted(NamedTuple):
+    """What a pod mounts, and so what may be missing.
+
+    Attributes:
+        volume: name of the volume in the pod.
+        what: as `ConfigMap 'a'`.
+    """
+
+    volume: str
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +104,20 @@ class Pod:
     """Of `restarts`, those up to the time when the pod was Ready last."""
     controller: tuple[str, str, str] = ("", "", "")
     """Kind, name and uid of what controls it; empty if nothing does."""
-    mounts: tuple[str, ...] = ()
-    """What the kubelet has yet to mount, as `ConfigMap 'a'`; empty once the pod has its volumes and its network."""
+    mounts: tuple[Mounted, ...] = ()
+    """What the kubelet has yet to mount; empty once the pod has its volumes and its network."""
+    awaits: Awaits = ""
+    """What it waits for before its containers may start."""
+    scheduler: str = ""
+    """The scheduler that must find its node, while none has said anything of it."""
+    gated: str = ""
+    """Why the scheduler leaves it alone: its scheduling gates, such as a queue's."""
+    disrupted: str = ""
+    """Why Kubernetes ends it, such as a drained node, in the words of its condition DisruptionTarget."""
+    node_lost: bool = False
+    """Its containers ran when its node was last heard of, which is too long ago."""
+    heard: Heard | None = None
+    """What Kubernetes' controllers said of it in Events; None: they were not read yet."""
     engine_version: str | None = None
     """The engine's, by its image's tag, else as its template was rendered; None: not known."""
 
@@ -144,6 +173,11 @@ def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:
         failure_message=(status.get("message") or "")[:MESSAGE_CHARACTERS],
         restarted_at=_restart(meta.get("annotations") or {}),
         mounts=_to_be_mounted(raw) if conditions.get(_SANDBOX, {}).get("status") == "False" else (),
+        disrupted=_disruption(conditions.get("DisruptionTarget", {})),
+        node_lost=status.get("phase") == "Running" and _node_is_lost(conditions.get("Ready", {}), container),
+        awaits=_awaits(raw, conditions.get(_SANDBOX, {}).get("status") == "True"),
+        scheduler=str((raw.get("spec") or {}).get("schedulerName") or "")[:NAME_CHARACTERS] if not scheduled else "",
+        gated=_said(scheduled) if scheduled.get("reason") == "SchedulingGated" else "",
         engine_version=_engine_version(raw),
         controller=controller_of(meta),
     )
@@ -151,6 +185,7 @@ def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:
 
 _SANDBOX = "PodReadyToStartContainers"
 """False until volumes are mounted and the sandbox runs (Kubernetes 1.29, KEP-3085); images are pulled afterwards."""
+NAME_CHARACTERS = 253
 MOST_MOUNTS = 8
 _REFERENCES = (
     ("configMap", "name", "ConfigMap"),
@@ -161,13 +196,38 @@ _REFERENCES = (
 _ALWAYS_THERE = frozenset({"emptyDir", "downwardAPI", "serviceAccountToken", "image"})
 
 
-def _to_be_mounted(raw: Mapping[str, Any]) -> tuple[str, ...]:
+def _disruption(condition: Mapping[str, Any]) -> str:
+    if condition.get("status") != "True":
+        return ""
+    return f"{str(condition.get('reason') or '')[:REASON_CHARACTERS]}: {_said(condition)}"
+
+
+def _node_is_lost(ready: Mapping[str, Any], container: Mapping[str, Any]) -> bool:
+    """Whether the node controller, not the kubelet, says that a pod is not Ready.
+
+    It changes the status of the condition alone (MarkPodsNotReady, kube-controller-manager 1.30 to 1.36): a kubelet
+    gives a reason, and says of each container whether it is ready.
+    """
+    silent = ready.get("status") == "False" and not ready.get("reason")
+    return silent and container.get("ready") is True and "running" in (container.get("state") or {})
+
+
+def _awaits(raw: Mapping[str, Any], sandbox: bool) -> Awaits:
+    """What a pod waits for before its containers may start."""
+    if "deletionTimestamp" in raw["metadata"] or (raw.get("status") or {}).get("phase") != "Pending":
+        return ""
+    if not (raw.get("spec") or {}).get("nodeName"):
+        return "Node"
+    return "" if sandbox else "Start"
+
+
+def _to_be_mounted(raw: Mapping[str, Any]) -> tuple[Mounted, ...]:
     """What a pod that has a node mounts, and so what may be missing: the kubelet says which in an event only."""
     spec, status = raw.get("spec") or {}, raw.get("status") or {}
     if not spec.get("nodeName") or status.get("phase") != "Pending":
         return ()
-    found = dict.fromkeys(text for volume in spec.get("volumes") or [] for text in _needed(volume))
-    return tuple(found)[:MOST_MOUNTS]
+    found = {text: str(volume.get("name"))[:63] for volume in spec.get("volumes") or [] for text in _needed(volume)}
+    return tuple(Mounted(volume, text) for text, volume in found.items())[:MOST_MOUNTS]
 
 
 def _needed(volume: Mapping[str, Any]) -> Iterator[str]:

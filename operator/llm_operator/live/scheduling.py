@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_operator.live.claims import ClaimFacts
+from llm_operator.live.heard import WAITS_FOR_POD, Word
+from llm_operator.live.pods import Pod
 from llm_operator.problems import Problem
 
 _MISSING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 
 _ENDING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" is being deleted')
+
+_NO_CLASS = re.compile(r'storageclass\S* "[^"]*" not found')
 
 _UNBOUND = "unbound immediate PersistentVolumeClaims"
 
@@ -97,20 +101,60 @@ def _remedies(message: str, asked: Asked) -> list[str]:
     return found
 
 
+def not_scheduled(pod: Pod, asked: Asked) -> Problem | None:
+    """Why a pod has no node, of which its condition says nothing; None if nothing is known.
+
+    While a claim gets its volume on the node that the scheduler chose, the condition is silent for minutes.
+
+    Args:
+        pod: the pod.
+        asked: what it requires.
+    """
+    if pod.heard is None:
+        return None
+    if any(_fault_of(claim) for claim in asked.claims if not claim.bound):
+        return Problem("ClaimUnbound", _unbound(asked.claims), "Warning")
+    words = pod.heard.of("FailedScheduling")
+    return unschedulable(words[0].message, asked) if words else None
+
+
+def _fault_of(claim: ClaimFacts) -> Word | None:
+    """What keeps a claim from getting a volume."""
+    words = claim.heard.words if claim.heard is not None else ()
+    return next((word for word in words if word.reason != WAITS_FOR_POD), None)
+
+
 def _unbound(claims: tuple[ClaimFacts, ...]) -> str:
-    waiting = [claim for claim in claims if not claim.bound]
+    waiting = [claim for claim in claims if not claim.bound and not _waits_for_pod(claim)]
     if not waiting:
         return (
             "a PersistentVolumeClaim of the pod has no volume: `kubectl describe pvc` says why; one without a "
             "StorageClass needs a default StorageClass in the cluster, or cache.storageClassName"
         )
-    return "; ".join(
-        f"PersistentVolumeClaim {claim.name!r} has no volume: "
-        + (
-            f"StorageClass {claim.storage_class!r} has provided none yet; `kubectl describe pvc {claim.name}` says why"
-            if claim.storage_class
-            else "it names no StorageClass, and the cluster has no default one: create the claim again with a "
+    return "; ".join(f"PersistentVolumeClaim {claim.name!r} has no volume: {_why_unbound(claim)}" for claim in waiting)
+
+
+def _waits_for_pod(claim: ClaimFacts) -> bool:
+    return claim.heard is not None and bool(claim.heard.words) and _fault_of(claim) is None
+
+
+def _why_unbound(claim: ClaimFacts) -> str:
+    fault = _fault_of(claim)
+    if claim.storage_class is None and (fault is None or fault.reason == "FailedBinding"):
+        return (
+            "it names no StorageClass, and the cluster has no default one: create the claim again with a "
             "storageClassName, which is spec.cache.storageClassName for the claims that the operator creates"
         )
-        for claim in waiting
-    )
+    if not claim.storage_class and (fault is None or fault.reason == "FailedBinding"):
+        return "it has the storageClassName '', and no PersistentVolume fits it: create one, or name a StorageClass"
+    if fault is None:
+        unseen = f" ({claim.heard.unseen})" if claim.heard is not None and claim.heard.unseen else ""
+        return (
+            f"StorageClass {claim.storage_class!r} has provided none yet; `kubectl describe pvc {claim.name}` says why"
+            f"{unseen}"
+        )
+    if fault.reason == "ExternalProvisioning":
+        return f"{fault.message}; check that the provisioner of StorageClass {claim.storage_class!r} runs"
+    if _NO_CLASS.search(fault.message):
+        return f"{fault.message}; create the StorageClass, or create the claim again with another storageClassName"
+    return f"{fault.message}; correct the StorageClass or what it needs, or create a PersistentVolume for the claim"

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 
 from llm_operator.live.pods import Pod
-from llm_operator.live.scheduling import ANYTHING, Asked, unschedulable
+from llm_operator.live.scheduling import ANYTHING, Asked, not_scheduled, unschedulable
+from llm_operator.live.start_faults import start_fault
 from llm_operator.problems import Check, Problem, first
 
 TOOLS_FIELD = "the chart's modelTools.image"
@@ -38,7 +39,13 @@ class Waiting:
 
 
 def _node(of: Waiting) -> Problem | None:
-    return unschedulable(of.pod.unschedulable, of.asked) if of.pod.unschedulable is not None else None
+    if of.pod.unschedulable is not None:
+        return unschedulable(of.pod.unschedulable, of.asked)
+    return not_scheduled(of.pod, of.asked) if of.pod.awaits == "Node" else None
+
+
+def _start(of: Waiting) -> Problem | None:
+    return start_fault(of.pod) if of.pod.awaits == "Start" else None
 
 
 def _image_name(of: Waiting) -> Problem | None:
@@ -58,7 +65,7 @@ def _configuration(of: Waiting) -> Problem | None:
     return _config_problem(of.pod.waiting_message) if of.pod.waiting_reason in _CONFIG_REASONS else None
 
 
-WAITING: tuple[Check[Waiting], ...] = (_node, _image_name, _image, _configuration)
+WAITING: tuple[Check[Waiting], ...] = (_node, _start, _image_name, _image, _configuration)
 """What keeps a pod from starting, in the order of its start."""
 
 

@@ -122,7 +122,8 @@ _ROWS = (
     KindRow("Pod", "", "v1", "pods", ("list", "watch", "create"), reduced="pod", subresources={"log": ("get",)}),
     KindRow("ReplicaSet", "apps", "v1", "replicasets", ("get",)),
     KindRow("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", ("get", "create"), made_once=True),
-    KindRow("Event", "", "v1", "events", ("create",)),
+    # list: of one object that waits, to learn what for.
+    KindRow("Event", "", "v1", "events", ("list", "create")),
     KindRow("Node", "", "v1", "nodes", ("list",), namespaced=False, grant="gpu-inventory"),
     KindRow("ConfigMap", "", "v1", "configmaps", ("get", "patch"), grant="leader"),
     # Through the package's leader election (kube/lease.py).

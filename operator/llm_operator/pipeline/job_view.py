@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.foreign import read_object, values_in
+from llm_operator.live.heard import Heard
 from llm_operator.live.pods import ContainerEnd, Pod
 from llm_operator.manifests.common import compact_json
 from llm_operator.manifests.tools import LABEL_STAGE
@@ -95,6 +96,8 @@ class JobView:
     """Name of the object whose placement it has; empty: not known."""
     refused: str = ""
     """Why the API server refuses its pods; empty while it has one, or that is not known."""
+    heard: Heard | None = None
+    """What the Job controller said of it in Events; None: they were not read yet."""
     shared_with: str = ""
     """Name of another object that it was made for and that still waits for it; empty: it may be made anew for this one.
     """

@@ -220,8 +220,8 @@ OBJECT: tuple[Reason, ...] = (
     Reason(
         "NodeLost",
         "Object",
-        "the kubelet or the node controller ended the pod as a whole; the reason is theirs",
-        "do what the message says; where it says nothing, see `kubectl describe pod`",
+        "the node of a pod does not answer",
+        "drain, delete or repair the node that `kubectl get pod -o wide` shows: after 5 minutes there is another pod",
         severity="Warning",
     ),
     Reason(
@@ -293,10 +293,37 @@ OBJECT: tuple[Reason, ...] = (
     Reason(
         "ClaimUnbound",
         "Object",
-        "a PersistentVolumeClaim of the pod has no volume; the message names it, and whether it has a StorageClass",
+        "a PersistentVolumeClaim of the pod has no volume; the message names it, whether it has a StorageClass, and "
+        "what its events say",
         "see `kubectl describe pvc`; name a StorageClass in `cache.storageClassName`, or make one the "
         "cluster's default",
         fields=("spec.cache.storageClassName",),
+        severity="Warning",
+    ),
+    Reason(
+        "FailedMount",
+        "Object",
+        "a volume of the pod cannot be mounted; the message has the kubelet's words, from the pod's events",
+        "correct the volume in `podTemplate`, or what it names: `kubectl describe pod` has all events",
+        severity="Warning",
+    ),
+    Reason(
+        "FailedAttachVolume",
+        "Object",
+        "a volume cannot be attached to the pod's node, or is still attached to another one",
+        "delete the pod on the other node that still uses the claim, use one with `cache.accessMode: ReadWriteMany`, "
+        "or check the CSI driver",
+        fields=("spec.cache.accessMode",),
+        severity="Warning",
+    ),
+    Reason(
+        "FailedCreatePodSandBox",
+        "Object",
+        "the kubelet cannot create the pod's sandbox: the node lacks the container runtime of the pod's RuntimeClass, "
+        "or its network plugin fails",
+        "correct `runtimeClassName`, or set up the container runtime and the network plugin of the node that "
+        "`kubectl get pod -o wide` shows",
+        fields=("spec.runtimeClassName",),
         severity="Warning",
     ),
     Reason(

@@ -69,6 +69,17 @@ def _ended_as_a_whole(of: _Ill) -> Problem | None:
     return _given_up(of.pod) if of.pod.phase == "Failed" and of.pod.failure else None
 
 
+def _node_lost(of: _Ill) -> Problem | None:
+    if not of.pod.node_lost:
+        return None
+    return Problem(
+        "NodeLost",
+        f"the node of pod {of.pod.name} does not answer; in 5 minutes Kubernetes makes another pod, if a node has room",
+        "Warning",
+        f"repair the node that `kubectl get pod {of.pod.name} -o wide` shows, or delete it",
+    )
+
+
 def _fetch_failed(of: _Ill) -> Problem | None:
     return _fetch_failure(of.ended, of.pod.deaths) if of.ended is not None and of.fetches else None
 
@@ -77,7 +88,7 @@ def _engine_died(of: _Ill) -> Problem | None:
     return _crash(of.pod, of.ended, of.engine) if of.ended is not None and not of.fetches else None
 
 
-OF_POD: tuple[Check[_Ill], ...] = (_waits, _ended_as_a_whole, _fetch_failed, _engine_died)
+OF_POD: tuple[Check[_Ill], ...] = (_waits, _ended_as_a_whole, _node_lost, _fetch_failed, _engine_died)
 """Why a pod does not serve, in the order in which it counts."""
 
 

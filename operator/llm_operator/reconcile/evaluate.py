@@ -22,6 +22,7 @@ from llm_operator.reconcile.model_facts import model_of
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.plan_facts import Planned, planned
 from llm_operator.reconcile.plan_record import record_of
+from llm_operator.reconcile.questions import subjects, with_heard
 from llm_operator.reconcile.rendered import applied_template, expected_inputs, prepared_of
 from llm_operator.reconcile.situation import Situation
 from llm_operator.reconcile.snapshot import Executed, Outcome, Snapshot
@@ -54,8 +55,9 @@ def evaluate(snapshot: Snapshot, now: datetime) -> Outcome:
 
 
 def seen(snapshot: Snapshot) -> Observed:
-    """What is observed, with what dead engines said last."""
-    return with_last_words(snapshot.observed, snapshot.last_words, snapshot.resource.spec.engine.type)
+    """What is observed, with what dead engines said last and what was said of what waits."""
+    observed = with_heard(snapshot.observed, snapshot.heard)
+    return with_last_words(observed, snapshot.last_words, snapshot.resource.spec.engine.type)
 
 
 def status_after(
@@ -119,6 +121,7 @@ def _wants(snapshot: Snapshot, decision: Decision, plan: Planned) -> Wants:
         log=_followed(snapshot, decision),
         # As the kubelet reports them: what was read of them must not end the reading.
         deaths=deaths(observed, engine),
+        events=subjects(observed),
         loading=Loading(loading, _size(template, plan.outcome)) if loading is not None else None,
         serving=Serving(engine, serving) if not guards(resource) else None,
         measuring=_measuring(resource, observed, template, plan),

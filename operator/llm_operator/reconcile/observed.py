@@ -31,6 +31,9 @@ class Observed:
     rollout_stands: bool = False
     """The Deployment controller does not begin the rollout of the template (reconcile/rollout.py)."""
 
+    unseen: tuple[str, ...] = ()
+    """What is not seen for want of a right, a sentence each."""
+
     @property
     def workload(self) -> Child | None:
         """What runs the engine's pods, if it is there."""

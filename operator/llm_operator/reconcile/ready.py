@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm_operator.api.finding import Finding
 from llm_operator.live.scheduling import asked_by
+from llm_operator.live.start_faults import is_attached_elsewhere
 from llm_operator.problems import Check, Problem, first, together
 from llm_operator.reconcile.diagnose import trouble_of
 from llm_operator.reconcile.situation import Progress, Situation, current_pods, ending
 from llm_operator.reconcile.starting import stuck_message
+from llm_operator.reconcile.waiting import predecessor, waits_for
 from llm_operator.reconcile.workload import workload_of
 
 
@@ -49,8 +51,13 @@ def _pods_refused(of: Situation) -> Problem | None:
 
 def _pods_fail(of: Situation) -> Problem | None:
     found = _worst_of_pods(of)
-    # A new pod that finds no GPU while its predecessor still ends is a roll, not an alarm.
-    return None if found is not None and found.reason == "Unschedulable" and ending(of) else found
+    if found is None:
+        return None
+    # A new pod that finds no GPU, or no volume, while its predecessor still ends is a roll, not an alarm.
+    if ending(of) and (found.reason == "Unschedulable" or any(map(is_attached_elsewhere, current_pods(of)))):
+        return None
+    gone = predecessor(of.observed.pods, current_pods(of)) if found.reason == "Unschedulable" else ""
+    return replace(found, message=f"{found.message}; {gone}") if gone else found
 
 
 def _overdue(of: Situation) -> Problem | None:
@@ -100,7 +107,7 @@ def ready_findings(situation: Situation, progress: Progress) -> tuple[Finding, F
     """The conditions Ready, Reconciling and Stalled."""
     problem = problem_of(situation)
     judged = Judged(situation, progress, problem)
-    ready = next(found for state in STATES if (found := state(judged)) is not None)
+    ready = _with_unseen(situation, next(found for state in STATES if (found := state(judged)) is not None))
     if progress.complete or judged.parked:
         return ready, Finding("Reconciling", "False", "UpToDate", ""), Finding("Stalled", "False", "UpToDate", "")
     if problem is not None and problem.stalls:
@@ -108,6 +115,14 @@ def ready_findings(situation: Situation, progress: Progress) -> tuple[Finding, F
         return ready, Finding("Reconciling", "False", "Stalled", ""), stalled
     reconciling = Finding("Reconciling", "True", ready.reason, ready.message)
     return ready, reconciling, Finding("Stalled", "False", "Progressing", "")
+
+
+def _with_unseen(situation: Situation, ready: Finding) -> Finding:
+    """What is not seen for want of a right, beside what is not as it should be."""
+    unseen = "; ".join(situation.observed.unseen)
+    if not unseen or ready.status == "True":
+        return ready
+    return Finding(ready.type, ready.status, ready.reason, f"{ready.message}; {unseen}")
 
 
 def _complete(of: Judged) -> Finding | None:
@@ -150,7 +165,7 @@ def _paused(of: Judged) -> Finding | None:
 
 def _loading(of: Judged) -> Finding | None:
     """Unknown and not False while an engine loads: health checks of GitOps tools read False as broken."""
-    loading = sum(pod.running and not pod.ready for pod in current_pods(of.situation))
+    loading = sum(pod.running and not pod.ready and not pod.node_lost for pod in current_pods(of.situation))
     if not loading:
         return None
     text = f"{_so_far(of.progress)}; {loading} loading the model"
@@ -165,15 +180,13 @@ def _loading(of: Judged) -> Finding | None:
 
 def _progressing(of: Judged) -> Finding:
     text = _so_far(of.progress)
-    mounting = next((pod for pod in current_pods(of.situation) if pod.mounts and not pod.deleting), None)
-    if mounting is not None:
-        text = (
-            f"{text}; pod {mounting.name} waits for its volumes and its network: {', '.join(mounting.mounts)}; each "
-            f"must exist and be mountable on the node: kubectl describe pod {mounting.name} shows which is not"
-        )
+    waiting = waits_for(current_pods(of.situation))
+    text = f"{text}; {waiting}" if waiting else text
     old = ending(of.situation)
     if old:
         text = f"{text}; waiting for {old} old pod{'s' * (old > 1)} to end and free the GPUs"
+    gone = predecessor(of.situation.observed.pods, current_pods(of.situation))
+    text = f"{text}; {gone}" if gone else text
     return Finding("Ready", "Unknown", "Progressing", text)
 
 

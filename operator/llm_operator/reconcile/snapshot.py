@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import ProgressStatus
 from llm_operator.live.children import Child, ChildKey, Role
+from llm_operator.live.heard import Heard
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.problems import Problem
@@ -19,7 +20,7 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.plan_facts import Hold, PlanFacts
 from llm_operator.reconcile.revisions import Revision
 from llm_operator.reconcile.starting import Start
-from llm_operator.reconcile.wants import Death, Identity, LogSource, Wants
+from llm_operator.reconcile.wants import Death, Identity, LogSource, Subject, Wants
 from llm_operator.settings import ToolSettings
 
 
@@ -47,6 +48,8 @@ class Snapshot:
     """How far the stages before serving are, by the log that reports it."""
     last_words: Mapping[Death, LastWords] = field(default_factory=dict)
     """The ends of the logs of engines that died."""
+    heard: Mapping[Subject, Heard] = field(default_factory=dict)
+    """What Kubernetes' controllers said of what waits."""
     look_again_seconds: float | None = None
     """When a source without a watch is to be read again."""
 

@@ -117,4 +117,5 @@ def loading_pod(observed: Observed) -> Pod | None:
 
 
 def _loads(pod: Pod) -> bool:
-    return pod.running and not pod.ready and not pod.deleting and pod.container == CONTAINER
+    waits = pod.running and not pod.ready and not pod.deleting and not pod.node_lost
+    return waits and pod.container == CONTAINER

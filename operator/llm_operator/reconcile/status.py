@@ -14,6 +14,7 @@ from llm_operator.api.status import (
     WebUIStatus,
 )
 from llm_operator.foreign import read_object
+from llm_operator.live.start_faults import REASONS
 from llm_operator.manifests.chat_page import page_endpoint
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
@@ -31,12 +32,17 @@ from llm_operator.reconcile.drift import drift_findings
 from llm_operator.reconcile.exposure import exposure_findings
 from llm_operator.reconcile.health import NOT_SEEN_YET
 from llm_operator.reconcile.page import page_findings
+from llm_operator.reconcile.questions import is_unheard
 from llm_operator.reconcile.ready import ready_findings
 from llm_operator.reconcile.rendered import applied_template, prepared_of
 from llm_operator.reconcile.shown_plan import known_plan, plan_finding, plan_status
 from llm_operator.reconcile.situation import Progress, Situation, progress_of
 
 MESSAGE_LIMIT = 4096
+HEARD = frozenset(
+    {*REASONS, "ClaimUnbound", "SecretMissing", "ConfigMapMissing", "SecretKeyMissing", "ConfigMapKeyMissing"}
+)
+"""Reasons that events tell, wholly or in part."""
 ARGUMENT_LIMIT = 2048
 """Of an argument in status.engine.args."""
 
@@ -50,7 +56,7 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
     """
     resource, decision = situation.resource, situation.decision
     shown = situation.before
-    if shown is not None and _stands(situation, shown):
+    if shown is not None and (_stands(situation, shown) or _was_heard(situation, shown)):
         return shown
     progress = progress_of(situation)
     known = known_plan(situation)
@@ -154,6 +160,14 @@ def _stands(situation: Situation, status: LLMDeploymentStatus) -> bool:
     said = ready is not None and ready.status != "True" and ready.reason != "Planning"
     current = status.observed_generation == situation.resource.metadata.generation
     return said and current and situation.observed.workload is None
+
+
+def _was_heard(situation: Situation, status: LLMDeploymentStatus) -> bool:
+    """Whether the status stands until a restarted operator has heard again what something waits for."""
+    ready = next((entry for entry in status.conditions if entry.type == "Ready"), None)
+    current = status.observed_generation == situation.resource.metadata.generation
+    said = ready is not None and ready.status == "False" and ready.reason in HEARD
+    return said and current and is_unheard(situation.observed)
 
 
 def _dated(finding: Finding, before: Condition | None, generation: int, now: str) -> Condition:

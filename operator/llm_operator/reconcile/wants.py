@@ -24,6 +24,14 @@ class LogSource(NamedTuple):
     container: str
 
 
+class Subject(NamedTuple):
+    """An object in the LLMDeployment's namespace that waits, and of which Events say why."""
+
+    kind: str
+    name: str
+    uid: str
+
+
 def identity(pod: Pod) -> Identity:
     """The container that runs in a pod."""
     return pod.uid, pod.started_at
@@ -103,6 +111,7 @@ class Wants:
         model: on a hub; None: it has none there.
         log: says how far the stage is that runs.
         deaths: containers that died without saying why in their termination messages, and their pods.
+        events: what waits, and does not say for what.
         loading: the engine that loads.
         serving: the engines that serve.
         measuring: the engine that is measured.
@@ -113,6 +122,7 @@ class Wants:
     model: Model | None = None
     log: LogSource | None = None
     deaths: tuple[tuple[Death, Pod], ...] = ()
+    events: tuple[Subject, ...] = ()
     loading: Loading | None = None
     serving: Serving | None = None
     measuring: Measuring | None = None

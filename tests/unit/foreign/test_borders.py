@@ -40,6 +40,8 @@ from llm_operator.kube.inventory import _add
 from llm_operator.kube.last_logs import LAST_BYTES
 from llm_operator.kube.progress import last_progress
 from llm_operator.live.children import child_from
+from llm_operator.live.heard import heard_from
+from llm_operator.live.trouble import waiting_trouble
 from llm_operator.manifests.common import ANNOTATION_ENGINE, ANNOTATION_MODEL, ANNOTATION_TEMPLATE
 from llm_operator.manifests.revision import REVISION, digest_of
 from llm_operator.modeltools import paths
@@ -58,6 +60,7 @@ from llm_operator.reconcile.rendered import prepared_of
 from llm_operator.reconcile.revisions import content, legacy
 from llm_operator.reconcile.starting import looked
 from llm_operator.telemetry.metrics import Metrics
+from tests.support.build import pod, resource
 from tests.support.objects import llm
 
 JSON = dict[str, Any]
@@ -223,6 +226,20 @@ def written(value: Any) -> bytes:
     return json.dumps(value).encode(errors="replace")
 
 
+EVENT = {
+    "metadata": {"name": "demo-1.1", "creationTimestamp": "2026-01-01T00:00:00Z"},
+    "reason": "FailedMount",
+    "message": 'MountVolume.SetUp failed for volume "a" : references non-existent secret key: token',
+    "lastTimestamp": "2026-01-01T00:00:00Z",
+    "series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:00.000000Z"},
+}
+
+
+def heard(items: list[Any]) -> object:
+    waiting = pod(resource(), awaits="Start", heard=heard_from(items))
+    return waiting_trouble(waiting, "the image", "spec.engine.image")
+
+
 @dataclass(frozen=True)
 class Border:
     """Where foreign text enters: its name in docs/security.md, what reads it, what is usual, what it may raise."""
@@ -251,6 +268,7 @@ BORDERS = (
     Border("the labels of a node", node, NODE_LABELS),
     Border("a termination message", parse_result, json.dumps(RESULT)),
     Border("a config.json reported by a Job", inspected, CONFIG),
+    Border("events of one object that waits", heard, [EVENT], odd=False),
     Border("the last log of a container", last_log, LOG, limit=LAST_BYTES),
     Border("the log of an engine or a tool that runs", running_log, LOG),
     Border("the beginning of an engine's log", vllm_tokens_in_log, LOG, limit=LOG_BYTES),

@@ -135,6 +135,26 @@ async def test_an_answer_that_is_no_list_is_a_refusal_and_not_an_empty_list(text
     async with started, client_for(started) as client:
         with pytest.raises(ApiError, match="502 Unreadable"):
             [item async for item in client.list("Pod", None)]
+        with pytest.raises(ApiError, match="502 Unreadable"):
+            await client.list_events("team", "pod-1", 10)
+
+
+async def test_events_of_one_object_are_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def page(request: web.Request) -> web.Response:
+        asked.append((request.path, dict(request.query)))
+        return web.json_response({"items": [{"message": "x" * 100}] * 20, "metadata": {"continue": "more"}})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    async with TestServer(app) as server, api_of(server) as api:
+        assert len(await api.list_events("team", "pod-1", 10)) == 10
+        monkeypatch.setattr(client_module, "EVENTS_BYTES", 1000)
+        with pytest.raises(ApiError, match="more than 1,000 bytes"):
+            await api.list_events("team", "pod-1", 10)
+    assert asked[0] == ("/api/v1/namespaces/team/events", {"fieldSelector": "involvedObject.uid=pod-1", "limit": "10"})
+    assert len(asked) == 2, "nothing is asked a second time"
 
 
 def api_of(server: BaseTestServer) -> ApiClient:

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from llm_operator.kube import progress
-from llm_operator.kube.client import LOG_CONNECTIONS
+from llm_operator.kube.client import LOG_CONNECTIONS, ApiError
 from llm_operator.kube.progress import ProgressReader
+from llm_operator.reconcile.starting import FORBIDDEN
 from llm_operator.reconcile.wants import LogSource
 from tests.support.build import resource
 from tests.support.sources import wants
@@ -96,3 +97,31 @@ async def test_kubelets_that_do_not_answer_are_asked_a_few_at_a_time(monkeypatch
     for number in range(40):
         reader.forget(("team", f"llm-{number}"))
     assert 0 < most <= progress.AT_ONCE < LOG_CONNECTIONS
+
+
+async def test_without_the_right_to_logs_that_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOOK_SECONDS", "FORBIDDEN_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    logs, changed = Logs(), list[tuple[str, str]]()
+    allowed, refused = logs.read_log, True
+
+    async def read_log(*given: str) -> str:
+        text = await allowed(*given)
+        if refused:
+            raise ApiError(403, "Forbidden", "pods/log")
+        return text
+
+    monkeypatch.setattr(logs, "read_log", read_log)
+    reader = ProgressReader(logs, changed.append)  # type: ignore[arg-type]
+    reader.follow(("team", "demo"), wants(OF, log=FETCH))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert reader.unseen([FETCH]) == FORBIDDEN
+    assert reader.unseen([LogSource("team", "other", "tool")]) == ""
+    assert changed == [("team", "demo")]
+    refused = False
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert reader.unseen([FETCH]) == ""
+    assert reader.known(FETCH) is not None
+    reader.forget(("team", "demo"))

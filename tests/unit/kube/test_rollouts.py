@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from llm_operator.kube.client import ApiClient, ApiError
-from llm_operator.kube.rollouts import with_rollout
+from llm_operator.kube.rollouts import UNSEEN, with_rollout
 from tests.unit.reconcile.test_rollout import IN_PLACE, deployment, pod, replica_set, seen
 
 
@@ -46,8 +46,13 @@ async def test_a_rollout_that_goes_on_costs_no_request() -> None:
     assert api.asked == []
 
 
-async def test_without_the_right_nothing_is_known() -> None:
-    assert not await look(Api(error=ApiError(403, "Forbidden", "replicasets")), "demo-1")
+async def test_without_the_right_nothing_is_known_and_that_is_said() -> None:
+    api = Api(error=ApiError(403, "Forbidden", "replicasets"))
+    assert not await look(api, "demo-1")
+    observed = seen(deployment(2, IN_PLACE, 2), pod("demo-1"))
+    assert (await with_rollout(cast(ApiClient, api), ("team", "demo"), observed)).unseen == (UNSEEN,)
+    observed = seen(deployment(2, IN_PLACE, 2, updatedReplicas=1), pod("demo-1"))
+    assert (await with_rollout(cast(ApiClient, api), ("team", "demo"), observed)).unseen == (), "nothing is to be seen"
 
 
 async def test_a_failing_api_server_is_asked_again() -> None:

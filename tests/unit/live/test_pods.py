@@ -213,14 +213,68 @@ def before_its_containers(ready: str = "False", phase: str = "Pending", node: st
 
 def test_what_a_pod_has_yet_to_mount() -> None:
     assert before_its_containers().mounts == (
-        "ConfigMap 'settings'",
-        "Secret 'key'",
-        "PersistentVolumeClaim 'models'",
-        "Secret 'other'",
-        "volume 'shared' (nfs)",
+        ("settings", "ConfigMap 'settings'"),
+        ("key", "Secret 'key'"),
+        ("model", "PersistentVolumeClaim 'models'"),
+        ("all", "Secret 'other'"),
+        ("shared", "volume 'shared' (nfs)"),
     )
 
 
 @pytest.mark.parametrize("change", [{"ready": "True"}, {"phase": "Running"}, {"phase": "Failed"}, {"node": None}])
 def test_nothing_is_to_be_mounted_before_there_is_a_node_or_once_containers_may_start(change: dict[str, Any]) -> None:
     assert before_its_containers(**change).mounts == ()
+
+
+def on_a_node(*conditions: dict[str, Any], ready: bool = True, phase: str = "Running") -> Pod:
+    meta = {"name": "demo-1", "uid": "1", "resourceVersion": "2"}
+    container = {"name": "engine", "ready": ready, "restartCount": 0, "state": {"running": {"startedAt": "x"}}}
+    status = {"phase": phase, "conditions": list(conditions), "containerStatuses": [container]}
+    return pod_from({"metadata": meta, "spec": {"nodeName": "gpu-1"}, "status": status})
+
+
+def test_a_node_that_does_not_answer_is_not_an_engine_that_loads() -> None:
+    lost = on_a_node({"type": "Ready", "status": "False"})
+    assert lost.node_lost
+    for other in (
+        on_a_node({"type": "Ready", "status": "False"}, ready=False),
+        on_a_node({"type": "Ready", "status": "False", "reason": "ContainersNotReady"}),
+        on_a_node({"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}),
+        on_a_node({"type": "Ready", "status": "True"}),
+        on_a_node({"type": "Ready", "status": "False"}, phase="Failed"),
+        on_a_node(),
+    ):
+        assert not other.node_lost
+
+
+def test_why_kubernetes_ends_a_pod() -> None:
+    said = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "evicting"}
+    assert on_a_node(said).disrupted == "EvictionByEvictionAPI: evicting"
+    assert on_a_node({**said, "status": "False"}).disrupted == ""
+    assert len(on_a_node({**said, "message": "x" * 100_000, "reason": "y" * 100_000}).disrupted) < 4000
+
+
+@pytest.mark.parametrize(
+    ("conditions", "node", "awaits"),
+    [
+        ([], None, "Node"),
+        ([], "gpu-1", "Start"),
+        ([{"type": "PodReadyToStartContainers", "status": "False"}], "gpu-1", "Start"),
+        ([{"type": "PodReadyToStartContainers", "status": "True"}], "gpu-1", ""),
+    ],
+)
+def test_what_a_pod_awaits(conditions: list[dict[str, Any]], node: str | None, awaits: str) -> None:
+    meta = {"name": "demo-1", "uid": "1", "resourceVersion": "2"}
+    spec = {"nodeName": node, "schedulerName": "mine"}
+
+    def seen_with(*said: dict[str, Any], phase: str = "Pending", **fields: Any) -> Pod:
+        status = {"phase": phase, "conditions": list(said)}
+        return pod_from({"metadata": {**meta, **fields}, "spec": spec, "status": status})
+
+    found = seen_with(*conditions)
+    assert (found.awaits, found.scheduler, found.gated) == (awaits, "mine", "")
+    gated = seen_with({"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "blocked"})
+    assert (gated.gated, gated.scheduler) == ("blocked", "")
+    for phase in ("Running", "Succeeded"):
+        assert seen_with(phase=phase).awaits == ""
+    assert seen_with(deletionTimestamp="x").awaits == ""

@@ -18,7 +18,7 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import LLMDeploymentStatus, ProgressStatus
 from llm_operator.facts import Known, Pending, Unknowable
 from llm_operator.live.children import ChildCondition
-from llm_operator.live.pods import ContainerEnd
+from llm_operator.live.pods import ContainerEnd, Mounted
 from llm_operator.manifests.model_volume import FETCHER
 from llm_operator.problems import Problem
 from llm_operator.reconcile.diagnose import deletion_refused, namespace_goes, without_image_volumes, write_refused
@@ -70,7 +70,7 @@ def _pods(of: LLMDeployment) -> dict[str, dict[str, Any]]:
     return {
         "pending": {},
         "loading": {"running": True},
-        "mounting": {"mounts": ("ConfigMap 'settings'",)},
+        "mounting": {"mounts": (Mounted("settings", "ConfigMap 'settings'"),)},
         "unschedulable": {"unschedulable": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."},
         "no claim": {"unschedulable": 'persistentvolumeclaim "models" not found'},
         "no image": {"waiting_reason": "ImagePullBackOff", **waiting},

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from llm_operator.api.status import LLMDeploymentStatus, MeasuredStatus, PlanStatus
-from llm_operator.live.pods import ContainerEnd
+from llm_operator.live.pods import ContainerEnd, Mounted
 from llm_operator.problems import Problem
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.observed import Observed
@@ -125,7 +125,7 @@ def test_what_keeps_a_pod_from_serving_is_named(fields: dict[str, Any], reason: 
 
 def test_a_pod_that_waits_for_its_volumes_names_them_and_what_to_do() -> None:
     of = resource()
-    waiting = pod(of, mounts=("ConfigMap 'settings'", "PersistentVolumeClaim 'models'"))
+    waiting = pod(of, mounts=(Mounted("a", "ConfigMap 'settings'"), Mounted("b", "PersistentVolumeClaim 'models'")))
     seen = replace(applied(of, observedGeneration=1, replicas=1, updatedReplicas=1), pods=(waiting,))
     status = status_of(situation(of, seen), NOW)
     assert conditions(status)["Ready"] == ("Unknown", "Progressing")

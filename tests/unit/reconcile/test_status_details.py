@@ -87,6 +87,8 @@ def test_replicas_of_the_current_spec_are_told_from_old_ones() -> None:
     assert summary(status, "Stalled") == ("False", "Progressing", "")
     assert summary(status, "Available") == ("True", "Serving", "3 replicas available")
     assert (status.replicas, status.ready_replicas) == (4, 3)
+    # What the field says of itself is what it counts.
+    assert "earlier" in str(LLMDeploymentStatus.model_fields["ready_replicas"].description)
 
 
 def test_one_replica_too_many_is_no_end_of_a_rollout() -> None:
@@ -287,3 +289,12 @@ def test_what_is_no_news_is_no_event() -> None:
     assert transitions((ready,), (ready, drifted, sick)) == [drifted, sick]
     assert transitions((drifted, sick), (drifted, sick)) == []
     assert transitions((sick,), (entry("Healthy", "True", "Serving"),)) == []
+
+
+def test_arguments_that_escaping_makes_longer_fit_into_the_status() -> None:
+    """A dollar is written as two for the kubelet: what the spec takes was longer than the status could hold."""
+    of = resource(engine={"type": "VLLM", "extraArgs": ["--generation-config", "$" * 2048]})
+    status = told(of, applied(of))
+    assert status.engine is not None
+    assert max(len(text) for text in status.engine.args) == 2048
+    assert LLMDeploymentStatus.model_validate(status.model_dump(mode="json", by_alias=True)) == status
