@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from llm_operator.api.resource import InvalidResource, LLMDeployment
 from llm_operator.kube.cache import TOO_LARGE, Cache
 from llm_operator.kube.claims import Claims
-from llm_operator.kube.client import ApiClient
+from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.kube.contest import Contest
 from llm_operator.kube.execute import Executor
 from llm_operator.kube.gather import Gatherer, PlanFactsSource
@@ -20,9 +20,13 @@ from llm_operator.kube.vital_signs import DEFAULT_PACES, Paces
 from llm_operator.kube.workqueue import Queues
 from llm_operator.manifests.deployment import NO_TOOLS
 from llm_operator.reconcile.evaluate import evaluate, status_after
-from llm_operator.reconcile.invalid import invalid_status
+from llm_operator.reconcile.invalid import invalid_status, unread_status
+from llm_operator.reconcile.snapshot import Snapshot
 from llm_operator.settings import ToolSettings
 from llm_operator.telemetry.objects import Served
+
+READ_REFUSED = timedelta(seconds=10)
+"""An API server that has just started refuses everything for some seconds: that is not worth a status."""
 
 
 def utc_now() -> str:
@@ -49,6 +53,8 @@ class Controller:
         self._queue = queues.objects
         self._tools = tools
         self._now = now
+        self._unread: dict[Key, datetime] = {}
+        """Since when what belongs to an object may not be read."""
         claims = Claims(client)
         self._contest = Contest(identity)
         self.jobs = JobController(client, cache, queues, self._contest, tools, now)
@@ -79,6 +85,7 @@ class Controller:
         body = self._cache.objects.get(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._contest.forget(key)
+            self._unread.pop(key, None)
             self._gatherer.forget(key)
             self._interest.forget(key)
             return False
@@ -98,7 +105,9 @@ class Controller:
             self._gatherer.forget(key)
             await self._publisher.stand_aside(key, body, aside)
             return False
-        snapshot = await self._gatherer.gather(key, resource.without_status())
+        snapshot = await self._gather(key, body, resource)
+        if snapshot is None:
+            return True
         outcome = evaluate(snapshot, datetime.fromisoformat(self._now()).astimezone(UTC))
         self._gatherer.follow(key, outcome)
         executed = await self._executor.execute(key, snapshot.resource, outcome.decision)
@@ -109,3 +118,24 @@ class Controller:
         if outcome.look_again_seconds is not None:
             self._queue.add_after(key, outcome.look_again_seconds)
         return bool(executed.blocked)
+
+    async def _gather(self, key: Key, body: dict[str, Any], resource: LLMDeployment) -> Snapshot | None:
+        """What is known of an object; None if it may not be read, and the status says so.
+
+        Raises:
+            ApiError: the API server failed; the key is to be tried again.
+        """
+        try:
+            snapshot = await self._gatherer.gather(key, resource.without_status())
+        except ApiError as error:
+            if error.status != 403 or not self._lasts(key):
+                raise
+            await self._publisher.publish(key, body, unread_status(resource, error.message, self._now()))
+            return None
+        self._unread.pop(key, None)
+        return snapshot
+
+    def _lasts(self, key: Key) -> bool:
+        """Whether a read of an object has been refused for longer than an API server takes to start."""
+        now = datetime.fromisoformat(self._now())
+        return now - self._unread.setdefault(key, now) >= READ_REFUSED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Mapping
 
@@ -17,6 +18,7 @@ AGAIN_SECONDS = 30.0
 """At this pace it is asked again, while there is none."""
 MOST_REMEMBERED = 4096
 REFUSED = (400, 403, 422)
+_OWN_RIGHTS = re.compile(r"cannot (?:get|create) resource")
 
 
 @dataclasses.dataclass(slots=True)
@@ -78,6 +80,6 @@ class JobPods:
             if error.status == 429 or error.status >= 500:
                 raise
             # The operator's own rights say nothing of the Job controller's.
-            ours = "cannot create resource" in error.message
+            ours = _OWN_RIGHTS.search(error.message) is not None
             return error.message if error.status in REFUSED and not ours else ""
         return ""

@@ -128,6 +128,13 @@ OBJECT: tuple[Reason, ...] = (
         severity="Warning",
     ),
     Reason(
+        "ReadRefused",
+        "Object",
+        "the operator lacks a right to read what belongs to the object; nothing is changed, and what runs goes on",
+        "read in the message which right is missing, and grant it as the chart's roles do: `helm upgrade`",
+        severity="Warning",
+    ),
+    Reason(
         "NamespaceTerminating",
         "Object",
         "the namespace is being deleted, and nothing can be created in it",

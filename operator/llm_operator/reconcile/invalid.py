@@ -1,10 +1,11 @@
-"""The status of an object that the CRD's schema should have refused: written before an upgrade, say. Pure."""
+"""The status of an object of which nothing can be decided: its spec, or what belongs to it, cannot be read. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from llm_operator.api.resource import LLMDeployment
 from llm_operator.api.status import Condition, ConditionStatus, ConditionType, LLMDeploymentStatus
 from llm_operator.reconcile.status import MESSAGE_LIMIT
 
@@ -47,3 +48,32 @@ def invalid_status(raw: Mapping[str, Any], problems: str, now: str) -> LLMDeploy
         selector=status.get("selector"),
         endpoint=status.get("endpoint"),
     )
+
+
+def unread_status(resource: LLMDeployment, message: str, now: str) -> LLMDeploymentStatus:
+    """The status as it was, but Ready: what belongs to the object may not be read, so nothing is changed.
+
+    Args:
+        resource: the object.
+        message: the API server's.
+        now: RFC 3339 time in UTC.
+    """
+    before, generation = resource.status, resource.metadata.generation
+    known = {entry.type: entry for entry in (before.conditions if before is not None else ())}
+    text = f"nothing is changed while the operator lacks a right: {message}; grant it, as the chart's roles do"
+
+    def condition(kind: ConditionType, state: ConditionStatus) -> Condition:
+        same = kind in known and known[kind].status == state
+        return Condition(
+            type=kind,
+            status=state,
+            observed_generation=generation,
+            last_transition_time=known[kind].last_transition_time if same else now,
+            reason="ReadRefused",
+            message=text[:MESSAGE_LIMIT],
+        )
+
+    new = {"Ready": condition("Ready", "Unknown"), "Reconciling": condition("Reconciling", "True")}
+    conditions = [*new.values(), *(entry for kind, entry in known.items() if kind not in new)]
+    status = before or LLMDeploymentStatus(observed_generation=0, conditions=[])
+    return status.model_copy(update={"conditions": conditions})

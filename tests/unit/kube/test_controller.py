@@ -295,3 +295,36 @@ async def test_a_pod_that_waits_for_a_volume_is_told_of_with_its_claim() -> None
     ready = world.conditions()["Ready"]
     assert ready["reason"] == "ClaimUnbound"
     assert "PersistentVolumeClaim 'models' has no volume" in ready["message"]
+
+
+async def test_a_read_that_is_refused_for_long_is_said_and_what_was_said_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, times = World(ToolSettings()), ["2026-01-01T00:00:00Z"]
+    monkeypatch.setattr(world.controller, "_now", lambda: times[0])
+    world.has(**CLAIM)
+    await world.controller.reconcile(KEY)
+    stored = world.api.stored[KIND, "demo"]
+    world.cache.update(copy.deepcopy({**stored, "kind": KIND}))
+    before = world.conditions()
+
+    async def refused(*_: object) -> None:
+        raise ApiError(403, "Forbidden", 'cannot get resource "controllerrevisions"')
+
+    gather = world.controller._gatherer.gather
+    monkeypatch.setattr(world.controller._gatherer, "gather", refused)
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            await world.controller.reconcile(KEY)
+    times[0] = "2026-01-01T00:00:10Z"
+    assert await world.controller.reconcile(KEY), "it is tried again"
+    after = world.conditions()
+    assert (after["Ready"]["status"], after["Ready"]["reason"]) == ("Unknown", "ReadRefused")
+    assert "controllerrevisions" in after["Ready"]["message"]
+    assert {kind: one for kind, one in after.items() if kind not in ("Ready", "Reconciling")} == {
+        kind: one for kind, one in before.items() if kind not in ("Ready", "Reconciling")
+    }
+    monkeypatch.setattr(world.controller._gatherer, "gather", gather)
+    await world.controller.reconcile(KEY)
+    assert world.conditions()["Ready"]["reason"] == before["Ready"]["reason"]
+    monkeypatch.setattr(world.controller._gatherer, "gather", refused)
+    with pytest.raises(ApiError):
+        await world.controller.reconcile(KEY)
