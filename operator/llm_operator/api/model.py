@@ -230,7 +230,9 @@ class EngineSpec(ApiModel):
     version: (
         Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?(\.post[0-9]+)?$")] | None
     ) = Field(
-        default=None, description="Engine version, which determines image and flags. Default: the newest known version."
+        default=None,
+        description="Engine version, which determines image and flags. It is text: quote it in YAML, as in '0.18'. "
+        "Default: the newest known version.",
     )
     image: ImageReference | None = Field(
         default=None,

@@ -32,4 +32,6 @@ class Resources(ApiModel):
     )
 
     requests: ResourceMap | None = Field(default=None, description="Guaranteed amounts, such as cpu and memory.")
-    limits: ResourceMap | None = Field(default=None, description="Upper bounds, such as memory.")
+    limits: ResourceMap | None = Field(
+        default=None, description="Upper bounds, such as memory. parallelism.tensor has the GPUs."
+    )

@@ -218,6 +218,20 @@ OBJECT: tuple[Reason, ...] = (
         severity="Warning",
     ),
     Reason(
+        "OutOfResource",
+        "Object",
+        "the kubelet refused the pod: when it came, its node had too little left of an extended resource, such as GPUs",
+        "free the node, or check its device plugin: `kubectl describe node` has what is allocated",
+        severity="Warning",
+    ),
+    Reason(
+        "PodFailed",
+        "Object",
+        "a pod ended as a whole, for a reason that the message quotes",
+        "see `kubectl describe pod`",
+        severity="Warning",
+    ),
+    Reason(
         "UnexpectedAdmissionError",
         "Object",
         "the kubelet or the node controller ended the pod as a whole; the reason is theirs",

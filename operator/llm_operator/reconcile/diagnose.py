@@ -92,6 +92,7 @@ OF_POD: tuple[Check[_Ill], ...] = (_waits, _ended_as_a_whole, _node_lost, _fetch
 """Why a pod does not serve, in the order in which it counts."""
 
 
+_TAKEN = "other pods of that node have what is left: free the node, or check what its device plugin reports"
 _GIVEN_UP = {
     "Evicted": "the node ran out of a resource: request what the pod needs in spec.resources, or free the node",
     "UnexpectedAdmissionError": "the kubelet could not give the pod its devices: check the device plugin of that node",
@@ -106,9 +107,11 @@ _GIVEN_UP = {
 
 def _given_up(pod: Pod) -> Problem:
     """A pod that ended as a whole, without a word of its containers."""
-    reason = pod.failure if re.fullmatch(r"[A-Z][A-Za-z0-9]*", pod.failure) else "PodFailed"
+    # The kubelet writes the name of the resource into its reason: OutOfnvidia.com/gpu.
+    other = "OutOfResource" if pod.failure.startswith("OutOf") else "PodFailed"
+    reason = pod.failure if re.fullmatch(r"[A-Z][A-Za-z0-9]*", pod.failure) else other
     text = f"the pod was ended ({pod.failure}): {pod.failure_message or 'no message'}"
-    remedy = _GIVEN_UP.get(pod.failure, "")
+    remedy = _GIVEN_UP.get(pod.failure, _TAKEN if other == "OutOfResource" else "")
     return Problem(reason, text, "Warning", remedy)
 
 

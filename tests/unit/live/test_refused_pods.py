@@ -113,6 +113,10 @@ def test_a_pod_that_was_given_up_says_why(reason: str) -> None:
 
 def test_a_reason_that_no_condition_can_have_is_replaced() -> None:
     assert ready(with_pods(given_up("not a reason")))[1] == "PodFailed"
+    status, reason, message = ready(with_pods(given_up("OutOfnvidia.com/gpu")))
+    assert (status, reason) == ("False", "OutOfResource")
+    assert "OutOfnvidia.com/gpu" in message
+    assert "device plugin" in message
 
 
 def test_what_was_given_up_is_history_once_there_is_another_pod() -> None:
