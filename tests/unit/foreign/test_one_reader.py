@@ -44,6 +44,7 @@ KNOWN = {
     # Bounded by the stream's limit (hub_readers.py), or by what aiohttp was given.
     "self._answers.readline()",
     "super().json()",
+    "protocol.read()",  # the head of one answer, whose lines and fields aiohttp bounds; the body is read to a limit
 }
 
 
