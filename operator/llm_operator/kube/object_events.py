@@ -79,7 +79,7 @@ class ObjectEvents:
                 reader.task = tasks.forever(read, "events", f"events-{subject.name}")
 
     def forget(self, key: Key) -> None:
-        """An LLMDeployment waits for nothing any longer."""
+        """Read nothing for an LLMDeployment any longer."""
         for subject in self._followed.pop(key, ()):
             self._leave(key, subject)
 
