@@ -605,8 +605,7 @@ def test_an_operator_killed_at_every_step_makes_nothing_twice(
         with OperatorUnderTest(plane.kubeconfig, own.name, arguments=TOOLS, log=tmp_path / "log") as process:
             process.wait_ready()
             if seconds is None:
-                # On a busy machine it may seem idle before it has begun.
-                eventually(lambda: own.names("Deployment") == {"demo"}, why="what is prepared is served")
+                eventually(lambda: own.names("Deployment") == {"demo"}, why="the engine is served")
                 process.wait_idle()
             else:
                 time.sleep(seconds)
