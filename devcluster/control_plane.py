@@ -24,6 +24,8 @@ STAGES = Path(__file__).with_name("kwok-stages.yaml")
 FAST = ("--kube-api-qps=500", "--kube-api-burst=1000")
 
 
+OTHER_PROGRAMS = "LLM_OPERATOR_KUBERNETES"
+"""Variable that names a folder with programs of another Kubernetes version, which are used instead of ours."""
 CRD_ATTEMPTS = 5
 """To wait for a CRD, a second apart."""
 
@@ -200,7 +202,9 @@ class ControlPlane:
         self.request("PATCH", f"/api/v1/nodes/{name}/status", status, "application/merge-patch+json")
 
     def _launch(self, name: str, *arguments: str, log: str) -> Component:
-        component = Component([str(self.binaries / name), *arguments], self.folder / f"{log}.log")
+        other = Path(os.environ.get(OTHER_PROGRAMS) or self.binaries) / name
+        program = other if other.exists() else self.binaries / name
+        component = Component([str(program), *arguments], self.folder / f"{log}.log")
         self._components.append(component)
         return component
 

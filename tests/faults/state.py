@@ -12,6 +12,7 @@ from typing import Any
 from llm_operator.api import KIND
 from llm_operator.manifests.common import ANNOTATION_REVISION, LABEL_MANAGED_BY, MANAGER
 from llm_operator.manifests.kinds import KINDS
+from llm_operator.pipeline.artifacts import ANNOTATION_MADE_FOR
 from tests.cluster.helpers import Space
 from tests.faults.proxy import HEALTH
 
@@ -125,6 +126,9 @@ def _reduced(kind: str, item: JSON) -> JSON:
     if ANNOTATION_REVISION in annotations:
         # Its name has a count and a digest, of names of the cluster too.
         annotations[ANNOTATION_REVISION] = "some"
+    if ANNOTATION_MADE_FOR in annotations:
+        # Of objects that share a Job, whichever is looked at first has it made.
+        annotations[ANNOTATION_MADE_FOR] = "some"
     return {
         "labels": meta.get("labels"),
         "annotations": None if kind == "PersistentVolumeClaim" else annotations or None,
