@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llm_operator.reasons.ended_pods import ENDED
 from llm_operator.reasons.types import READY_AND_STALLED, Reason
 
 OBJECT: tuple[Reason, ...] = (
@@ -210,48 +211,7 @@ OBJECT: tuple[Reason, ...] = (
         "do what the message says: the API server's own words are in it",
         severity="Warning",
     ),
-    Reason(
-        "Evicted",
-        "Object",
-        "the kubelet or the node controller ended the pod as a whole; the reason is theirs",
-        "do what the message says; where it says nothing, see `kubectl describe pod`",
-        severity="Warning",
-    ),
-    Reason(
-        "OutOfResource",
-        "Object",
-        "the kubelet refused the pod: when it came, its node had too little left of an extended resource, such as GPUs",
-        "free the node, or check its device plugin: `kubectl describe node` has what is allocated",
-        severity="Warning",
-    ),
-    Reason(
-        "PodFailed",
-        "Object",
-        "a pod ended as a whole, for a reason that the message quotes",
-        "see `kubectl describe pod`",
-        severity="Warning",
-    ),
-    Reason(
-        "UnexpectedAdmissionError",
-        "Object",
-        "the kubelet or the node controller ended the pod as a whole; the reason is theirs",
-        "do what the message says; where it says nothing, see `kubectl describe pod`",
-        severity="Warning",
-    ),
-    Reason(
-        "NodeLost",
-        "Object",
-        "the node of a pod does not answer",
-        "drain, delete or repair the node that `kubectl get pod -o wide` shows: after 5 minutes there is another pod",
-        severity="Warning",
-    ),
-    Reason(
-        "Preempting",
-        "Object",
-        "the kubelet or the node controller ended the pod as a whole; the reason is theirs",
-        "do what the message says; where it says nothing, see `kubectl describe pod`",
-        severity="Warning",
-    ),
+    *ENDED,
     Reason(
         "ProgressDeadlineExceeded",
         "Object",

@@ -10,7 +10,9 @@ import pytest
 from llm_operator.live.children import Child, ChildCondition, child_from
 from llm_operator.live.pods import Pod, pod_from
 from llm_operator.live.refused_pods import SIGNATURES
+from llm_operator.reasons import NAMES
 from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.diagnose import _GIVEN_UP
 from llm_operator.reconcile.observed import Observed
 from llm_operator.reconcile.status import status_of
 from tests.support.build import NOW, applied, plan, pod, resource, situation
@@ -102,6 +104,10 @@ def given_up(reason: str, message: str = "The node was low on resource: memory."
     return replace(
         pod(resource()), name=f"demo-{reason.lower()}", phase="Failed", failure=reason, failure_message=message
     )
+
+
+def test_every_known_end_of_a_pod_is_in_the_table_of_reasons() -> None:
+    assert set(_GIVEN_UP) <= NAMES
 
 
 @pytest.mark.parametrize("reason", ["Evicted", "UnexpectedAdmissionError", "NodeLost", "SomethingNew"])
