@@ -26,7 +26,7 @@ from tests.cluster.test_model_jobs import (
 )
 from tests.operator_process import OperatorUnderTest
 from tests.support.objects import llm
-from tests.support.variables import wide
+from tests.support.variables import noise, wide
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -253,10 +253,12 @@ def test_a_job_whose_pods_are_refused_says_why(operator: OperatorUnderTest, spac
 
 
 def test_the_longest_variables_are_taken_by_the_api_server(operator: OperatorUnderTest, space: Space) -> None:
-    for name, env in (("long", wide(55)), ("wide", wide(63))):
+    """As many as a spec may hold; one that is larger is said to be, and not kept."""
+    for name, env in (("long", noise()), ("wide", wide(63))):
         space.create(llm(name, engine={"type": "VLLM", "env": env}))
     eventually(lambda: space.get("Deployment", "long"), why=lambda: str(space.condition("long", "Ready")))
-    becomes(space, "wide", "Stalled", "True", "SpecTooLarge")
+    becomes(space, "wide", "Stalled", "True", "InvalidSpec")
+    assert "at most 524,288" in space.condition("wide", "Stalled")[2]
     operator.wait_idle()
     version = (space.get("Deployment", "long") or {})["metadata"]["generation"]
     space.patch("long", {"spec": {"replicas": 2}})

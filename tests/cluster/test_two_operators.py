@@ -96,7 +96,9 @@ def test_a_person_who_edits_and_deletes_is_no_second_operator(
         jobs = space.plane.request("GET", space.path("Job"))["items"]
         return next((str(one["metadata"]["uid"]) for one in jobs), "")
 
-    with OperatorUnderTest(cluster_control_plane.kubeconfig, space.name, arguments=settings("one")) as operator:
+    with OperatorUnderTest(
+        cluster_control_plane.kubeconfig, space.name, arguments=settings("one"), log=tmp_path / "log"
+    ) as operator:
         operator.wait_ready()
         for _ in range(2 * contest.MOST_UNDONE):
             before = eventually(job, why="a Job")
@@ -105,7 +107,10 @@ def test_a_person_who_edits_and_deletes_is_no_second_operator(
             edit: JSON = {"status": {"conditions": []}}
             space.plane.request("PATCH", status, edit, "application/merge-patch+json")
             eventually(lambda: job() not in ("", before), why="the Job is made again")  # noqa: B023
-            eventually(lambda: space.condition("cached", "Ready")[0] == "False", why="the status is written again")
+            eventually(
+                lambda: space.condition("cached", "Ready")[0] == "False",
+                why=lambda: f"the status is written again: {space.get(KIND, 'cached')}",
+            )
             assert condition_of(space.get(KIND, "cached"), contest.CONDITION)[:2] != ("True", "TwoOperators")
 
 

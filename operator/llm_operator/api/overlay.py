@@ -20,8 +20,8 @@ MOST_BYTES = 32_768
 """Of the overlay as JSON: with the operator's part, the template has to fit in an annotation of the Deployment."""
 MOST_VALUES = 4096
 """Of the overlay, with the names of fields: three bytes of JSON take up to seventy of the operator's memory."""
-MOST_SPEC_BYTES = 262_144
-"""Of the whole spec as JSON: what is made of it has to fit in the annotations of the Deployment."""
+MOST_SPEC_BYTES = 524_288
+"""Of the whole spec as JSON, which the operator keeps: 64 variables of 4,096 ASCII characters and three overlays."""
 OVERLAYS = (("podTemplate",), ("tools", "podTemplate"), ("webUI", "podTemplate"))
 """Fields of the spec whose content the schema does not bound."""
 

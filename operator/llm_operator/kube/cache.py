@@ -10,6 +10,7 @@ from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.api.overlay import too_large
 from llm_operator.api.propagation import NO_PROPAGATION, Propagation
+from llm_operator.kube.contest import STATUS_WRITTEN, status_written
 from llm_operator.kube.job_index import Groups, JobIndex
 from llm_operator.kube.keys import AnyKey, JobKey, Key
 from llm_operator.kube.revision_index import RevisionIndex
@@ -44,13 +45,15 @@ MOST_MANAGERS = 16
 def _trimmed(raw: Mapping[str, Any], propagation: Propagation) -> JSON:
     """An LLMDeployment without what the API server keeps for itself, and without others' annotations.
 
-    Of the managed fields only the names of others who wrote its status stay, and of labels
-    or a spec that are too large only what is wrong with them, under TOO_LARGE.
+    Of the managed fields only the names of others who wrote its status stay, and when it was written under
+    the operators' name; of labels or a spec that are too large only what is wrong with them, under TOO_LARGE.
     """
     problems = too_large(raw.get("spec"))
     meta = {key: raw["metadata"][key] for key in KEPT_METADATA if key in raw["metadata"]}
     entries = raw["metadata"].get("managedFields") or ()
-    others = {str(one.get("manager")) for one in entries if one.get("subresource") == "status"} - {MANAGER}
+    of_status = [one for one in entries if one.get("subresource") == "status"]
+    others = {str(one.get("manager")) for one in of_status} - {MANAGER}
+    ours = status_written(raw)
     if others:
         meta["managedFields"] = [{"manager": one, "subresource": "status"} for one in sorted(others)[:MOST_MANAGERS]]
     labels = raw["metadata"].get("labels") or {}
@@ -62,6 +65,8 @@ def _trimmed(raw: Mapping[str, Any], propagation: Propagation) -> JSON:
     kept = {key: value for key, value in given.items() if key == ANNOTATION_RESTARTED or propagation.keeps(key)}
     if kept:
         meta["annotations"] = kept
+    if ours:
+        meta[STATUS_WRITTEN] = ours
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

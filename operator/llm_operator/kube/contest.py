@@ -25,6 +25,10 @@ REASON = "TwoOperators"
 WITHIN_SECONDS = 120.0
 MOST_UNDONE = 6
 """Points within WITHIN_SECONDS: one for a status that was overwritten, two for a Job or a child."""
+STATUS_WRITTEN = "statusWritten"
+"""Key of the metadata of an object in the cache: status_written() of it."""
+MOST_TIME = 40
+"""Characters of a time."""
 STATUSES_REMEMBERED = 16
 """Of one object: a write whose answer was lost may have been stored."""
 MOST_CHILDREN = 65_536
@@ -49,6 +53,8 @@ class Aside:
 class _Known:
     said: deque[int] = field(default_factory=lambda: deque(maxlen=STATUSES_REMEMBERED))
     """Digests of the statuses that this process wrote, or tried to write."""
+    written: str = ""
+    """When the API server recorded the last of them."""
     seen: str = ""
     """Version of the object that was looked at last."""
     undone: list[tuple[float, int]] = field(default_factory=list)
@@ -78,11 +84,20 @@ class Contest:
         self._aside.discard(key)
 
     def writes_status(self, key: Key, status: JSON | None) -> None:
-        """This process is about to write a status, or the API server answered that it stored this one."""
+        """This process is about to write a status: whether it was stored is not known until wrote_status()."""
         said = self._known.setdefault(key, _Known()).said
         digest = _digest(status)
         if digest not in said:
             said.append(digest)
+
+    def wrote_status(self, key: Key, answer: Mapping[str, Any]) -> None:
+        """This process wrote a status, and the API server answered with the object as it is stored.
+
+        An older CRD lacks fields, and somebody else's stay: what is stored may be other than what was written.
+        """
+        self.writes_status(key, answer.get("status"))
+        known = self._known[key]
+        known.written = max(known.written, status_written(answer))
 
     def wrote_child(self, body: JSON, answer: Mapping[str, Any]) -> None:
         """This process wrote a child, and the API server answered."""
@@ -154,12 +169,17 @@ class Contest:
         return condition, RENEW_SECONDS - age
 
     def _look(self, key: Key, body: JSON) -> None:
-        """Count a status that another operator wrote; the cache keeps managedFields if anyone else wrote it."""
-        known, version = self._known.get(key), body["metadata"]["resourceVersion"]
-        if known is None or not known.said or known.seen == version:
+        """Count a status that another operator wrote; the cache keeps managedFields if anyone else wrote it.
+
+        Who only removes fields is not recorded there, but the operators' own entry keeps its time then.
+        """
+        known, meta = self._known.get(key), body["metadata"]
+        if known is None or not known.said or known.seen == meta["resourceVersion"]:
             return
-        known.seen = version
-        if _digest(body.get("status")) not in known.said and not body["metadata"].get("managedFields"):
+        known.seen, written = meta["resourceVersion"], str(meta.get(STATUS_WRITTEN, ""))
+        if _digest(body.get("status")) in known.said:
+            known.written = max(known.written, written)
+        elif written > known.written and not meta.get("managedFields"):
             self.undone(key, 1)
 
     def _conditions(self, body: JSON, now: str) -> list[JSON]:
@@ -192,6 +212,12 @@ def _written_at(live: Mapping[str, Any]) -> str:
     """When a process under the operators' field manager wrote an object last, as the API server recorded it."""
     entries = [one for one in live["metadata"].get("managedFields") or () if one.get("manager") == MANAGER]
     return max((str(one.get("time")) for one in entries if not one.get("subresource")), default="")
+
+
+def status_written(raw: Mapping[str, Any]) -> str:
+    """When an object's status was written last under the operators' field manager, as the API server recorded it."""
+    entries = [one for one in raw["metadata"].get("managedFields") or () if one.get("manager") == MANAGER]
+    return max((str(one.get("time"))[:MOST_TIME] for one in entries if one.get("subresource") == "status"), default="")
 
 
 def _said(body: JSON) -> int:

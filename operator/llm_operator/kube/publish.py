@@ -104,8 +104,7 @@ class Publisher:
         """
         self._contest.writes_status(key, status)
         answer = await self._client.apply_status(*key, uid, status, version)
-        # An older CRD lacks fields, and somebody else's stay: what is stored may be other than what was written.
-        self._contest.writes_status(key, answer.get("status"))
+        self._contest.wrote_status(key, answer)
         self._cache.update({**answer, "kind": KIND})
         return answer
 

@@ -8,7 +8,16 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_operator.kube.contest import CONDITION, GONE_SECONDS, MOST_UNDONE, RENEW_SECONDS, WITHIN_SECONDS, Contest
+from llm_operator.kube.contest import (
+    CONDITION,
+    GONE_SECONDS,
+    MOST_UNDONE,
+    RENEW_SECONDS,
+    STATUS_WRITTEN,
+    WITHIN_SECONDS,
+    Contest,
+)
+from llm_operator.manifests.common import MANAGER
 
 JSON = dict[str, Any]
 KEY = ("team", "demo")
@@ -22,6 +31,7 @@ class Object:
         self.seconds = 0.0
         self.version = 1
         self.status: JSON = {"conditions": []}
+        self.written = ""
         self.others: list[JSON] = []
         """Managed fields of others, as the cache keeps them."""
 
@@ -30,10 +40,14 @@ class Object:
 
     def body(self) -> JSON:
         meta = {"resourceVersion": str(self.version), "generation": 1, "managedFields": self.others}
-        return {"metadata": meta, "status": self.status}
+        return {"metadata": {**meta, STATUS_WRITTEN: self.written}, "status": self.status}
 
-    def store(self, status: JSON) -> None:
+    def store(self, status: JSON) -> JSON:
+        """As an operator does; the object as it is stored."""
         self.status, self.version = status, self.version + 1
+        self.written = f"2026-01-01T{self.version:08}"
+        entry = {"manager": MANAGER, "subresource": "status", "time": self.written}
+        return {"metadata": {"managedFields": [entry]}, "status": status}
 
     def operator(self, name: str) -> Operator:
         return Operator(self, name)
@@ -54,14 +68,14 @@ class Operator:
             if aside.status is None:
                 return "aside"
             self.contest.writes_status(KEY, aside.status)
-            of.store(aside.status)
+            self.contest.wrote_status(KEY, of.store(aside.status))
             return "says so"
         carried = self.contest.carried(KEY, of.status, of.now())
         status: JSON = {"by": self._name, "conditions": [carried[0]] if carried else []}
         if status == of.status:
             return "quiet"
         self.contest.writes_status(KEY, status)
-        of.store(status)
+        self.contest.wrote_status(KEY, of.store(status))
         return "wrote"
 
 
@@ -160,6 +174,15 @@ def test_edits_of_the_status_by_somebody_else_are_no_contest_however_many() -> N
     for _ in range(3 * MOST_UNDONE):
         of.store({"conditions": []})
         of.others = [{"manager": "kubectl-edit", "subresource": "status"}]
+        assert one.look() == "wrote"
+
+
+def test_removals_from_the_status_by_somebody_else_are_no_contest_however_many() -> None:
+    """The API server has no entry for who only removes fields; the operators' own keeps its time."""
+    of = Object()
+    one = of.operator("one")
+    for _ in range(3 * MOST_UNDONE):
+        of.status, of.version = {"conditions": []}, of.version + 1
         assert one.look() == "wrote"
 
 

@@ -184,7 +184,7 @@ async def test_what_comes_while_it_is_written_is_for_the_next_look() -> None:
         ({"podTemplate": {"spec": {"x": "a" * 40_000}}}, "spec.podTemplate: 40,019 bytes as JSON; at most 32,768"),
         ({"tools": {"podTemplate": {"spec": {"x": [{}] * 5000}}}}, "spec.tools.podTemplate: more than 4,096 values"),
         ({"webUI": {"podTemplate": {"spec": {"x": [0] * 6000}}}}, "spec.webUI.podTemplate: more than 4,096 values"),
-        ({"engine": {"type": "VLLM", "extraArgs": ["a" * 300_000]}}, "spec: 300,"),
+        ({"engine": {"type": "VLLM", "extraArgs": ["a" * 600_000]}}, "spec: 600,"),
     ],
 )
 async def test_a_spec_that_is_too_large_is_not_kept_and_says_why(spec: JSON, told: str) -> None:
