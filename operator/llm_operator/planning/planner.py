@@ -18,13 +18,19 @@ def plan(request: PlanRequest, *, offers: bool = True) -> PlanResult:
     """
     check(request)
     result = decide(request)
-    if request.calibration.records and result.verdict is not Verdict.FITS:
-        # What was measured makes numbers better; it refuses nothing that the constants let through.
+    if request.calibration.records:
+        # What was measured makes numbers better: it refuses nothing that the constants let through, and lets nothing
+        # through, or on fewer GPUs, that they refuse.
         without = decide(replace(request, calibration=NOTHING_LEARNED))
-        result = without if without.verdict is Verdict.FITS else result
+        if result.verdict is not without.verdict or _gpus(result) < _gpus(without):
+            result = without
     if offers and result.verdict is Verdict.DOES_NOT_FIT:
         return replace(result, counter_offers=counter_offers(request))
     return result
+
+
+def _gpus(result: PlanResult) -> int:
+    return result.plan.tensor if result.plan is not None else 0
 
 
 def unknown(reason: str) -> PlanResult:

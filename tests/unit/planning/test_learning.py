@@ -140,6 +140,23 @@ def test_no_record_whatever_it_says_makes_a_plan_worse(
         assert (after.settings.kv_cache_memory_bytes or 0) <= (before.settings.kv_cache_memory_bytes or 0)
 
 
+def test_what_took_more_is_not_let_through_on_fewer_gpus() -> None:
+    """Its cache is smaller, so that what vLLM allocates after it finds room on four cards, at the constants' edge."""
+    request = PlanRequest(
+        shape=SHAPES["qwen1.5-moe-a2.7b"],
+        engine=Engine.VLLM,
+        version=VERSIONS[Engine.VLLM],
+        gpu=card(19, 8, (8, 9)),
+        gpu_memory_utilization=0.91,
+    )
+    for ranks, verdict in ((None, Verdict.FITS), (4, Verdict.DOES_NOT_FIT)):
+        asked = replace(request, tensor=ranks)
+        learned = Calibration(tuple(Record(kind_of(asked, of), (14_982_185,)) for of in (1, 2, 4, 8)))
+        found, plain = plan(replace(asked, calibration=learned), offers=False), plan(asked, offers=False)
+        assert found.verdict is plain.verdict is verdict
+        assert (found.plan and found.plan.tensor) == (plain.plan and plain.plan.tensor)
+
+
 def test_what_was_measured_refuses_nothing_that_the_constants_let_through() -> None:
     request = PlanRequest(
         shape=shape("llama-3.1-8b"), engine="LMDeploy", backend="PyTorch", version="0.18.0", gpu=card(24)

@@ -31,6 +31,7 @@ TURBOMIND = frozenset(
         "InternVLChatModel",
         "InternVLForConditionalGeneration",
         "InternS1ForConditionalGeneration",
+        "InternS2PreviewForConditionalGeneration",
     }
 )
 TURBOMIND_BEFORE_0_14 = TURBOMIND | {

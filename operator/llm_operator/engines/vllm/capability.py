@@ -34,6 +34,8 @@ VLLM_LAST = {
 
 # The first release read here that has a class for these (registry.py of 0.20.2, 0.26.0 and 0.33.0).
 VLLM_FIRST = {
+    "BailingMoeV3ForCausalLM": (0, 33),
+    "BailingMoeV3VLForConditionalGeneration": (0, 33),
     "Cohere2MoeForCausalLM": (0, 26),
     "ExaoneMoeForCausalLM": (0, 33),
     "Gemma4UnifiedForConditionalGeneration": (0, 26),
