@@ -434,7 +434,7 @@ def test_what_the_engine_has_is_held_against_the_plan(
     assert (message != before) is told
     if told:
         assert f"{percent - 100:+d} % of the {document['kvTokens']} planned" in message
-    line = f'llmdeployment_kv_tokens_deviation_ratio{{name="{name}",namespace="{space.name}"}} '
+    line = f'llmdeployment_kv_tokens_deviation_ratio{{namespace="{space.name}",name="{name}"}} '
     (value,) = [row.removeprefix(line) for row in operator.metrics().splitlines() if row.startswith(line)]
     assert float(value) == pytest.approx(percent / 100 - 1, abs=2e-3)
 
