@@ -15,21 +15,22 @@ pytestmark = pytest.mark.cluster
 
 
 def test_what_vanishes_while_an_operator_starts_is_noticed(world: World) -> None:
-    """Between its own first list and that of the watch: no watch tells of it, and the next relist is minutes away."""
+    """Between its first list and the watch, which begins where that list ended."""
     with Case(world, "vanishes") as case:
         claim()(case)
         case.space.create(llm("demo", **CACHED))
         case.rest(lambda space: space.is_ready("demo"), quiet=0.5)
-        lists = 0
+        watches = 0
 
         def rule(exchange: Exchange) -> Fault | None:
-            nonlocal lists
-            lists += exchange.listing and exchange.path.endswith("/llmdeployments")
-            return Delay(3) if exchange.listing and exchange.path.endswith("/llmdeployments") and lists == 2 else None
+            nonlocal watches
+            first = exchange.watch and exchange.path.endswith("/llmdeployments") and watches == 0
+            watches += first
+            return Delay(3) if first else None
 
         case.proxy.rule = rule
         case.kill()
-        eventually(lambda: lists == 2, why="the watch's own list")
+        eventually(lambda: watches == 1, why="the first watch")
         case.space.delete(KIND, "demo")
         eventually(lambda: only_unused_jobs(case.space), seconds=60, why="the Job is marked as unused")
         assert not case.complaints(), case.complaints()
