@@ -2,94 +2,69 @@
 
 from __future__ import annotations
 
-from llm_operator.reasons.types import READY_AND_STALLED, Reason
+from llm_operator.reasons.types import Reason, death
 
 ENDS: tuple[Reason, ...] = (
-    Reason(
+    death(
         "EngineDied",
-        "Engine",
         "the engine's process died while it served",
         "see the first error that `kubectl logs --previous` has",
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "EngineProcessDied",
-        "Engine",
         "a process of the engine died while it started, and its log does not say why",
         "see the first traceback that `kubectl logs --previous` has",
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "EngineCodeFailed",
-        "Engine",
         "the engine failed in its own code, without a word of what it did not like",
         "use another engine.version; with TurboMind, set engine.backend to PyTorch",
         fields=("spec.engine.version", "spec.engine.backend"),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "SpeculationFailed",
-        "Engine",
         "the engine's code for speculative decoding failed",
         "remove --speculative-config or --speculative-algorithm from engine.extraArgs, or use another engine.version",
         fields=(
             "spec.engine.extraArgs",
             "spec.engine.version",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "MultimodalFailed",
-        "Engine",
         "the engine's code for images, video or sound failed",
         "add --language-model-only to engine.extraArgs where text is enough, or use another engine.version",
         fields=(
             "spec.engine.extraArgs",
             "spec.engine.version",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "StructuredOutputFailed",
-        "Engine",
         "the engine's code for structured output failed",
         "name another backend of it in --structured-outputs-config of engine.extraArgs, or use another engine.version",
         fields=(
             "spec.engine.extraArgs",
             "spec.engine.version",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "KVTransferFailed",
-        "Engine",
         "the engine's code that moves KV caches between engines or to other memory failed",
         "remove --kv-transfer-config from engine.extraArgs, or correct what the message names in it",
         fields=("spec.engine.extraArgs",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "GraphCaptureFailed",
-        "Engine",
         "the engine failed while it captured CUDA graphs",
         "add --enforce-eager (vLLM) or --eager-mode (LMDeploy) to engine.extraArgs, or use another engine.version",
         fields=(
             "spec.engine.extraArgs",
             "spec.engine.version",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "KVCacheLayoutFailed",
-        "Engine",
         "the engine cannot lay out a KV cache for this model as it is configured",
         "remove --speculative-config, --block-size and --kv-cache-dtype from engine.extraArgs, set "
         "kvCache.quantization to None, or use another engine.version",
@@ -98,12 +73,9 @@ ENDS: tuple[Reason, ...] = (
             "spec.kvCache.quantization",
             "spec.engine.version",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ModelCodeFailed",
-        "Engine",
         "the engine's code for the model's architecture failed",
         "use another engine.version, another engine.backend or the other engine; or add "
         "--model-impl=transformers to engine.extraArgs of vLLM",
@@ -112,30 +84,21 @@ ENDS: tuple[Reason, ...] = (
             "spec.engine.backend",
             "spec.engine.extraArgs",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "EngineAborted",
-        "Engine",
         "the engine aborted after one of its internal checks failed",
         "see in `kubectl logs --previous` what it checked, or use another engine.version",
         fields=("spec.engine.version",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "EngineCrashed",
-        "Engine",
         "a segmentation fault",
         "use another engine.version or engine.image",
         fields=("spec.engine.version",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "EngineKilled",
-        "Engine",
         "killed by the node for its memory, or by the kubelet after the startup or grace period",
         "see in `kubectl describe pod` who killed it: raise resources.limits.memory for the node, "
         "startupTimeoutSeconds for the kubelet",
@@ -143,44 +106,30 @@ ENDS: tuple[Reason, ...] = (
             "spec.resources.limits.memory",
             "spec.startupTimeoutSeconds",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "EngineTerminated",
-        "Engine",
         "the engine ended after SIGTERM",
         "see in `kubectl describe pod` who ended it",
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "EngineExited",
-        "Engine",
         "the engine ended by itself, with exit code 0 and without an error",
         "see the end of its log: `kubectl logs --previous`",
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "EngineFailed",
-        "Engine",
         "anything else; the message quotes the last line of its log",
         "see the end of its log: `kubectl logs --previous`",
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "StartupHung",
-        "Engine",
         "the engine made no progress while it started: its processes wait for each other",
         "add --disable-custom-all-reduce to engine.extraArgs, or set NCCL_P2P_DISABLE=1 in engine.env",
         fields=(
             "spec.engine.extraArgs",
             "spec.engine.env",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
     Reason(
         "StartStuck",
@@ -191,13 +140,10 @@ ENDS: tuple[Reason, ...] = (
         fields=("spec.engine.extraArgs", "spec.engine.env", "spec.startupTimeoutSeconds"),
         severity="Warning",
     ),
-    Reason(
+    death(
         "StartupTimeout",
-        "Engine",
         "the kubelet ended the engine before it was ready: the startup probe gave up",
         "raise startupTimeoutSeconds",
         fields=("spec.startupTimeoutSeconds",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
 )

@@ -2,258 +2,182 @@
 
 from __future__ import annotations
 
-from llm_operator.reasons.types import READY_AND_STALLED, Reason
+from llm_operator.reasons.types import Reason, death
 
 HOSTS: tuple[Reason, ...] = (
-    Reason(
+    death(
         "DiskFull",
-        "Engine",
         "the pod's volume is full",
         "give the claim of `cache` more room",
         fields=("spec.cache",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "UnknownArgument",
-        "Engine",
         "the image's engine does not know an argument",
         "make engine.image and engine.version agree, or correct engine.extraArgs",
         fields=(
             "spec.engine.version",
             "spec.engine.extraArgs",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "InvalidArgument",
-        "Engine",
         "the image's engine does not take an argument's value",
         "make engine.image and engine.version agree, or correct engine.extraArgs",
         fields=(
             "spec.engine.version",
             "spec.engine.extraArgs",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "SettingRefused",
-        "Engine",
         "the engine checks its settings and refuses one of them, or two together; the message has its own words",
         "change what the message names: an option in engine.extraArgs, a field of this object, or the "
         "files of the model",
         fields=("spec.engine.extraArgs",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "AdapterRefused",
-        "Engine",
         "the engine cannot load a LoRA adapter, or its rank is above the engine's limit",
         "correct --lora-modules, or raise --max-lora-rank, in engine.extraArgs",
         fields=("spec.engine.extraArgs",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "InvalidKVCacheShare",
-        "Engine",
         "the KV cache's share must be more than 0 and less than 1",
         "set kvCache.memoryPercent between 1 and 99",
         fields=("spec.kvCache.memoryPercent",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "UnsupportedKVQuantization",
-        "Engine",
         "this backend does not have the KV cache's number format",
         "use kvCache.quantization None, Int8 or Int4, or another backend",
         fields=("spec.kvCache.quantization",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "UnknownParser",
-        "Engine",
         "there is no tool or reasoning parser of that name",
         "correct the parser's name in engine.extraArgs",
         fields=("spec.engine.extraArgs",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ContextAboveModel",
-        "Engine",
         "`contextLength` is above the model's own",
         "lower contextLength to the model's own",
         fields=("spec.contextLength",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ServiceLinksClash",
-        "Engine",
         "a Service named vllm put its address into VLLM_PORT",
         "remove VLLM_PORT from engine.env",
         fields=("spec.engine.env",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "RayMissing",
-        "Engine",
         "the image holds no ray, which this executor needs",
         "remove --distributed-executor-backend from engine.extraArgs",
         fields=("spec.engine.extraArgs",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "PortInUse",
-        "Engine",
         "the port is taken inside the pod's network",
         "remove the port from engine.extraArgs, and look for hostNetwork or a sidecar in `podTemplate`",
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "HostMemoryExhausted",
-        "Engine",
         "the kernel ended a process of the engine for the memory of the container or the node",
         "raise resources.limits.memory (the shared memory counts against it)",
         fields=("spec.resources.limits.memory",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "CompilerMissing",
-        "Engine",
         "the engine compiles kernels at start and the image has no compiler (gcc, nvcc, ninja)",
         "use the engine project's own image of that version in engine.image",
         fields=("spec.engine.image",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "CompileFailed",
-        "Engine",
         "a kernel could not be compiled at start: Triton, FlashInfer, Inductor or DeepGEMM ended with an error",
         "add --enforce-eager (LMDeploy: --eager-mode) to engine.extraArgs, or use another engine.version",
         fields=(
             "spec.engine.extraArgs",
             "spec.engine.version",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "CacheNotWritable",
-        "Engine",
         "the engine cannot write a cache directory of compiled kernels or of the hub",
         "set HOME, TRITON_CACHE_DIR, VLLM_CACHE_ROOT or HF_HOME in engine.env to a writable directory",
         fields=("spec.engine.env",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "UserUnknown",
-        "Engine",
         "the user of the container has no name in the image, and a library needs one",
         "set USER and LOGNAME in engine.env, or use an image that has this user",
         fields=("spec.engine.env",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "PackageMissing",
-        "Engine",
         "the image lacks a Python package or module that the engine or the model needs",
         "use an image that has it in engine.image, or another engine.version",
         fields=(
             "spec.engine.image",
             "spec.engine.version",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "LibraryMissing",
-        "Engine",
         "a shared library is missing in the image, or is of another version than the engine was built for",
         "use the engine project's own image in engine.image; if libcuda.so.1 is missing, check runtimeClassName",
         fields=(
             "spec.engine.image",
             "spec.runtimeClassName",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ProcessLimit",
-        "Engine",
         "the container may not start more processes or threads",
         "raise the limit of pids of the node (podPidsLimit of the kubelet), or set OMP_NUM_THREADS=1 in engine.env",
         fields=("spec.engine.env",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "MultimodalTooLong",
-        "Engine",
         "one image or video takes more tokens than the engine may handle at once",
         "raise contextLength, or limit the items with --limit-mm-per-prompt in engine.extraArgs",
         fields=(
             "spec.contextLength",
             "spec.engine.extraArgs",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "PackageMismatch",
-        "Engine",
         "the engine and a package of its image do not go together",
         "use the engine project's own image of another version in engine.version or engine.image",
         fields=("spec.engine.version", "spec.engine.image"),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "CUDAForked",
-        "Engine",
         "a process that had begun to use the GPU made a copy of itself, which CUDA forbids",
         "set VLLM_WORKER_MULTIPROC_METHOD=spawn in engine.env",
         fields=("spec.engine.env",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "VolumeFailed",
-        "Engine",
         "a volume of the pod gives I/O errors: its storage, or the mount of it on the node, is broken",
         "look at the storage under the volumes on this node, or serve from another model.persistentVolumeClaim",
         fields=("spec.model.persistentVolumeClaim",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ImageForOtherCPU",
-        "Engine",
         "the image is built for another kind of CPU than the node's",
         "use an image for the node's CPU in engine.image, or choose other nodes in nodeSelector",
         fields=(
             "spec.engine.image",
             "spec.nodeSelector",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "AddressNotAvailable",
-        "Engine",
         "the engine cannot bind or reach an address of its pod",
         "remove the address from engine.extraArgs, and VLLM_HOST_IP, GLOO_SOCKET_IFNAME and "
         "NCCL_SOCKET_IFNAME from engine.env",
@@ -261,12 +185,9 @@ HOSTS: tuple[Reason, ...] = (
             "spec.engine.extraArgs",
             "spec.engine.env",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "FileMissing",
-        "Engine",
         "the engine finds no file that its settings or the model name",
         "correct what names it in engine.extraArgs or engine.env; download a file of the model again, or "
         "correct model.persistentVolumeClaim.path",
@@ -275,7 +196,5 @@ HOSTS: tuple[Reason, ...] = (
             "spec.engine.env",
             "spec.model.persistentVolumeClaim.path",
         ),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
 )

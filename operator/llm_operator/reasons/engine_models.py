@@ -2,179 +2,122 @@
 
 from __future__ import annotations
 
-from llm_operator.reasons.types import READY_AND_STALLED, Reason
+from llm_operator.reasons.types import Reason, death
 
 MODELS: tuple[Reason, ...] = (
-    Reason(
+    death(
         "ChatTemplateMissing",
-        "Engine",
         "the ConfigMap of `model.chatTemplate`, or its key, does not exist",
         "create the ConfigMap of model.chatTemplate with its key, or name another one",
         fields=("spec.model.chatTemplate",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ChatTemplateInvalid",
-        "Engine",
         "the chat template is not one that can be used",
         "correct the template of model.chatTemplate, or that in the model's tokenizer_config.json",
         fields=("spec.model.chatTemplate",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "RemoteCodeNeeded",
-        "Engine",
         "the model's repository holds code that loading it needs",
         "read the code of the repository, then set model.trustRemoteCode to true",
         fields=("spec.model.trustRemoteCode",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ModelAccessDenied",
-        "Engine",
         "the hub does not give the model to this token",
         "accept the model's licence on the hub and name its token in model.credentials",
         fields=("spec.model.credentials",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "RevisionNotFound",
-        "Engine",
         "the hub has no such revision of the model",
         "correct the revision in `model`",
         fields=("spec.model",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ModelNotFound",
-        "Engine",
         "the hub has no such repository, or hides it from this token",
         "correct the repository in `model`, or name a token in model.credentials",
         fields=("spec.model.credentials",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "HubRateLimited",
-        "Engine",
         "the hub refuses further downloads for now",
         "name a token in model.credentials, or serve from model.persistentVolumeClaim",
         fields=("spec.model.credentials",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ModelNotReachable",
-        "Engine",
         "the model is not on the pod's volume and the hub cannot be reached",
         "check the pod's way to the hub and HF_HUB_OFFLINE in engine.env, or serve from a model.persistentVolumeClaim",
         fields=("spec.model.persistentVolumeClaim",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ModelPathMissing",
-        "Engine",
         "the directory is not on the claim",
         "correct model.persistentVolumeClaim.path, which names a directory on the claim",
         fields=("spec.model.persistentVolumeClaim.path",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ModelConfigMissing",
-        "Engine",
         "the model's directory holds no usable config.json",
         "correct model.persistentVolumeClaim.path, or the files on the claim",
         fields=("spec.model.persistentVolumeClaim.path",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ModelConfigInvalid",
-        "Engine",
         "config.json says what the engine does not take",
         "use a newer engine.version, or correct the files of the model",
         fields=("spec.engine.version",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "WeightsMissing",
-        "Engine",
         "a file of the weights is missing",
         "download the model again, or correct its source in `model`",
         fields=("spec.model",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "WeightsMismatch",
-        "Engine",
         "names or sizes of tensors in the weights are not those that the engine expects for this config.json",
         "use a newer engine.version, another parallelism.tensor if it is above 1, or weights of another repository in "
         "`model`",
         fields=("spec.engine.version", "spec.parallelism.tensor", "spec.model"),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "WeightsCorrupt",
-        "Engine",
         "a file of the weights is cut short or damaged",
         "download the model again, or correct its source in `model`",
         fields=("spec.model",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "FormatMismatch",
-        "Engine",
         "the weights are of another format than the spec says",
         "set model.format to what config.json says, or leave it at Auto",
         fields=("spec.model.format",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "UnsupportedArchitecture",
-        "Engine",
         "the engine does not know the model's architecture",
         "use a newer engine.version, or the other engine in engine.type",
         fields=("spec.engine.version",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "TokenizerMismatch",
-        "Engine",
         "the tokenizer or the transformers package does not go with this engine or this model",
         "use the engine project's own image of another engine.version",
         fields=("spec.engine.version",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "VocabularyMissing",
-        "Engine",
         "the vocabulary of gpt-oss is read from the network and cannot be reached",
         "put the vocabulary files beside the model and set TIKTOKEN_ENCODINGS_BASE in engine.env to their directory",
         fields=("spec.engine.env",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
-    Reason(
+    death(
         "ModelNotReadable",
-        "Engine",
         "the container's user may not read a file of the model",
         "make the files on the claim of model.persistentVolumeClaim readable for every user with `chmod -R a+rX`",
         fields=("spec.model.persistentVolumeClaim",),
-        conditions=READY_AND_STALLED,
-        stalls="after 3 restarts",
     ),
 )

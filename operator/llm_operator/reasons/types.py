@@ -41,3 +41,8 @@ class Reason:
     stalls: str = ""
     stages: str = ""
     again: str = ""
+
+
+def death(name: str, meaning: str, remedy: str, fields: tuple[str, ...] = (), severity: Severity = "Error") -> Reason:
+    """The end of an engine, which stalls the object if it comes again and again; the arguments are those of Reason."""
+    return Reason(name, "Engine", meaning, remedy, fields, severity, READY_AND_STALLED, "after 3 restarts")
