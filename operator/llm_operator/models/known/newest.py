@@ -62,6 +62,11 @@ def _shared(fields: Fields, default: int) -> int:
     return one * fields.integer("num_shared_experts", default, least=0)
 
 
+def _after_dense(fields: Fields, layers: int, default: int = 0) -> Places:
+    """Return the layers after the first dense ones, whatever their step; `default`: dense ones if no field says."""
+    return tuple(range(fields.integer("first_k_dense_replace", default, least=0), layers))
+
+
 def minimax_m3(fields: Fields) -> Decoder:
     """MiniMax M3: attention that picks blocks by an indexer, whose keys are kept in 16 bit beside the others.
 
@@ -155,7 +160,7 @@ def ling_linear(fields: Fields) -> Decoder:
     mixed, states = mixers.lightning(fields, core.hidden, recurrent, core.heads, width)
     states = replace(states, recurrent_bytes=None)
     inner, count = core.heads * width, len(recurrent)
-    sparse = tuple(range(fields.integer("first_k_dense_replace", 0, least=0), core.layers))
+    sparse = _after_dense(fields, core.layers)
     experts = _routed(fields, len(sparse))
     tensors = [
         *embeddings(core),
@@ -198,7 +203,7 @@ def ling3(fields: Fields) -> Decoder:
         Tensor(Role.MIXER_IN, 3 * inner, kernel, count, linear=False),
         Tensor(Role.MIXER_IN, inner + core.heads, 1, count, linear=False),
     )
-    sparse = tuple(range(fields.integer("first_k_dense_replace", 0, least=0), layers))
+    sparse = _after_dense(fields, layers)
     experts = _routed(fields, len(sparse))
     gates = {"head_wise": core.heads, "element_wise": core.heads * latent.value}
     gate = gates.get(fields.string("gated_attention_proj_granularity_type", ""), 0)
@@ -336,27 +341,20 @@ def step1(fields: Fields) -> Decoder:
     return read(Fields({**fields.values, "num_key_value_heads": groups}, fields.architecture))
 
 
-PARAM2 = Traits(
-    qkv_bias=("use_qkv_bias", False),
-    output_bias=("use_bias", False),
-    query_norms="head",
-    query_norms_if=("use_qk_norm", False),
-    mixture=Mixture(
-        shared="*num_shared_experts",
-        shared_default=1,
-        router_bias=True,
-        sparse=lambda fields, layers: tuple(range(fields.integer("first_k_dense_replace", 1, least=0), layers)),
-    ),
-)
 SARVAM = Traits(
     qkv_bias=("use_qkv_bias", False),
     output_bias=("use_bias", False),
     query_norms="head",
     query_norms_if=("use_qk_norm", False),
+    mixture=Mixture(shared="*num_shared_experts", router_bias=True, sparse=_after_dense),
+)
+PARAM2 = replace(
+    SARVAM,
     mixture=Mixture(
         shared="*num_shared_experts",
+        shared_default=1,
         router_bias=True,
-        sparse=lambda fields, layers: tuple(range(fields.integer("first_k_dense_replace", 0, least=0), layers)),
+        sparse=lambda fields, layers: _after_dense(fields, layers, 1),
     ),
 )
 
