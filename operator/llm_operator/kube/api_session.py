@@ -47,11 +47,13 @@ RETRY_AFTER_LIMIT_SECONDS = 60.0
 BRIEF_SECONDS = 5.0
 """A watch that ends sooner counts as a failure: it would be opened again without a pause."""
 REMIND_SECONDS = 60.0
-GONE: tuple[JSON, bytes] = (
-    {"type": "ERROR"},
-    b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"list again"}}',
-)
-"""The event that makes a watch begin with a list again, and its line."""
+GONE: JSON = {
+    "type": "ERROR",
+    "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "list again"},
+}
+"""The event that makes a watch begin with a list again."""
+Event = tuple[JSON, bytes]
+"""An event of a watch, and its line as it came; empty if it was made here."""
 
 
 @dataclass
@@ -119,18 +121,17 @@ class CheckedAnswer(aiohttp.ClientResponse):
 class Events:
     """The checked events of a watch. It replaces `ClientResponse.content`, of which kopf uses one method."""
 
-    def __init__(self, content: aiohttp.StreamReader, events: AsyncGenerator[tuple[JSON, bytes]]) -> None:
+    def __init__(self, content: aiohttp.StreamReader, events: AsyncGenerator[Event]) -> None:
         self._content = content
         self.events = events
-        """Each with its line."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)
 
     async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
         """One event after the other, each with its end of line."""
-        async for _event, text in self.events:
-            yield text + b"\n"
+        async for event, line in self.events:
+            yield (line or to_json(event)) + b"\n"
 
 
 class ApiSession:
@@ -330,7 +331,7 @@ class ApiSession:
             expired = True
             answer.close()
         content = answer.content
-        lines = _once(GONE) if expired else self._events(stream, answer, content)
+        lines = _once((GONE, b"")) if expired else self._events(stream, answer, content)
         answer.status = 200
         answer.content = Events(content, lines)  # type: ignore[assignment]
         if not expired:
@@ -340,7 +341,7 @@ class ApiSession:
 
     async def _events(
         self, stream: Stream, answer: aiohttp.ClientResponse, content: aiohttp.StreamReader
-    ) -> AsyncGenerator[tuple[JSON, bytes]]:
+    ) -> AsyncGenerator[Event]:
         loop = asyncio.get_running_loop()
         began = loop.time()
         problem: str | None = None  # as long as it is the reader that ends it
@@ -350,7 +351,7 @@ class ApiSession:
                     event, line = event_of_line(text)
                     if event.get("type") == "ERROR":
                         problem = EXPIRED if code_of(event) == 410 else f"ERROR event: {told(event.get('object'))}"
-                        yield GONE
+                        yield GONE, b""
                         return
                     if self._understands(stream, event):
                         yield self._as_news(stream, event, line)
@@ -382,13 +383,12 @@ class ApiSession:
             stream.failures = 0
         return True
 
-    def _as_news(self, stream: Stream, event: JSON, line: bytes) -> tuple[JSON, bytes]:
-        """An event and its line; of a version that the cache holds from an answer, only how far the watch is."""
+    def _as_news(self, stream: Stream, event: JSON, line: bytes) -> Event:
+        """An event; of a version that the cache holds from an answer, only how far the watch is."""
         if event["type"] not in ("ADDED", "MODIFIED") or not self._known(stream.kind, event["object"]):
             return event, line
         meta = {"resourceVersion": event["object"]["metadata"]["resourceVersion"]}
-        known = {"type": "BOOKMARK", "object": {"metadata": meta}}
-        return known, to_json(known)
+        return {"type": "BOOKMARK", "object": {"metadata": meta}}, b""
 
     def _left_out(self, stream: Stream) -> None:
         self._metrics.unreadable.labels(kind=stream.kind).inc()
@@ -415,7 +415,7 @@ EXPIRED = "what it began with has expired"
 ENDED = "it ended"
 
 
-async def _once(event: tuple[JSON, bytes]) -> AsyncGenerator[tuple[JSON, bytes]]:
+async def _once(event: Event) -> AsyncGenerator[Event]:
     yield event
 
 

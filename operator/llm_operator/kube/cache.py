@@ -10,7 +10,7 @@ from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.api.overlay import too_large
 from llm_operator.api.propagation import NO_PROPAGATION, Propagation
-from llm_operator.kube.contest import STATUS_WRITTEN, status_written
+from llm_operator.kube.contest import STATUS_WRITTEN, written_at
 from llm_operator.kube.job_index import Groups, JobIndex
 from llm_operator.kube.keys import AnyKey, JobKey, Key
 from llm_operator.kube.revision_index import RevisionIndex
@@ -53,7 +53,7 @@ def _trimmed(raw: Mapping[str, Any], propagation: Propagation) -> JSON:
     entries = raw["metadata"].get("managedFields") or ()
     of_status = [one for one in entries if one.get("subresource") == "status"]
     others = {str(one.get("manager")) for one in of_status} - {MANAGER}
-    ours = status_written(raw)
+    ours = written_at(raw, "status")
     if others:
         meta["managedFields"] = [{"manager": one, "subresource": "status"} for one in sorted(others)[:MOST_MANAGERS]]
     labels = raw["metadata"].get("labels") or {}

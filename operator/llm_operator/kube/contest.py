@@ -26,7 +26,7 @@ WITHIN_SECONDS = 120.0
 MOST_UNDONE = 6
 """Points within WITHIN_SECONDS: one for a status that was overwritten, two for a Job or a child."""
 STATUS_WRITTEN = "statusWritten"
-"""Key of the metadata of an object in the cache: status_written() of it."""
+"""Key of the metadata of an object in the cache: when its status was written, see written_at()."""
 MOST_TIME = 40
 """Characters of a time."""
 STATUSES_REMEMBERED = 16
@@ -97,14 +97,14 @@ class Contest:
         """
         self.writes_status(key, answer.get("status"))
         known = self._known[key]
-        known.written = max(known.written, status_written(answer))
+        known.written = max(known.written, written_at(answer, "status"))
 
     def wrote_child(self, body: JSON, answer: Mapping[str, Any]) -> None:
         """This process wrote a child, and the API server answered."""
         uid = answer["metadata"]["uid"]
         if uid not in self._children and len(self._children) >= MOST_CHILDREN:
             self._children.pop(next(iter(self._children)))
-        self._children[uid] = (_said(body), _written_at(answer))
+        self._children[uid] = (_said(body), written_at(answer))
 
     def finds_child(self, key: Key, body: JSON, live: Mapping[str, Any]) -> None:
         """A child that is about to be written is as somebody left it; whether that was another operator counts.
@@ -113,7 +113,7 @@ class Contest:
         and what follows it, the removal of others' fields, may conflict and be tried again.
         """
         known = self._children.pop(live["metadata"]["uid"], None)
-        if known is not None and known[0] == _said(body) and _written_at(live) > known[1]:
+        if known is not None and known[0] == _said(body) and written_at(live) > known[1]:
             self.undone(key, 2)
 
     def undone(self, key: Key, points: int) -> None:
@@ -208,16 +208,16 @@ def _age(condition: JSON, now: str) -> float | None:
     return max(0.0, (datetime.fromisoformat(now).astimezone(UTC) - since).total_seconds())
 
 
-def _written_at(live: Mapping[str, Any]) -> str:
-    """When a process under the operators' field manager wrote an object last, as the API server recorded it."""
-    entries = [one for one in live["metadata"].get("managedFields") or () if one.get("manager") == MANAGER]
-    return max((str(one.get("time")) for one in entries if not one.get("subresource")), default="")
+def written_at(raw: Mapping[str, Any], subresource: str = "") -> str:
+    """When an object was written last under the operators' field manager, as the API server recorded it.
 
-
-def status_written(raw: Mapping[str, Any]) -> str:
-    """When an object's status was written last under the operators' field manager, as the API server recorded it."""
+    Args:
+        raw: the object.
+        subresource: such as `status`; empty: the object itself.
+    """
     entries = [one for one in raw["metadata"].get("managedFields") or () if one.get("manager") == MANAGER]
-    return max((str(one.get("time"))[:MOST_TIME] for one in entries if one.get("subresource") == "status"), default="")
+    times = (str(one.get("time"))[:MOST_TIME] for one in entries if (one.get("subresource") or "") == subresource)
+    return max(times, default="")
 
 
 def _said(body: JSON) -> int:
