@@ -98,7 +98,7 @@ class Gatherer:
         observed, look_again = await self._observe(key, resource)
         # From here on nothing waits: all of it is of one moment.
         sources = log_sources(resource, observed)
-        told = {source: self._progress.known(source) for source in sources}
+        progress = ((source, self._progress.known(source)) for source in sources)
         forbidden = self._progress.unseen(sources)
         if forbidden:
             observed = dataclasses.replace(observed, unseen=(*observed.unseen, forbidden))
@@ -111,7 +111,7 @@ class Gatherer:
             vitals=self._vital_signs.known(key),
             silent_seconds=self._silent_seconds,
             start=self._starts.known(key, observed),
-            progress={source: progress for source, progress in told.items() if progress is not None},
+            progress={source: found for source, found in progress if found is not None},
             last_words=self._last_logs.known(key),
             heard=self._events.known(key),
             look_again_seconds=look_again,

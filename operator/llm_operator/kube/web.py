@@ -243,22 +243,22 @@ class WebServer:
             return text
         if self._rendering is None or self._rendering.done():
             assert self._main is not None  # noqa: S101
-            told: Future[bytes] = Future()
+            rendered: Future[bytes] = Future()
             # What the metrics are read from belongs to the reconciler's loop.
-            self._main.call_soon_threadsafe(self._render, told)
-            self._rendering = asyncio.wrap_future(told)
+            self._main.call_soon_threadsafe(self._render, rendered)
+            self._rendering = asyncio.wrap_future(rendered)
         async with asyncio.timeout(RENDER_SECONDS):
             text = await asyncio.shield(self._rendering)
         self._text = (time.monotonic(), text)
         return text
 
-    def _render(self, told: Future[bytes]) -> None:
-        if not told.set_running_or_notify_cancel():
+    def _render(self, rendered: Future[bytes]) -> None:
+        if not rendered.set_running_or_notify_cancel():
             return
         try:
-            told.set_result(generate_latest(self._metrics.registry) + self._objects())
+            rendered.set_result(generate_latest(self._metrics.registry) + self._objects())
         except Exception as error:
-            told.set_exception(error)
+            rendered.set_exception(error)
 
 
 def _answer(wrong: str | None) -> web.Response:

@@ -117,11 +117,11 @@ def _with_savings(rank: Rank, budget: Budget) -> tuple[Rank, Budget]:
     pinned = memory_of(rank.request).cache_is_exact and rank.request.gpu_memory_utilization is None
     if rank.saved is None or pinned:
         return rank, budget
-    told, settled = _beyond(rank, rank.saved), rank.request
+    saving, settled = _beyond(rank, rank.saved), rank.request
     if settled.gpu_memory_utilization is None:
-        told = replace(told, free=rank.free - rank.saved.likely)
+        saving = replace(saving, free=rank.free - rank.saved.likely)
         settled = replace(settled, memory_percent=budget.percent)
-    return told, replace(budget, likely=max(_budget(replace(told, request=settled)).likely, budget.likely))
+    return saving, replace(budget, likely=max(_budget(replace(saving, request=settled)).likely, budget.likely))
 
 
 def kind_of(request: PlanRequest, tensor: int) -> StartKind:

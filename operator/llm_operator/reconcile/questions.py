@@ -25,11 +25,11 @@ def is_unheard(observed: Observed) -> bool:
     return any(heard is None for _, heard in [*_asked(observed)][:MOST_ASKED])
 
 
-def with_heard(observed: Observed, told: Mapping[Subject, Heard]) -> Observed:
+def with_heard(observed: Observed, events: Mapping[Subject, Heard]) -> Observed:
     """Pods, claims and Jobs with what was said of them."""
-    if not told:
+    if not events:
         return observed
-    by_uid = {subject.uid: heard for subject, heard in told.items()}
+    by_uid = {subject.uid: heard for subject, heard in events.items()}
 
     def pods(before: tuple[Pod, ...]) -> tuple[Pod, ...]:
         return tuple(dataclasses.replace(pod, heard=by_uid.get(pod.uid)) for pod in before)

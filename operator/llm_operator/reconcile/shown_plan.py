@@ -69,14 +69,17 @@ def plan_finding(situation: Situation) -> Finding:
     verdicts: dict[str, ConditionStatus] = {"Fits": "True", "DoesNotFit": "False"}
     record = _running_plan(situation)
     if record is not None:
-        told = deviation(record.status, situation.measured)
-        message = _of_another_plan(record, plan)
-        text = f"{message}; {told}" if told else message
+        text = _with_deviation(_of_another_plan(record, plan), record.status, situation)
         return Finding("Planned", verdicts.get(record.verdict, "Unknown"), record.reason, text)
     known = known_plan(situation)
     if known is not None:
         before = next(entry for entry in known.conditions if entry.type == "Planned")
         return Finding("Planned", before.status, before.reason, before.message)
-    told = deviation(plan.status, situation.measured)
-    message = f"{plan.message}; {told}" if told else plan.message
-    return Finding("Planned", verdicts.get(plan.verdict, "Unknown"), plan.reason, message)
+    text = _with_deviation(plan.message, plan.status, situation)
+    return Finding("Planned", verdicts.get(plan.verdict, "Unknown"), plan.reason, text)
+
+
+def _with_deviation(message: str, plan: PlanStatus | None, situation: Situation) -> str:
+    """A message, with how far what runs differs from the plan."""
+    differs = deviation(plan, situation.measured)
+    return f"{message}; {differs}" if differs else message

@@ -56,7 +56,7 @@ def status_of(situation: Situation, now: str) -> LLMDeploymentStatus:
     """
     resource, decision = situation.resource, situation.decision
     shown = situation.before
-    if shown is not None and (_stands(situation, shown) or _was_heard(situation, shown)):
+    if shown is not None and (_stands(situation) or _was_heard(situation)):
         return shown
     progress = progress_of(situation)
     known = known_plan(situation)
@@ -148,7 +148,7 @@ def _available(progress: Progress) -> Finding:
     return Finding("Available", "False", "NoReadyReplica", "no replica is available")
 
 
-def _stands(situation: Situation, status: LLMDeploymentStatus) -> bool:
+def _stands(situation: Situation) -> bool:
     """Whether the status of an object that nothing runs of stays while a restarted operator gathers the facts for it.
 
     What it says is why nothing runs, such as a plan that does not fit. To say less for a moment would be two writes
@@ -156,18 +156,23 @@ def _stands(situation: Situation, status: LLMDeploymentStatus) -> bool:
     """
     if situation.plan.verdict != "Pending" or not situation.decision.held or situation.decision.preparation is not None:
         return False
-    ready = next((entry for entry in status.conditions if entry.type == "Ready"), None)
+    ready = _ready_before(situation)
     said = ready is not None and ready.status != "True" and ready.reason != "Planning"
-    current = status.observed_generation == situation.resource.metadata.generation
-    return said and current and situation.observed.workload is None
+    return said and situation.observed.workload is None
 
 
-def _was_heard(situation: Situation, status: LLMDeploymentStatus) -> bool:
+def _was_heard(situation: Situation) -> bool:
     """Whether the status stands until a restarted operator has heard again what something waits for."""
-    ready = next((entry for entry in status.conditions if entry.type == "Ready"), None)
-    current = status.observed_generation == situation.resource.metadata.generation
+    ready = _ready_before(situation)
     said = ready is not None and ready.status == "False" and ready.reason in HEARD
-    return said and current and is_unheard(situation.observed)
+    return said and is_unheard(situation.observed)
+
+
+def _ready_before(situation: Situation) -> Condition | None:
+    """Ready as it was reported last, of the present generation."""
+    status = situation.before
+    current = status is not None and status.observed_generation == situation.resource.metadata.generation
+    return _before(situation, "Ready") if current else None
 
 
 def _dated(finding: Finding, before: Condition | None, generation: int, now: str) -> Condition:

@@ -31,7 +31,7 @@ def predecessor(pods: Iterable[Pod], current: Iterable[Pod]) -> str:
     if not ended:
         return ""
     last = max(ended, key=lambda pod: (pod.ready_at or "", pod.name))
-    if _hangs(last):
+    if last.deleting and last.node_lost:
         return (
             f"pod {last.name} is being deleted and does not end, since its node does not answer: repair or delete the "
             "node"
@@ -40,10 +40,6 @@ def predecessor(pods: Iterable[Pod], current: Iterable[Pod]) -> str:
     at = f" at {last.ready_at}" if last.ready_at else ""
     remedy = EVICTED if last.failure == "Evicted" else ""
     return f"pod {last.name} was ended{at} ({why.strip().rstrip('.')}){remedy}"
-
-
-def _hangs(pod: Pod) -> bool:
-    return pod.deleting and pod.node_lost
 
 
 def _waits(pod: Pod) -> str:
