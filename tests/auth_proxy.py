@@ -8,13 +8,14 @@ import socket
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, ClassVar
+
+from tests.support.servers import Serving
 
 USER, PASSWORD = "model-tools", "s3cret-word"
 
 
-class AuthProxy:
+class AuthProxy(Serving):
     """CONNECT only, as clients of HTTPS use it."""
 
     def __init__(self, ways: Mapping[str, int]) -> None:
@@ -23,24 +24,12 @@ class AuthProxy:
         self.refused = 0
         self.ways = dict(ways)
         handler = type("Bound", (_Handler,), {"proxy": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), handler))
 
     @property
     def url(self) -> str:
         """With the password."""
         return f"http://{USER}:{PASSWORD}@127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self) -> AuthProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join(10)
 
 
 class _Handler(BaseHTTPRequestHandler):

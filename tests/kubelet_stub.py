@@ -6,39 +6,22 @@ API server and the operator's reading are real.
 
 from __future__ import annotations
 
-import ssl
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
+from tests.support.servers import Serving
 
-class StubKubelet:
+
+class StubKubelet(Serving):
     """Logs by (namespace, pod)."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self.logs: dict[tuple[str, str], str] = {}
         self.asked: list[str] = []
         """Every path so far."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.port: int = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), self._handler()), (certificate, key))
+        self.port: int = self.server.server_port
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         kubelet = self

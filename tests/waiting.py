@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -25,3 +26,12 @@ def eventually(what: Callable[[], T], seconds: float = 60, why: str | Callable[[
             raise AssertionError(f"not within {seconds:.0f} s: {text or what} (last: {value!r})")
         time.sleep(every)
     return value
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    """Let other tasks of this loop run until something is so."""
+    for _ in range(500):
+        if seen():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come")

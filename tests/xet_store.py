@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 import subprocess
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar
+
+from tests.support.servers import Serving
 
 # In a process of its own: the client has threads that outlive their use.
 WRITE = """
@@ -43,7 +42,7 @@ def write(folder: Path, file: Path, home: Path) -> str:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.strip()
 
 
-class XetStore:
+class XetStore(Serving):
     """Serves the one file of a folder that `write` filled, on loopback and by TLS."""
 
     def __init__(self, folder: Path, hash_: str, certificate: tuple[Path, Path], host: str) -> None:
@@ -52,22 +51,7 @@ class XetStore:
         self.requests: list[str] = []
         handler = type("Bound", (_Handler,), {"store": self, "content": xorb.read_bytes(), "host": host})
         self.xorb, self.hash = xorb.name.removeprefix("default."), hash_
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*certificate)
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> XetStore:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join(10)
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), handler), certificate)
 
 
 def chunks(xorb: bytes) -> tuple[int, int, int]:

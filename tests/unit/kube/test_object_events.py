@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from llm_operator.reconcile.wants import Subject
 from tests.support.build import pod, resource
 from tests.support.model_jobs import CLAIM, cached, job, stages
 from tests.support.sources import wanted, wants
+from tests.waiting import until
 
 OF = resource()
 KEY, OTHER = ("team", "demo"), ("team", "other")
@@ -47,13 +47,6 @@ class World:
     def waits(self, key: tuple[str, str] = KEY, *subjects: Subject) -> None:
         self.events.follow(key, wants(OF, events=subjects or (POD,)))
 
-    async def until(self, seen: Callable[[], bool]) -> None:
-        for _ in range(500):
-            if seen():
-                return
-            await asyncio.sleep(0.01)
-        raise AssertionError("it did not come")
-
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +60,7 @@ async def test_what_is_said_is_told_once_to_all_who_wait() -> None:
     world = World()
     world.waits()
     world.waits(OTHER)
-    await world.until(lambda: len(world.api.asked) > 5)
+    await until(lambda: len(world.api.asked) > 5)
     assert sorted(world.changed) == [KEY, OTHER], "the same words are no news"
     assert set(world.api.asked) == {("team", "pod-1", object_events.MOST_EVENTS)}
     for key in (KEY, OTHER):
@@ -94,15 +87,15 @@ async def test_nothing_is_read_in_the_first_seconds() -> None:
 async def test_other_words_for_the_same_reason_are_told_seldom() -> None:
     world = World()
     world.waits()
-    await world.until(lambda: len(world.changed) == 1)
+    await until(lambda: len(world.changed) == 1)
     world.api.items = [{"reason": "FailedMount", "message": "attempt 2"}]
     asked = len(world.api.asked)
-    await world.until(lambda: len(world.api.asked) > asked + 3)
+    await until(lambda: len(world.api.asked) > asked + 3)
     assert len(world.changed) == 1
     world.now += object_events.REWORDED_SECONDS
-    await world.until(lambda: len(world.changed) == 2)
+    await until(lambda: len(world.changed) == 2)
     world.api.items = [{"reason": "FailedAttachVolume", "message": "attempt 3"}]
-    await world.until(lambda: len(world.changed) == 3)
+    await until(lambda: len(world.changed) == 3)
     world.events.forget(KEY)
 
 
@@ -119,15 +112,15 @@ async def test_what_is_not_seen_is_said_once(error: Exception, unseen: str) -> N
     world = World()
     world.api.error = error
     world.waits()
-    await world.until(lambda: len(world.api.asked) > 3)
+    await until(lambda: len(world.api.asked) > 3)
     assert world.events.known(KEY) == {POD: Heard(unseen=unseen)}
     assert world.changed == [KEY]
     world.api.error = None
-    await world.until(lambda: len(world.changed) == 2)
+    await until(lambda: len(world.changed) == 2)
     # A hiccup takes nothing back; a right that is taken away does, since nobody looks any longer.
     world.api.error = error
     asked = len(world.api.asked)
-    await world.until(lambda: len(world.api.asked) > asked + 3)
+    await until(lambda: len(world.api.asked) > asked + 3)
     assert bool(world.events.known(KEY)[POD].words) == (unseen == FAILED)
     world.events.forget(KEY)
 

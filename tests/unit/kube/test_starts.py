@@ -16,6 +16,7 @@ from llm_operator.reconcile.starting import FORBIDDEN, STUCK_SECONDS, Start
 from tests.support.build import pod, resource
 from tests.support.sources import wanted
 from tests.unit.reconcile.test_starting import VLLM
+from tests.waiting import until
 
 OF = resource()
 KEY = ("team", "demo")
@@ -40,14 +41,6 @@ class Logs:
 def loading(**fields: Any) -> Observed:
     given = {"running": True, "phase": "Running", "container": "engine", "started_at": "2026-01-01T00:00:00Z"}
     return Observed(pods=(pod(OF, **{**given, **fields}),))
-
-
-async def until(seen: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if seen():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come")
 
 
 @pytest.fixture

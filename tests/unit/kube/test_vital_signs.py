@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from tests.support.build import pod, resource
 from tests.support.sources import wanted
 from tests.unit.kube.test_measurements import KEY, StubEngine, engine
 from tests.unit.reconcile.test_health import VLLM
+from tests.waiting import until
 
 __all__ = ["engine"]
 OF = resource()
@@ -47,14 +47,6 @@ def look(signs: VitalSigns, observed: Observed, of: LLMDeployment = OF, seconds:
 
 def metrics(_: web.Request) -> web.Response:
     return web.Response(text=VLLM)
-
-
-async def until(seen: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if seen():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come")
 
 
 @pytest.fixture
