@@ -38,9 +38,6 @@ EXCUSED: dict[str, str] = {
     "WeightHeader.bytes_by_dtype": "the counts of parameters are recounted with it",
     "WeightHeader.file_bytes": "the counts of parameters are recounted with it",
     "Plan.kv_bytes_per_gpu": "the accuracy of plans is measured with it",
-    "QuantizationNeeds.gpu_bytes": "compared with measured Jobs",
-    "QuantizationNeeds.output_bytes": "compared with measured Jobs",
-    "QuantizationNeeds.disk_bytes": "compared with measured Jobs, and with what the model tools demand",
 }
 
 

@@ -39,9 +39,6 @@ LEAST_SAMPLES, LEAST_LENGTH = 16, 512
 
 HOST_MARGIN = GIB
 """Python, torch and CUDA beside the model. 20.4 GB were measured for 15.5 GB, which became 5.1 GB."""
-DISK_MARGIN = 64 * MIB
-"""Statistics of the calibration (58 MB for 7 billion parameters) and the tokenizer's files."""
-DISK_MARGIN_PERCENT = 5
 HEADER_BYTES_PER_TENSOR = 128
 """Of a safetensors file: 114 were measured."""
 
@@ -71,46 +68,24 @@ _DOWN = (Role.DOWN, Role.EXPERT_DOWN)
 
 @dataclass(frozen=True, slots=True)
 class QuantizationNeeds:
-    """Memory and space that quantizing takes, in bytes.
+    """Memory that quantizing takes, in bytes.
 
     gpu_bytes: of the one GPU, whatever its count; context included. host_bytes: memory of the container: the whole
-    16-bit model, the packed one beside it, and the process. output_bytes: the quantized weight files. disk_bytes:
-    what must be free where they are written.
+    16-bit model, the packed one beside it, and the process.
     """
 
     gpu_bytes: int
     host_bytes: int
-    output_bytes: int
-    disk_bytes: int
 
 
-def quantization_needs(
-    shape: ModelShape,
-    samples: int,
-    sequence_length: int,
-    *,
-    group_size: int = 128,
-    batch_size: int = 1,
-    search_scale: bool = False,
-) -> QuantizationNeeds:
+def quantization_needs(shape: ModelShape, recipe: WeightQuantization) -> QuantizationNeeds:
     """Return what quantizing a 16-bit checkpoint of this shape takes.
 
-    samples: calibration samples, 0 for none. sequence_length: tokens of one. batch_size: samples in one batch.
-    search_scale: whether the scaling ratio is searched.
+    How much must be free on the disk is the tool's affair, which reads the files' headers (modeltools/recipe.py).
     """
-    recipe = WeightQuantization(
-        group_size=group_size,
-        samples=samples,
-        sequence_length=sequence_length,
-        batch_size=batch_size,
-        search_scale=search_scale,
-    )
-    output = _output_bytes(shape, recipe)
     return QuantizationNeeds(
         gpu_bytes=_gpu_bytes(shape, recipe),
-        host_bytes=shape.parameters * SERVED_BYTES + output + HOST_MARGIN,
-        output_bytes=output,
-        disk_bytes=output * (100 + DISK_MARGIN_PERCENT) // 100 + DISK_MARGIN,
+        host_bytes=shape.parameters * SERVED_BYTES + quantized_file_bytes(shape, recipe) + HOST_MARGIN,
     )
 
 
@@ -163,7 +138,7 @@ def _widths(shape: ModelShape) -> dict[str, int]:
 def _too_small(shape: ModelShape, recipe: WeightQuantization, gpu_memory_bytes: int | None) -> Iterator[str]:
     if gpu_memory_bytes is None:
         return
-    needed = _gpu_bytes(shape, recipe)
+    needed = quantization_needs(shape, recipe).gpu_bytes
     if needed <= gpu_memory_bytes:
         return
     what = "packing its largest matrix" if not recipe.samples else _calibration(recipe)
@@ -186,7 +161,7 @@ def _smaller(shape: ModelShape, recipe: WeightQuantization, gpu_memory_bytes: in
     """The largest calibration that fits: fewer samples, then shorter ones, then none."""
     tried = replace(recipe, batch_size=1)
     while tried.samples:
-        if _gpu_bytes(shape, tried) <= gpu_memory_bytes:
+        if quantization_needs(shape, tried).gpu_bytes <= gpu_memory_bytes:
             return tried
         if tried.samples > LEAST_SAMPLES:
             tried = replace(tried, samples=max(tried.samples // 2, LEAST_SAMPLES))
@@ -194,7 +169,8 @@ def _smaller(shape: ModelShape, recipe: WeightQuantization, gpu_memory_bytes: in
             tried = replace(tried, sequence_length=max(tried.sequence_length // 2, LEAST_LENGTH))
         else:
             tried = replace(tried, samples=0, search_scale=False)
-    return tried if recipe.samples and _gpu_bytes(shape, tried) <= gpu_memory_bytes else None
+    fits = quantization_needs(shape, tried).gpu_bytes <= gpu_memory_bytes
+    return tried if recipe.samples and fits else None
 
 
 def _packed(shape: ModelShape) -> Iterator[Tensor]:
@@ -202,7 +178,8 @@ def _packed(shape: ModelShape) -> Iterator[Tensor]:
     return (piece for piece in shape.tensors if piece.linear and piece.role is not Role.HEAD)
 
 
-def _output_bytes(shape: ModelShape, recipe: WeightQuantization) -> int:
+def quantized_file_bytes(shape: ModelShape, recipe: WeightQuantization) -> int:
+    """Return the size of the weight files that the recipe makes of a 16-bit checkpoint, in bytes."""
     how = CheckpointQuantization(recipe.method.lower(), recipe.bits, recipe.group_size, symmetric=False)
     packed = set(_packed(shape))
     total = 0.0

@@ -201,18 +201,10 @@ def with_quantization(
     if recipe is None:
         return outcome
     memory = gpu.memory_bytes if gpu is not None and spec.plan_policy == "Enforce" else None
-    needs = quantization_needs(
-        shape,
-        recipe.samples,
-        recipe.sequence_length,
-        group_size=recipe.group_size,
-        batch_size=recipe.batch_size,
-        search_scale=recipe.search_scale,
-    )
     return replace(
         outcome,
         quantization_problems=quantization_problems(shape, recipe, memory),
-        quantization_memory_bytes=needs.host_bytes,
+        quantization_memory_bytes=quantization_needs(shape, recipe).host_bytes,
     )
 
 
