@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_operator.models.parts import Core
+from llm_operator.models.layers import Core
 from llm_operator.models.shape import AttentionLayers, Experts, StateLayers, Tensor, Tower
 
 

@@ -6,28 +6,54 @@ its own parameter counts on the meta device (tests/unit/models/recount.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields
-from llm_operator.models.known.blocks import stepped
-from llm_operator.models.parts import (
+from llm_operator.models.layers import (
+    SLIDING,
     Core,
-    attention,
+    attention_at,
     cache_groups,
     checked,
-    dense,
+    checked_experts,
     divided,
     embeddings,
-    mixture,
+    everywhere,
+    heads_of,
+    kinds_of_layers,
+    mixture_at,
+    network_at,
+    places_of,
     read_core,
-    sliding_layers,
+    stepped,
     vector,
+    without,
 )
 from llm_operator.models.shape import AttentionLayers, Experts, Role, Tensor
+
+LISTED = frozenset({"full_attention", "sliding_attention"})
+"""Kinds of layers that these families have."""
 
 
 def _norms(core: Core, per_layer: int) -> Tensor:
     return vector(core.hidden, per_layer * core.layers + 1)
+
+
+def _attention(
+    core: Core, *, qkv_bias: bool = False, output_bias: bool = False, head_norms: bool = False
+) -> Iterator[Tensor]:
+    """Yield the tensors of attention of all layers."""
+    heads = heads_of(core, everywhere(core.layers))
+    norms = "head" if head_norms else ""
+    return attention_at(core.hidden, replace(heads, qkv_bias=qkv_bias, output_bias=output_bias, norms=norms))
+
+
+def _network(core: Core, *, bias: bool = False) -> Iterator[Tensor]:
+    """Yield the dense networks of all layers."""
+    return network_at(core.hidden, everywhere(core.layers), core.intermediate, bias=bias)
 
 
 def llama(fields: Fields) -> Decoder:
@@ -36,8 +62,8 @@ def llama(fields: Fields) -> Decoder:
     bias = fields.boolean("attention_bias", False)
     tensors = (
         *embeddings(core),
-        *attention(core, qkv_bias=bias, output_bias=bias),
-        *dense(core, core.layers, bias=fields.boolean("mlp_bias", False)),
+        *_attention(core, qkv_bias=bias, output_bias=bias),
+        *_network(core, bias=fields.boolean("mlp_bias", False)),
         _norms(core, 2),
     )
     return Decoder(core, tensors, cache_groups(core, 0, None))
@@ -50,8 +76,8 @@ def internlm(fields: Fields) -> Decoder:
     qkv_bias = fields.boolean("qkv_bias", bias)
     tensors = (
         *embeddings(core),
-        *attention(core, qkv_bias=qkv_bias, output_bias=bias),
-        *dense(core, core.layers),
+        *_attention(core, qkv_bias=qkv_bias, output_bias=bias),
+        *_network(core),
         _norms(core, 2),
     )
     return Decoder(core, tensors, cache_groups(core, 0, None))
@@ -60,7 +86,7 @@ def internlm(fields: Fields) -> Decoder:
 def mistral(fields: Fields) -> Decoder:
     """Mistral: Llama's layers without biases; a window, where given, in every layer."""
     core = read_core(fields)
-    tensors = (*embeddings(core), *attention(core), *dense(core, core.layers), _norms(core, 2))
+    tensors = (*embeddings(core), *_attention(core), *_network(core), _norms(core, 2))
     return Decoder(core, tensors, cache_groups(core, core.layers, fields.optional_integer("sliding_window")))
 
 
@@ -68,8 +94,13 @@ def mixtral(fields: Fields) -> Decoder:
     """Mixtral: Mistral with experts in every layer."""
     core = read_core(fields)
     fields.require("num_local_experts", "num_experts_per_tok")
-    experts = _experts(core, fields, "num_local_experts", core.intermediate, core.layers)
-    tensors = (*embeddings(core), *attention(core), *mixture(core, experts), _norms(core, 2))
+    experts = _experts(fields, "num_local_experts", core.intermediate, core.layers)
+    tensors = (
+        *embeddings(core),
+        *_attention(core),
+        *mixture_at(core.hidden, everywhere(core.layers), experts),
+        _norms(core, 2),
+    )
     window = fields.optional_integer("sliding_window")
     return Decoder(core, tensors, cache_groups(core, core.layers, window), experts)
 
@@ -77,7 +108,7 @@ def mixtral(fields: Fields) -> Decoder:
 def qwen2(fields: Fields) -> Decoder:
     """Qwen2 and 2.5: biases on q, k, v only; windows only where use_sliding_window is true."""
     core = read_core(fields)
-    tensors = (*embeddings(core), *attention(core, qkv_bias=True), *dense(core, core.layers), _norms(core, 2))
+    tensors = (*embeddings(core), *_attention(core, qkv_bias=True), *_network(core), _norms(core, 2))
     return Decoder(core, tensors, _qwen_cache(core, fields))
 
 
@@ -87,8 +118,8 @@ def qwen3(fields: Fields) -> Decoder:
     bias = fields.boolean("attention_bias", False)
     tensors = (
         *embeddings(core),
-        *attention(core, qkv_bias=bias, output_bias=bias, head_norms=True),
-        *dense(core, core.layers),
+        *_attention(core, qkv_bias=bias, output_bias=bias, head_norms=True),
+        *_network(core),
         _norms(core, 2),
     )
     return Decoder(core, tensors, _qwen_cache(core, fields))
@@ -98,15 +129,15 @@ def qwen2_moe(fields: Fields) -> Decoder:
     """Qwen1.5/2 MoE: routed experts, one shared expert with its own gate, some dense layers."""
     core = read_core(fields)
     fields.require("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size")
-    sparse = len(stepped(fields, core.layers))
-    experts = _experts(core, fields, "num_experts", fields.integer("moe_intermediate_size"), sparse)
+    sparse = stepped(fields, core.layers)
+    experts = _experts(fields, "num_experts", fields.integer("moe_intermediate_size"), len(sparse))
     tensors = (
         *embeddings(core),
-        *attention(core, qkv_bias=fields.boolean("qkv_bias", True)),
-        *mixture(core, experts),
-        *dense(core, sparse, size=fields.integer("shared_expert_intermediate_size", least=0), shared=True),
-        Tensor(Role.ROUTER, 1, core.hidden, sparse, linear=False),
-        *dense(core, core.layers - sparse),
+        *_attention(core, qkv_bias=fields.boolean("qkv_bias", True)),
+        *mixture_at(core.hidden, sparse, experts),
+        *network_at(core.hidden, sparse, fields.integer("shared_expert_intermediate_size", least=0), shared=True),
+        Tensor(Role.ROUTER, 1, core.hidden, len(sparse), linear=False),
+        *network_at(core.hidden, without(core.layers, sparse), core.intermediate),
         _norms(core, 2),
     )
     return Decoder(core, tensors, _qwen_cache(core, fields), experts)
@@ -117,13 +148,13 @@ def qwen3_moe(fields: Fields) -> Decoder:
     core = read_core(fields)
     fields.require("num_experts", "num_experts_per_tok", "moe_intermediate_size")
     bias = fields.boolean("attention_bias", False)
-    sparse = len(stepped(fields, core.layers))
-    experts = _experts(core, fields, "num_experts", fields.integer("moe_intermediate_size"), sparse)
+    sparse = stepped(fields, core.layers)
+    experts = _experts(fields, "num_experts", fields.integer("moe_intermediate_size"), len(sparse))
     tensors = (
         *embeddings(core),
-        *attention(core, qkv_bias=bias, output_bias=bias, head_norms=True),
-        *mixture(core, experts),
-        *dense(core, core.layers - sparse),
+        *_attention(core, qkv_bias=bias, output_bias=bias, head_norms=True),
+        *mixture_at(core.hidden, sparse, experts),
+        *network_at(core.hidden, without(core.layers, sparse), core.intermediate),
         _norms(core, 2),
     )
     return Decoder(core, tensors, _qwen_cache(core, fields), experts)
@@ -133,8 +164,8 @@ def gemma(fields: Fields) -> Decoder:
     """Gemma 1: Llama's layers, tied, heads of 256."""
     core = read_core(fields, tied=True, head_dim=256)
     bias = fields.boolean("attention_bias", False)
-    attentions = attention(core, qkv_bias=bias, output_bias=bias)
-    tensors = (*embeddings(core), *attentions, *dense(core, core.layers), _norms(core, 2))
+    attentions = _attention(core, qkv_bias=bias, output_bias=bias)
+    tensors = (*embeddings(core), *attentions, *_network(core), _norms(core, 2))
     return Decoder(core, tensors, cache_groups(core, 0, None))
 
 
@@ -142,10 +173,9 @@ def gemma2(fields: Fields) -> Decoder:
     """Gemma 2: four norms per layer, every second layer slides, tied."""
     core = read_core(fields, tied=True, head_dim=256)
     bias = fields.boolean("attention_bias", False)
-    attentions = attention(core, qkv_bias=bias, output_bias=bias)
-    tensors = (*embeddings(core), *attentions, *dense(core, core.layers), _norms(core, 4))
-    listed = sliding_layers(fields, core.layers)
-    sliding = (core.layers + 1) // 2 if listed is None else listed
+    attentions = _attention(core, qkv_bias=bias, output_bias=bias)
+    tensors = (*embeddings(core), *attentions, *_network(core), _norms(core, 4))
+    sliding = _sliding(fields, core, (core.layers + 1) // 2)
     return Decoder(core, tensors, cache_groups(core, sliding, fields.integer("sliding_window", 4096)))
 
 
@@ -155,13 +185,12 @@ def gemma3(fields: Fields) -> Decoder:
     bias = fields.boolean("attention_bias", False)
     tensors = (
         *embeddings(core),
-        *attention(core, qkv_bias=bias, output_bias=bias, head_norms=True),
-        *dense(core, core.layers),
+        *_attention(core, qkv_bias=bias, output_bias=bias, head_norms=True),
+        *_network(core),
         _norms(core, 4),
     )
-    listed = sliding_layers(fields, core.layers)
     pattern = fields.integer("sliding_window_pattern", 6)
-    sliding = core.layers - core.layers // pattern if listed is None else listed
+    sliding = _sliding(fields, core, core.layers - core.layers // pattern)
     window = fields.integer("sliding_window", 4096)
     return Decoder(core, tensors, cache_groups(core, sliding, window), rotary_tables=2)
 
@@ -180,7 +209,7 @@ def _gemma3_defaults(fields: Fields) -> Fields:
 def phi3(fields: Fields) -> Decoder:
     """Phi-3: Llama's layers with packed projections; a window in every layer where given."""
     core = read_core(fields)
-    tensors = (*embeddings(core), *attention(core), *dense(core, core.layers), _norms(core, 2))
+    tensors = (*embeddings(core), *_attention(core), *_network(core), _norms(core, 2))
     window = fields.optional_integer("sliding_window")
     if window is not None and window >= core.context:
         window = None
@@ -225,16 +254,17 @@ def glm4_moe(fields: Fields) -> Decoder:
     core = read_core(fields)
     fields.require("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
     first = min(fields.integer("first_k_dense_replace", 1, least=0), core.layers)
+    dense, sparse = tuple(range(first)), tuple(range(first, core.layers))
     size = fields.integer("moe_intermediate_size")
-    experts = _experts(core, fields, "n_routed_experts", size, core.layers - first)
+    experts = _experts(fields, "n_routed_experts", size, len(sparse))
     tensors = (
         *embeddings(core),
-        *attention(
+        *_attention(
             core, qkv_bias=fields.boolean("attention_bias", False), head_norms=fields.boolean("use_qk_norm", False)
         ),
-        *mixture(core, experts),
-        *dense(core, core.layers - first, size=size * fields.integer("n_shared_experts", 1, least=0), shared=True),
-        *dense(core, first),
+        *mixture_at(core.hidden, sparse, experts),
+        *network_at(core.hidden, sparse, size * fields.integer("n_shared_experts", 1, least=0), shared=True),
+        *network_at(core.hidden, dense, core.intermediate),
         _norms(core, 2),
     )
     rotary = int(core.head_dim * fields.number("partial_rotary_factor", 0.5))
@@ -245,47 +275,46 @@ def gpt_oss(fields: Fields) -> Decoder:
     """gpt-oss: biases everywhere, a sink per head, experts with biases, every second layer slides."""
     core = read_core(fields, head_dim=64)
     fields.require("num_local_experts", "num_experts_per_tok")
-    experts = _experts(core, fields, "num_local_experts", core.intermediate, core.layers)
+    experts = _experts(fields, "num_local_experts", core.intermediate, core.layers)
     total = experts.count * experts.layers
     bias = fields.boolean("attention_bias", True)
     tensors = (
         *embeddings(core),
-        *attention(core, qkv_bias=bias, output_bias=bias),
-        *mixture(core, experts),
+        *_attention(core, qkv_bias=bias, output_bias=bias),
+        *mixture_at(core.hidden, everywhere(core.layers), experts),
         Tensor(Role.EXPERT_GATE_UP, core.intermediate, 1, 2 * total, linear=False),
         vector(core.hidden, total),
         vector(experts.count, core.layers),
         vector(core.heads, core.layers),
         _norms(core, 2),
     )
-    listed = sliding_layers(fields, core.layers)
-    sliding = (core.layers + 1) // 2 if listed is None else listed
+    sliding = _sliding(fields, core, (core.layers + 1) // 2)
     return Decoder(core, tensors, cache_groups(core, sliding, fields.integer("sliding_window", 128)), experts)
 
 
 def _glm(core: Core, *, qkv_bias: bool, norms: int) -> Decoder:
     tensors = (
         *embeddings(core),
-        *attention(core, qkv_bias=qkv_bias),
-        *dense(core, core.layers),
+        *_attention(core, qkv_bias=qkv_bias),
+        *_network(core),
         _norms(core, norms),
     )
     return Decoder(core, tensors, cache_groups(core, 0, None), rotary_dim=core.head_dim // 2)
 
 
-def _experts(core: Core, fields: Fields, count: str, size: int, layers: int) -> Experts:
-    experts = Experts(fields.integer(count), fields.integer("num_experts_per_tok"), size, layers)
-    if experts.per_token > experts.count or layers > core.layers:
-        raise InvalidModelConfigError(
-            f"config.json: num_experts_per_tok is {experts.per_token} of {experts.count} experts; expected fewer"
-        )
-    return experts
+def _experts(fields: Fields, count: str, size: int, layers: int) -> Experts:
+    return checked_experts(fields.integer(count), fields.integer("num_experts_per_tok"), size, layers)
+
+
+def _sliding(fields: Fields, core: Core, otherwise: int) -> int:
+    """Return how many layers `layer_types` says slide; `otherwise` if it is absent."""
+    types = kinds_of_layers(fields, core.layers, LISTED)
+    return otherwise if types is None else len(places_of(types, SLIDING))
 
 
 def _qwen_cache(core: Core, fields: Fields) -> tuple[AttentionLayers, ...]:
     if not fields.boolean("use_sliding_window", False):
         return cache_groups(core, 0, None)
-    listed = sliding_layers(fields, core.layers)
     first = fields.integer("max_window_layers", core.layers, least=0)
-    sliding = max(core.layers - first, 0) if listed is None else listed
+    sliding = _sliding(fields, core, max(core.layers - first, 0))
     return cache_groups(core, sliding, fields.optional_integer("sliding_window"))

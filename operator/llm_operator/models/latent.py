@@ -7,18 +7,22 @@ from dataclasses import dataclass, replace
 
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.fields import Fields
-from llm_operator.models.known.blocks import (
+from llm_operator.models.layers import (
+    Core,
     Places,
+    checked,
     checked_experts,
+    embeddings,
     everywhere,
     first_integer,
+    linear,
     mixture_at,
     network_at,
     places_of,
     sparse_places,
+    vector,
     without,
 )
-from llm_operator.models.parts import Core, checked, embeddings, linear, vector
 from llm_operator.models.shape import AttentionKind, AttentionLayers, Experts, Role, Tensor
 
 

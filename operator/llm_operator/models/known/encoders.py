@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from llm_operator.models.errors import UnknownArchitectureError
 from llm_operator.models.fields import Fields
-from llm_operator.models.known.blocks import first_integer
 from llm_operator.models.known.towers import (
     QWEN_PIXELS,
     Blocks,
@@ -17,7 +16,7 @@ from llm_operator.models.known.towers import (
     side,
     whole,
 )
-from llm_operator.models.parts import vector
+from llm_operator.models.layers import first_integer, vector
 from llm_operator.models.shape import Tensor, Tower
 
 # Encoders that no config describes: the parameters of the published files.

@@ -7,25 +7,28 @@ from dataclasses import replace
 
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.fields import Fields
-from llm_operator.models.known.blocks import (
+from llm_operator.models.known.general import PER_TOKEN, Traits, core_of
+from llm_operator.models.known.nested import nested
+from llm_operator.models.known.towers import Blocks, blocks, whole
+from llm_operator.models.layers import (
     FULL,
     SLIDING,
+    Core,
     Heads,
     Places,
     attention_at,
     checked_experts,
+    embeddings,
     everywhere,
     first_integer,
     kinds_of_layers,
+    linear,
     mixture_at,
     network_at,
     places_of,
+    vector,
     without,
 )
-from llm_operator.models.known.general import PER_TOKEN, Traits, core_of
-from llm_operator.models.known.nested import nested
-from llm_operator.models.known.towers import Blocks, blocks, whole
-from llm_operator.models.parts import Core, embeddings, linear, vector
 from llm_operator.models.shape import AttentionLayers, Experts, Role, Tensor, Tower
 
 # Gemma 3n's towers are not transformers that a config describes: MobileNet-v5 (timm) and a conformer. Their parameters

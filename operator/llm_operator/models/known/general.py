@@ -7,15 +7,19 @@ from dataclasses import dataclass, replace
 
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.fields import Fields
-from llm_operator.models.known.blocks import (
+from llm_operator.models.layers import (
     CHUNKED,
     FULL,
     SLIDING,
+    Core,
     Flag,
     Heads,
     Places,
     attention_at,
+    checked,
     checked_experts,
+    divided,
+    embeddings,
     everywhere,
     first_integer,
     flag,
@@ -25,9 +29,9 @@ from llm_operator.models.known.blocks import (
     network_at,
     places_of,
     sparse_places,
+    vector,
     without,
 )
-from llm_operator.models.parts import Core, checked, divided, embeddings, vector
 from llm_operator.models.shape import Experts, Role, Tensor
 
 COUNT = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")

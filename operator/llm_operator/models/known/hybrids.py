@@ -8,27 +8,30 @@ from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields
 from llm_operator.models.known import mixers
-from llm_operator.models.known.blocks import (
+from llm_operator.models.known.general import COUNT, PER_TOKEN, Mixture, Traits, core_of, networks_of, norms_of
+from llm_operator.models.latent import deepseek_core, latent_attention, latent_cache
+from llm_operator.models.layers import (
     FULL,
     RECURRENT,
+    Core,
     Heads,
     Places,
     attention_at,
     checked_experts,
+    embeddings,
     everywhere,
     first_integer,
     heads_of,
     kinds_of_layers,
+    linear,
     mixture_at,
     network_at,
     places_of,
     sparse_places,
     stepped,
+    vector,
     without,
 )
-from llm_operator.models.known.general import COUNT, PER_TOKEN, Mixture, Traits, core_of, networks_of, norms_of
-from llm_operator.models.latent import deepseek_core, latent_attention, latent_cache
-from llm_operator.models.parts import Core, embeddings, linear, vector
 from llm_operator.models.shape import Experts, Role, StateLayers, Tensor
 
 BIAS = ("attention_bias", False)

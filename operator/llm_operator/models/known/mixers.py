@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from llm_operator.models.fields import Fields
-from llm_operator.models.known.blocks import Places
-from llm_operator.models.parts import vector
+from llm_operator.models.layers import Places, vector
 from llm_operator.models.shape import Role, StateLayers, Tensor
 
 Mixer = tuple[tuple[Tensor, ...], StateLayers]

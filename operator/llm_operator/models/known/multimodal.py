@@ -11,14 +11,13 @@ from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import UnknownArchitectureError
 from llm_operator.models.fields import Fields
 from llm_operator.models.known import encoders, gemma, hybrids, nemotron, special, towers
-from llm_operator.models.known.blocks import everywhere
 from llm_operator.models.known.general import Mixture, Traits, decoder
 from llm_operator.models.known.nested import nested
 from llm_operator.models.known.older import hyperclovax
 from llm_operator.models.known.rows import ROWS
 from llm_operator.models.known.towers import Built
 from llm_operator.models.latent import deepseek
-from llm_operator.models.parts import vector
+from llm_operator.models.layers import everywhere, vector
 from llm_operator.models.shape import Role, Tensor
 
 Reader = Callable[[Fields], Decoder]

@@ -8,18 +8,21 @@ from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields
 from llm_operator.models.known import mixers
-from llm_operator.models.known.blocks import (
+from llm_operator.models.known.general import COUNT, PER_TOKEN, Traits, core_of
+from llm_operator.models.known.hybrids import joined
+from llm_operator.models.layers import (
+    Core,
     Places,
     attention_at,
     checked_experts,
+    embeddings,
     first_integer,
     heads_of,
+    linear,
     mixture_at,
     network_at,
+    vector,
 )
-from llm_operator.models.known.general import COUNT, PER_TOKEN, Traits, core_of
-from llm_operator.models.known.hybrids import joined
-from llm_operator.models.parts import Core, embeddings, linear, vector
 from llm_operator.models.shape import Experts, Role, Tensor
 
 NEMOTRON_MAMBA = mixers.Mamba2(

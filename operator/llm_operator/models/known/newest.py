@@ -14,15 +14,20 @@ from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields
 from llm_operator.models.known import mixers
-from llm_operator.models.known.blocks import (
+from llm_operator.models.known.general import COUNT, PER_TOKEN, Mixture, Traits, core_of, decoder
+from llm_operator.models.known.multimodal import Reader
+from llm_operator.models.latent import deepseek_core, latent_attention, latent_cache
+from llm_operator.models.layers import (
     CHUNKED,
     FULL,
     RECURRENT,
     SLIDING,
+    Core,
     Heads,
     Places,
     attention_at,
     checked_experts,
+    embeddings,
     everywhere,
     first_integer,
     heads_of,
@@ -31,12 +36,9 @@ from llm_operator.models.known.blocks import (
     network_at,
     places_of,
     sparse_places,
+    vector,
     without,
 )
-from llm_operator.models.known.general import COUNT, PER_TOKEN, Mixture, Traits, core_of, decoder
-from llm_operator.models.known.multimodal import Reader
-from llm_operator.models.latent import deepseek_core, latent_attention, latent_cache
-from llm_operator.models.parts import Core, embeddings, vector
 from llm_operator.models.shape import AttentionKind, AttentionLayers, Experts, Role, StateLayers, Tensor
 
 

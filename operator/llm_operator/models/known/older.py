@@ -10,7 +10,7 @@ from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields, Json
 from llm_operator.models.known.general import Mixture, Traits, decoder
-from llm_operator.models.parts import vector
+from llm_operator.models.layers import vector
 from llm_operator.models.shape import Role, Tensor
 
 Reader = Callable[[Fields], Decoder]

@@ -9,13 +9,16 @@ from types import MappingProxyType
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields, Json
-from llm_operator.models.known.blocks import (
+from llm_operator.models.known.general import COUNT, PER_TOKEN, Traits, core_of
+from llm_operator.models.latent import deepseek, deepseek_core, latent_attention, latent_cache
+from llm_operator.models.layers import (
     FULL,
     SLIDING,
     Heads,
     Places,
     attention_at,
     checked_experts,
+    embeddings,
     everywhere,
     first_integer,
     kinds_of_layers,
@@ -23,11 +26,9 @@ from llm_operator.models.known.blocks import (
     network_at,
     places_of,
     sparse_places,
+    vector,
     without,
 )
-from llm_operator.models.known.general import COUNT, PER_TOKEN, Traits, core_of
-from llm_operator.models.latent import deepseek, deepseek_core, latent_attention, latent_cache
-from llm_operator.models.parts import embeddings, vector
 from llm_operator.models.shape import AttentionKind, AttentionLayers, CheckpointQuantization, Role, Tensor
 
 MXFP4 = CheckpointQuantization("mxfp4", 4, 32, scale_bits=8)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from llm_operator.models.fields import Fields
-from llm_operator.models.known.blocks import Places, everywhere, stepped
 from llm_operator.models.known.general import Mixture, Traits, all_layers, every
+from llm_operator.models.layers import Places, everywhere, stepped
 
 
 def _ernie(fields: Fields, layers: int) -> Places:

@@ -7,14 +7,17 @@ from dataclasses import replace
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields
-from llm_operator.models.known.blocks import (
+from llm_operator.models.known.general import COUNT, PER_TOKEN, Traits, core_of
+from llm_operator.models.layers import (
     CHUNKED,
     FULL,
     SLIDING,
+    Core,
     Heads,
     Places,
     attention_at,
     checked_experts,
+    embeddings,
     everywhere,
     first_integer,
     heads_of,
@@ -23,10 +26,9 @@ from llm_operator.models.known.blocks import (
     network_at,
     places_of,
     sparse_places,
+    vector,
     without,
 )
-from llm_operator.models.known.general import COUNT, PER_TOKEN, Traits, core_of
-from llm_operator.models.parts import Core, embeddings, vector
 from llm_operator.models.shape import Experts, Role, Tensor
 
 

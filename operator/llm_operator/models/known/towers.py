@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llm_operator.models.fields import Fields
-from llm_operator.models.parts import vector
+from llm_operator.models.layers import vector
 from llm_operator.models.shape import Role, Tensor, Tower
 
 Built = tuple[tuple[Tensor, ...], Tower]

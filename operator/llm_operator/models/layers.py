@@ -1,4 +1,4 @@
-"""Tensors of attention and feed-forward networks that only some layers have, and which layers these are."""
+"""Building blocks of decoders: their sizes, the tensors of each kind of layer, and which layers are of that kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields
-from llm_operator.models.parts import Core, linear, vector
 from llm_operator.models.shape import AttentionKind, AttentionLayers, Experts, Role, Tensor
 
 Places = tuple[int, ...]
@@ -17,6 +16,85 @@ FULL = frozenset({"full_attention", "attention", "global_attention", "indexed_at
 SLIDING = frozenset({"sliding_attention", "local_attention", "sliding"})
 CHUNKED = frozenset({"chunked_attention"})
 RECURRENT = frozenset({"linear_attention", "mamba", "conv", "recurrent"})
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The sizes every decoder has. rotary_fraction: share of a head that is rotated."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    tied: bool
+    context: int
+
+
+def read_core(fields: Fields, *, tied: bool = False, head_dim: int | None = None) -> Core:
+    """Read the sizes under the names most families share; the arguments are the family's defaults.
+
+    Raises MissingFieldError (all absent ones at once) and InvalidModelConfigError.
+    """
+    fields.require("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads")
+    fields.require("max_position_embeddings")
+    heads = fields.integer("num_attention_heads")
+    hidden = fields.integer("hidden_size")
+    core = Core(
+        layers=fields.integer("num_hidden_layers"),
+        hidden=hidden,
+        intermediate=fields.integer("intermediate_size"),
+        vocabulary=fields.integer("vocab_size"),
+        heads=heads,
+        kv_heads=fields.integer("num_key_value_heads", heads),
+        head_dim=fields.optional_integer("head_dim") or head_dim or divided(hidden, heads),
+        tied=fields.boolean("tie_word_embeddings", tied),
+        context=fields.integer("max_position_embeddings"),
+    )
+    return checked(core)
+
+
+def checked(core: Core) -> Core:
+    """Return `core`. Raises InvalidModelConfigError when its head counts contradict each other."""
+    if core.kv_heads > core.heads or core.heads % core.kv_heads:
+        raise InvalidModelConfigError(
+            f"config.json: {core.heads} attention heads cannot share {core.kv_heads} KV heads; expected a divisor"
+        )
+    return core
+
+
+def divided(hidden: int, heads: int) -> int:
+    """Return the head size that hidden_size gives. Raises InvalidModelConfigError if it is not an integer."""
+    if hidden % heads:
+        raise InvalidModelConfigError(
+            f"config.json: hidden_size {hidden} is not a multiple of {heads} attention heads and head_dim is absent"
+        )
+    return hidden // heads
+
+
+def linear(role: Role, rows: int, columns: int, count: int, *, bias: bool = False) -> Iterator[Tensor]:
+    """Yield a matrix of rows (out) x columns (in) and its bias."""
+    yield Tensor(role, rows, columns, count)
+    if bias:
+        # A bias after a row-parallel product is added once, so every rank keeps all of it.
+        after = role in (Role.ATTENTION_OUTPUT, Role.DOWN, Role.ROUTER, Role.LATENT_DOWN)
+        yield Tensor(Role.REPLICATED if after else role, rows, 1, count, linear=False)
+
+
+def vector(size: int, count: int) -> Tensor:
+    """Return `count` vectors that every rank keeps whole: norms, sinks."""
+    return Tensor(Role.REPLICATED, size, 1, count, linear=False)
+
+
+def embeddings(core: Core, *, head_bias: bool = False) -> Iterator[Tensor]:
+    """Yield the embedding and, unless tied, the head."""
+    yield Tensor(Role.EMBEDDING, core.vocabulary, core.hidden, 1, linear=False)
+    if not core.tied:
+        yield from linear(Role.HEAD, core.vocabulary, core.hidden, 1, bias=head_bias)
+    elif head_bias:
+        yield Tensor(Role.HEAD, core.vocabulary, 1, 1, linear=False)
 
 
 def flag(fields: Fields, value: Flag) -> bool:
@@ -97,6 +175,16 @@ def attention_at(hidden: int, of: Heads) -> Iterator[Tensor]:
         yield vector(of.heads, count)
 
 
+def cache_groups(core: Core, sliding_layers: int, window: int | None) -> tuple[AttentionLayers, ...]:
+    """Return the layers by what they keep: `sliding_layers` of them with a window, the others everything."""
+    full = heads_of(core, everywhere(core.layers)).cache()
+    if window is None or sliding_layers == 0:
+        return (full,)
+    sliding = replace(full, kind=AttentionKind.SLIDING, layers=sliding_layers, window=window)
+    rest = core.layers - sliding_layers
+    return (replace(full, layers=rest), sliding) if rest else (sliding,)
+
+
 def network_at(
     hidden: int, places: Places, size: int, *, gated: bool = True, bias: bool = False, shared: bool = False
 ) -> Iterator[Tensor]:
@@ -128,9 +216,11 @@ def mixture_at(
 
 
 def checked_experts(count: int, per_token: int, size: int, layers: int) -> Experts:
-    """Return the experts. Raises InvalidModelConfigError where a token would take more than there are."""
+    """Return the experts. Raises InvalidModelConfigError if a token would use more than there are."""
     if per_token > count:
-        raise InvalidModelConfigError(f"config.json: a token takes {per_token} of {count} experts; expected fewer")
+        raise InvalidModelConfigError(
+            f"config.json: each token uses {per_token} experts of {count}; expected at most {count}"
+        )
     return Experts(count, per_token, size, layers)
 
 
