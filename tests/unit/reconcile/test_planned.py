@@ -108,7 +108,7 @@ def test_the_reconciler_hears_what_quantizing_takes() -> None:
     assert asked() == ((), None)
     problems, memory = asked(weightQuantization={})
     assert problems == ()
-    assert memory == quantization_needs(SHAPE, 128, 2048).host_bytes
+    assert memory == quantization_needs(SHAPE, WeightQuantization()).host_bytes
 
 
 def test_a_gpu_that_is_likely_too_small_is_only_tried_where_the_policy_says_so() -> None:
