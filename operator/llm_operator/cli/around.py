@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from llm_operator.cli.cluster import KIND, Cluster
-from llm_operator.cli.pods import gpus_of, is_ready, seconds_since, whole
+from llm_operator.cli.errors import BadInputError
+from llm_operator.cli.pods import duration, gpus_of, is_ready, seconds_since, whole
 
 JSON = dict[str, Any]
 
@@ -46,6 +48,19 @@ def leader(cluster: Cluster) -> JSON:
     pods = cluster.list("api/v1", "pods", None, OPERATOR_PODS)
     names = sorted(pod["metadata"]["name"] for pod in pods if is_ready(pod))
     return {"holder": next(iter(names), None), "elected": False, "secondsSinceRenewal": None, "running": bool(names)}
+
+
+def warn_without_operator(cluster: Cluster, command: str) -> None:
+    """Say on standard error that no operator runs, if none does; nothing if this user may not see whether one does."""
+    try:
+        found = leader(cluster)
+    except BadInputError:
+        return
+    if not found["running"]:
+        since = found["secondsSinceRenewal"]
+        last = f" (the last sign of one is {duration(since)} old)" if since is not None else ""
+        text = f"no operator runs in this cluster{last}: the status of objects may be old, and no change takes effect"
+        print(f"kubectl llm {command}: {text}", file=sys.stderr)
 
 
 def gpus(cluster: Cluster, resource: str = GPU) -> JSON:

@@ -123,7 +123,11 @@ def _prune(chosen: argparse.Namespace, cluster: Cluster, found: Inventory) -> in
         print("Nothing was changed.")
         return EXIT_DECLINED
     done = [model for model in models if _mark(cluster, model)]
-    print(f"\nRequested the removal of {_amount(done)}: the operator removes the files as soon as no pod mounts them.")
+    from llm_operator.cli.around import warn_without_operator  # noqa: PLC0415 - imports the client
+
+    text = f"Requested the removal of {_amount(done)}: the operator removes the files as soon as no pod mounts them."
+    print(f"\n{text}", flush=True)
+    warn_without_operator(cluster, "cache")
     return EXIT_DONE
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from llm_operator.cli.around import warn_without_operator
 from llm_operator.cli.cluster import Cluster
 from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.patience import Patience
@@ -46,12 +47,15 @@ def run(chosen: argparse.Namespace) -> int:
         )
     cluster, namespace = connected(chosen)
     if chosen.watch:
+        warn_without_operator(cluster, "list")
         return _watch(cluster, namespace, chosen)
     found = cluster.objects(namespace)
     if chosen.output in ("json", "yaml"):
         print_document({"items": found}, chosen.output)
     else:
         print(_table(cluster, namespace, chosen, found))
+    sys.stdout.flush()
+    warn_without_operator(cluster, "list")
     return 0
 
 

@@ -6,6 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from typing import Any
 
+from llm_operator.cli.around import warn_without_operator
 from llm_operator.cli.cluster import OBJECTS, PLURAL
 from llm_operator.cli.where import add_where, connected
 
@@ -31,5 +32,6 @@ def run(chosen: argparse.Namespace) -> int:
     body = {"metadata": {"annotations": {ANNOTATION: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}}}
     path = f"/{OBJECTS}/namespaces/{namespace}/{PLURAL}/{chosen.name}"
     cluster.patch(path, body, f"annotate {chosen.name}")
-    print(f"{chosen.name}: the operator replaces the pods; follow it with kubectl llm wait {chosen.name}")
+    print(f"{chosen.name}: the operator replaces the pods; follow it with kubectl llm wait {chosen.name}", flush=True)
+    warn_without_operator(cluster, "restart")
     return 0

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from llm_operator.cli.around import warn_without_operator
 from llm_operator.cli.cluster import Cluster
 from llm_operator.cli.errors import BadInputError, one_line
 from llm_operator.cli.listing import condition
@@ -64,6 +65,7 @@ def _wait(cluster: Cluster, namespace: str, chosen: argparse.Namespace, progress
     said = ""
     patience = Patience("wait")
     body: JSON | None = None
+    warned = False
     while True:
         with patience:
             body = cluster.object(namespace, chosen.name)
@@ -77,6 +79,10 @@ def _wait(cluster: Cluster, namespace: str, chosen: argparse.Namespace, progress
         code = _code(body) if body is not None else None
         if code is not None:
             return code
+        if body is not None and not warned:
+            progress.clear()
+            warn_without_operator(cluster, "wait")
+            warned = True
         if time.monotonic() >= end:
             progress.clear()
             print(f"kubectl llm wait: not ready after {chosen.timeout:,} s", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -154,3 +155,45 @@ def test_a_reader_that_goes_away_is_no_error(space: FakeCluster, arguments: tupl
         ["bash", "-c", script], env=space.environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stderr == ""
+
+
+LEASES = "/apis/coordination.k8s.io/v1/leases"
+HELD = {"holderIdentity": "llm-operator-1", "renewTime": "2999-01-01T00:00:00Z"}
+RELEASED = {"holderIdentity": "", "renewTime": "2999-01-01T00:00:00Z"}
+LONG_AGO = {"holderIdentity": "llm-operator-1", "renewTime": "2020-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (HELD, ""),
+        (RELEASED, "no operator runs in this cluster: the status"),
+        (LONG_AGO, "no operator runs in this cluster (the last sign of one is "),
+        (None, ""),
+    ],
+    ids=["running", "released", "dead", "may not be seen"],
+)
+def test_a_cluster_without_an_operator_is_said_once_on_stderr(
+    space: FakeCluster, spec: dict[str, str] | None, said: str
+) -> None:
+    """What nothing looks after must not look as if it were: no exit code and no document changes by it."""
+    if spec is not None:
+        space.answers[LEASES] = {"items": [{"metadata": {"name": "llm-operator"}, "spec": spec}], "metadata": {}}
+        space.answers["/api/v1/pods"] = {"items": [], "metadata": {}}
+    for command in (("list",), ("list", "-o", "json"), ("wait", "qwen", "--timeout", "0")):
+        code, output, errors = ran(space, *command)
+        assert code == (3 if command[0] == "wait" else 0)
+        assert "no operator" not in output
+        assert errors.count("no operator runs") == (1 if said else 0)
+        assert said in errors
+        if "json" in command:
+            assert json.loads(output)["items"]
+
+
+@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"CLICOLOR": "0"}, {"FORCE_COLOR": "1"}], ids=str)
+def test_no_command_writes_colors(space: FakeCluster, variables: dict[str, str]) -> None:
+    """Nothing is colored on any terminal, so that no convention about colors can be broken."""
+    for command in (("list",), ("status", "qwen"), ("wait", "qwen", "--timeout", "0")):
+        terminal = Terminal(space, *command, **{**XTERM, **variables})
+        assert not re.search(r"\x1b\[[0-9;]*m", terminal.rest())
+        terminal.ended()

@@ -45,3 +45,18 @@ def test_a_quoted_plan_is_what_is_printed(
     monkeypatch.chdir(ROOT)
     assert run(shlex.split(command)) == 0
     assert capsys.readouterr().out == output
+
+
+@pytest.mark.parametrize("engine", ["VLLM", "LMDeploy"])
+def test_the_thinking_model_of_the_examples_has_a_reasoning_parser(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example gives vLLM's, and says LMDeploy's; a name that an engine does not know is refused."""
+    text = (ROOT / "examples" / "qwq-32b-tp2.yaml").read_text()
+    (other,) = re.findall(r"# LMDeploy: --reasoning-parser=([\w-]+)", text)
+    if engine == "LMDeploy":
+        text = text.replace("type: VLLM", "type: LMDeploy").replace("parser=deepseek_r1", f"parser={other}")
+    (tmp_path / "qwq.yaml").write_text(text)
+    assert run(["render", "-f", str(tmp_path / "qwq.yaml"), "--config", str(CONFIGS / "qwq-32b.json")]) == 0
+    chosen = "deepseek_r1" if engine == "VLLM" else other
+    assert f"- --reasoning-parser={chosen}" in capsys.readouterr().out
