@@ -1,30 +1,38 @@
 -- Health of an LLMDeployment for Argo CD: resource_customizations/llm-operator.dev/LLMDeployment/health.lua
--- The conditions follow kstatus; docs/status.md explains their reasons.
+-- The conditions follow kstatus; docs/status.md explains their reasons. Reasons that this script does not know are shown
+-- by the status of their condition.
 local hs = {status = "Progressing", message = "Waiting for the operator's first status"}
 
-if obj.status == nil or obj.status.conditions == nil then
-  return hs
+local function is_table(value)
+  return type(value) == "table"
 end
 
-local generation = 0
-if obj.metadata ~= nil and obj.metadata.generation ~= nil then
-  generation = obj.metadata.generation
+local metadata = is_table(obj.metadata) and obj.metadata or {}
+if metadata.deletionTimestamp ~= nil then
+  hs.message = "Being deleted"
+  return hs
 end
-if (obj.status.observedGeneration or 0) < generation then
+if not is_table(obj.status) or not is_table(obj.status.conditions) then
+  return hs
+end
+if (obj.status.observedGeneration or 0) < (metadata.generation or 0) then
   hs.message = "Waiting for the operator to observe the current spec"
   return hs
 end
 
 local conditions = {}
 for _, condition in ipairs(obj.status.conditions) do
-  conditions[condition.type] = condition
+  if is_table(condition) and condition.type ~= nil then
+    conditions[condition.type] = condition
+  end
 end
 
 local function text(condition)
+  local reason = condition.reason or condition.type
   if condition.message ~= nil and condition.message ~= "" then
-    return condition.reason .. ": " .. condition.message
+    return reason .. ": " .. condition.message
   end
-  return condition.reason
+  return reason
 end
 
 local stalled = conditions["Stalled"]
