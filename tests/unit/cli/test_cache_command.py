@@ -346,6 +346,10 @@ class FakeCluster:
         assert self.asked == [namespace], "Jobs first: an object that came meanwhile counts as a user"
         return self._objects
 
+    def list(self, prefix: str, plural: str, namespace: str | None, selector: str = "") -> list[JSON]:
+        """No Lease, and no pod of an operator."""
+        return []
+
     def annotate_job(self, namespace: str, name: str, resource_version: str, annotations: JSON) -> bool:
         self.marked.append((namespace, name, resource_version, annotations))
         return not self.changed
@@ -378,8 +382,9 @@ def test_prune_marks_what_no_object_asks_for(fake: FakeCluster, capsys: pytest.C
     ((namespace, name, version, annotations),) = fake.marked
     assert (namespace, version, annotations) == ("team", "7", {"llm-operator.dev/remove": "true"})
     assert name.startswith("llm-quantize-")
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last == (
+    shown = capsys.readouterr()
+    assert "no operator runs in this cluster" in shown.err
+    assert shown.out.splitlines()[-1] == (
         "Requested the removal of 1 model, 1.50 GiB: the operator removes the files as soon as no pod mounts them."
     )
 
