@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from devcluster.control_plane import ControlPlane
-from tests.bench.reconcile import manifest
+from tests.bench.objects import manifest
 from tests.cluster.helpers import Space
 from tests.operator_process import OperatorUnderTest
 

@@ -23,7 +23,7 @@ import aiohttp
 from aiohttp import web
 
 from devcluster.control_plane import ControlPlane
-from tests.bench.reconcile import manifest
+from tests.bench.objects import manifest
 from tests.cluster.helpers import Space
 from tests.operator_process import OperatorUnderTest, free_port
 

@@ -22,7 +22,7 @@ import aiohttp
 
 from devcluster.control_plane import ControlPlane
 from llm_operator.api import KIND
-from tests.bench.reconcile import BareClient, in_flight
+from tests.bench.bare_client import BareClient, in_flight
 from tests.cluster.helpers import Space
 from tests.cluster.test_model_jobs import FETCHED, TOOLS, cached, claim, end_pod, job_name, pods_of, run_on_stub
 from tests.kubelet_stub import StubKubelet

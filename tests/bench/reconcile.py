@@ -33,177 +33,25 @@ import asyncio
 import difflib
 import itertools
 import json
-import os
-import platform
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
 from devcluster.control_plane import ControlPlane
-from llm_operator.api import API_VERSION, KIND
-from llm_operator.api.resource import LLMDeployment
+from llm_operator.api import KIND
 from llm_operator.manifests.kinds import KINDS
-from llm_operator.reconcile.decide import decide
-from llm_operator.reconcile.health import health
-from llm_operator.reconcile.model_facts import not_inspected
-from llm_operator.reconcile.observed import Observed
-from llm_operator.reconcile.planned import unknown_outcome
-from llm_operator.reconcile.situation import Situation
-from llm_operator.reconcile.status import status_of
-from tests.operator_process import OperatorUnderTest, Usage
+from tests.bench.bare_client import BareClient, bare_rate, in_flight
+from tests.bench.objects import compact, manifest
+from tests.bench.rows import Row, table
+from tests.operator_process import OperatorUnderTest
 
 ROOT = Path(__file__).resolve().parents[2]
-IN_FLIGHT = 16
 CHANGES = 100
 DIFFERENCE_LINES, DIFFERENCE_CHARACTERS = 40, 200
-UID = "00000000-0000-4000-8000-000000000000"
-
-
-OVERLAY: dict[str, Any] = {
-    "metadata": {"labels": {"cost-center": "research"}, "annotations": {"karpenter.sh/do-not-disrupt": "true"}},
-    "spec": {
-        "hostAliases": [{"ip": "10.0.0.10", "hostnames": ["hub.internal"]}],
-        "volumes": [{"name": "settings", "configMap": {"name": "settings", "optional": True}}],
-        "containers": [
-            {
-                "name": "engine",
-                "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
-                "volumeMounts": [{"name": "settings", "mountPath": "/etc/settings", "readOnly": True}],
-                "livenessProbe": {"failureThreshold": 12},
-            },
-            {"name": "log-shipper", "image": "registry.example/log-shipper:1"},
-        ],
-    },
-}
-"""What a platform adds to every pod."""
-
-
-def manifest(name: str, namespace: str, overlay: bool = False) -> dict[str, Any]:
-    """A usual object; its model is on a claim, so that no hub is asked."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "model": {
-                "persistentVolumeClaim": {"claimName": "models", "path": "internlm2_5-7b-chat"},
-                "trustRemoteCode": True,
-            },
-            "engine": {"type": "LMDeploy", "backend": "TurboMind"},
-            "parallelism": {"tensor": 2},
-            "kvCache": {"quantization": "Int4", "memoryPercent": 40},
-            "contextLength": 32768,
-            "resources": {"requests": {"cpu": "8", "memory": "64Gi"}, "limits": {"memory": "64Gi"}},
-            **({"podTemplate": OVERLAY} if overlay else {}),
-        },
-    }
-
-
-def rendered(name: str, namespace: str, overlay: bool = False) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What the operator writes for one object: children and first status, with a placeholder for the uid."""
-    raw = manifest(name, namespace, overlay)
-    raw["metadata"] |= {"uid": UID, "generation": 1, "resourceVersion": "1"}
-    resource = LLMDeployment.parse(raw)
-    unknown = not_inspected(resource.spec)
-    plan = unknown_outcome(resource.spec, unknown.reason, unknown.message)
-    decision = decide(resource, Observed(), plan)
-    situation = Situation(resource, Observed(), decision, plan, policed=False, health=health(()))
-    status = status_of(situation, "2026-01-01T00:00:00Z")
-    return [apply.body for apply in decision.applies], status.to_json()
-
-
-def compact(body: object) -> bytes:
-    """JSON without spaces, as the operator sends it."""
-    return json.dumps(body, separators=(",", ":")).encode()
-
-
-class BareClient:
-    """The least that a client must do: the same requests with the same bytes, already encoded."""
-
-    def __init__(self, url: str, token: str, session: aiohttp.ClientSession) -> None:
-        self._url = url
-        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-        self._session = session
-
-    async def send(self, method: str, path: str, body: bytes | None = None, content: str = "application/json") -> Any:
-        """One request; its answer."""
-        headers = {**self._headers, "Content-Type": content}
-        async with self._session.request(method, self._url + path, data=body, headers=headers) as response:
-            text = await response.read()
-            if response.status >= 400:
-                raise RuntimeError(f"{method} {path}: {response.status} {text[:300]!r}")
-            return json.loads(text)
-
-    async def watch(self, path: str) -> AsyncIterator[Any]:
-        """What is there, and then every change."""
-        forever = aiohttp.ClientTimeout(total=None)
-        async with self._session.get(
-            f"{self._url}{path}?watch=true", headers=self._headers, timeout=forever
-        ) as response:
-            async for line in response.content:
-                yield json.loads(line)
-
-    async def create(self, path: str, body: bytes) -> Any:
-        """What is not there yet is created: it costs the server less than an apply."""
-        return await self.send("POST", f"{path}?fieldManager=llm-operator", body)
-
-    async def apply(self, path: str, body: bytes) -> Any:
-        """Server-side apply."""
-        return await self.send(
-            "PATCH", f"{path}?fieldManager=llm-operator&force=true", body, "application/apply-patch+yaml"
-        )
-
-
-async def in_flight(work: Sequence[Callable[[], Awaitable[Any]]], limit: int = IN_FLIGHT) -> None:
-    """Run everything, so many at a time."""
-    pending = iter(work)
-
-    async def worker() -> None:
-        for job in pending:
-            await job()
-
-    await asyncio.gather(*(worker() for _ in range(limit)))
-
-
-async def bare_rate(client: BareClient, namespace: str, count: int, overlay: bool = False) -> tuple[float, float]:
-    """Objects per second of the bare client (create, children, status), and its CPU seconds."""
-    jobs = []
-    for index in range(count):
-        name = f"llm-{index}"
-        children, status = rendered(name, namespace, overlay)
-        bodies = [(KINDS[body["kind"]].path(namespace), compact(body)) for body in children]
-        whole = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": {"name": name, "namespace": namespace},
-            "status": status,
-        }
-        create = compact(manifest(name, namespace, overlay))
-
-        async def job(
-            name: str = name,
-            bodies: list[tuple[str, bytes]] = bodies,
-            status: bytes = compact(whole),
-            create: bytes = create,
-        ) -> None:
-            made = await client.send("POST", KINDS[KIND].path(namespace), create)
-            uid = made["metadata"]["uid"].encode()
-            for path, body in bodies:
-                await client.create(path, body.replace(UID.encode(), uid))
-            await client.apply(f"{KINDS[KIND].path(namespace)}/{name}/status", status)
-
-        jobs.append(job)
-    start, cpu = time.perf_counter(), time.process_time()
-    await in_flight(jobs)
-    return count / (time.perf_counter() - start), time.process_time() - cpu
 
 
 async def operator_rate(
@@ -288,74 +136,6 @@ async def change_latencies(client: BareClient, namespace: str, count: int, chang
     return seconds
 
 
-@dataclass(frozen=True)
-class Row:
-    """One size's result."""
-
-    count: int
-    overlay: bool
-    bare: float
-    operator: float
-    latencies: list[float]
-    bare_cpu_seconds: float
-    bare_server_seconds: float
-    """CPU of API server and etcd while the bare client writes."""
-    server_seconds: float
-    """The same while the operator does."""
-    creator_seconds: float
-    """CPU of this program while it creates the operator's objects."""
-    start: Usage
-    create: Usage
-    writes_per_object: float
-    restart_writes: int
-    restart_seconds: float
-
-    @property
-    def cpu_ratio(self) -> float:
-        """What the bare client's side takes for all objects, by what the operator's takes."""
-        operator = self.create.cpu_seconds - self.start.cpu_seconds
-        bare = self.bare_server_seconds + self.bare_cpu_seconds
-        return bare / (self.server_seconds + operator + self.creator_seconds)
-
-    def cells(self) -> list[str]:
-        """The row of the table."""
-        ordered = sorted(self.latencies)
-        return [
-            f"{self.count:,}{', with podTemplate' if self.overlay else ''}",
-            f"{self.bare:.0f}",
-            f"{self.operator:.0f}",
-            f"{self.operator / self.bare:.2f}",
-            f"{self.cpu_ratio:.2f}",
-            f"{statistics.median(ordered) * 1000:.0f}",
-            f"{ordered[int(len(ordered) * 0.99) - 1] * 1000:.0f}",
-            f"{(self.create.cpu_seconds - self.start.cpu_seconds) / self.count * 1000:.1f}",
-            f"{self.bare_cpu_seconds / self.count * 1000:.1f}",
-            f"{self.start.cpu_seconds:.1f}",
-            f"{self.create.peak_mib:.0f}",
-            f"{self.writes_per_object:.2f}",
-            f"{self.restart_writes}",
-            f"{self.restart_seconds:.1f}",
-        ]
-
-
-HEADINGS = [
-    "objects",
-    "bare client, objects/s",
-    "operator, objects/s",
-    "ratio",
-    "CPU ratio",
-    "change p50, ms",
-    "change p99, ms",
-    "CPU per object, ms",
-    "the same of the bare client, ms",
-    "CPU of the start, s",
-    "peak RSS, MiB",
-    "API writes per object",
-    "writes of a restart",
-    "restart to idle, s",
-]
-
-
 async def measure(
     plane: ControlPlane, count: int, *, overlay: bool = False, warm: int = 100, changes: int = CHANGES
 ) -> Row:
@@ -418,28 +198,6 @@ async def measure(
         restart_writes=restart_writes,
         restart_seconds=seconds,
     )
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The result as a Markdown table, with the machine's description."""
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        "?",
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    lines = [
-        "| " + " | ".join(HEADINGS) + " |",
-        "|" + "---:|" * len(HEADINGS),
-        *("| " + " | ".join(row.cells()) + " |" for row in rows),
-        "",
-        f"Machine: {os.cpu_count()} cores of {model}, {memory:.0f} GiB, Linux {platform.release()}, Python "
-        f"{platform.python_version()}; etcd (without fsync), API server, client and operator share them.",
-    ]
-    return "\n".join(lines)
 
 
 def main() -> None:
