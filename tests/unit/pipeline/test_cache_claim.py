@@ -12,7 +12,7 @@ from llm_operator.pipeline.claims import needed_claims
 from llm_operator.reconcile.decide import decide
 from tests.support.build import plan
 from tests.support.model_jobs import TOOLS, cached, seen
-from tests.unit.pipeline.test_prepare import conditions
+from tests.unit.pipeline.decided import conditions
 
 CACHE: dict[str, Any] = {"size": "20Gi"}
 

@@ -20,7 +20,7 @@ from llm_operator.reconcile.observed import Observed
 from llm_operator.settings import ToolSettings
 from tests.support.build import plan, pod, resource
 from tests.support.model_jobs import TOOLS, cached, done, fetched, seen, stages
-from tests.unit.pipeline.test_prepare import conditions
+from tests.unit.pipeline.decided import conditions
 
 AWQ: dict[str, Any] = {"method": "AWQ"}
 FETCHES: list[dict[str, Any]] = [
