@@ -62,7 +62,9 @@ def _pods_fail(of: Situation) -> Problem | None:
 
 def _overdue(of: Situation) -> Problem | None:
     child = of.observed.workload
-    return workload_of(child).overdue(child) if child is not None and _worst_of_pods(of) is None else None
+    found = workload_of(child).overdue(child) if child is not None else None
+    # A pod that fails, and is left out above because of a roll, says more than that it takes long.
+    return found if found is not None and _worst_of_pods(of) is None else None
 
 
 OF_PODS: tuple[Check[Situation], ...] = (_pods_refused, _pods_fail, _overdue)
