@@ -171,8 +171,11 @@ async def test_a_line_that_is_no_event_costs_no_event() -> None:
 async def test_a_silent_watch_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_watches, "SILENT_SECONDS", 0.01)
     world = World(Server())
-    await world.until(lambda: len(world.server.of_services("watch")) >= 3)
-    assert world.server.of_services("watch")[:3] == [None, "true", "true"]
+    await world.until(lambda: world.server.of_services("watch").count("true") >= 2)
+    asked = world.server.of_services("watch")
+    assert asked[0] is None
+    # On a busy machine the list takes longer than that, too, and is requested again.
+    assert None not in asked[asked.index("true") :]
 
 
 async def test_what_the_cache_was_filled_from_is_not_listed_again() -> None:
