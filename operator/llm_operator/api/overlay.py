@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema, to_json
 
 from llm_operator.api.base import ApiModel
 from llm_operator.api.overlay_owned import OverlayChild, overlay_schema, taken
@@ -44,12 +45,22 @@ def _bounded(value: dict[str, Any]) -> dict[str, Any]:
 
 def _excess(value: object, most_bytes: int) -> str | None:
     """Why a value is too large; None if it is not."""
-    size = len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
+    size = _size(value, most_bytes)
     if size > most_bytes:
         return f"{size:,} bytes as JSON; at most {most_bytes:,}: put long texts into a ConfigMap and mount it"
     if values_in(value, MOST_VALUES + 1) > MOST_VALUES:
         return f"more than {MOST_VALUES:,} values and names of fields, or texts as long as these; a pod has fewer"
     return None
+
+
+def _size(value: object, most: int) -> int:
+    """Bytes of a value as JSON; of one that takes at most half of what it may, as compact JSON, which is faster."""
+    with contextlib.suppress(ValueError):
+        size = len(to_json(value))
+        # A space after each comma and colon makes it less than twice as long.
+        if 2 * size <= most:
+            return size
+    return len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
 
 
 def too_large(spec: object) -> list[tuple[str, str]]:
@@ -68,7 +79,7 @@ def too_large(spec: object) -> list[tuple[str, str]]:
             found.append((".".join(("spec", *path)), problem))
     if found:
         return found
-    size = len(json.dumps(spec, ensure_ascii=False).encode(errors="surrogatepass"))
+    size = _size(spec, MOST_SPEC_BYTES)
     return [("spec", f"{size:,} bytes as JSON; at most {MOST_SPEC_BYTES:,}")] if size > MOST_SPEC_BYTES else []
 
 

@@ -90,13 +90,14 @@ class Contest:
         if digest not in said:
             said.append(digest)
 
-    def wrote_status(self, key: Key, answer: Mapping[str, Any]) -> None:
+    def wrote_status(self, key: Key, status: JSON, answer: Mapping[str, Any]) -> None:
         """This process wrote a status, and the API server answered with the object as it is stored.
 
         An older CRD lacks fields, and somebody else's stay: what is stored may be other than what was written.
         """
-        self.writes_status(key, answer.get("status"))
-        known = self._known[key]
+        if answer.get("status") != status:
+            self.writes_status(key, answer.get("status"))
+        known = self._known.setdefault(key, _Known())
         known.written = max(known.written, written_at(answer, "status"))
 
     def wrote_child(self, body: JSON, answer: Mapping[str, Any]) -> None:

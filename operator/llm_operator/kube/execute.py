@@ -50,6 +50,8 @@ class _Work:
     restored: list[str] = dataclasses.field(default_factory=list)
     written: dict[ChildKey, Child | None] = dataclasses.field(default_factory=dict)
     revisions: dict[str, Revision] = dataclasses.field(default_factory=dict)
+    wrote: list[str] = dataclasses.field(default_factory=list)
+    """Kinds, for the log."""
 
     def lacks_revision(self, apply: Apply) -> bool:
         """Whether a workload waits for its revision: without it a restarted operator could not know what it runs."""
@@ -100,11 +102,15 @@ class Executor:
         refused = await self._trials.refusal(key, resource, decision.tried("chat"))
         if refused is not None:
             work.blocked["chat"] = refused
-        for apply in decision.applies:
-            if self._is_gone(key, resource.metadata.uid):
-                return None
-            if apply.role != "chat" or refused is None:
-                await self._carry_out(key, apply, work)
+        try:
+            for apply in decision.applies:
+                if self._is_gone(key, resource.metadata.uid):
+                    return None
+                if apply.role != "chat" or refused is None:
+                    await self._carry_out(key, apply, work)
+        finally:
+            if work.wrote:
+                log.info("wrote %s", ", ".join(work.wrote))
         if self._is_gone(key, resource.metadata.uid):
             return None
         await self._delete_all(key, decision, work)
@@ -186,7 +192,7 @@ class Executor:
             if kind in CHILD_KINDS:
                 work.written[child_key(key, kind, name)] = self._cache.child(key, kind, name)
             self._queue.wrote(key, (kind, answer["metadata"]["resourceVersion"]))
-        log.info("wrote %s", kind)
+        work.wrote.append(kind)
         return None
 
     async def _written(self, key: Key, apply: Apply) -> JSON:

@@ -104,7 +104,7 @@ class Publisher:
         """
         self._contest.writes_status(key, status)
         answer = await self._client.apply_status(*key, uid, status, version)
-        self._contest.wrote_status(key, answer)
+        self._contest.wrote_status(key, status, answer)
         self._cache.update({**answer, "kind": KIND})
         return answer
 

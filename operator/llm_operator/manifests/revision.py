@@ -6,6 +6,7 @@ digest of the data, so that the same rendering after a crash is the same object,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from llm_operator.api.resource import LLMDeployment
+from llm_operator.foreign import read_again
 from llm_operator.manifests.common import JSON, LABEL_INPUTS, compact_json, metadata
 
 REVISION = "ControllerRevision"
@@ -37,16 +39,31 @@ def content_of(template: JSON, plan: Mapping[str, Any] | None) -> JSON:
     return {"inputs": template["metadata"]["labels"][LABEL_INPUTS], **told, "template": template}
 
 
-def _in_order(value: Any) -> Any:
-    """The same with the keys of objects in order, as the API server writes them again."""
-    if isinstance(value, dict):
-        return {name: _in_order(value[name]) for name in sorted(value)}
-    return [_in_order(one) for one in value] if isinstance(value, list) else value
-
-
 def digest_of(content: object) -> str:
     """Digest of a revision's data; ten hexadecimal digits."""
-    return hashlib.sha256(compact_json(content).encode(errors="replace")).hexdigest()[:10]
+    return text_digest(compact_json(content))
+
+
+def text_digest(text: str) -> str:
+    """The same of its text as compact_json() writes it."""
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:10]
+
+
+def text_of(data: object, digest: str) -> str:
+    """The text of live data, as compact_json() writes it.
+
+    The API server keeps the order of the keys, so that what this operator wrote needs no sorting again: its digest says
+    so, in a fifth of the time.
+
+    Args:
+        data: as the API server sent it.
+        digest: according to the revision's name.
+    """
+    with contextlib.suppress(ValueError):
+        text = to_json(data).decode()
+        if text_digest(text) == digest:
+            return text
+    return compact_json(data)
 
 
 def revision_name(owner: str, number: int, digest: str) -> str:
@@ -60,23 +77,24 @@ def number_and_digest(owner: str, name: str) -> tuple[int, str] | None:
     return (int(found[1]), found[2]) if found is not None else None
 
 
-def revision(resource: LLMDeployment, number: int, content: JSON, digest: str = "") -> JSON:
+def revision(resource: LLMDeployment, number: int, content: JSON, text: str = "") -> JSON:
     """The ControllerRevision that holds a rendering.
 
     Args:
         resource: the object.
         number: of the revision.
         content: its data.
-        digest: of its data; empty: it is computed.
+        text: the same as compact_json() writes it; empty: it is not written yet.
     """
-    meta = metadata(resource)
-    name = revision_name(resource.metadata.name, number, digest or digest_of(content))
+    meta, text = metadata(resource), text or compact_json(content)
+    name = revision_name(resource.metadata.name, number, text_digest(text))
     return {
         "apiVersion": "apps/v1",
         "kind": REVISION,
         "metadata": {**meta, "name": name, "labels": {**meta["labels"], LABEL_INPUTS: content["inputs"]}},
         "revision": number,
-        "data": _in_order(content),
+        # With the keys of objects in order, as the API server writes them again.
+        "data": read_again(text),
     }
 
 

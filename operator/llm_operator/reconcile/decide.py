@@ -14,6 +14,7 @@ from llm_operator.manifests.chat_page import chat_page
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
     JSON,
+    compact_json,
     with_version,
 )
 from llm_operator.manifests.deployment import NO_TOOLS, pod_template
@@ -24,11 +25,11 @@ from llm_operator.manifests.restart import with_restart
 from llm_operator.manifests.revision import (
     REVISION,
     content_of,
-    digest_of,
     excess,
     number_and_digest,
     revision,
     revision_name,
+    text_digest,
 )
 from llm_operator.manifests.service import service
 from llm_operator.pipeline.graph import artifacts_of
@@ -176,11 +177,12 @@ def _revisions(
     owner, uid = resource.metadata.name, resource.metadata.uid
     named = running_name(observed) or newest_name(observed, uid)
     before, was = number_and_digest(owner, named or "") or (0, "")
-    kept = kept_of(observed)
+    kept, text = kept_of(observed), ""
     if kept is not None and was and template is kept.template and plan is kept.plan:
         digest = was
     else:
-        digest = digest_of(content_of(template, plan))
+        text = compact_json(content_of(template, plan))
+        digest = text_digest(text)
     number = before if digest == was else before % MOST_REVISIONS + 1
     name = revision_name(owner, number, digest)
     there = observed.revisions.get(name)
@@ -188,7 +190,7 @@ def _revisions(
     if sound and (there is None or there.text is None or content(there) is not None):
         applies: tuple[Apply, ...] = ()
     else:
-        applies = (Apply(revision(resource, number, content_of(template, plan), digest), seen=False),)
+        applies = (Apply(revision(resource, number, content_of(template, plan), text), seen=False),)
     in_use = {name, *([named] if named is not None else [])}
     # The one that is replaced counts as old, and stays for as long as the Deployment names it.
     most = max(0, resource.spec.revision_history_limit - len(in_use - {name}))

@@ -20,12 +20,11 @@ from llm_operator.manifests.common import (
     LABEL_INPUTS,
     LABEL_MANAGED_BY,
     MANAGER,
-    compact_json,
     container_of,
 )
 from llm_operator.manifests.kept_template import read_template
 from llm_operator.manifests.pod import CONTAINER
-from llm_operator.manifests.revision import CONTENT_BYTES, digest_of, number_and_digest
+from llm_operator.manifests.revision import CONTENT_BYTES, number_and_digest, text_digest, text_of
 
 JSON = dict[str, Any]
 
@@ -49,7 +48,7 @@ class Revision:
     gone: bool = False
     """Somebody deleted it; what it held is still known."""
     text: str | None = None
-    """Its data as JSON; None: it was not read."""
+    """Its data as compact_json() writes it; None: it was not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def revision_from(raw: Mapping[str, Any], before: Revision | None = None) -> Rev
     number, digest = number_and_digest(str(owner["name"]), meta["name"]) or (0, "")
     text = before.text if before is not None and before.uid == meta["uid"] else None
     if "data" in raw:
-        text = compact_json(raw["data"])
+        text = text_of(raw["data"], digest)
     return Revision(
         name=meta["name"],
         uid=meta["uid"],
@@ -133,7 +132,7 @@ def _content_in(text: str, digest: str) -> Kept | None:
         body = read_json(text, 2 * CONTENT_BYTES)
     except UnreadableError:
         return None
-    if not isinstance(body, dict) or digest_of(body) != digest:
+    if not isinstance(body, dict) or text_digest(text) != digest:
         return None
     return _kept(body.get("template"), body.get("plan"))
 

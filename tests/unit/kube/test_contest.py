@@ -68,14 +68,14 @@ class Operator:
             if aside.status is None:
                 return "aside"
             self.contest.writes_status(KEY, aside.status)
-            self.contest.wrote_status(KEY, of.store(aside.status))
+            self.contest.wrote_status(KEY, aside.status, of.store(aside.status))
             return "says so"
         carried = self.contest.carried(KEY, of.status, of.now())
         status: JSON = {"by": self._name, "conditions": [carried[0]] if carried else []}
         if status == of.status:
             return "quiet"
         self.contest.writes_status(KEY, status)
-        self.contest.wrote_status(KEY, of.store(status))
+        self.contest.wrote_status(KEY, status, of.store(status))
         return "wrote"
 
 
