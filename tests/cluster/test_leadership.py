@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import threading
@@ -9,10 +10,16 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from devcluster.client import ApiError
 from devcluster.control_plane import ControlPlane
+from llm_operator.kube import lease
+from llm_operator.kube.connection import load
+from llm_operator.kube.lease import Leadership, leadership
+from llm_operator.telemetry.metrics import Metrics
 from tests.cluster.helpers import Space
 from tests.lying_proxy import LyingProxy
 from tests.operator_process import OperatorUnderTest
@@ -22,6 +29,19 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.cluster
 
 CRD = Path(__file__).resolve().parents[2] / "crds" / "llm-operator.dev_llmdeployments.yaml"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+MERGE = "application/merge-patch+json"
+EDITS: list[dict[str, Any]] = [
+    {"acquireTime": "2026-12-01T00:00:00.000000Z"},
+    {"renewTime": "2026-12-01T00:00:00.000000Z"},
+    {"renewTime": "0000-01-01T00:00:00.000000Z", "acquireTime": "0000-01-01T00:00:00.000000Z"},
+    {"renewTime": "9999-12-31T23:59:59.999999Z", "acquireTime": "9999-12-31T23:59:59.999999+14:00"},
+    {"leaseDurationSeconds": 2**31 - 1, "leaseTransitions": 2**31 - 1},
+    {"leaseDurationSeconds": 1},
+    {"renewTime": None, "acquireTime": None, "leaseDurationSeconds": None},
+    {"holderIdentity": ""},
+    {"holderIdentity": None},
+]
 OBJECTS = 20
 LEASE_SECONDS = 15
 NAMES = ("operator-one", "operator-two")
@@ -99,3 +119,40 @@ def test_a_leader_whose_lease_is_black_holed_stops_before_another_writes(plane: 
     last = json.loads((folders[0] / "log").read_text().splitlines()[-1])
     assert (last["level"], "the lease was lost" in last["msg"]) == ("critical", True)
     assert "Traceback" not in (folders[0] / "log").read_text()
+
+
+async def _renewed(plane: ControlPlane, after: str) -> dict[str, Any]:
+    """The Lease once its leader has written it, and not as it was."""
+    async with asyncio.timeout(60):
+        while True:
+            body = plane.request("GET", f"{LEASES}/edited")
+            if body["metadata"]["resourceVersion"] != after and body["spec"].get("holderIdentity") == "me":
+                spec: dict[str, Any] = body["spec"]
+                return spec
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def edited(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Leadership:
+    """A candidate for a Lease as the chart makes it, and as old as one that was edited years ago."""
+    monkeypatch.setattr(lease, "RETRY_SECONDS", 0.05)
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    plane.request("POST", LEASES, {"metadata": {"name": "edited", "annotations": {"by": "hand"}}})
+    return leadership(load(), Metrics(), "edited", "default", "me")
+
+
+async def test_a_leader_renews_a_lease_that_somebody_edits(plane: ControlPlane, edited: Leadership) -> None:
+    await asyncio.wait_for(edited.acquire(), 60)
+    for edit in EDITS:
+        body = plane.request("PATCH", f"{LEASES}/edited", {"spec": edit}, MERGE)
+        spec = await _renewed(plane, body["metadata"]["resourceVersion"])
+        assert (spec["leaseDurationSeconds"], spec["renewTime"] < "9") == (LEASE_SECONDS, True), edit
+        assert edited.fence() > 0
+    with pytest.raises(ApiError, match="cannot parse"):
+        plane.request("PATCH", f"{LEASES}/edited", {"spec": {"renewTime": "soon"}}, MERGE)
+    assert plane.request("GET", f"{LEASES}/edited")["metadata"]["annotations"] == {"by": "hand"}
+    plane.request("DELETE", f"{LEASES}/edited")
+    await asyncio.wait_for(edited.hold(), 60)
+    await edited.release()
+    assert plane.find(f"{LEASES}/edited") is None

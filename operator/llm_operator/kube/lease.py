@@ -4,115 +4,118 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from typing import Any
 
-from kubernetes.aio.client import ApiClient as PackageClient
-from kubernetes.aio.client import Configuration, V1Lease, V1ObjectMeta
-from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.leaderelection.electionconfig import Config
-from kubernetes.aio.leaderelection.leaderelection import LeaderElection
-from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
-
 from llm_operator.kube import tasks
+from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
 from llm_operator.kube.connection import Connection
-from llm_operator.kube.reading import UNREACHABLE
+from llm_operator.kube.election import LEASE_SECONDS, Election, Step, holder
+from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.lease")
 
-LEASE_SECONDS = 15
+JSON = dict[str, Any]
+
 RENEW_DEADLINE_SECONDS = 10
 RETRY_SECONDS = 2
 ATTEMPT_SECONDS = 3.0
-"""For one attempt to read and renew: three fit before the deadline. The package's own limit is five minutes."""
+"""For one attempt to read and renew: three fit before the deadline."""
 CHECK_SECONDS = 0.5
 RELEASE_SECONDS = 5.0
+CONNECTIONS = 2
 
 
 class LostLeadershipError(Exception):
     """Another process may lead now; this one must not write."""
 
 
-Prepare = Callable[[], Awaitable[tuple["PatientLock", PackageClient]]]
-"""Makes the Lease's client; called in the election's own loop, where its connections live."""
+def steady() -> float:
+    """Seconds by a clock that is never set; it goes on while the machine sleeps, as another process takes over then."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-class PatientLock(LeaseLock):
-    """A Lease whose reads and writes fail softly while the API server is away; the election's deadline decides."""
+class Lease:
+    """One Lease at the API server."""
 
-    holder: str | None = None
-    """The process that the Lease named when it was read last."""
-    refused: Callable[[], None] = staticmethod(lambda: None)
-    """Called if the API server does not know the credentials."""
+    def __init__(self, client: ApiClient, name: str, namespace: str) -> None:
+        self._client = client
+        self._name = name
+        self._namespace = namespace
+        self._body: JSON = {}
 
-    async def get(
-        self, name: str, namespace: str
-    ) -> tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]:
-        """The lease's record; an ApiException where the server cannot be reached."""
-        try:
-            found, record = await super().get(name, namespace)
-            if isinstance(record, ApiException) and record.status == 401:
-                self.refused()
-            self.holder = record.holder_identity if isinstance(record, LeaderElectionRecord) else None
-            return found, record  # type: ignore[return-value]
-        except UNREACHABLE as error:
-            return False, ApiException(status=0, reason=str(error))
+    async def find(self) -> JSON | None:
+        """Its spec, empty if it was never held; None: there is no Lease.
 
-    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
-        """Make the lease if there is none; False if somebody else was faster.
-
-        One that this process held and that is gone was deleted with the release, or to force a new election: a leader
-        that made it again would outlive either. kubernetes 37.0.2 passes `pretty=True` in its own version, which its
-        own models refuse.
+        Raises:
+            ApiError: refused, or the answer is not a Lease.
+            aiohttp.ClientError, TimeoutError, OSError: there was no answer.
         """
-        held = self.lease_reference.spec if self.lease_reference is not None else None
-        if held is not None and held.holder_identity == self.identity:
-            return False
-        body = V1Lease(metadata=V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
-            self.lease_reference = await self.api_instance.create_namespaced_lease(namespace, body)
-        except (ApiException, *UNREACHABLE) as error:
-            log.warning("the lease could not be made: %s", error)
-            return False
-        return True
+            body = await self._client.get("Lease", self._namespace, self._name)
+        except ApiError as error:
+            # Not the page of a proxy which knows no such path.
+            if (error.status, error.reason) != (404, "NotFound"):
+                raise
+            return None
+        spec = body.get("spec") or {}
+        if not isinstance(spec, dict) or not isinstance(spec.get("holderIdentity", ""), str):
+            raise ApiError(502, "Unreadable", "the answer is not a Lease")
+        self._body = body
+        return spec
 
-    async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
-        """Write the lease; False if that failed."""
-        try:
-            return bool(await super().update(name, namespace, updated_record))
-        except UNREACHABLE as error:
-            log.warning("the lease could not be written: %s", error)
-            return False
+    async def create(self, spec: JSON) -> None:
+        """Make it; raises as `find` does, ApiError with 409 if another process was faster."""
+        meta = {"name": self._name, "namespace": self._namespace}
+        await self._client.create(
+            {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
+        )
 
-    async def release(self) -> None:
-        """Give the lease up so that the next process need not wait for it to expire."""
-        if self.lease_reference is None:
-            return
-        try:
-            self.lease_reference = await self.api_instance.read_namespaced_lease(self.name, self.namespace)
-            spec = self.lease_reference.spec
-            if spec is not None and spec.holder_identity == self.identity:
-                spec.holder_identity = None
-                await self.api_instance.replace_namespaced_lease(self.name, self.namespace, self.lease_reference)
-        except (ApiException, *UNREACHABLE) as error:
-            log.warning("the lease could not be given up, the next leader waits %d s: %s", LEASE_SECONDS, error)
+    async def replace(self, spec: JSON) -> None:
+        """Write the spec; raises as `find` does, ApiError with 409 if the Lease has changed since."""
+        await self._client.replace(
+            {**self._body, "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": spec}
+        )
 
 
 class Leadership:
     """The election of one process, in a separate thread with its own loop: no work of the reconcilers delays a renewal.
 
-    Leading ends by this process's monotonic clock: RENEW_DEADLINE_SECONDS after the last renewal was *sent*, whatever
-    became of the requests since, and at once if the Lease is seen to name another process. `fence` asks before each
-    write, so that nothing is written between the end and the moment at which somebody notices.
+    Leading ends by this process's steady clock: RENEW_DEADLINE_SECONDS after the last renewal was *sent*, whatever
+    became of the requests since, and at once if the Lease is seen to be gone or to name another process. `fence` asks
+    before each write, so that nothing is written between the end and the moment at which somebody notices.
     """
 
-    def __init__(self, prepare: Prepare, clock: Callable[[], float] = time.monotonic) -> None:
-        self._prepare = prepare
+    def __init__(
+        self,
+        identity: str,
+        name: str,
+        namespace: str,
+        client: Callable[[], AbstractAsyncContextManager[ApiClient]],
+        clock: Callable[[], float] = steady,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            identity: this process's name in the Lease.
+            name: of the Lease.
+            namespace: of the Lease.
+            client: makes what requests it; called in the election's own loop, in which its connections live.
+            clock: seconds by a clock that is never set.
+        """
+        self._identity = identity
+        self._name = name
+        self._namespace = namespace
+        self._client = client
         self._clock = clock
+        self._election = Election(identity)
+        self._told = ""
+        """The holder that was logged last."""
         self._renewed: float | None = None
         """When the last renewal that succeeded was sent; None: never led."""
         self._lost = False
@@ -140,7 +143,7 @@ class Leadership:
         # A clock has no event to wait for.
         while self.seconds_left() > 0:  # noqa: ASYNC110
             await asyncio.sleep(CHECK_SECONDS)
-        log.error("the lease was not renewed for %d s, or another process holds it", RENEW_DEADLINE_SECONDS)
+        log.error("the lease was not renewed for %d s, was deleted, or names another process", RENEW_DEADLINE_SECONDS)
 
     def seconds_left(self) -> float:
         """Seconds for which this process leads if no renewal succeeds; 0 or less: it does not."""
@@ -185,81 +188,70 @@ class Leadership:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        lock, client = await self._prepare()
-        election = LeaderElection(_config(lock))
-        try:
-            while not self._stop.is_set() and not self._lost:
-                await self._attempt(election, lock)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), RETRY_SECONDS)
-        finally:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ATTEMPT_SECONDS):
-                    await lock.release()
-            await client.close()  # type: ignore[no-untyped-call]
-            # aiohttp closes the sockets of cancelled requests some turns of the loop later.
-            await asyncio.sleep(0.1)
+        async with self._client() as client:
+            lease = Lease(client, self._name, self._namespace)
+            try:
+                while not self._stop.is_set() and not self._lost:
+                    await self._attempt(lease)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._stop.wait(), RETRY_SECONDS)
+            finally:
+                await self._give_up(lease)
+        # aiohttp closes the sockets of cancelled requests some turns of the loop later.
+        await asyncio.sleep(0.1)
 
-    async def _attempt(self, election: LeaderElection, lock: PatientLock) -> None:
+    async def _attempt(self, lease: Lease) -> None:
+        if self._renewed is not None and self.seconds_left() <= 0:
+            # Also after the machine slept: not even one more renewal.
+            self._lost = True
+            return
         sent = self._clock()
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
-                succeeded = await election.try_acquire_or_renew()
+                step = await self._look(lease)
         except TimeoutError:
             log.warning("the API server did not answer about the lease within %.0f s", ATTEMPT_SECONDS)
-            succeeded = False
-        except Exception as error:
-            # An answer that is not a Lease, from a proxy for example: try again until the deadline.
+            step = None
+        except (*UNREADABLE, ValueError) as error:
+            # Also an answer that is not a Lease, of a proxy for example: try again until the deadline.
             log.warning("the lease could not be read or written: %s: %s", type(error).__name__, str(error)[:200])
-            succeeded = False
-        if succeeded:
+            step = None
+        if step is Step.WRITE:
             first = self._renewed is None
             self._renewed = sent
             if first:
-                log.info("leading as %s", lock.identity)
+                log.info("leading as %s", self._identity)
                 self._tell()
-        elif self._renewed is not None and (lock.holder not in (None, lock.identity) or self.seconds_left() <= 0):
+        elif step is Step.LOST or (self._renewed is not None and self.seconds_left() <= 0):
             self._lost = True
 
+    async def _look(self, lease: Lease) -> Step:
+        """Read the Lease, and write it if this process may; what was done."""
+        spec = await lease.find()
+        step = self._election.look(spec, self._clock(), leading=self._renewed is not None)
+        if step is Step.WRITE:
+            body = self._election.written(spec, _time_of_day())
+            await (lease.create(body) if spec is None else lease.replace(body))
+        elif holder(spec) not in ("", self._told):
+            self._told = holder(spec)
+            log.info("%s: the lease names %s", "waiting" if step is Step.WAIT else "lost", self._told)
+        return step
 
-def _config(lock: PatientLock) -> Config:
-    """What the package's election reads; the pace and the end of leading are decided here, by another clock."""
-    return Config(
-        lock,
-        lease_duration=LEASE_SECONDS,
-        renew_deadline=LEASE_SECONDS - 1,
-        retry_period=RETRY_SECONDS,
-        onstarted_leading=_nothing,
-        onstopped_leading=_nothing,
-    )
+    async def _give_up(self, lease: Lease) -> None:
+        """Let the next process lead at once, if this one holds the Lease."""
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                spec = self._election.released(await lease.find(), _time_of_day())
+                if spec is not None:
+                    await lease.replace(spec)
+        except (*UNREADABLE, ValueError) as error:
+            log.warning("the lease could not be given up, the next leader waits %d s: %s", LEASE_SECONDS, error)
 
 
-async def _nothing() -> None:
-    """Starting is the caller's part."""
+def _time_of_day() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def leadership(connection: Connection, name: str, namespace: str, identity: str) -> Leadership:
+def leadership(connection: Connection, metrics: Metrics, name: str, namespace: str, identity: str) -> Leadership:
     """Prepare an election over the Lease `namespace/name` as candidate `identity`."""
-
-    async def prepare() -> tuple[PatientLock, PackageClient]:
-        configuration = Configuration(host=connection.server)
-
-        def credentials(of: Any) -> None:
-            authorization = connection.authorization()
-            of.api_key = {"BearerToken": authorization} if authorization else {}
-
-        # The hook is asked only if there is something before.
-        credentials(configuration)
-        configuration.refresh_api_key_hook = credentials  # type: ignore[assignment]
-        configuration.proxy = connection.proxy
-        # As all other requests: the environment's proxy for the hub is none for the API server.
-        configuration.client_session_kwargs = {"trust_env": False}
-        client = PackageClient(configuration)
-        tls = connection.ssl_context()
-        if isinstance(tls, ssl.SSLContext):
-            client.rest_client.ssl_context = tls
-        lock = PatientLock(name, namespace, identity, client)
-        lock.refused = connection.refused
-        return lock, client
-
-    return Leadership(prepare)
+    return Leadership(identity, name, namespace, functools.partial(ApiClient, connection, metrics, CONNECTIONS))

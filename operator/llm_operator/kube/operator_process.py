@@ -141,7 +141,11 @@ class OperatorProcess:
             if self._options.leader_elect:
                 identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
                 election = leadership(
-                    self._connection, self._options.lease_name, self._options.lease_namespace, identity
+                    self._connection,
+                    self._metrics,
+                    self._options.lease_name,
+                    self._options.lease_namespace,
+                    identity,
                 )
                 if not await self._unless_stopped(election.acquire()):
                     return

@@ -126,7 +126,7 @@ _ROWS = (
     KindRow("Event", "", "v1", "events", ("list", "create")),
     KindRow("Node", "", "v1", "nodes", ("list",), namespaced=False, grant="gpu-inventory"),
     KindRow("ConfigMap", "", "v1", "configmaps", ("get", "patch"), grant="leader"),
-    # Through the package's leader election (kube/lease.py).
+    # Of the leader's election (kube/lease.py).
     KindRow("Lease", "coordination.k8s.io", "v1", "leases", ("get", "create", "update"), grant="leader"),
     KindRow(
         "TokenReview",

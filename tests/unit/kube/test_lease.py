@@ -11,13 +11,12 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from queue import Queue
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from llm_operator.kube import lease
+from llm_operator.kube import election, lease
 from llm_operator.kube.client import ApiClient
 from llm_operator.kube.connection import load
 from llm_operator.kube.lease import Leadership, LostLeadershipError, leadership
@@ -51,7 +50,7 @@ class FakeLeases:
 
     def store(self, body: JSON) -> None:
         self.version += 1
-        body["metadata"]["resourceVersion"] = str(self.version)
+        body["metadata"] |= {"namespace": "default", "uid": "u", "resourceVersion": str(self.version)}
         self.lease = body
 
     @property
@@ -63,19 +62,14 @@ class FakeLeases:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in {
-        "LEASE_SECONDS": 5,
         "RENEW_DEADLINE_SECONDS": 2,
         "RETRY_SECONDS": 0.05,
         "ATTEMPT_SECONDS": 0.5,
         "CHECK_SECONDS": 0.05,
     }.items():
         monkeypatch.setattr(lease, name, seconds)
-
-    def config(lock: lease.PatientLock) -> SimpleNamespace:
-        # The package's own class refuses paces below a second.
-        return SimpleNamespace(lock=lock, lease_duration=5, renew_deadline=2, retry_period=0.05)
-
-    monkeypatch.setattr(lease, "_config", config)
+    for module in (lease, election):
+        monkeypatch.setattr(module, "LEASE_SECONDS", 5)
 
 
 async def _serve(fake: FakeLeases, address: Queue[int], stop: threading.Event) -> None:
@@ -120,7 +114,7 @@ def server(short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 async def leader(server: FakeLeases) -> AsyncIterator[Leadership]:
-    election = leadership(load(), "llm-operator", "default", "me")
+    election = leadership(load(), Metrics(), "llm-operator", "default", "me")
     await asyncio.wait_for(election.acquire(), 10)
     yield election
     await election.release()
@@ -173,7 +167,7 @@ async def test_a_release_ends_although_nothing_answers(server: FakeLeases, leade
 
 
 async def test_a_second_candidate_waits_until_the_first_one_is_over(server: FakeLeases, leader: Leadership) -> None:
-    second = leadership(load(), "llm-operator", "default", "you")
+    second = leadership(load(), Metrics(), "llm-operator", "default", "you")
     waiting = asyncio.create_task(second.acquire())
     await asyncio.sleep(0.5)
     assert not waiting.done()
