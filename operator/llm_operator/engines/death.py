@@ -37,7 +37,8 @@ _HARMLESS = re.compile(
     | \S+\.py:\d+:\ \w*Warning:                               # Python's warnings
     | \[(?:rank\d+\]:\[)?[WI]\d{3,4}\ | [WI]\d{4}\ \d\d:     # warnings of torch and of glog
     | [\w.-]*(?:Namespace|Config|EngineArgs)\(                # settings
-    | \[(?!Errno\ |(?:rank\d+\]:\[)?[EF]\d*\ |PG\ ) | [{"']  # JSON, lists: settings; not errors of torch
+    | \[(?!Errno\ |[\w.]{1,60}\.(?:cc|cpp|cuh?|h):\d+\]\ |(?:rank\d+\]:\[)?[EF]\d*\ |PG\ )  # JSON: settings; not errors
+    | [{"']                                                                           # of torch and of TurboMind
     | (?:raise|return|if|elif|else|assert|def|class|import|from|with|for|while|self|try|except|super|await)\b[ (:.]
     | File\ " | Traceback\ | \*\*\*\ stacktrace | frame\ \# | The\ above\ exception | During\ handling
     | .{0,80}\bNCCL\ INFO\b | .{0,80}\bras/\S+\ NCCL\ WARN\b  # of NCCL and of its monitor

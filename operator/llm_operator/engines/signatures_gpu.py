@@ -16,7 +16,7 @@ _OTHER_CARD = "use weights of another format in model, or a GPU of the compute c
 
 PEERS = (
     r"peer access (?:is not supported|is already|has not been)|cudaErrorPeerAccess|P2P.{0,40}(?:not supported|failed)"
-    r"|cudaIpcOpenMemHandle|pidfd_getfd: Operation not permitted"
+    r"|cudaIpcOpenMemHandle|pidfd_getfd: Operation not permitted|when batch testing peer-to-peer access"
 )
 LINKS_MESSAGE = "the GPUs of the pod cannot read each other's memory"
 
@@ -41,7 +41,10 @@ DEVICES: tuple[Signature, ...] = (
     sign(
         r"invalid device ordinal|local.rank \d+ is out of bounds|equal to the number of visible devices \(\d+\)"
         r"|larger than the (?:total )?number of (?:available |visible )?(?:GPUs|CUDA devices)|The number of required GPUs exceeds the total number of available GPUs"
-        r"|Cannot provide a placement group|placement group bundle index \d+ is invalid",
+        r"|Cannot provide a placement group|placement group bundle index \d+ is invalid|You don't have enough GPUs"
+        r"|The number of required \w+ exceeds the total number of available|\b[Dd]evice[_ ](?:id|ordinal) \d+ is out of range"
+        r"|(?:provides \d+ devices, but|[Nn]ot enough (?:resources to allocate|total available nodes|bundle indices)).{0,80}"
+        r"|does not have required resource: GPU",
         "NotEnoughGPUs",
         "the container has fewer GPUs than the engine needs",
         COUNT,
@@ -197,7 +200,7 @@ DEVICES: tuple[Signature, ...] = (
         r"^RuntimeError: Error Internal$|misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"
         r"|CUBLAS_STATUS_(?!ALLOC)\w+|cublas\w* failed|CUDNN_STATUS_(?!ALLOC)\w+|cudaError[A-Z]\w+"
         r"|invalid configuration argument|too many resources requested for launch"
-        r"|(?:CUDA|Cuda|HIP)(?: runtime| driver)? [Ee]rror:? (?:\(\S+:\d+\): )?[A-Za-z]|torch_call_dispatcher"
+        r"|(?:CUDA|CUDART|Cuda|HIP)(?: [Rr]untime| [Dd]river)? [Ee]rror:? (?:\(\S+:\d+\): )?[A-Za-z]|torch_call_dispatcher"
         r"|[Aa]ssertion (?:error|failed):? \(?\S{1,200}\.(?:hpp|cuh?|cpp|h):\d+|Triton Error \[CUDA\]:|Cutlass.{0,20}(?:Error|failed)",
         "KernelFailed",
         "a CUDA kernel of the engine failed",
@@ -208,7 +211,7 @@ DEVICES: tuple[Signature, ...] = (
         r"Error while creating shared memory segment|[Bb]us error|SIGBUS|/dev/shm.*No space left"
         r"|No space left on device.*/dev/shm|insufficient shared memory|unable to (?:open|allocate) shared memory"
         r"|psm_\w{1,40}\W.{0,100}No space left|No space left on device: '?/(?:psm|sem)[._]|shared memory.{0,40}No space left|object store.{0,80}/dev/shm"
-        r"|unable to write to file </torch_|requested size of shared memory",
+        r"|unable to write to file </torch_|requested size of shared memory|Insufficient space in /dev/shm|Increase /dev/shm",
         "SharedMemoryTooSmall",
         "/dev/shm is full",  # noqa: S108 - a message
         "raise sharedMemory: a new pod begins with an empty /dev/shm",

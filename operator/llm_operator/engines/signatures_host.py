@@ -106,6 +106,7 @@ IMAGE: tuple[Signature, ...] = (
         r"|numpy\.\w+ size changed, may indicate binary incompatibility|No module named 'numpy\.\S+'|Numpy is not available"
         r"|(?:Error|Exception): \w[\w.-]* (?:needs|requires) [\w.-]+ (?:version )?[<>=!~]*\d[\w.]*(?: or (?:less|older|newer|greater|later))?"
         r"[.,;]? .{0,40}(?:[Gg]ot|found|installed|have|is)\b|VersionConflict|DistributionNotFound"
+        r"|\b\w[\w.-]* version \S+ (?:or (?:higher|later|newer|above) )?is required|requires (?:PyTorch|torch|NCCL|transformers) ?>=? ?\d"
         r"|requires? .{1,60}, but (?:you have|found|got) \S+ .{0,20}(?:incompatible|\d)|symbol \S+ version \S+ not defined in file"
         r"|cannot import name '([^']+)' from '(?:torch|triton|numpy|pydantic|xgrammar|outlines|flashinfer|compressed_tensors)\b",
         "PackageMismatch",
@@ -118,7 +119,8 @@ IMAGE: tuple[Signature, ...] = (
         r"|^[\w.]*Error: .{1,60} requires (?:<(\w+)>|https://github\.com/(\S+)|(\w+) to be available)"
         r"|^NameError: name '(\w+_ops|_C\w*|flash_attn\w*|triton)' is not defined"
         r"|ImportError: (?:Please install|cannot import name)|PackageNotFoundError: (?:No package metadata .{0,20})?(\S+)"
-        r"|^[\w.]*(?:Error|Exception): .{0,200}?(?:(?:[Pp]lease|pip) install `?([\w.\-]+)|\b([\w.\-]{1,60}) is not installed)",
+        r"|^[\w.]*(?:Error|Exception): .{0,200}?(?:(?:[Pp]lease|pip) install `?([\w.\-]+)|\b([\w.\-]{1,60}) is not installed"
+        r"|\b([\w.\-]{2,60}) not (?:available|found)[.,] (?:[Pp]lease )?(?:[Ii]nstall|follow))",
         "PackageMissing",
         "the image lacks a Python package or module: {0}",
         "use an image that has it: engine.image, or another engine.version",

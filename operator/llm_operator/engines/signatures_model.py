@@ -227,11 +227,20 @@ REFUSALS: tuple[Signature, ...] = (
     ),
     sign(
         _SPOKEN
-        + r"(?=.{0,400}(?:\b(?:not|never)\b|n't\b).{0,40}\bsupport|.{0,400}\b(?:unsupported|only (?:be )?supported"
+        + r"(?=.{0,400}(?:\b(?:not|never)\b|n't\b).{0,40}\bsupport|.{0,400}\b(?:[Uu]nsupported|only (?:be )?supported"
         r"|cannot be (?:used|combined|enabled)|not (?:yet )?(?:implemented|compatible))\b)(.{1,250})",
         "SettingRefused",
         "the engine does not support what it should do: {0}",
         "change or remove what it names in engine.extraArgs or in a field of this object, or use another engine.version",
+        rank=REFUSAL,
+    ),
+    sign(
+        # What names a variable or an option, and what to do with it, is about that.
+        r"^(?:RuntimeError|FileNotFoundError|Exception): (?=.{0,400}(?:(?<![\w-])--[a-z][a-z-]{2}|\b(?:VLLM|LMDEPLOY|TM|CUDA|HF|RAY|TORCH|NCCL)_[A-Z_]{2,40}\b"
+        rf"|kv_connector_extra_config|LogitsProcessor|identical configurations))(?=.{{0,400}}(?:{_RULE}|\b(?:is set|not set|[Ff]ailed to load|not found|mismatch|[Pp]ass|[Tt]ry|[Pp]lease|without|must be)\b))(.{{1,100}})",
+        "SettingRefused",
+        REFUSED_SETTING,
+        _REFUSED,
         rank=REFUSAL,
     ),
     sign(

@@ -49,11 +49,11 @@ SYSTEM: tuple[Signature, ...] = (
 )
 
 _FORMAT = r"(?:NVFP4|MXFP[48]|(?<!_)\bFP8|\bfp8\b|INT8|AWQ|GPTQ|W\dA\d+|WNA16|[Mm]arlin|[Qq]uantiz\w+|[Cc]ompressed.[Tt]ensors|[Bb]its[Aa]nd[Bb]ytes|GGUF|[Mm]odel[Oo]pt|Quark|AutoRound|num_bits|weight_bits|group_size|block_quant\w*|desc_act)"
-_NOT = r"(?:not (?:yet )?(?:support|implement|compatible|available|found)\w*|[Uu]nsupported|only (?:support\w*|works?|valid|available)|\bmust\b|requires?\b|[Ee]xpected|[Uu]nknown|[Ii]nvalid|cannot|can't|No \w+ (?:scheme|kernel|backend|method|compatible)|does not match|mismatch|not divisible|[Ff]ailed)"
+_NOT = r"(?:not (?:yet )?(?:support|implement|compatible|available|found)\w*|[Uu]nsupported|only (?:support\w*|works?|valid|available)|\bmust\b|requires?\b|[Ee]xpected|[Uu]nknown|[Ii]nvalid|cannot|can't|has been removed|No \w+ (?:scheme|kernel|backend|method|compatible)|does not match|mismatch|not divisible|[Ff]ailed)"
 
 PYTHON: tuple[Signature, ...] = (
     sign(
-        rf"^(?:[\w.]{{0,80}}\b(?:ValueError|NotImplementedError|AssertionError|RuntimeError|KeyError|TypeError)|Value error|Assertion failed)[:,] (?=.{{0,300}}{_FORMAT})(?=.{{0,300}}{_NOT})(.{{1,100}})",
+        rf"^(?:[\w.]{{0,80}}\b(?:ValueError|NotImplementedError|AssertionError|RuntimeError|KeyError|TypeError|Exception|DeprecationWarning)|Value error|Assertion failed)[:,] (?=.{{0,300}}{_FORMAT})(?=.{{0,300}}{_NOT})(.{{1,100}})",
         "FormatMismatch",
         "the engine cannot run the format of these weights as it is configured: {0}",
         "use weights of another format in model, leave model.format at Auto, or use another engine.version",
@@ -92,7 +92,7 @@ PYTHON: tuple[Signature, ...] = (
         rank=REFUSAL,
     ),
     sign(
-        r"^FileNotFoundError: .{0,200}'(/\S{1,300})'|^(?:IsADirectoryError|NotADirectoryError): .{0,200}'(/\S{1,300})'",
+        r"^FileNotFoundError: .{0,200}?(?:'|: )(/[^\s']{1,300})|File does not exist: (/\S{1,300})|[Ff]ailed to open file:? '?(/\S{1,300})|^(?:IsADirectoryError|NotADirectoryError): .{0,200}'(/\S{1,300})'",
         "FileMissing",
         "the engine finds no file {0}",
         "correct what names it in engine.extraArgs or engine.env, or mount it",
@@ -120,7 +120,8 @@ PYTHON: tuple[Signature, ...] = (
         rank=REFUSAL,
     ),
     sign(
-        r"^(?:ConnectionRefusedError|ConnectionResetError|BrokenPipeError|multiprocessing\.\S+Error|EOFError)\b|^_queue\.Empty|failed to recv, got 0 bytes|Connection (?:was likely closed|reset by peer|refused)",
+        r"^(?:ray\.exceptions\.|ray\.)?(?:RayActorError|ActorDiedError|ActorUnavailableError|RayTaskError|WorkerCrashedError)\b|BrokenProcessPool\b"
+        r"|^(?:ConnectionRefusedError|ConnectionResetError|BrokenPipeError|multiprocessing\.\S+Error|EOFError)\b|^_queue\.Empty|failed to recv, got 0 bytes|Connection (?:was likely closed|reset by peer|refused)",
         "EngineProcessDied",
         "a process of the engine lost the one that it speaks to",
         "see the first traceback of kubectl logs --previous, which has the cause",

@@ -195,6 +195,7 @@ CASES = [
     (VLLM, "ValueError: num_speculative_tokens must be divisible by n_predict", "SettingRefused"),
     (VLLM, "NotImplementedError: Pipeline parallelism is not supported for this model.", "SettingRefused"),
     (VLLM, "TypeError: 'NoneType' object is not subscriptable", "EngineCodeFailed"),
+    (LMDEPLOY, "[TM][FATAL] models/llama/LlamaBatch.cc(1254): Check failed: r->session.start_flag ", "ModelCodeFailed"),
     (LMDEPLOY, "RuntimeError: [TM][ERROR]  Assertion fail: /lmdeploy/src/turbomind/python/bind.cpp:294",
      "EngineCodeFailed"),
     (LMDEPLOY, "2024-07-17 12:15:49,952 - lmdeploy - ERROR - Engine loop failed with error: map::at", "EngineCodeFailed"),

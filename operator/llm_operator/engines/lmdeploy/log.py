@@ -33,7 +33,10 @@ FORM = LogForm(
         ("Capturing", re.compile(r"Capturing cuda ?graph|\bin (?:warmup|_capture\w*)\b")),
         ("Serving", re.compile(r"Engine loop failed")),
     ),
-    levels=(re.compile(r"^\[TM\]\[(INFO|DEBUG|WARN|WARNING|ERROR|FATAL)\](?:\[[^\]]{1,60}\])* ?"),),
-    harmless=re.compile(r"^Warm-up for \d+ tokens failed"),  # TurboMind tries the longest first, healthy too
+    levels=(re.compile(r"^\[TM\]\[(INFO|DEBUG|WARN|WARNING|ERROR|FATAL)\](?:\[[\d.:]{1,40}\])? ?"),),
+    # TurboMind tries the longest first, healthy too.
+    harmless=re.compile(
+        r"^(?:\[[\w.]{1,60}:\d+\] )?Warm-up for \d+ tokens failed"
+    ),  # TurboMind tries the longest first, healthy too
     parts=PARTS,
 )

@@ -14,7 +14,7 @@ _CHECKS = r"(?:[\w.]*\.)?(?:ValueError|NotImplementedError|AssertionError|Runtim
 PARTS: tuple[Part, ...] = (
     of_kind(
         "SettingRefused",
-        r"/lmdeploy/(?:messages|api|pipeline|cli/\w+|serve/(?:openai/)?(?:api_server|launch_server|proxy/\w+)|pytorch/envs|pytorch/devices/\w+|pytorch/strategies/\w+|pytorch/disagg/\w+)\.py:",
+        r"/lmdeploy/(?:messages|api|pipeline|cli/\w+|serve/(?:openai/)?(?:api_server|launch_server|proxy/\w+)|pytorch/envs|pytorch/devices/\w+|pytorch/strategies/\w+|pytorch/disagg/\w+|pytorch/engine/config_builder)\.py:|/lmdeploy/turbomind/turbomind\.py:update_parallel_config$",
         errors=_CHECKS,
     ),
     of_kind(
@@ -29,7 +29,7 @@ PARTS: tuple[Part, ...] = (
     ),
     of_kind(
         "KVTransferFailed",
-        r"/lmdeploy/(?:pytorch/kv_connector|pytorch/disagg)/",
+        r"/lmdeploy/(?:pytorch/kv_connector|pytorch/disagg)/|/lmdeploy/pytorch/engine/cache_engine/migration\.py:",
         "remove --role and --migration-backend from engine.extraArgs, or correct what the message names",
     ),
     of_kind(
@@ -85,6 +85,14 @@ PARTS: tuple[Part, ...] = (
         "set another engine.backend, use another engine.version, or the other engine",
         starting=True,
         words=r"'\w+(?:ForCausalLM|ForConditionalGeneration|DecoderLayer|Attention|Model)' object has no attribute '(?!pooler)",
+    ),
+    part(
+        r"/lmdeploy/pytorch/engine/cache_engine(?:/|\.py:)",
+        "KVCacheLayoutFailed",
+        "the engine cannot lay out a KV cache for this model as it is configured",
+        "remove --speculative-algorithm and --cache-block-seq-len from engine.extraArgs, set kvCache.quantization to None, or use another engine.version",
+        errors=r"(?!.{0,40}\bTimeout)",
+        starting=True,
     ),
     part(
         r"/lmdeploy/pytorch/check_env/",

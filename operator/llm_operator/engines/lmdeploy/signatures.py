@@ -4,9 +4,58 @@
 from __future__ import annotations
 
 from llm_operator.engines.remedies import AGREE, ANOTHER, BY_STAGE, COUNT, EARLIER, FORMAT, OUT_OF_MEMORY, SMALLER
-from llm_operator.engines.signature import CODE, SYMPTOM, WRAPPER, Signature, sign
+from llm_operator.engines.signature import CODE, REFUSAL, SYMPTOM, WRAPPER, Signature, sign
+
+_OTHER = "set engine.backend to PyTorch, or use another engine.version"
+
+
+def _place(of: str) -> str:
+    """TurboMind's checks name the file that failed: before them since 0.8, behind them until 0.9."""
+    return rf"(?:^\[?(?:[\w.-]{{1,40}}/){{0,8}}(?:{of})[\w.]*[:(]\d+[\]):]|Assertion fail: \S{{0,200}}(?:{of})\S{{0,80}}:\d+)"
+
+
+# pytorch/check_env: who checks, and on the next line what was wrong.
+_CHECK = r"<{}> check failed!\n"
 
 SIGNATURES: tuple[Signature, ...] = (
+    sign(
+        _CHECK.format("Dist") + r".{0,80}requires install (\w+)",
+        "PackageMissing",
+        "the image lacks a package that this parallelism needs: {0}",
+        "remove --ep from engine.extraArgs, or use an image that has it in engine.image",
+    ),
+    sign(
+        _CHECK.format("(?:Dist|Engine)") + r"(?!.{0,80}`ray`|Please check)(.{1,200})",
+        "SettingRefused",
+        "the engine refuses a setting: {0}",
+        "change what it names in engine.extraArgs or in a field of this object",
+    ),
+    sign(
+        _CHECK.format("Adapter"),
+        "AdapterRefused",
+        "the engine cannot load a LoRA adapter",
+        "correct --adapters in engine.extraArgs: the directory must hold adapter_config.json and weights for this model",
+    ),
+    sign(
+        _CHECK.format("Model"),
+        "ModelConfigInvalid",
+        "the engine cannot read the model's config.json",
+        "use a newer engine.version, the other engine, or correct the model's config.json",
+        rank=REFUSAL,
+    ),
+    sign(
+        r"^RuntimeError: No free states\.",
+        "StateCacheTooSmall",
+        "the state of linear attention has no room left for a request that runs",
+        "lower maxConcurrentSequences",
+    ),
+    sign(
+        r"NVLS not supported|Unknown communication backend|(?:communicator|backend) only supports|\b(?:ep_size|cp_size|TM_[A-Z_]+) (?:=|>|must|not)|LMDEPLOY_\w+ not set",
+        "SettingRefused",
+        "TurboMind cannot split the model over GPUs as it is configured",
+        "remove --communicator, --ep, --cp and --dp from engine.extraArgs",
+        rank=SYMPTOM,
+    ),
     sign(
         r"No enough gpu memory for kv cache|No enough gpu memory for (?:cache|blocks)|num_gpu_blocks.{0,20} <= 0",
         "KVCacheTooSmall",
@@ -86,18 +135,59 @@ SIGNATURES: tuple[Signature, ...] = (
         FORMAT,
     ),
     sign(
-        r"^(?:[\w.]+: )?\[TM\]\[ERROR\] +Assertion fail: (\S+)|Check failed: (.{1,80})|^Assertion fail: (\S+)",
+        _place(r"kernels/|attention|decoding|gemm|moe_utils|norm|rope|linear_attn|recurrent")
+        + r"|No (?:attention|decoding) kernel found|No feasible kernel found|[Uu]nsupported moe config|zero active CTAs"
+        r"|^\[[\w.]{1,60}:\d+\] (?:[Uu]nsupported (?:(?:data )?types?|byte stride)|Invalid combination):",
+        "KernelFailed",
+        "TurboMind has no kernel for this model, its format or this GPU",
+        _OTHER,
+        rank=SYMPTOM,
+    ),
+    sign(
+        _place(r"comm/|nccl|cuda_ipc|device_comm|host_comm")
+        + r"|^what\(\): +(?:Wait timeout for key|unable to connect to)",
+        "NCCLFailed",
+        "the GPUs of the pod cannot talk to each other",
+        "remove --communicator from engine.extraArgs, raise sharedMemory, or set NCCL_P2P_DISABLE=1 in engine.env",
+        rank=SYMPTOM,
+    ),
+    sign(
+        _place(r"\w*[Ww]eight|LlamaDense|module\.")
+        + r"|child '\S{1,80}' not found|text_model not attached|Unsupported weight format|'\w*weights?\w*' Must be non NULL",
+        "WeightsMismatch",
+        "TurboMind cannot take the model's weights as they are",
+        _OTHER,
+        rank=SYMPTOM,
+    ),
+    sign(
+        _place(
+            r"models/|layers/|generation/|engine/|(?:engine|gateway|scheduler|request)\.|[Ll]lama|unified_|moe_|language_model|GatedDelta|[Bb]lock|[Ss]equence|[Ss]ampling|input_processor|model_executor"
+        ),
+        "ModelCodeFailed",
+        "TurboMind's code for the model's architecture failed",
+        _OTHER,
+        rank=SYMPTOM,
+    ),
+    sign(
+        r"^(?:[\w.]+(?:\(\))?: *)?\[TM\]\[ERROR\] .{0,200}?Assertion fail: (\S+)|Check failed: (.{1,80})|^Assertion fail: (\S+)",
         "EngineCodeFailed",
         "an internal check of TurboMind failed: {0}",
         f"set engine.backend to PyTorch, or {ANOTHER}",
         rank=CODE,
     ),
     sign(
-        r"PyTorch ZMQ engine process is not alive",
+        r"PyTorch ZMQ engine process (?:is not alive|exited before)",
         "EngineProcessDied",
         "LMDeploy's engine process died while it started",
         EARLIER,
         rank=WRAPPER,
         since="0.12.4",
+    ),
+    sign(
+        r"Received custom termination signal from sub|Ray worker exited",
+        "EngineProcessDied",
+        "a process of LMDeploy's engine died",
+        EARLIER,
+        rank=WRAPPER,
     ),
 )

@@ -91,8 +91,15 @@ PARTS: tuple[Part, ...] = (
     ),
     of_kind(
         "KernelFailed",
-        r"/vllm/model_executor/(?:layers/(?:fused_moe|fla|mamba)|kernels|warmup)|/vllm/(?:_aiter_ops|kernels|ir|third_party|utils/(?:deep_gemm|flashinfer|cutlass))\b|/(?:deep_gemm|deep_ep)/|/triton/(?:runtime|language)/",
+        r"/vllm/model_executor/(?:layers/(?:fused_moe|fla|mamba)|kernels|warmup)|/vllm/(?:_aiter_ops|kernels|ir|third_party|utils/(?:deep_gemm|flashinfer|cutlass))\b|/deep_gemm/|/triton/(?:runtime|language)/",
         "use another engine.version, or another kernel of it: --moe-backend, --attention-backend in engine.extraArgs",
+        errors=_CODE,
+    ),
+    part(
+        r"/vllm/distributed/device_communicators/(?:all2all|mnnvl_compat)|/(?:deep_ep|moonep|nixl_ep|pplx_kernels)/",
+        "NCCLFailed",
+        "the engine's code that sends tokens to the GPUs of their experts failed",
+        "remove --all2all-backend and --enable-expert-parallel from engine.extraArgs, or use another engine.version",
         errors=_CODE,
     ),
     part(
@@ -109,7 +116,7 @@ PARTS: tuple[Part, ...] = (
         "remove --speculative-config, --block-size and --kv-cache-dtype from engine.extraArgs, set kvCache.quantization to None, or use another engine.version",
         errors=r"(?!.{0,40}\bTimeout|TimeoutError)",
         starting=True,
-        words=r"KV ?cache (?:spec|group|layout|manager)|kv_cache_(?:spec|group|config)|page_size_bytes",
+        words=r"[Nn]o common block size|[Nn]on-uniform page sizes|KV ?cache (?:spec|group|layout|manager)|kv_cache_(?:spec|group|config)|page_size_bytes",
     ),
     of_kind(
         "UnsupportedArchitecture",

@@ -37,6 +37,24 @@ SIGNATURES: tuple[Signature, ...] = (
         f"raise kvCache.memoryPercent; or {SMALLER}",
     ),
     sign(
+        r"Externally held weights on device",
+        "KVCacheTooSmall",
+        "the weights of this GPU take more than the engine may use",
+        f"raise kvCache.memoryPercent; or {SMALLER}",
+    ),
+    sign(
+        r"Every node should have a unique IP|Neither 127\.0\.0\.1 nor ::1 are bound|\(ip: \S{1,60}\) is missing or dead",
+        "AddressNotAvailable",
+        "the engine cannot use an address of its pod",
+        "remove VLLM_HOST_IP and VLLM_LOOPBACK_IP from engine.env",
+    ),
+    sign(
+        r"^ValueError: (?:len|sum)\(partitions\)=\S+ does not match (\w+)",
+        "SettingRefused",
+        "the layers are not split as the model and its stages need: {0}",
+        "correct or remove VLLM_PP_LAYER_PARTITION in engine.env",
+    ),
+    sign(
         r"Free memory on device .*\(([\d.]+)/([\d.]+) GiB\) on startup is less than "
         r"(?:desired GPU memory utilization|the engine's budget)",
         "GPUMemoryTaken",
@@ -202,7 +220,9 @@ SIGNATURES: tuple[Signature, ...] = (
     ),
     sign(
         r"Engine core initialization failed|WorkerProc failed to start|WorkerProc initialization failed|Engine process fail"
-        r"|EngineCore failed to start|The actor died unexpectedly|Frontend process failed during engine core initialization",
+        r"|EngineCore failed to start|Worker \S{1,60} failed to initialize|Ray workers have not started|Executor failed\.$|One or more workers failed"
+        r"|Worker failed with error|Input socket thread died|DP Coordinator process failed|API server(?: process)? \S{1,40} (?:exited|closed)"
+        r"|Timed out after \S+ waiting for API server|Did not receive response from front-end|The actor died unexpectedly|Frontend process failed during engine core initialization",
         "EngineProcessDied",
         "vLLM's engine process died while it started",
         EARLIER,
