@@ -37,8 +37,8 @@ _HARMLESS = re.compile(
     | \S+\.py:\d+:\ \w*Warning:                               # Python's warnings
     | \[(?:rank\d+\]:\[)?[WI]\d{3,4}\ | [WI]\d{4}\ \d\d:     # warnings of torch and of glog
     | [\w.-]*(?:Namespace|Config|EngineArgs)\(                # settings
-    | \[(?!Errno\ |[\w.]{1,60}\.(?:cc|cpp|cuh?|h):\d+\]\ |(?:rank\d+\]:\[)?[EF]\d*\ |PG\ )  # JSON: settings; not errors
-    | [{"']                                                                           # of torch and of TurboMind
+    | \[(?!Errno\ |[\w.]{1,60}\.(?:cc|cpp|cuh?|h):\d+\]\ |(?:rank\d+\]:\[)?[EF]\d*\ |PG\ )  # not errors of C++
+    | [{"']                                                   # lists and JSON: settings
     | (?:raise|return|if|elif|else|assert|def|class|import|from|with|for|while|self|try|except|super|await)\b[ (:.]
     | File\ " | Traceback\ | \*\*\*\ stacktrace | frame\ \# | The\ above\ exception | During\ handling
     | .{0,80}\bNCCL\ INFO\b | .{0,80}\bras/\S+\ NCCL\ WARN\b  # of NCCL and of its monitor
@@ -193,6 +193,10 @@ def _said(line: str) -> str:
                 return ""
             line = line[match.end() :]
             break
+    for engine in ENGINES.values():
+        quoted = engine.log.quoting.match(line) if engine.log.quoting is not None else None
+        if quoted is not None:
+            return quoted[1]
     indented = _INDENTED.match(line)
     if indented is not None:
         return indented[1]

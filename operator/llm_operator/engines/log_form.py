@@ -26,6 +26,7 @@ class LogForm:
         levels: how a line with a level begins; the first group is the level.
         harmless: how a line begins that never decides; None: the engine prints no such line.
         child: what says that a child of it died of a signal; the group is its number, negative.
+        quoting: how a line begins that quotes the error of another process; the group is that error.
         waiting: what says that its processes wait for each other; None: nothing does.
         joining: what is said last by a start that hangs while its processes find each other.
         repeated: what is said again and again while nothing happens.
@@ -38,6 +39,7 @@ class LogForm:
     levels: tuple[re.Pattern[str], ...] = ()
     harmless: re.Pattern[str] | None = None
     child: re.Pattern[str] | None = None
+    quoting: re.Pattern[str] | None = None
     waiting: re.Pattern[str] | None = None
     joining: re.Pattern[str] | None = None
     repeated: re.Pattern[str] | None = None

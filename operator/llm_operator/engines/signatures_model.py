@@ -179,8 +179,8 @@ MODEL: tuple[Signature, ...] = (
         "use a newer engine.version, another parallelism.tensor if it is above 1, or weights of another repository in model",
     ),
     sign(
-        r"There is no module or parameter named|^KeyError: '(?:model\.|lm_head|layers\.|language_model|visual|transformer)"
-        r"|^KeyError: '(?=[\w.]{3,200}')\w+\.(?:[\w.]*\.)?(?:\d{1,3}\.[\w.]+|\w*(?:weight|bias|scales?|zeros|g_idx|absmax)\w*)'"
+        r"There is no module or parameter named|^KeyError: '(?![\w.]{1,200}\.(?:\w{0,20}attn|mixer|mlp|experts)')(?:model\.|lm_head|layers\.|language_model|visual|transformer)"
+        r"|^KeyError: '(?![\w.]{1,200}\.(?:\w{0,20}attn|mixer|mlp|experts)')(?=[\w.]{3,200}')\w+\.(?:[\w.]*\.)?(?:\d{1,3}\.[\w.]+|\w*(?:weight|bias|scales?|zeros|g_idx|absmax)\w*)'"
         r"|weights? of the model .{0,40}not initialized|Following weights were not (?:initialized|loaded)",
         "WeightsMismatch",
         "the weights do not go with config.json: names of tensors differ from what the engine expects",

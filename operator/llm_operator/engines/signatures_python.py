@@ -76,7 +76,7 @@ PYTHON: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"^(?:_pickle\.|pickle\.)?UnpicklingError|^EOFError|^zipfile\.BadZipFile|Unable to load weights from (?:pytorch )?checkpoint|unexpected EOF, expected \d+ more bytes"
+        r"^(?:_pickle\.|pickle\.)?UnpicklingError|^AttributeError: Can't get attribute '\w+' on <module|^EOFError|^zipfile\.BadZipFile|Unable to load weights from (?:pytorch )?checkpoint|unexpected EOF, expected \d+ more bytes"
         r"|[Ee]rror while deserializing|storage has wrong (?:byte )?size|^gguf\.|Bad magic|GGUF magic invalid|[Cc]hecksum mismatch|[Cc]orrupt(?:ed)? (?:file|checkpoint|weight|data)",
         "WeightsCorrupt",
         "a file of the weights is cut short or damaged",

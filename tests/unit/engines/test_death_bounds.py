@@ -45,7 +45,10 @@ PATTERNS = {
                 for part, pattern in (*engine.log.steps, *engine.log.stages)
             ),
             *((f"level: {pattern.pattern[:40]}", pattern) for pattern in engine.log.levels),
-            *((part, getattr(engine.log, part)) for part in ("harmless", "child", "waiting", "joining", "repeated")),
+            *(
+                (part, getattr(engine.log, part))
+                for part in ("harmless", "child", "quoting", "waiting", "joining", "repeated")
+            ),
         )
         if pattern is not None
     },

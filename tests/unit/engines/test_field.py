@@ -18,7 +18,8 @@ from llm_operator.reasons import NAMES
 from tests.support.engine_logs import framed
 
 FILES = tuple(
-    f"field{which}.json" for which in ("", "_second", "_third", "_fourth", "_fifth", "_sixth", "_seventh", "_eighth")
+    f"field{which}.json"
+    for which in ("", "_second", "_third", "_fourth", "_fifth", "_sixth", "_seventh", "_eighth", "_ninth")
 )
 CASES: list[dict[str, Any]] = [
     case for name in FILES for case in json.loads((Path(__file__).parent / name).read_text())

@@ -126,3 +126,26 @@ def test_word_of_another_processs_death_is_not_a_cause(engine: str, said: str) -
     assert diagnose(engine, 1, None, said).reason in GENERIC
     cause = "torch.OutOfMemoryError: CUDA out of memory."
     assert diagnose(engine, 1, None, f"{cause}\n{said}").reason == "GPUOutOfMemory"
+
+
+def test_an_error_that_another_process_quotes_is_read_as_its_own() -> None:
+    said = "RuntimeError: Worker failed with error 'AssertionError: 14 is not divisible by 4', please check the stack trace"
+    assert diagnose("VLLM", 1, None, said).reason == "TensorDoesNotDivide"
+    known = "RuntimeError: Worker failed with error 'CUDA out of memory. Tried to allocate 2.00 GiB', please check the stack trace"
+    assert diagnose("VLLM", 1, None, known).reason == "GPUOutOfMemory"
+
+
+@pytest.mark.parametrize(
+    ("engine", "said", "reason"),
+    [
+        ("LMDeploy", "RuntimeError: GET was unable to find an engine to execute this computation", "KernelFailed"),
+        ("LMDeploy", "RuntimeError: Trying to create tensor with negative dimension -56: [-56, 8]", "KVCacheTooSmall"),
+        ("LMDeploy", "AttributeError: Can't get attribute 'TrainingArguments' on <module '__main__'", "WeightsCorrupt"),
+        ("VLLM", "NameError: name 'ncclGetVersion' is not defined", "LibraryMissing"),
+        ("VLLM", "KeyError: 'model.layers.20.mlp.gate.weight'", "WeightsMismatch"),
+        ("VLLM", "KeyError: 'model.layers.20.linear_attn'", "EngineCodeFailed"),
+        ("VLLM", "KeyError: 'model.layers.20.self_attn.attn'", "EngineCodeFailed"),
+    ],
+)
+def test_what_public_reports_added(engine: str, said: str, reason: str) -> None:
+    assert diagnose(engine, 1, None, said).reason == reason

@@ -57,7 +57,7 @@ SIGNATURES: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"No enough gpu memory for kv cache|No enough gpu memory for (?:cache|blocks)|num_gpu_blocks.{0,20} <= 0",
+        r"No enough gpu memory for kv cache|Trying to create tensor with negative dimension|No enough gpu memory for (?:cache|blocks)|num_gpu_blocks.{0,20} <= 0",
         "KVCacheTooSmall",
         "the weights leave no room for a KV cache",
         f"raise kvCache.memoryPercent; or {SMALLER}",

@@ -62,6 +62,8 @@ FORM = LogForm(
     child=re.compile(
         r"(?:Failed core proc\(s\): \{[^}]{0,200}: |Worker \S{1,40} pid \d+ died, exit code: )(-\d{1,3})\b"
     ),
+    # vllm/v1/executor/multiproc_executor.py, get_response, 0.8 to 0.33.
+    quoting=re.compile(r"^RuntimeError: Worker failed with error '(\w.{0,900}?)', please check the stack trace"),
     # vllm/distributed/device_communicators/shm_broadcast.py; logged at INFO or DEBUG once a minute.
     waiting=re.compile(rf"{_WAITING} in \d+ second"),
     joining=re.compile(r"\busing nccl==|Found nccl from|world_size=\d+ rank=\d+|in world size \d+ is assigned"),
