@@ -63,12 +63,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "the engine's code for images, video or sound failed",
             "add --language-model-only to engine.extraArgs where text is enough, or use another engine.version",
             anywhere=True,
-            words=r"[Mm]ulti-?[Mm]odal|multimodal|prompt (?:updates|replacements)|Failed to apply \w+Processor|\bmm_\w+|pixel_values|(?:[Ii]mage|[Vv]ideo|[Aa]udio)s? (?:tokens?|features?|items?|inputs?|embed\w*)",
+            words=r"[Mm]ulti-?[Mm]odal|multimodal|prompt (?:updates|replacements)|[Ee]ncoder cache miss|Failed to apply \w+Processor|\bmm_\w+|pixel_values|(?:[Ii]mage|[Vv]ideo|[Aa]udio)s? (?:tokens?|features?|items?|inputs?|embed\w*)",
         ),
         "GraphCaptureFailed": Kind(
             "the engine failed while it captured CUDA graphs",
             anywhere=True,
-            words=r"(?:during|while|when|is) (?:stream |graph )?captur|cudagraph|CUDA [Gg]raph",
+            words=r"(?:during|while|when|is) (?:stream |graph )?captur|[Cc]udagraph|Graph already captured|CUDA [Gg]raph",
         ),
         "ModelConfigInvalid": Kind(
             "the engine cannot read the model's config.json",

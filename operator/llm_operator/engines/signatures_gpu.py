@@ -32,7 +32,7 @@ MEMORY: tuple[Signature, ...] = (
         r"|cuda\.OutOfMemoryError|Cuda failure \d* ?'out of memory'|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation"
         r"|cache out of memory|HIP out of memory|Check failed:.*(?:out of memory|cudaSuccess \(2 vs)|Triton Error \[CUDA\]: out of memory"
         r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
-        # What PyTorch asks for its message when memory is short, and does not get in a slice of a GPU.
+        # PyTorch reads this number for its message that memory is short; a slice of a GPU does not have it.
         r"|NVML_SUCCESS == r INTERNAL ASSERT FAILED",
         *OUT_OF_MEMORY,
         at=BY_STAGE,
@@ -201,7 +201,7 @@ DEVICES: tuple[Signature, ...] = (
     sign(
         r"^RuntimeError: Error Internal$|misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"
         r"|CUBLAS_STATUS_(?!ALLOC)\w+|cublas\w* failed|CUDNN_STATUS_(?!ALLOC)\w+|cudaError[A-Z]\w+"
-        r"|unable to find an engine to execute|invalid configuration argument|too many resources requested for launch"
+        r"|unable to find an engine to execute|No valid config for kernel|invalid configuration argument|too many resources requested for launch"
         r"|(?:CUDA|CUDART|Cuda|HIP)(?: [Rr]untime| [Dd]river)? [Ee]rror:? (?:\(\S+:\d+\): )?[A-Za-z]|torch_call_dispatcher"
         r"|[Aa]ssertion (?:error|failed):? \(?\S{1,200}\.(?:hpp|cuh?|cpp|h):\d+|Triton Error \[CUDA\]:|Cutlass.{0,20}(?:Error|failed)",
         "KernelFailed",

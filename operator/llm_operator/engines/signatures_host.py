@@ -32,7 +32,7 @@ IMAGE: tuple[Signature, ...] = (
         r"|NVCC compilation failed|nvrtc: error|NVRTC_ERROR|nvcc error|error: command '\S*(?:gcc|nvcc)' failed"
         r"|JIT compilation failed|MLIR.{0,20}(?:failed|error)|Failed to compile the graph|PassManager::run failed"
         r"|'[^\s']{0,200}(?:gcc|nvcc|cc|ptxas)'.{0,400}returned non-zero exit status|tvm\.error\.InternalError|TorchRuntimeError"
-        r"|^LLVM ERROR:|Internal Triton PTX codegen error|`ptxas` (?:stderr|failed)|BackendCompilerFailed|\bauto_functionalized\b"
+        r"|^LLVM ERROR:|Internal Triton PTX codegen error|`ptxas` (?:stderr|failed)|BackendCompilerFailed|\bauto_functionalized\b|changed since the last compilation|^AssertionError: backend compilation occurred"
         r"|[Aa]ssertion (?:error|failed) \(\S{0,200}\bjit\w*/\S{1,80}\)",
         "CompileFailed",
         "a kernel could not be compiled at start",
@@ -67,7 +67,7 @@ IMAGE: tuple[Signature, ...] = (
     sign(
         r"(?i)DLL load failed|error while loading shared libraries: (\S+?):|(?<![^\s'\"(:])([^\s:]{1,200}\.so[.\d]{0,20}): cannot open shared object file"
         r"|undefined symbol: (\S+)|version `(\S+)' not found|libcuda\.so\S* (?:not found|cannot)|cannot allocate memory in "
-        r"static TLS|^NameError: name '(nccl\w+)' is not defined|libcudart\.so\S*.{0,20}not found|Failed to load .{0,40}\.so",
+        r"static TLS|^NameError: name '(nccl\w+)' is not defined|failed to load the NCCL library|libcudart is not loaded|libcudart\.so\S*.{0,20}not found|Failed to load .{0,40}\.so",
         "LibraryMissing",
         "a shared library is missing in the image or of another version: {0}",
         "use the engine project's own image in engine.image; libcuda.so.1 comes from the NVIDIA container toolkit: check "

@@ -60,7 +60,8 @@ PYTHON: tuple[Signature, ...] = (
         rank=REFUSAL,
     ),
     sign(
-        r"^(?:[\w.]{0,80}Error|[\w.]{0,80}Exception): (?:.{0,120}\W)?(DeepGEMM|DeepEP|deep_ep|deep_gemm|FlashInfer|flashinfer|FlashMLA|flash_mla|flash.?attn\w*|FlashAttention|[Tt]riton|xgrammar|xformers|[Tt]ile[Ll]ang|cutlass\w*|nixl|NIXL|lmcache|LMCache|fastsafetensors|runai\w*|tensorizer|librosa|soundfile|decord|timm|av)\b.{0,60}(?:is required|required but|not (?:available|installed|found|importable)|unavailable|(?:is|was) missing)",
+        r"^(?:[\w.]{0,80}Error|[\w.]{0,80}Exception): (?:.{0,120}\W)?(DeepGEMM|DeepEP|deep_ep|deep_gemm|FlashInfer|flashinfer|FlashMLA|flash_mla|flash.?attn\w*|FlashAttention|[Tt]riton|xgrammar|xformers|[Tt]ile[Ll]ang|cutlass\w*|nixl|NIXL|lmcache|LMCache|fastsafetensors|runai\w*|tensorizer|librosa|soundfile|decord|timm|av)\b.{0,60}(?:is required|required but|not (?:available|installed|found|importable)|unavailable|(?:is|was) missing)"
+        r"|^ValueError: .{1,60} requires (Triton|FlashInfer)\.$",
         "PackageMissing",
         "the image lacks a package, or has one that does not work: {0}",
         "use an image that has it: engine.image, or another engine.version",

@@ -149,3 +149,31 @@ def test_an_error_that_another_process_quotes_is_read_as_its_own() -> None:
 )
 def test_what_public_reports_added(engine: str, said: str, reason: str) -> None:
     assert diagnose(engine, 1, None, said).reason == reason
+
+
+FRAMED = [
+    ("vllm/utils/argparse_utils.py", "ValueError: Config file must be of a yaml/yml type. x.json supplied", "SettingRefused"),
+    ("vllm/v1/worker/mamba_utils.py", "AssertionError: no mamba layers in the model", "KVCacheLayoutFailed"),
+    ("vllm/v1/worker/gpu_model_runner.py", "RuntimeError: Encoder cache miss for x.", "MultimodalFailed"),
+    ("vllm/v1/cudagraph_dispatcher.py", "AssertionError: Cudagraph capture sizes must be set when full mode is enabled.", "GraphCaptureFailed"),
+    ("vllm/device_allocator/cumem.py", "AssertionError: cumem allocator is not available", "SettingRefused"),
+    ("vllm/v1/executor/vllm_net_devices.py", "RuntimeError: /sys/class/infiniband not found or not a directory", "SettingRefused"),
+    ("vllm/v1/worker/gpu_model_runner.py", "RuntimeError: Fault detected in EP all2all communication: one or more ranks timed out", "NCCLFailed"),
+    ("vllm/distributed/device_communicators/all2all.py", "RuntimeError: DeepEPv2 communicator properties query failed", "NCCLFailed"),
+    ("vllm/distributed/device_communicators/pynccl.py", "RuntimeError: failed to load the NCCL library for unique-id rendezvous", "LibraryMissing"),
+    ("vllm/compilation/decorators.py", "RuntimeError: Source code has changed since the last compilation. Recompiling the model.", "CompileFailed"),
+    ("vllm/triton_utils/force_first_config.py", "RuntimeError: No valid config for kernel x key=7 (tried 7 configs)", "KernelFailed"),
+    ("vllm/v1/worker/gpu_worker.py", "ValueError: Model Runner V2 requires Triton.", "PackageMissing"),
+    ("lmdeploy/turbomind/turbomind.py", "AssertionError: deepep backend only supports nccl communicator", "SettingRefused"),
+    ("lmdeploy/pytorch/engine/cache_engine/schema.py", "AssertionError: num_heads: 7, world_size: 2", "KVCacheLayoutFailed"),
+    ("lmdeploy/pytorch/engine/cache_engine/migration.py", "RuntimeError: PD endpoints must expose the same number of cache pools.", "KVTransferFailed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "said", "reason"), FRAMED)
+def test_what_general_code_says_where_it_failed(module: str, said: str, reason: str) -> None:
+    engine = "VLLM" if module.startswith("vllm") else "LMDeploy"
+    trace = (
+        f'Traceback (most recent call last):\n  File "/usr/lib/python3/site-packages/{module}", line 7, in f\n{said}'
+    )
+    assert diagnose(engine, 1, None, trace).reason == reason

@@ -16,7 +16,7 @@ _CODE = r"(?!.{0,40}\bTimeout)"
 PARTS: tuple[Part, ...] = (
     of_kind(
         "SettingRefused",
-        r"/vllm/(?:config/|engine/arg_utils|envs|platforms/|entrypoints/(?:openai/(?:cli_args|api_server)|cli/|launchers?/|utils)|plugins/|usage/)\w*[\w/]*(?:\.py)?:",
+        r"/vllm/(?:config/|engine/arg_utils|envs|platforms/|entrypoints/(?:openai/(?:cli_args|api_server)|cli/|launchers?/|utils)|plugins/|usage/|utils/(?:argparse_utils|numa_utils|ompmultiprocessing))\w*[\w/]*(?:\.py)?:",
         errors=_CHECKS,
     ),
     of_kind(
@@ -110,7 +110,7 @@ PARTS: tuple[Part, ...] = (
         errors=_CODE,
     ),
     part(
-        r"/vllm/v1/(?:core/(?:kv_cache_\w+|single_type|block_pool)|kv_cache_\w+)|:(?:initialize_kv_cache\w*|get_kv_cache_(?:spec|configs?)|_allocate_kv_cache\w*|_reshape_kv_cache\w*|may_reinitialize_input_batch)$",
+        r"/vllm/v1/(?:core/(?:kv_cache_\w+|single_type|block_pool)|kv_cache_\w+|worker/(?:mamba_utils|gpu/attn_utils|gpu/model_states))\b|:(?:initialize_kv_cache\w*|get_kv_cache_(?:spec|configs?)|_allocate_kv_cache\w*|_reshape_kv_cache\w*|may_reinitialize_input_batch)$",
         "KVCacheLayoutFailed",
         "the engine cannot lay out a KV cache for this model as it is configured",
         "remove --speculative-config, --block-size and --kv-cache-dtype from engine.extraArgs, set kvCache.quantization to None, or use another engine.version",

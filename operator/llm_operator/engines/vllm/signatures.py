@@ -49,6 +49,27 @@ SIGNATURES: tuple[Signature, ...] = (
         "remove VLLM_HOST_IP and VLLM_LOOPBACK_IP from engine.env",
     ),
     sign(
+        r"(?:cumem|CuMem|Sleep mode) (?:allocator )?(?:is not available|can only be used)",
+        "SettingRefused",
+        "the engine cannot sleep as it is configured",
+        "remove --enable-sleep-mode from engine.extraArgs",
+        rank=SYMPTOM,
+    ),
+    sign(
+        r"/sys/class/infiniband not found|No /sys/class/infiniband device|No (?:GPU PCI for|VLLM_GPU_NIC_PCIE_MAPPING)",
+        "SettingRefused",
+        "the GPUs and network cards of the node are not those that the engine should pair",
+        "remove VLLM_GPU_NIC_PCIE_MAPPING and VLLM_NIC_SELECTION_VARS from engine.env",
+        rank=SYMPTOM,
+    ),
+    sign(
+        r"Fault detected in EP all2all",
+        "NCCLFailed",
+        "the engine's code that sends tokens to the GPUs of their experts failed",
+        "remove --all2all-backend and --enable-expert-parallel from engine.extraArgs, or use another engine.version",
+        rank=SYMPTOM,
+    ),
+    sign(
         r"^ValueError: (?:len|sum)\(partitions\)=\S+ does not match (\w+)",
         "SettingRefused",
         "the layers are not split as the model and its stages need: {0}",
@@ -222,6 +243,7 @@ SIGNATURES: tuple[Signature, ...] = (
         r"Engine core initialization failed|WorkerProc failed to start|WorkerProc initialization failed|Engine process fail"
         r"|EngineCore failed to start|Worker \S{1,60} failed to initialize|Ray workers have not started|Executor failed\.$|One or more workers failed"
         r"|Worker failed with error|Input socket thread died|DP Coordinator process failed|API server(?: process)? \S{1,40} (?:exited|closed)"
+        r"|Engine core process \S{1,40} died|^RuntimeError: Process \S{1,60} \(PID: \d+\) died"
         r"|Timed out after \S+ waiting for API server|Did not receive response from front-end|The actor died unexpectedly|Frontend process failed during engine core initialization",
         "EngineProcessDied",
         "vLLM's engine process died while it started",
