@@ -86,7 +86,7 @@ def diagnose(engine: str, exit_code: int, signal: int | None, text: str, version
     if by_part is not None:
         return by_part
     if found is None:
-        return _by_exit(exit_code, number, _short(log.last))
+        return _by_exit(exit_code, number, log)
     said, cause = _said(*found, log), _before(engine, log)
     if found[0].rank < WRAPPER or not cause:
         return said
@@ -135,12 +135,14 @@ def _by_form(form: LogForm, log: Log, text: str, number: int) -> Problem | None:
     return None
 
 
-def _by_exit(exit_code: int, number: int, quoted: str) -> Problem:
+def _by_exit(exit_code: int, number: int, log: Log) -> Problem:
+    quoted = _short(log.last)
     said = f". Last log line: {quoted}" if quoted else " and logged no error"
     by_signal = _SIGNALS.get(number)
     if by_signal is not None:
         return _death(by_signal.reason, by_signal.message + said, by_signal.remedy)
-    if exit_code == 2 and quoted:  # Python's own exit code for a command line that argparse refuses
+    # Python's own exit code for a command line that argparse refuses, which it reads before anything else.
+    if exit_code == 2 and quoted and log.stage is None:
         return _death("InvalidArgument", f"the engine refused its command line: {quoted}", "correct engine.extraArgs")
     if exit_code == 0:
         remedy = "see in kubectl logs --previous what it did last: nothing outside ended it"

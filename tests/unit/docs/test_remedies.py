@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from llm_operator.engines import failures
+from llm_operator.engines.parts import PARTS
 from llm_operator.engines.registry import ENGINES
 from llm_operator.reasons import REASONS, Reason
 
@@ -111,6 +112,7 @@ SPOKEN = sorted(
     {text for signature in failures.signatures() for text in (signature.remedy, *signature.at.values())}
     | {found.remedy for found in failures._SIGNALS.values()}
     | {engine.log.unlinked for engine in ENGINES.values()}
+    | {part.remedy for engine in ENGINES.values() for part in (*engine.log.parts, *PARTS)}
     | {failures.SHOWN}
 )
 

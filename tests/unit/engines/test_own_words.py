@@ -177,3 +177,16 @@ def test_what_general_code_says_where_it_failed(module: str, said: str, reason: 
         f'Traceback (most recent call last):\n  File "/usr/lib/python3/site-packages/{module}", line 7, in f\n{said}'
     )
     assert diagnose(engine, 1, None, trace).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("engine", "line"),
+    [
+        ("VLLM", "INFO:     Application startup complete."),
+        ("VLLM", "Loading safetensors checkpoint shards:  10% Completed | 1/10 [00:00<00:02,  4.01it/s]"),
+        ("LMDeploy", "Convert to turbomind format:  10%|# | 3/32 [00:00<?, ?it/s]"),
+    ],
+)
+def test_an_engine_that_had_begun_did_not_end_for_its_command_line(engine: str, line: str) -> None:
+    assert diagnose(engine, 2, None, line).reason == "EngineFailed"
+    assert diagnose(engine, 2, None, "vllm serve: what is this?").reason == "InvalidArgument"

@@ -40,6 +40,7 @@ PARTS: tuple[Part, ...] = (
     of_kind(
         "MultimodalFailed",
         r"/lmdeploy/(?:vl|pytorch/multimodal)/|/lmdeploy/turbomind/(?:vision_model|models/vision_utils)",
+        "use another engine.version; where text is enough, add --language-model-only to engine.extraArgs if engine.version is at least 0.15.0",
     ),
     of_kind(
         "GraphCaptureFailed",
