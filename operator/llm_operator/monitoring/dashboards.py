@@ -28,7 +28,13 @@ ENGINES = Dashboard(
         (
             "Now",
             (
-                Panel("Objects", (("count(llmdeployment_info" + CHOSEN + ")", ""),), kind="stat", width=4),
+                Panel(
+                    "Objects",
+                    (("count(llmdeployment_info" + CHOSEN + ")", ""),),
+                    kind="stat",
+                    width=4,
+                    text="LLMDeployments that are chosen above.",
+                ),
                 Panel(
                     "Not ready",
                     (
@@ -41,10 +47,29 @@ ENGINES = Dashboard(
                     ),
                     kind="stat",
                     width=4,
+                    text="Objects with replicas, whose condition Ready is not True. The table Conditions has why.",
                 ),
-                Panel("GPUs requested", ((f"sum(llmdeployment_gpus_requested{CHOSEN})", ""),), kind="stat", width=4),
-                Panel("Requests running", ((f"sum(llm:requests_running{CHOSEN})", ""),), kind="stat", width=4),
-                Panel("Requests waiting", ((f"sum(llm:requests_waiting{CHOSEN})", ""),), kind="stat", width=4),
+                Panel(
+                    "GPUs requested",
+                    ((f"sum(llmdeployment_gpus_requested{CHOSEN})", ""),),
+                    kind="stat",
+                    width=4,
+                    text="By all replicas of the specs, whether they run or not.",
+                ),
+                Panel(
+                    "Requests running",
+                    ((f"sum(llm:requests_running{CHOSEN})", ""),),
+                    kind="stat",
+                    width=4,
+                    text="Requests that the engines work on.",
+                ),
+                Panel(
+                    "Requests waiting",
+                    ((f"sum(llm:requests_waiting{CHOSEN})", ""),),
+                    kind="stat",
+                    width=4,
+                    text="Requests in the engines' queues. See KV cache in use: do they wait for memory?",
+                ),
                 Panel(
                     "Tokens per second",
                     ((f"sum(llm:generation_tokens:rate5m{CHOSEN})", ""),),
@@ -57,6 +82,7 @@ ENGINES = Dashboard(
                     ((f"llmdeployment_info{CHOSEN}", ""),),
                     kind="table",
                     width=12,
+                    text="Engine, model and plan of each object.",
                 ),
                 Panel(
                     "Conditions",
@@ -70,13 +96,30 @@ ENGINES = Dashboard(
         (
             "Load",
             (
-                Panel("Requests running", _by_object("llm:requests_running")),
+                Panel(
+                    "Requests running",
+                    _by_object("llm:requests_running"),
+                    text="At most maxConcurrentSequences for each replica.",
+                ),
                 Panel(
                     "Requests waiting", _by_object("llm:requests_waiting"), text="A queue that grows needs replicas."
                 ),
-                Panel("Requests finished per second", _by_object("llm:requests_finished:rate5m"), "reqps"),
-                Panel("Generated tokens per second", _by_object("llm:generation_tokens:rate5m")),
-                Panel("Prompt tokens per second", _by_object("llm:prompt_tokens:rate5m")),
+                Panel(
+                    "Requests finished per second",
+                    _by_object("llm:requests_finished:rate5m"),
+                    "reqps",
+                    text="Over 5 minutes.",
+                ),
+                Panel(
+                    "Generated tokens per second",
+                    _by_object("llm:generation_tokens:rate5m"),
+                    text="Over 5 minutes. 0 while requests run: the engine reads long prompts, or hangs.",
+                ),
+                Panel(
+                    "Prompt tokens per second",
+                    _by_object("llm:prompt_tokens:rate5m"),
+                    text="Over 5 minutes. More of them make running answers slower.",
+                ),
                 Panel(
                     "Time in the queue",
                     _quantiles("llm:request_queue_seconds"),
@@ -88,9 +131,24 @@ ENGINES = Dashboard(
         (
             "Latency",
             (
-                Panel("Time to first token", _quantiles("llm:time_to_first_token_seconds"), "s"),
-                Panel("Time between tokens", _quantiles("llm:inter_token_latency_seconds"), "s"),
-                Panel("Time of a request", _quantiles("llm:request_latency_seconds"), "s"),
+                Panel(
+                    "Time to first token",
+                    _quantiles("llm:time_to_first_token_seconds"),
+                    "s",
+                    text="From a request's arrival to its first token. 50 % of the requests are faster than p50.",
+                ),
+                Panel(
+                    "Time between tokens",
+                    _quantiles("llm:inter_token_latency_seconds"),
+                    "s",
+                    text="Between two tokens of one answer. It grows with the requests that run.",
+                ),
+                Panel(
+                    "Time of a request",
+                    _quantiles("llm:request_latency_seconds"),
+                    "s",
+                    text="From a request's arrival to its last token. Long answers take long.",
+                ),
             ),
         ),
         (
@@ -108,9 +166,9 @@ ENGINES = Dashboard(
                         (f"llmdeployment_plan_kv_tokens{CHOSEN}", f"{OBJECT} planned"),
                         (f"llmdeployment_measured_kv_tokens{CHOSEN}", f"{OBJECT} held"),
                     ),
-                    text="Per replica.",
+                    text="Per replica; held: as the engine reports. 5 % apart: see the alert LLMPlanDeviation.",
                 ),
-                Panel("KV tokens in use", _by_object("llm:kv_tokens_used")),
+                Panel("KV tokens in use", _by_object("llm:kv_tokens_used"), text="Of all replicas together."),
             ),
         ),
         (
@@ -123,6 +181,7 @@ ENGINES = Dashboard(
                         (f"llmdeployment_replicas_updated{CHOSEN}", f"{OBJECT} of the current revision"),
                         (f"llmdeployment_replicas_ready{CHOSEN}", f"{OBJECT} ready"),
                     ),
+                    text="Ready below desired for long: the table Conditions has the reason.",
                 ),
                 Panel(
                     "Rollouts",
@@ -130,7 +189,12 @@ ENGINES = Dashboard(
                     text="The number of the revision that runs: each step is a rollout. "
                     "kubectl llm history NAME says what it changed.",
                 ),
-                Panel("Seconds from start to Ready", _by_object("llmdeployment_seconds_to_ready"), "s"),
+                Panel(
+                    "Time from start to Ready",
+                    _by_object("llmdeployment_seconds_to_ready"),
+                    "s",
+                    text="Of the engine that became Ready last: what its next start will take.",
+                ),
             ),
         ),
         (
@@ -180,9 +244,9 @@ ENGINES = Dashboard(
                     ),
                     "s",
                     kind="table",
-                    text="Seconds that the condition Ready was False or Unknown, by its reason.",
+                    text="How long the condition Ready was False or Unknown, by its reason.",
                     width=12,
-                    value="Seconds",
+                    value="Time",
                 ),
             ),
         ),
@@ -197,9 +261,27 @@ OPERATOR = Dashboard(
         (
             "Now",
             (
-                Panel("Leaders", (("sum(leader_election_master_status) or vector(0)", ""),), kind="stat", width=6),
-                Panel("Objects", (("llmdeployment_objects", ""),), kind="stat", width=6),
-                Panel("Queue", (('sum(workqueue_depth{name=~"llmdeployment|modeljob"})', ""),), kind="stat", width=6),
+                Panel(
+                    "Leaders",
+                    (("sum(leader_election_master_status) or vector(0)", ""),),
+                    kind="stat",
+                    width=6,
+                    text="1 for each release. 0: nothing is reconciled, or Prometheus does not scrape the operator.",
+                ),
+                Panel(
+                    "Objects",
+                    (("max(llmdeployment_objects)", ""),),
+                    kind="stat",
+                    width=6,
+                    text="LLMDeployments that the operator serves.",
+                ),
+                Panel(
+                    "Queue",
+                    (('sum(workqueue_depth{name=~"llmdeployment|modeljob"})', ""),),
+                    kind="stat",
+                    width=6,
+                    text="Objects and Jobs that wait for a worker. It is 0 most of the time.",
+                ),
                 Panel(
                     "Reconciliations that failed, 1 h",
                     (
@@ -211,6 +293,7 @@ OPERATOR = Dashboard(
                     ),
                     kind="stat",
                     width=6,
+                    text="Each is tried again. The operator's log has the object and the error.",
                 ),
             ),
         ),
@@ -226,6 +309,8 @@ OPERATOR = Dashboard(
                             "{{result}}",
                         ),
                     ),
+                    "ops",
+                    text="By result. `error` is tried again, ever later.",
                 ),
                 Panel(
                     "Duration of a reconciliation",
@@ -239,6 +324,7 @@ OPERATOR = Dashboard(
                         for name, share in (("p50", "0.5"), ("p99", "0.99"))
                     ),
                     "s",
+                    text="With the requests to the API server. A slow API server shows here first.",
                 ),
                 Panel(
                     "Time in the queue",
@@ -250,14 +336,18 @@ OPERATOR = Dashboard(
                         ),
                     ),
                     "s",
+                    text="From a change to the start of its reconciliation: 99 % are faster.",
                 ),
                 Panel(
                     "Requests to the API server per second",
                     (("sum by (code, method) (rate(rest_client_requests_total[5m]))", "{{method}} {{code}}"),),
+                    "reqps",
+                    text="By method and answer. 403: a right is missing; 429 and 5xx: the API server is overloaded.",
                 ),
                 Panel(
                     "Changes found by relists",
                     (("sum by (kind) (increase(llm_operator_relist_repairs_total[1h]))", "{{kind}}"),),
+                    text="Changes that no watch reported, in an hour. See the alert LLMOperatorMissesChanges.",
                 ),
                 Panel(
                     "Objects by condition",
@@ -267,6 +357,7 @@ OPERATOR = Dashboard(
                             "{{type}} {{status}}",
                         ),
                     ),
+                    text="How many objects have each status of Ready, Stalled and Planned.",
                 ),
             ),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 JSON = dict[str, Any]
@@ -24,7 +24,7 @@ class Panel:
         unit: Grafana's unit: short, s, percentunit, bytes, reqps, ...
         kind: timeseries, stat or table.
         width: of 24 columns.
-        text: what to read from it.
+        text: what to read from it; every panel says it.
         value: name of the column with the value in a table; empty: a table without one.
     """
 
@@ -33,7 +33,7 @@ class Panel:
     unit: str = "short"
     kind: str = "timeseries"
     width: int = 8
-    text: str = ""
+    text: str = field(kw_only=True)
     value: str = ""
 
 
@@ -99,7 +99,7 @@ def _panel(panel: Panel, number: int, place: JSON) -> JSON:
             "datasource": SOURCE,
             "expr": expression,
             "legendFormat": legend,
-            **({"instant": True, "range": False, "format": "table"} if panel.kind != "timeseries" and table else {}),
+            **({"instant": True, "range": False, "format": "table"} if table else {}),
             **({"instant": True, "range": False} if panel.kind == "stat" else {}),
         }
         for index, (expression, legend) in enumerate(panel.queries)
@@ -108,13 +108,12 @@ def _panel(panel: Panel, number: int, place: JSON) -> JSON:
         "id": number,
         "type": panel.kind,
         "title": panel.title,
+        "description": panel.text,
         "datasource": SOURCE,
         "gridPos": place,
-        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0} if not table else {}, "overrides": []},
+        "fieldConfig": {"defaults": {"unit": panel.unit, **({} if table else {"min": 0})}, "overrides": []},
         "targets": targets,
     }
-    if panel.text:
-        body["description"] = panel.text
     if table:
         hidden = ("Time", *(() if panel.value else ("Value",)), *LABELS_OF_THE_SCRAPE)
         renamed = {"renameByName": {"Value": panel.value}} if panel.value else {}

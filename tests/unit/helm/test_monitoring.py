@@ -11,6 +11,7 @@ import yaml
 
 from llm_operator.monitoring.__main__ import files
 from llm_operator.monitoring.dashboards import DASHBOARDS
+from llm_operator.monitoring.grafana import render
 from tests.support.chart import CHART, NAMESPACE, Helm, of_kind, only
 
 JSON = dict[str, Any]
@@ -144,3 +145,14 @@ def test_dashboards_are_configmaps_for_the_sidecar(helm: Helm) -> None:
 )
 def test_wrong_values_are_refused_by_name(helm: Helm, values: JSON, said: str) -> None:
     assert said in helm.refusal({"metrics": values})
+
+
+def test_every_panel_says_what_to_read_from_it() -> None:
+    """Who is woken at night reads a title, a unit and one sentence."""
+    for dashboard in DASHBOARDS:
+        panels = [panel for panel in render(dashboard)["panels"] if panel["type"] != "row"]
+        assert len({panel["title"] + panel["type"] for panel in panels}) == len(panels)
+        for panel in panels:
+            assert panel["description"].endswith((".", "?")), panel["title"]
+            assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+            assert all(target["expr"] for target in panel["targets"]), panel["title"]
