@@ -10,6 +10,8 @@ from chat_page import thoughts
 
 NOTICE = "notice"
 """Id of a message by which the page itself speaks."""
+WHOLE = ("", "stop", "tool_calls", "function_call")
+"""Why an answer ends that is complete."""
 Message = dict[str, Any]
 
 
@@ -80,6 +82,34 @@ class Draft:
         if answer:
             messages.append({"role": "assistant", "content": answer})
         return messages
+
+
+def ending(draft: Draft, limit: int) -> list[Message]:
+    """What the page adds to an answer that ended.
+
+    Args:
+        draft: the answer.
+        limit: the most tokens that it could have.
+    """
+    text = _ended(draft, limit)
+    return [notice(text)] if text else []
+
+
+def _ended(draft: Draft, limit: int) -> str:
+    early = {
+        "length": f"{limit:,} tokens is its limit. See Settings.",
+        "context": "the model's context is full. Reload the page to begin a new conversation.",
+        "content_filter": "the engine's filter stopped it.",
+    }
+    if draft.finish not in WHOLE:
+        why = early.get(draft.finish) or f"the engine ended it ({draft.finish[:40]}). Try again."
+        return f"The answer ends here: {why}"
+    shown = draft.shown(done=True)
+    if not shown:
+        return "The engine gave an empty answer."
+    if shown[-1].get("metadata"):
+        return "The model ended after its thoughts, without an answer. Ask again, or more simply."
+    return ""
 
 
 def waiting(seconds: float) -> Message:

@@ -57,6 +57,8 @@ class Page:
             banner = gr.HTML("", elem_id="banner", padding=False)
             chatbot = gr.Chatbot(
                 elem_id="conversation",
+                # Read by screen readers, not shown.
+                label="Conversation",
                 show_label=False,
                 container=False,
                 scale=1,
@@ -72,6 +74,7 @@ class Page:
             )
             question = gr.Textbox(
                 elem_id="question",
+                label="Question",
                 show_label=False,
                 container=False,
                 autofocus=True,
@@ -138,7 +141,7 @@ class Page:
         except EngineError as error:
             yield [*history, *draft.shown(done=True), conversation.notice(str(error))]
             return
-        yield [*history, *draft.shown(done=True), *_ending(draft, limit)]
+        yield [*history, *draft.shown(done=True), *conversation.ending(draft, limit)]
 
     async def look(self) -> tuple[str, str]:
         """Header and banner, as the engine is now; many tabs ask the engine once."""
@@ -203,16 +206,6 @@ def settle(history: list[Message]) -> tuple[list[Message], Any]:
         elif conversation.text_of(message.get("content")).strip():
             kept.append({**message, "metadata": {"title": "Thoughts", "status": "done"}})
     return kept, gr.update(submit_btn=True, stop_btn=False)
-
-
-def _ending(draft: conversation.Draft, limit: int) -> list[Message]:
-    """What the page adds to an answer that ended."""
-    if draft.finish == "length":
-        return [conversation.notice(f"The answer ends here: {limit:,} tokens is its limit. See Settings.")]
-    if draft.finish == "context":
-        text = "The answer ends here: the model's context is full. Reload the page to begin a new conversation."
-        return [conversation.notice(text)]
-    return [] if draft.shown(done=True) else [conversation.notice("The engine gave an empty answer.")]
 
 
 async def paced(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece | None, None]:

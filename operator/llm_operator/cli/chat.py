@@ -149,6 +149,8 @@ class Chat:
             return "the answer ends here: the model's context is full; begin a new one, or shorten the question"
         if answer.finish == "content_filter":
             return "the answer ends here: the engine's filter stopped it"
+        if answer.pieces and not answer.text.strip() and not answer.called:
+            return f"{self.name} ended after its thoughts, without an answer"
         return "" if answer.pieces else f"{self.name} gave an empty answer"
 
 
@@ -158,6 +160,7 @@ class Answer:
     Attributes:
         text: the answer so far, without thoughts.
         pieces: pieces of text that came.
+        called: it calls a tool.
         tokens: tokens of the answer as the engine counted; 0: it did not.
         finish: why it ended, in the engine's word.
     """
@@ -165,6 +168,7 @@ class Answer:
     def __init__(self) -> None:
         self.text, self.finish = "", ""
         self.pieces = self.tokens = 0
+        self.called = False
         self._start = time.monotonic()
         self._first = self._end = 0.0
         self._kind = ""
@@ -178,6 +182,7 @@ class Answer:
             return
         self._first = self._first or time.monotonic()
         self.pieces += 1
+        self.called = self.called or piece.call
         if piece.thought or piece.call:
             self._tags = None if piece.thought else self._tags  # the engine separates them
             self._print(piece.text, "thinks" if piece.thought else "calls")

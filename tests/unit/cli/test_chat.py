@@ -199,6 +199,17 @@ def test_an_empty_answer_is_said(space: FakeCluster) -> None:
     assert ran(space, "chat", "qwen", "-m", "hi") == (0, "", "kubectl llm chat: qwen gave an empty answer\n")
 
 
+@pytest.mark.parametrize(
+    "delta", [{"reasoning_content": "hm"}, {"content": "<think>hm"}, {"content": "<think>hm</think>\n"}]
+)
+def test_thoughts_without_an_answer_are_said(space: FakeCluster, delta: dict[str, str]) -> None:
+    """A script would see an empty answer and no error."""
+    space.deltas = [delta]
+    code, output, errors = ran(space, "chat", "qwen", "-m", "hi")
+    assert (code, output.strip()) == (0, "")
+    assert errors.endswith("kubectl llm chat: qwen ended after its thoughts, without an answer\n")
+
+
 NO_TEXT = "is not UTF-8 text: convert it, such as with iconv -t UTF-8"
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from chat_page.conversation import Draft, Message, notice, to_api, waiting
+import pytest
+
+from chat_page.conversation import Draft, Message, ending, notice, text_of, to_api, waiting
 
 
 def said(role: str, text: str) -> Message:
@@ -44,3 +46,30 @@ def test_what_the_engine_and_the_tags_tell_apart_is_one_thought() -> None:
     draft = Draft()
     draft.add("first", "<think>second</think>done", 0.0)
     assert [message["content"] for message in draft.shown(done=True)] == ["first\n\nsecond", "done"]
+
+
+@pytest.mark.parametrize(
+    ("thought", "text", "finish", "said"),
+    [
+        ("", "4", "stop", ""),
+        ("", "4", "", ""),
+        ("hm", "4", "stop", ""),
+        ("", "`add` {}", "tool_calls", ""),
+        ("", "", "stop", "> The engine gave an empty answer."),
+        ("hm", "", "stop", "> The model ended after its thoughts"),
+        ("", "<think>hm", "stop", "> The model ended after its thoughts"),
+        ("", "<think>hm</think> ", "stop", "> The model ended after its thoughts"),
+        ("hm", "", "length", "> The answer ends here: 1,000 tokens is its limit"),
+        ("", "4", "context", "> The answer ends here: the model's context is full"),
+        ("", "4", "content_filter", "> The answer ends here: the engine's filter"),
+        ("", "4", "abort", "> The answer ends here: the engine ended it (abort)"),
+        ("", "4", "e" * 1000, f"> The answer ends here: the engine ended it ({'e' * 40})"),
+    ],
+)
+def test_how_an_answer_ended_is_said(thought: str, text: str, finish: str, said: str) -> None:
+    """Folded thoughts without an answer look like a page that hangs."""
+    draft = Draft()
+    draft.add(thought, text, 0.0)
+    draft.finish = finish
+    notices = ending(draft, 1000)
+    assert [text_of(message["content"])[: len(said)] for message in notices] == ([said] if said else [])
