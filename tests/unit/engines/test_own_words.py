@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_operator.engines.failures import GENERIC, diagnose
+from llm_operator.engines.failures import GENERIC, diagnose, known_failure
 
 FATAL = "[TM][FATAL][0821.10:11:12.123456]"
 TURBOMIND = [
@@ -190,3 +190,20 @@ def test_what_general_code_says_where_it_failed(module: str, said: str, reason: 
 def test_an_engine_that_had_begun_did_not_end_for_its_command_line(engine: str, line: str) -> None:
     assert diagnose(engine, 2, None, line).reason == "EngineFailed"
     assert diagnose(engine, 2, None, "vllm serve: what is this?").reason == "InvalidArgument"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[request.cc:5] Skip conflicting infer request for ID 7",
+        "[gateway.cc:5] Error invoking callback for (7): x",
+        "[scheduler.cc:5] leaked 3 logical blocks",
+        "[engine.cc:55] Warm-up for 8192 tokens failed with status 6",
+        "Warm-up for 8192 tokens failed with status 6",
+    ],
+)
+@pytest.mark.parametrize(
+    "before", ["[TM][ERROR]", "[TM][ERROR][0821.10:11:12.123456]", "[TM][WARN][0821.10:11:12.123456]"]
+)
+def test_what_turbomind_says_of_one_request_decides_nothing(before: str, said: str) -> None:
+    assert known_failure("LMDeploy", f"INFO:     Application startup complete.\n{before}{said}") is None

@@ -10,8 +10,12 @@ _OTHER = "set engine.backend to PyTorch, or use another engine.version"
 
 
 def _place(of: str) -> str:
-    """TurboMind's checks name the file that failed: before them since 0.8, behind them until 0.9."""
-    return rf"(?:^\[?(?:[\w.-]{{1,40}}/){{0,8}}(?:{of})[\w.]*[:(]\d+[\]):]|Assertion fail: \S{{0,200}}(?:{of})\S{{0,80}}:\d+)"
+    """TurboMind's checks name the file that failed: before them since 0.8, behind them until 0.9.
+
+    What else it says at the level ERROR is of one request.
+    """
+    before = rf"^\[?(?:[\w.-]{{1,40}}/){{0,8}}(?:{of})[\w.]*[:(]\d+[\]):]{{1,2}} (?:Check failed: |'[^']{{1,80}}' Must be non NULL)"
+    return rf"(?:{before}|Assertion fail: \S{{0,200}}(?:{of})\S{{0,80}}:\d+)"
 
 
 # pytorch/check_env: who checks, and on the next line what was wrong.
