@@ -35,8 +35,6 @@ FORM = LogForm(
     ),
     levels=(re.compile(r"^\[TM\]\[(INFO|DEBUG|WARN|WARNING|ERROR|FATAL)\](?:\[[\d.:]{1,40}\])? ?"),),
     # TurboMind tries the longest first, healthy too.
-    harmless=re.compile(
-        r"^(?:\[[\w.]{1,60}:\d+\] )?Warm-up for \d+ tokens failed"
-    ),  # TurboMind tries the longest first, healthy too
+    harmless=re.compile(r"^(?:\[[\w.]{1,60}:\d+\] )?Warm-up for \d+ tokens failed"),
     parts=PARTS,
 )
