@@ -137,8 +137,8 @@ def test_prune_marks_only_what_no_object_asks_for(space: Space) -> None:
     assert not marked(space, old)
 
     code, output, errors = ran(space, "prune", "-n", space.name, "--older-than", "1d", "--yes")
-    assert (code, errors.count("\n")) == (0, 1)
-    assert errors.startswith("kubectl llm cache: no operator runs in this cluster")
+    assert code == 0
+    assert all(line.startswith("kubectl llm cache: no operator runs ") for line in errors.splitlines())
     assert "Requested the removal of 1 model, 5.00 GiB: the operator removes the files" in output
     assert marked(space, old)
     assert {name: space.get("Job", name) for name in (kept, running)} == before
@@ -169,8 +169,8 @@ def test_what_is_half_done_is_listed_and_pruned_like_a_model(space: Space) -> No
     ]
     assert [(total["bytes"], total["unusedBytes"]) for total in found["claims"]] == [(6 << 30, 3 << 30)]
     code, output, errors = ran(space, "prune", "-n", space.name, "--older-than", "1d", "--yes")
-    assert (code, errors.count("\n")) == (0, 1)
-    assert errors.startswith("kubectl llm cache: no operator runs in this cluster")
+    assert code == 0
+    assert all(line.startswith("kubectl llm cache: no operator runs ") for line in errors.splitlines())
     assert "Requested the removal of 1 model, 3.00 GiB" in output
     assert (marked(space, left), marked(space, kept)) == (True, False)
 

@@ -15,6 +15,7 @@ MOST_SHOWN = 80
 CONDITIONS = {name.lower(): name for reason in REASONS for name in reason.conditions}
 # Words of `kubectl get pods` and of events, and the operator's reason for the same.
 OF_PODS = {
+    "crashloopbackoff": "EngineFailed",
     "createcontainerconfigerror": "ContainerConfigError",
     "errimagepull": "ImagePullFailed",
     "failedscheduling": "Unschedulable",
@@ -64,8 +65,14 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _near(word: str, names: Iterable[str]) -> str:
     lower = {name.lower(): name for name in names}
+    same = [lower[word.lower()]] if word.lower() in lower else []
     of_pods = [OF_PODS[word.lower()]] if word.lower() in OF_PODS else []
-    near = [*of_pods, *similar(word), *(lower[name] for name in get_close_matches(word.lower(), lower, cutoff=0.75))]
+    near = [
+        *same,
+        *of_pods,
+        *similar(word),
+        *(lower[name] for name in get_close_matches(word.lower(), lower, cutoff=0.75)),
+    ]
     if not near:
         return "; without a name, all reasons are listed"
     return f"; did you mean {', '.join(list(dict.fromkeys(near))[:3])}?"

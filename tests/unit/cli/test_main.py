@@ -131,6 +131,11 @@ def test_explain_a_field_says_what_its_change_restarts(
         ("gpu.zzzz", "spec.gpu has no field 'zzzz'; it has "),
         ("status.plan", "only fields of spec are explained: see kubectl explain llmdeployment.status.plan"),
         ("OOMKilled", "there is no reason 'OOMKilled'; did you mean HostMemoryExhausted?"),
+        ("CrashLoopBackOff", "there is no reason 'CrashLoopBackOff'; did you mean EngineFailed?"),
+        (
+            "kvcache",
+            "there is no reason or field 'kvcache'; did you mean kvCache, KVCacheTooSmall, InvalidKVCacheShare?",
+        ),
         ("ImagePullBackOff", "there is no reason 'ImagePullBackOff'; did you mean ImagePullFailed"),
     ],
 )
