@@ -9,6 +9,7 @@ from typing import Any
 
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.live.claims import ClaimFacts
+from llm_operator.live.pods import controller_of
 from llm_operator.manifests.common import LABEL_MANAGED_BY, MANAGER
 from llm_operator.pipeline.artifacts import LABEL_CACHE
 
@@ -27,6 +28,8 @@ def claim_from(raw: dict[str, Any]) -> ClaimFacts:
     modes = (raw.get("spec") or {}).get("accessModes") or []
     many = {"ReadWriteMany", "ReadOnlyMany"} & set(modes)
     meta = raw["metadata"]
+    phase = (raw.get("status") or {}).get("phase")
+    owner_kind, owner, uid = controller_of(meta)
     return ClaimFacts(
         meta["name"],
         meta["uid"],
@@ -34,8 +37,10 @@ def claim_from(raw: dict[str, Any]) -> ClaimFacts:
         managed=(meta.get("labels") or {}).get(LABEL_MANAGED_BY) == MANAGER,
         labelled=(meta.get("labels") or {}).get(LABEL_CACHE) == "true",
         deleting="deletionTimestamp" in meta,
-        owner_uid=next((one["uid"] for one in meta.get("ownerReferences") or () if one.get("controller")), None),
-        bound=(raw.get("status") or {}).get("phase") == "Bound",
+        owner_uid=uid or None,
+        owner=f"{owner_kind[:63]} {owner[:253]!r}" if uid else "",
+        bound=phase == "Bound",
+        lost=phase == "Lost",
         size=_size(raw),
         storage_class=(raw.get("spec") or {}).get("storageClassName"),
     )

@@ -147,18 +147,17 @@ async def _live(client: ApiClient, body: JSON) -> JSON:
 def check_ours(body: JSON, live: JSON) -> None:
     """Whether what exists is what we would make.
 
-    Ours is what has the owner that our object would have. What has no owner by design, such as a claim that is to
-    survive its object, is ours by the label that only the operator sets, if no one else controls it.
+    Ours is what has the owner that our object would have, and what no one else controls. What has no owner by design,
+    such as a claim that is to survive its object, is ours by the label that only the operator sets.
 
     Raises:
         ForeignError: it is somebody else's.
     """
     wanted = {owner["uid"] for owner in body["metadata"].get("ownerReferences") or ()}
     owners = live["metadata"].get("ownerReferences") or []
-    if wanted & {owner.get("uid") for owner in owners}:
-        return
     labels = live["metadata"].get("labels") or {}
-    if not wanted and labels.get(LABEL_MANAGED_BY) == MANAGER and not any(owner.get("controller") for owner in owners):
+    ours = wanted & {owner.get("uid") for owner in owners} if wanted else labels.get(LABEL_MANAGED_BY) == MANAGER
+    if ours and not any(owner.get("controller") and owner.get("uid") not in wanted for owner in owners):
         return
     kind, name = body["kind"], body["metadata"]["name"]
     raise ForeignError(

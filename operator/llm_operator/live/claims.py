@@ -19,7 +19,9 @@ class ClaimFacts:
         labelled: its label allows the operator to keep models on it.
         deleting: it goes away, and its name is free after that.
         owner_uid: uid of the object that it goes with; None: it stays.
+        owner: kind and name of that object; empty if there is none.
         bound: it has a volume.
+        lost: it had one, which is gone.
         size: storage that it requests; empty: not known.
         storage_class: its StorageClass; None: it names none, and there was no default one; empty: it is to have none.
         heard: what Kubernetes' controllers said of it in Events; None: they were not read yet.
@@ -32,7 +34,9 @@ class ClaimFacts:
     labelled: bool = False
     deleting: bool = False
     owner_uid: str | None = None
+    owner: str = ""
     bound: bool = True
+    lost: bool = False
     size: str = ""
     storage_class: str | None = None
     heard: Heard | None = None

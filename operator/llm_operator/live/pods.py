@@ -104,6 +104,8 @@ class Pod:
     """Of `restarts`, those up to the time when the pod was Ready last."""
     controller: tuple[str, str, str] = ("", "", "")
     """Kind, name and uid of what controls it; empty if nothing does."""
+    image_volumes: tuple[str, ...] = ()
+    """Images that it mounts as volumes, while a container waits."""
     mounts: tuple[Mounted, ...] = ()
     """What the kubelet has yet to mount; empty once the pod has its volumes and its network."""
     awaits: Awaits = ""
@@ -172,6 +174,7 @@ def pod_from(raw: Mapping[str, Any], before: Pod | None = None) -> Pod:
         failure=(status.get("reason") or "")[:64],
         failure_message=(status.get("message") or "")[:MESSAGE_CHARACTERS],
         restarted_at=_restart(meta.get("annotations") or {}),
+        image_volumes=_image_volumes(raw) if waiting else (),
         mounts=_to_be_mounted(raw) if conditions.get(_SANDBOX, {}).get("status") == "False" else (),
         disrupted=_disruption(conditions.get("DisruptionTarget", {})),
         node_lost=status.get("phase") == "Running" and _node_is_lost(conditions.get("Ready", {}), container),
@@ -228,6 +231,12 @@ def _to_be_mounted(raw: Mapping[str, Any]) -> tuple[Mounted, ...]:
         return ()
     found = {text: str(volume.get("name"))[:63] for volume in spec.get("volumes") or [] for text in _needed(volume)}
     return tuple(Mounted(volume, text) for text, volume in found.items())[:MOST_MOUNTS]
+
+
+def _image_volumes(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    volumes = (raw.get("spec") or {}).get("volumes") or []
+    found = (str((volume.get("image") or {}).get("reference") or "")[:NAME_CHARACTERS] for volume in volumes)
+    return tuple(reference for reference in found if reference)[:MOST_MOUNTS]
 
 
 def _needed(volume: Mapping[str, Any]) -> Iterator[str]:

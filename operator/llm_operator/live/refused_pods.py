@@ -62,9 +62,9 @@ SIGNATURES = (
         "the webhook's Service does not answer: ask its owner to repair it",
     ),
     Signature(
-        re.compile(r"maximum (cpu|memory).*per (Container|Pod)|minimum (cpu|memory).*per (Container|Pod)"),
+        re.compile(r"(?:maximum|minimum) \S+ usage per \w+ is|max limit to request ratio per \w+ is"),
         "LimitRangeExceeded",
-        "adapt spec.resources to the namespace's LimitRange",
+        "adapt spec.resources or parallelism.tensor to the namespace's LimitRange",
     ),
 )
 

@@ -71,6 +71,9 @@ def unschedulable(message: str, asked: Asked = ANYTHING) -> Problem:
         message: the scheduler's.
         asked: what the pod requires.
     """
+    lost = _lost(asked.claims)
+    if lost is not None:
+        return lost
     missing = _MISSING_CLAIM.search(message)
     if missing:
         text = f"PersistentVolumeClaim {missing[1]!r} does not exist in this namespace: create it, or name another one"
@@ -112,10 +115,31 @@ def not_scheduled(pod: Pod, asked: Asked) -> Problem | None:
     """
     if pod.heard is None:
         return None
+    lost = _lost(asked.claims)
+    if lost is not None:
+        return lost
     if any(_fault_of(claim) for claim in asked.claims if not claim.bound):
         return Problem("ClaimUnbound", _unbound(asked.claims), "Warning")
     words = pod.heard.of("FailedScheduling")
     return unschedulable(words[0].message, asked) if words else None
+
+
+def _lost(claims: tuple[ClaimFacts, ...]) -> Problem | None:
+    """A claim whose volume is gone: no node takes a pod that mounts it."""
+    claim = next((claim for claim in claims if claim.lost), None)
+    if claim is None:
+        return None
+    again = (
+        "the operator creates it and downloads the model again"
+        if claim.managed
+        else "create it again, with what is to be on it"
+    )
+    return Problem(
+        "ClaimLost",
+        f"PersistentVolumeClaim {claim.name!r} has lost its PersistentVolume, and all files with it",
+        "Warning",
+        f"restore the PersistentVolume from a backup, or `kubectl delete pvc {claim.name}`: {again}",
+    )
 
 
 def _fault_of(claim: ClaimFacts) -> Word | None:

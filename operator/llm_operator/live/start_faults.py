@@ -9,7 +9,7 @@ from llm_operator.live.heard import Word
 from llm_operator.live.pods import Mounted, Pod
 from llm_operator.problems import Problem, together
 
-REASONS = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+REASONS = ("FailedMount", "FailedAttachVolume", "FailedPrepareDynamicResources", "FailedCreatePodSandBox")
 """Our reasons that events alone tell, beside those of references that are missing."""
 
 _MISSING = re.compile(r'\b(secret|configmap) "([^"]+)" not found', re.IGNORECASE)
@@ -39,7 +39,7 @@ def is_attached_elsewhere(pod: Pod) -> bool:
 
 def _faults(pod: Pod, word: Word) -> Iterator[Problem]:
     text = word.message
-    if word.reason in ("FailedMount", "FailedMapVolume"):
+    if word.reason in ("FailedMount", "FailedMapVolume", "FailedMountOnFilesystemMismatch"):
         yield from _references(pod.mounts, text) or [
             Problem(
                 "FailedMount",
@@ -63,7 +63,14 @@ def _faults(pod: Pod, word: Word) -> Iterator[Problem]:
             "Warning",
             "check the volume and the CSI driver of that node",
         )
-    elif word.reason == "FailedCreatePodSandBox":
+    elif word.reason == "FailedPrepareDynamicResources":
+        yield Problem(
+            "FailedPrepareDynamicResources",
+            f"the devices of pod {pod.name} cannot be prepared: {text}",
+            "Warning",
+            "check the DRA driver of its node, or correct resourceClaims in spec.podTemplate",
+        )
+    elif word.reason in ("FailedCreatePodSandBox", "NetworkNotReady"):
         yield _sandbox(pod, text)
 
 

@@ -12,9 +12,23 @@ from llm_operator.problems import Check, Problem, first
 
 TOOLS_FIELD = "the chart's modelTools.image"
 
-_IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"})
+_IMAGE_REMEDIES = {
+    "ErrImagePull": "check {field} and imagePullSecrets",
+    "ImagePullBackOff": "check {field} and imagePullSecrets",
+    "RegistryUnavailable": "check {field}, and whether the node reaches the registry",
+    "ErrImageNeverPull": "load the image onto the node, or allow another pull policy than Never",
+    "ImageInspectError": "check {field}, and the container runtime of the pod's node",
+    "SignatureValidationFailed": "sign the image, name a signed one in {field}, or change the node's signature policy",
+}
+"""What to do, by the reason that the kubelet gives for an image that it does not have (kubelet 1.30 to 1.36)."""
 
-_CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_NO_FAULT = frozenset({"", "ContainerCreating", "PodInitializing", "CrashLoopBackOff"})
+"""Reasons of a container that waits for its turn; of a crash loop the last end says why."""
+
+_PASSES = re.compile(r"failed to sync \w+ cache|services have not yet been read at least once")
+"""A kubelet that has just started has not read everything yet."""
+
+_ROOT = re.compile(r"container has runAsNonRoot and image")
 
 _MISSING_REFERENCE = re.compile(r'(secret|configmap) "([^"]+)" not found', re.IGNORECASE)
 
@@ -55,14 +69,27 @@ def _image_name(of: Waiting) -> Problem | None:
 
 
 def _image(of: Waiting) -> Problem | None:
-    if of.pod.waiting_reason not in _IMAGE_REASONS:
+    remedy = _IMAGE_REMEDIES.get(of.pod.waiting_reason or "")
+    if remedy is None:
         return None
-    text = f"{of.image} cannot be pulled: {of.pod.waiting_message}"
-    return Problem("ImagePullFailed", text, "Warning", f"check {of.field} and imagePullSecrets")
+    image, field = of.image, of.field
+    if any(_is_about(of.pod.waiting_message, reference) for reference in of.pod.image_volumes):
+        # The kubelet reports it at the container that mounts the volume.
+        image, field = "the image of a volume, such as the model's,", "spec.model.image.reference"
+    text = f"{image} cannot be pulled: {of.pod.waiting_message}"
+    return Problem("ImagePullFailed", text, "Warning", remedy.format(field=field))
+
+
+def _is_about(message: str, reference: str) -> bool:
+    """Whether the kubelet names this image; the container runtime may have added a registry and a tag."""
+    return re.search(rf'["/\s]{re.escape(reference)}(?::latest)?["\s:,]', f" {message} ") is not None
 
 
 def _configuration(of: Waiting) -> Problem | None:
-    return _config_problem(of.pod.waiting_message) if of.pod.waiting_reason in _CONFIG_REASONS else None
+    """Any other reason for which the kubelet does not start a container, also one that no kubelet gives yet."""
+    if (of.pod.waiting_reason or "") in _NO_FAULT or _PASSES.search(of.pod.waiting_message):
+        return None
+    return _config_problem(of.pod)
 
 
 WAITING: tuple[Check[Waiting], ...] = (_node, _start, _image_name, _image, _configuration)
@@ -74,7 +101,8 @@ def waiting_trouble(pod: Pod, image: str, field: str, asked: Asked = ANYTHING) -
     return first(WAITING, Waiting(pod, image, field, asked))
 
 
-def _config_problem(message: str) -> Problem:
+def _config_problem(pod: Pod) -> Problem:
+    message = pod.waiting_message
     reference = _MISSING_REFERENCE.search(message)
     if reference:
         kind = "Secret" if reference[1].lower() == "secret" else "ConfigMap"
@@ -85,4 +113,9 @@ def _config_problem(message: str) -> Problem:
         name = key[3].rsplit("/", 1)[-1]
         text = f"{key[2]} {name!r} has no key {key[1]!r}: add it, or name another key"
         return Problem(f"{key[2]}KeyMissing", text, "Warning")
-    return Problem("ContainerConfigError", message or "the container cannot be created", "Warning")
+    container = f"container {pod.container!r}" if pod.container else "the container"
+    text = f"the kubelet cannot start {container} ({pod.waiting_reason}): {message or 'no message'}"
+    remedy = f"`kubectl describe pod {pod.name}` has all events"
+    if _ROOT.search(message):
+        remedy = "name a user other than 0 in spec.podTemplate (securityContext.runAsUser), or use an image with one"
+    return Problem("ContainerConfigError", text, "Warning", remedy)

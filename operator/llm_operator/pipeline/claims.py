@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llm_operator.api import KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.manifests.claim import cache_volume_claim
@@ -46,12 +47,17 @@ def _going(of: Needed) -> Problem | None:
     found = of.found
     if found is None:
         return None
-    # A claim of an earlier object of this name goes as that object has gone, also before anyone says so.
-    earlier = found.managed and found.owner_uid not in (None, of.resource.metadata.uid) and of.made is not None
-    if not found.deleting and not earlier:
+    if not found.deleting and not (of.made is not None and _is_of_an_earlier_life(of.resource, found)):
         return None
     text = f"PersistentVolumeClaim {of.name!r} is being deleted: waiting until it is gone"
     return Problem("ClaimTerminating", text, "Warning")
+
+
+def _is_of_an_earlier_life(resource: LLMDeployment, claim: ClaimFacts) -> bool:
+    """Whether a claim is that of an earlier object of the name: it goes with it, also before it says so."""
+    if not claim.managed or claim.owner_uid in (None, resource.metadata.uid):
+        return False
+    return claim.owner in ("", f"{KIND} {resource.metadata.name!r}")
 
 
 def _missing(of: Needed) -> Problem | None:
@@ -63,7 +69,15 @@ def _missing(of: Needed) -> Problem | None:
 
 def _foreign(of: Needed) -> Problem | None:
     """A claim of the name of the object's own that is somebody else's."""
-    if of.found is None or of.made is None or not of.found.uid or of.found.managed:
+    if of.found is None or of.made is None or not of.found.uid:
+        return None
+    if of.found.managed and of.found.owner_uid not in (None, of.resource.metadata.uid):
+        text = (
+            f"PersistentVolumeClaim {of.name!r} exists and belongs to {of.found.owner}: rename this object, or remove "
+            "that claim's metadata.ownerReferences"
+        )
+        return Problem("NameConflict", text, "Error")
+    if of.found.managed:
         return None
     text = (
         f"PersistentVolumeClaim {of.name!r} exists and was not made by this operator: name it in "

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from llm_operator.kube.claims import FRESH_SECONDS, MISSING_SECONDS, MOST_REMEMBERED, Claims
+from llm_operator.kube.claims import FRESH_SECONDS, MISSING_SECONDS, MOST_REMEMBERED, Claims, claim_from
 from llm_operator.kube.client import ApiClient, ApiError
 from llm_operator.reconcile.evaluate import MISSING_CLAIM_SECONDS
 
@@ -99,3 +99,22 @@ async def test_names_that_specs_make_up_do_not_fill_the_memory() -> None:
     before = len(world.asked)
     await world.uid(f"c-{MOST_REMEMBERED + 99}")
     assert len(world.asked) == before
+
+
+@pytest.mark.parametrize(
+    ("phase", "bound", "lost"), [("Bound", True, False), ("Pending", False, False), ("Lost", False, True)]
+)
+def test_the_phase_of_a_claim(phase: str, bound: bool, lost: bool) -> None:
+    found = claim_from({"metadata": {"name": "a", "uid": "b"}, "status": {"phase": phase}})
+    assert (found.bound, found.lost) == (bound, lost)
+
+
+def test_who_controls_a_claim() -> None:
+    owners = [
+        {"kind": "ConfigMap", "name": "c", "uid": "1"},
+        {"kind": "StatefulSet", "name": "s" * 300, "uid": "2", "controller": True},
+    ]
+    found = claim_from({"metadata": {"name": "a", "uid": "b", "ownerReferences": owners}})
+    assert found.owner_uid == "2"
+    assert found.owner == f"StatefulSet '{'s' * 253}'"
+    assert (claim_from({"metadata": {"name": "a", "uid": "b"}}).owner_uid, found.managed) == (None, False)

@@ -66,3 +66,18 @@ def test_what_is_enough_is_used(cache: dict[str, Any], claim: dict[str, Any]) ->
     of = cached(cache={**CACHE, **cache})
     observed = seen(**{needed_claims(of)[0]: made(of, **claim)})
     assert [apply.body["kind"] for apply in decide(of, observed, plan(of), TOOLS).applies] == ["Job"]
+
+
+@pytest.mark.parametrize("owner", ["StatefulSet 'demo'", "LLMDeployment 'another'"])
+def test_a_claim_that_somebody_else_controls_is_not_one_that_goes(owner: str) -> None:
+    of = cached(cache=CACHE)
+    observed = seen(**{needed_claims(of)[0]: made(of, owner_uid="another-uid", owner=owner)})
+    assert conditions(of, observed)["Stalled"] == ("True", "NameConflict")
+    assert decide(of, observed, plan(of), TOOLS).applies == ()
+
+
+def test_a_claim_of_an_earlier_life_goes() -> None:
+    of = cached(cache=CACHE)
+    name = of.metadata.name
+    observed = seen(**{needed_claims(of)[0]: made(of, owner_uid="another-uid", owner=f"LLMDeployment {name!r}")})
+    assert conditions(of, observed)["Ready"] == ("False", "ClaimTerminating")

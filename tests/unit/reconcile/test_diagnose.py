@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,6 +67,9 @@ def test_what_nobody_but_the_user_can_mend_is_told_first() -> None:
         assert (found.reason, found.stalls) == ("HostMemoryExhausted", True)
 
 
+ANY: Any = ("Warning", "`kubectl describe pod demo-1` has all events")
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
@@ -87,13 +91,17 @@ def test_what_nobody_but_the_user_can_mend_is_told_first() -> None:
                 "Warning",
             ),
         ),
-        ("no command", Problem("ContainerConfigError", "no command", "Warning")),
-        ("", Problem("ContainerConfigError", "the container cannot be created", "Warning")),
+        (
+            "no command",
+            Problem("ContainerConfigError", "the kubelet cannot start the container (%s): no command", *ANY),
+        ),
+        ("", Problem("ContainerConfigError", "the kubelet cannot start the container (%s): no message", *ANY)),
     ],
 )
 def test_a_container_that_cannot_be_made(message: str, expected: Problem) -> None:
     for reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
-        assert trouble(pod(OF, waiting_reason=reason, waiting_message=message)) == expected
+        told = replace(expected, message=expected.message.replace("%s", reason))
+        assert trouble(pod(OF, waiting_reason=reason, waiting_message=message)) == told
 
 
 def test_a_refused_write_may_be_taken_later() -> None:
