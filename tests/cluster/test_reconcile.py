@@ -261,6 +261,61 @@ def test_what_belongs_to_somebody_else_is_not_touched(
     assert said() == before
 
 
+FOREIGN = {
+    "Service": {"ports": [{"name": "db", "port": 5432}]},
+    "PodDisruptionBudget": {"minAvailable": 1},
+    "Deployment": {
+        "replicas": 0,
+        "selector": {"matchLabels": {"app": "x"}},
+        "template": {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_our_labels_and_an_owner_reference_of_ours_make_nothing_ours(
+    operator: OperatorUnderTest, space: Space, kind: str
+) -> None:
+    """Labels are copied, and anybody may add an owner: what another controller holds stays its own."""
+
+    def said() -> list[object]:
+        live = space.get(kind, "theirs") or {"metadata": {}, "spec": None}
+        return [live["spec"], *(live["metadata"].get(field) for field in ("uid", "labels"))]
+
+    def is_conflict() -> bool:
+        return space.condition("theirs", "Stalled")[:2] == ("True", "NameConflict")
+
+    labels = {"app.kubernetes.io/managed-by": "llm-operator", "llm-operator.dev/deployment": "theirs"}
+    space.create({"metadata": {"name": "theirs", "labels": labels}, "spec": FOREIGN[kind]}, kind)
+    before = said()
+    space.create(llm("theirs", replicas=2))
+    eventually(is_conflict, why=lambda: f"with our labels: {space.condition('theirs', 'Ready')}")
+    assert said() == before
+    holder = space.plane.request(
+        "POST", f"/api/v1/namespaces/{space.name}/configmaps", {"metadata": {"name": "holder"}}
+    )
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "name": "holder",
+        "uid": holder["metadata"]["uid"],
+        "controller": True,
+    }
+    mine = space.get(KIND, "theirs")
+    assert mine is not None
+    ours = {"apiVersion": mine["apiVersion"], "kind": KIND, "name": "theirs", "uid": mine["metadata"]["uid"]}
+    for owners in ([theirs], [ours, theirs], [theirs, ours]):
+        space.patch("theirs", {"metadata": {"ownerReferences": owners}}, kind)
+        space.patch("theirs", {"metadata": {"annotations": {"look": str(len(owners))}}})
+        operator.wait_idle()
+        eventually(is_conflict, why=lambda: f"another controls it: {space.condition('theirs', 'Ready')}")
+        assert "ConfigMap 'holder'" in space.condition("theirs", "Ready")[2]
+        assert said() == before
+        live = space.get(kind, "theirs")
+        assert live is not None
+        assert live["metadata"]["ownerReferences"] == owners
+
+
 def test_the_clusters_own_service_is_not_taken(operator: OperatorUnderTest, plane: ControlPlane) -> None:
     path = "/api/v1/namespaces/default/services/kubernetes"
     before = plane.request("GET", path)

@@ -156,11 +156,11 @@ class Cache:
     def job(self, key: JobKey) -> JobView | None:
         """A Job with its pods; None if there is none that is ours.
 
-        Ours is what an LLMDeployment that exists or a claim owns, and its pods are those that it controls: names and
-        labels are anyone's.
+        Ours is what an LLMDeployment that exists or a claim owns, and no one else controls; its pods are those that it
+        controls. Names and labels are anyone's.
         """
         job = self._jobs.get(key)
-        ours = job is not None and (job.claim_uid or any(uid in self._uids for uid in job.owners))
+        ours = job is not None and not job.foreign and (job.claim_uid or any(uid in self._uids for uid in job.owners))
         return self._view(key) if ours else None
 
     def _view(self, key: JobKey) -> JobView | None:

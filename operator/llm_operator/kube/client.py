@@ -48,6 +48,10 @@ AUTHORIZATION_SECONDS = 5.0
 """For this long the same credentials are sent without a question."""
 
 
+REPLACED = "Replaced"
+"""Reason of a write that names the uid of an object in whose place there is another one by now."""
+
+
 class ApiError(Exception):
     """The API server refused a request."""
 
@@ -164,14 +168,23 @@ class ApiClient:
                 raise
 
     async def annotate(
-        self, kind: str, namespace: str, name: str, annotations: dict[str, str | None], spec: JSON | None = None
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        uid: str,
+        annotations: dict[str, str | None],
+        spec: JSON | None = None,
     ) -> JSON:
         """Set annotations of one object, or remove those that are None; the stored object comes back.
 
         Fields of `spec` are set by the same write.
+
+        Raises:
+            ApiError: refused; 409 Replaced if the object of that name has another uid.
         """
         path = _path("patch", kind, namespace, name)
-        body: JSON = {"metadata": {"annotations": annotations}, **({"spec": spec} if spec else {})}
+        body: JSON = {"metadata": {"uid": uid, "annotations": annotations}, **({"spec": spec} if spec else {})}
         return self._stored(
             await self._request("PATCH", path, {"fieldManager": MANAGER}, body, "application/merge-patch+json")
         )
@@ -464,5 +477,8 @@ def _error(status: int, text: bytes, retry_after: str | None) -> ApiError:
     details = answer.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
     known = causes[:MOST_CAUSES] if isinstance(causes, list) else []
-    reasons = frozenset(str(one.get("reason"))[:64] for one in known if isinstance(one, dict))
-    return ApiError(status, reason, message, wait, reasons)
+    found = [one for one in known if isinstance(one, dict)]
+    if status == 422 and any(one.get("field") == "metadata.uid" for one in found):
+        # A patch has no precondition: the API server takes the uid in it for a change of a field that never changes.
+        status, reason = 409, REPLACED
+    return ApiError(status, reason, message, wait, frozenset(str(one.get("reason"))[:64] for one in found))

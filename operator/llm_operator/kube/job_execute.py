@@ -8,9 +8,10 @@ from typing import Any
 
 from llm_operator.kube import ownership
 from llm_operator.kube.cache import Cache
-from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.client import REPLACED, ApiClient, ApiError
 from llm_operator.kube.job_making import JobMaker
 from llm_operator.kube.keys import JobKey
+from llm_operator.kube.ownership import ForeignError
 from llm_operator.kube.workqueue import Queues
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.pipeline.artifacts import (
@@ -29,6 +30,8 @@ from llm_operator.settings import ToolSettings
 
 log = logging.getLogger("llm_operator.model_jobs")
 
+FOREIGN_SECONDS = 300.0
+"""Until a Job whose name is taken is tried again."""
 END_NOW: dict[str, Any] = {"activeDeadlineSeconds": 1}
 """In a Job's spec: its pods end within their grace period, and it stays, failed."""
 
@@ -99,9 +102,10 @@ class JobExecutor:
         self, key: JobKey, job: JobView, annotations: dict[str, str | None], spec: dict[str, Any] | None = None
     ) -> None:
         try:
-            answer = await self._client.annotate("Job", key.namespace, job.name, annotations, spec)
+            answer = await self._client.annotate("Job", key.namespace, job.name, job.uid, annotations, spec)
         except ApiError as error:
-            if error.status != 404:
+            # A successor of the same name is another Job, and has its own look.
+            if error.status != 404 and error.reason != REPLACED:
                 raise
             return
         changed = self._cache.update({**answer, "kind": "Job"})
@@ -113,15 +117,23 @@ class JobExecutor:
         claim = ClaimFacts(job.claim or "", job.claim_uid or "", single_node=False)
         log.info("%s is removed from claim %s", directory, claim.name)
         body = remove_job(key.namespace, claim, directory, self._tools, job.placement)
-        answer = await ownership.create(self._client, body)
-        self._cache.update({**answer, "kind": "Job"})
+        await self._create(key, body)
 
     async def _verify(self, key: JobKey, job: JobView) -> None:
         """Begin to compare what a Job made with its hashes."""
         claim, result = ClaimFacts(job.claim or "", job.claim_uid or "", single_node=False), job.result()
         work = Verification(claim, job.directory(), (result.bytes if result is not None else None) or 0)
         log.info("%s on claim %s is compared with its hashes", work.directory, claim.name)
-        answer = await ownership.create(self._client, verify_job(key.namespace, work, self._tools, job.placement))
+        await self._create(key, verify_job(key.namespace, work, self._tools, job.placement))
+
+    async def _create(self, key: JobKey, body: dict[str, Any]) -> None:
+        """Create a Job that no object waits for; one of that name that is somebody else's stays, and is waited for."""
+        try:
+            answer = await ownership.create(self._client, body)
+        except ForeignError as foreign:
+            log.warning("%s", foreign)
+            self._queues.add_after(key, FOREIGN_SECONDS)
+            return
         self._cache.update({**answer, "kind": "Job"})
 
     async def _verified(self, key: JobKey, job: JobView, makers: tuple[JobView, ...]) -> None:

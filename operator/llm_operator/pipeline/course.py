@@ -142,7 +142,8 @@ def _judge(course: Course, artifact: Artifact, node: Node) -> StageReport:
         course.trouble = job_trouble(job, known, course.plan.other_gpus)
         if course.trouble is not None:
             return running(course.trouble.reason, course.trouble.text)
-        return running(node.doing, f"Job {job.name} runs")
+        waits = "is suspended (spec.suspend): it begins once its queue, such as Kueue, admits it"
+        return running(node.doing, f"Job {job.name} {waits if job.suspended else 'runs'}")
     if job.phase == "Complete" and job.result() is None:
         return running(node.doing, f"Job {job.name} is complete, its result is being read")
     return _ended(course, artifact, node, job)

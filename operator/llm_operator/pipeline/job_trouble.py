@@ -48,7 +48,10 @@ class _Failed:
 def _memory(of: _Failed) -> Problem | None:
     if not any(pod.end is not None and pod.end.reason == "OOMKilled" for pod in of.job.pods):
         return None
-    text = f"Job {of.job.name} exceeded its memory limit: raise weightQuantization.resources.limits.memory"
+    field = "the one of container 'tool' in spec.tools.podTemplate"
+    if of.job.stage == "quantize":
+        field = "weightQuantization.resources.limits.memory"
+    text = f"Job {of.job.name} exceeded its memory limit: raise {field}"
     return of.problem("HostMemoryExhausted", text)
 
 

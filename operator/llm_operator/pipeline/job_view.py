@@ -79,6 +79,8 @@ class JobView:
     claim_uid: str | None
     owners: frozenset[str] = frozenset()
     """uids of the LLMDeployments that own it."""
+    foreign: bool = False
+    """Something else than an LLMDeployment controls it, such as a CronJob, and so owns it, whatever its name is."""
     suspended: bool = False
     """Somebody holds it back, such as a queue for GPUs."""
     noted: Leftover | None = None
@@ -216,6 +218,7 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         claim=owner.get("name"),
         claim_uid=owner.get("uid"),
         owners=frozenset(str(one["uid"]) for one in owners if (one.get("apiVersion"), one.get("kind")) == OWNER),
+        foreign=any(one.get("controller") and (one.get("apiVersion"), one.get("kind")) != OWNER for one in owners),
         suspended="Suspended" in true,
         noted=leftover_from(read_object(annotations.get(ANNOTATION_INCOMPLETE), RECORD_LIMIT)),
         verified_at=_time(annotations.get(ANNOTATION_VERIFIED)),

@@ -141,6 +141,10 @@ def test_a_job_that_nobody_of_ours_owns_is_none_of_ours() -> None:
         [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "u"}],
         [{"apiVersion": "example.com/v1", "kind": "PersistentVolumeClaim", "name": "models", "uid": "claim"}],
         [{"apiVersion": API_VERSION, "kind": KIND, "name": "demo", "uid": "of nobody"}],
+        [
+            {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "models", "uid": "claim"},
+            {"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly", "uid": "c", "controller": True},
+        ],
     ]
     for number, owners in enumerate(foreign):
         cache.update(done(2 * number + 1, "llm-fetch-1", "attacker/weights", ownerReferences=owners))

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from llm_operator.kube import client as client_module
 from llm_operator.kube import reading
-from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.client import REPLACED, ApiClient, ApiError
 from llm_operator.kube.encoding import as_go, yaml_safe
 from llm_operator.telemetry.metrics import Metrics
 
@@ -75,7 +75,7 @@ async def test_a_request_that_the_chart_does_not_grant_is_not_sent(server: TestS
     async with client_for(server) as client:
         for work in (
             client.delete("Pod", "team", "demo", "1"),
-            client.annotate("Node", "team", "demo", {}),
+            client.annotate("Node", "team", "demo", "1", {}),
             client.create({"kind": "ReplicaSet", "metadata": {"namespace": "team", "name": "demo"}}),
         ):
             with pytest.raises(ValueError, match="is not in the table of kinds"):
@@ -241,7 +241,7 @@ async def test_an_answer_that_is_no_stored_object_is_a_refusal(text: str) -> Non
             client.create(SERVICE),
             client.create(SERVICE, dry_run=True),
             client.apply(SERVICE, force=True),
-            client.annotate("Job", "team", "demo", {}),
+            client.annotate("Job", "team", "demo", "1", {}),
             client.apply_status("team", "demo", "1", {}),
         ):
             with pytest.raises(ApiError, match="502 Unreadable"):
@@ -255,3 +255,20 @@ def test_json_is_sent_as_go_writes_it_and_means_the_same(text: str) -> None:
     assert json.loads(sent) == {"args": [text]}
     assert not set("<>&\u2028\u2029") & set(sent.decode())
     assert as_go(sent) == sent
+
+
+async def test_a_write_to_a_successor_is_a_conflict() -> None:
+    """A patch that names another uid is refused as Invalid (kube-apiserver 1.30 and 1.36): the object was replaced."""
+
+    async def invalid(_: web.Request) -> web.Response:
+        cause = {"reason": "FieldValueInvalid", "field": "metadata.uid", "message": "field is immutable"}
+        told = {"kind": "Status", "reason": "Invalid", "message": "no", "details": {"causes": [cause]}, "code": 422}
+        return web.json_response(told, status=422)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", invalid)
+    started = TestServer(app)
+    async with started, client_for(started) as client:
+        with pytest.raises(ApiError) as refused:
+            await client.annotate("Job", "team", "demo", "1", {"a": "b"})
+    assert (refused.value.status, refused.value.reason) == (409, REPLACED)

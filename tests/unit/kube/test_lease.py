@@ -207,7 +207,7 @@ async def test_nothing_is_sent_by_a_process_that_does_not_lead() -> None:
         with pytest.raises(LostLeadershipError):
             await client.delete("Service", "team", "qwen", "uid")
         with pytest.raises(LostLeadershipError):
-            await client.annotate("Job", "team", "qwen", {})
+            await client.annotate("Job", "team", "qwen", "1", {})
         with pytest.raises(LostLeadershipError):
             await client.create(body)
         with pytest.raises(OSError, match=r"127\.0\.0\.1"):

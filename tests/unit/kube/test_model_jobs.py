@@ -12,7 +12,7 @@ import pytest
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube.cache import Cache
-from llm_operator.kube.client import ApiError
+from llm_operator.kube.client import REPLACED, ApiError
 from llm_operator.kube.keys import JobKey
 from llm_operator.kube.remaking import FREE
 from llm_operator.pipeline.artifacts import ANNOTATION_MADE_FOR, ANNOTATION_RESULT, ANNOTATION_UNUSED_SINCE
@@ -34,7 +34,9 @@ class FakeApi:
     def __init__(self) -> None:
         self.written: list[str] = []
 
-    async def annotate(self, kind: str, namespace: str, name: str, annotations: JSON, spec: JSON | None = None) -> JSON:
+    async def annotate(
+        self, kind: str, namespace: str, name: str, uid: str, annotations: JSON, spec: JSON | None = None
+    ) -> JSON:
         self.written.append(f"annotate {name} {sorted(annotations)}")
         return job(name, version="9")
 
@@ -226,7 +228,9 @@ class VerifyingApi(FakeApi):
         self.made.append(body)
         return {**body, "metadata": {**body["metadata"], "uid": "v", "resourceVersion": "20"}}
 
-    async def annotate(self, kind: str, namespace: str, name: str, annotations: JSON, spec: JSON | None = None) -> JSON:
+    async def annotate(
+        self, kind: str, namespace: str, name: str, uid: str, annotations: JSON, spec: JSON | None = None
+    ) -> JSON:
         self.annotations = {name: text for name, text in (self.annotations | annotations).items() if text is not None}
         self.written.append(f"annotate {name}")
         return complete(name, version="30", **self.annotations)
@@ -355,3 +359,53 @@ async def test_a_forged_comparison_says_nothing_of_another_directory() -> None:
     await jobs.controller.reconcile(JobKey(SPACE, "llm-verify-0123456789"))
     assert api.annotations == {}
     assert api.written == ["delete llm-verify-0123456789"]
+
+
+async def test_a_successor_of_a_job_is_not_written_to(setting: tuple[Jobs, Cache, FakeApi, FakeQueues]) -> None:
+    """It was deleted and made again after it was looked at: what was decided is not about the new one."""
+    jobs, cache, api, _ = setting
+    cache.update(body("a"))
+    jobs.interest.want(OBJECT, LLMDeployment.parse(body("a")))
+    named: list[str] = []
+
+    async def annotate(
+        kind: str, namespace: str, name: str, uid: str, annotations: JSON, spec: JSON | None = None
+    ) -> JSON:
+        named.append(uid)
+        raise ApiError(409, REPLACED, "metadata.uid: field is immutable")
+
+    api.annotate = annotate  # type: ignore[method-assign]
+    assert await jobs.controller.reconcile(KEY) is False
+    assert named == ["llm-fetch-1"]
+    view = cache.job(KEY)
+    assert view is not None
+    assert view.unused_since is None
+
+
+async def test_somebody_elses_job_of_a_removals_name_stays_and_is_waited_for() -> None:
+    api, cache, queue = TakenApi(), Cache(), FakeQueues()
+    jobs = Jobs(api, cache, queue, ToolSettings(image="tools:1", retention_seconds=60), lambda: LATER)
+    cache.update(body("a"))
+    jobs.interest.want(OBJECT, LLMDeployment.parse({**body("a"), "spec": llm("a")["spec"]}))
+    cache.update(complete("llm-fetch-1", **{ANNOTATION_UNUSED_SINCE: NOW}))
+    assert await jobs.controller.reconcile(KEY) is False
+    assert api.refused
+    assert queue.later == [KEY]
+
+
+class TakenApi(FakeApi):
+    """Whatever is created is there already, and is somebody else's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: list[str] = []
+
+    async def create(self, body: JSON, *, dry_run: bool = False) -> JSON:
+        self.refused.append(body["metadata"]["name"])
+        raise ApiError(409, "AlreadyExists", "taken")
+
+    async def get(self, kind: str, namespace: str, name: str) -> JSON:
+        return {
+            "kind": kind,
+            "metadata": {"name": name, "namespace": namespace, "uid": "theirs", "resourceVersion": "1"},
+        }

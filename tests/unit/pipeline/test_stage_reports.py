@@ -75,7 +75,8 @@ def test_a_result_is_told_with_its_size_and_revision(more: dict[str, Any], said:
          f"Job {FETCH.job_name} failed: no reason was given"),
         (replace(failed(FETCH, "ModelGated"), pods=(pod(OF, end=ContainerEnd(137, None, "OOMKilled", "")),)),
          "HostMemoryExhausted",
-         f"Job {FETCH.job_name} exceeded its memory limit: raise weightQuantization.resources.limits.memory"),
+         f"Job {FETCH.job_name} exceeded its memory limit: raise the one of container 'tool' in spec.tools"
+         ".podTemplate"),
         (replace(failed(FETCH, "ModelGated"), pods=(pod(OF), tool_pod(OF, "", 3))), "ModelGated", "what was wrong"),
     ],
 )  # fmt: skip
@@ -142,3 +143,12 @@ def test_a_quantization_is_told_in_the_recipes_words(more: dict[str, Any], told:
     found = prepared(of, seen(done(stages(of)["fetch"], fetched()), done(stages(of)["quantize"], result)))
     assert found.prepared is not None
     assert found.prepared.quantization == told
+
+
+def test_a_job_that_a_queue_holds_back_does_not_run() -> None:
+    (report,) = prepared(OF, seen(replace(job(FETCH), suspended=True))).reports
+    assert (report.state, report.reason) == ("Running", "Fetching")
+    assert report.message.startswith(f"Job {FETCH.job_name} is suspended")
+    assert "Kueue" in report.message
+    (report,) = prepared(OF, seen(job(FETCH))).reports
+    assert report.message == f"Job {FETCH.job_name} runs"
