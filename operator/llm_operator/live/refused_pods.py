@@ -90,6 +90,30 @@ def refusal_of(message: str, text: str) -> Problem:
     return Problem(known.reason, text, "Warning", known.remedy)
 
 
+OF_OTHERS = {"QuotaExceeded": "raise the namespace's ResourceQuota, or delete what else counts against it"}
+"""What to do, by reason, if the API server refuses a Job, a Deployment, a Service."""
+OF_CLAIM = {
+    "QuotaExceeded": "raise the namespace's ResourceQuota, or lower spec.cache.size",
+    "LimitRangeExceeded": "adapt spec.cache.size to the namespace's LimitRange",
+}
+"""What to do, by reason, if the API server refuses a claim."""
+
+
+def remedy_of(kind: str, message: str) -> str:
+    """What to do about an object that was refused; empty if nothing is known that helps.
+
+    Args:
+        kind: of the object.
+        message: the API server's.
+    """
+    known = next((one for one in SIGNATURES if one.pattern.search(message)), None)
+    if known is None:
+        return ""
+    if kind == "PersistentVolumeClaim":
+        return OF_CLAIM.get(known.reason, known.remedy)
+    return OF_OTHERS.get(known.reason, known.remedy)
+
+
 def overdue(child: Child | None) -> Problem | None:
     """That the Deployment has made no progress within its deadline; None if it has, or may still."""
     condition = child.conditions.get("Progressing") if child is not None else None

@@ -12,6 +12,7 @@ from llm_operator.api import EngineType
 from llm_operator.engines.failures import diagnose as diagnose_log
 from llm_operator.engines.failures import is_more_in_the_log
 from llm_operator.live.pods import ContainerEnd, Pod
+from llm_operator.live.refused_pods import remedy_of
 from llm_operator.live.scheduling import ANYTHING, Asked
 from llm_operator.live.trouble import TOOLS_FIELD, waiting_trouble
 from llm_operator.manifests.model_volume import FETCHER
@@ -172,7 +173,7 @@ def _reason(engine: str, end: ContainerEnd, version: str | None) -> str:
 
 def write_refused(kind: str, name: str, message: str) -> Problem:
     """A write that the API server, a quota or a policy refused."""
-    return Problem("WriteRefused", f"{kind} {name!r} was refused: {message}", "Warning")
+    return Problem("WriteRefused", f"{kind} {name!r} was refused: {message}", "Warning", remedy_of(kind, message))
 
 
 def deletion_refused(kind: str, name: str, message: str) -> Problem:

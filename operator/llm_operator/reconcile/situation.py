@@ -17,6 +17,7 @@ from llm_operator.manifests.common import (
     inputs_hash,
 )
 from llm_operator.manifests.restart import restart_of
+from llm_operator.pipeline.job_view import ENDED
 from llm_operator.planning.outcome import PlanOutcome
 from llm_operator.problems import Problem
 from llm_operator.reconcile.decision import Decision
@@ -98,5 +99,8 @@ def current_pods(situation: Situation) -> list[Pod]:
 
 
 def ending(situation: Situation) -> int:
-    """Pods that are going away: until they have, a new one may find no GPU."""
-    return sum(pod.deleting for pod in situation.observed.pods)
+    """Pods that are going away and hold their GPUs until they have ended: a new one may find none.
+
+    One whose containers have ended holds nothing, for however long a finalizer keeps it.
+    """
+    return sum(pod.deleting and pod.phase not in ENDED for pod in situation.observed.pods)

@@ -96,6 +96,14 @@ def test_a_pod_that_waits_for_its_predecessor_is_no_alarm() -> None:
     assert "to end" in message
 
 
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_predecessor_that_only_a_finalizer_keeps_hides_nothing(phase: str) -> None:
+    """Its containers have ended and its GPUs are free: what keeps the new pod from a node is something else."""
+    waiting = pod(resource(), unschedulable=NO_GPU)
+    old = replace(pod(resource(contextLength=4096)), name="demo-old", deleting=True, phase=phase)
+    assert ready(with_pods(waiting, old))[:2] == ("False", "Unschedulable")
+
+
 def test_a_pod_that_no_node_takes_is_one() -> None:
     assert ready(with_pods(pod(resource(), unschedulable=NO_GPU)))[:2] == ("False", "Unschedulable")
 

@@ -105,8 +105,28 @@ def test_a_container_that_cannot_be_made(message: str, expected: Problem) -> Non
 
 
 def test_a_refused_write_may_be_taken_later() -> None:
-    told = write_refused("Deployment", "demo", "exceeded quota")
-    assert told == Problem("WriteRefused", "Deployment 'demo' was refused: exceeded quota", "Warning")
+    told = write_refused("Deployment", "demo", "no such field")
+    assert told == Problem("WriteRefused", "Deployment 'demo' was refused: no such field", "Warning")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "remedy"),
+    [
+        ("PersistentVolumeClaim", "exceeded quota: disk, requested: requests.storage=1Ti", "lower spec.cache.size"),
+        ("PersistentVolumeClaim", "maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 9Gi",
+         "spec.cache.size to the namespace's LimitRange"),
+        ("Job", "exceeded quota: objects, requested: count/jobs.batch=1", "raise the namespace's ResourceQuota"),
+        ("Service", 'admission webhook "a" denied the request: no', "change what the policy names"),
+        ("Service", "ValidatingAdmissionPolicy 'a' with binding 'b' denied request", "change what the policy names"),
+        ("Service", 'Internal error occurred: failed calling webhook "a": context deadline exceeded', "repair it"),
+    ],
+)  # fmt: skip
+def test_a_refused_write_says_what_helps(kind: str, message: str, remedy: str) -> None:
+    told = write_refused(kind, "demo", message)
+    assert told.reason == "WriteRefused"
+    assert message in told.text
+    assert remedy in told.remedy
+    assert "parallelism" not in told.remedy
 
 
 def test_image_volumes_are_those_of_a_pod_template() -> None:
