@@ -25,8 +25,9 @@ ChildKey = tuple[Kind, Role]
 REASON_CHARACTERS = 253
 MESSAGE_CHARACTERS = 2048
 """Of one message that another controller wrote."""
-MOST_CONDITIONS = 16
-"""Conditions of a child that are kept; its own controllers write three."""
+READ_CONDITIONS = frozenset({"Progressing", "ReplicaFailure"})
+"""Conditions of a child that are read, wherever they stand: others may write as many as they like."""
+UID_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,12 @@ def child_from(raw: Mapping[str, Any]) -> Child:
         status={key: value for key, value in status.items() if isinstance(value, int)},
         conditions={
             entry["type"]: ChildCondition(
-                entry.get("status", ""), entry.get("reason") or "", (entry.get("message") or "")[:MESSAGE_CHARACTERS]
+                str(entry.get("status"))[:REASON_CHARACTERS],
+                str(entry.get("reason") or "")[:REASON_CHARACTERS],
+                str(entry.get("message") or "")[:MESSAGE_CHARACTERS],
             )
-            for entry in (status.get("conditions") or [])[:MOST_CONDITIONS]
+            for entry in status.get("conditions") or []
+            if entry.get("type") in READ_CONDITIONS
         },
         paused=(raw.get("spec") or {}).get("paused") is True,
         name=meta["name"],

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from llm_operator.api.names import ANNOTATION_RESTARTED
 from llm_operator.engines.registry import ENGINES
 from llm_operator.foreign import read_object
-from llm_operator.live.children import JSON, MESSAGE_CHARACTERS, REASON_CHARACTERS, Role
+from llm_operator.live.children import JSON, MESSAGE_CHARACTERS, REASON_CHARACTERS, UID_CHARACTERS, Role
 from llm_operator.live.deaths import Life, restarts_when_ready
 from llm_operator.live.heard import Heard
 from llm_operator.manifests.chat_page import CONTAINER as CHAT_CONTAINER
@@ -254,7 +254,9 @@ def _needed(volume: Mapping[str, Any]) -> Iterator[str]:
 def controller_of(meta: Mapping[str, Any]) -> tuple[str, str, str]:
     """Kind, name and uid of what controls an object; empty if nothing does."""
     owner = next((one for one in meta.get("ownerReferences") or [] if one.get("controller")), None)
-    return ("", "", "") if owner is None else (str(owner["kind"]), str(owner["name"]), str(owner["uid"]))
+    if owner is None:
+        return "", "", ""
+    return str(owner["kind"])[:63], str(owner["name"])[:NAME_CHARACTERS], str(owner["uid"])[:UID_CHARACTERS]
 
 
 def _restart(annotations: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.foreign import read_object, values_in
+from llm_operator.live.children import UID_CHARACTERS
 from llm_operator.live.heard import Heard
 from llm_operator.live.pods import ContainerEnd, Pod
 from llm_operator.manifests.common import compact_json
@@ -47,6 +48,9 @@ RECORD_LIMIT = 8 << 10
 
 NAME_LIMIT = 253
 """Characters of an object's name."""
+
+MOST_OWNERS = 64
+"""Of one Job: the object that it was created for is the first."""
 
 ENDED = ("Succeeded", "Failed")
 """Phases of a pod that does nothing any longer."""
@@ -215,9 +219,13 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         about=about if values_in(about, MOST_VALUES) < MOST_VALUES else {},
         unused_since=_time(annotations.get(ANNOTATION_UNUSED_SINCE)),
         to_be_removed=annotations.get(ANNOTATION_REMOVE) == "true",
-        claim=owner.get("name"),
-        claim_uid=owner.get("uid"),
-        owners=frozenset(str(one["uid"]) for one in owners if (one.get("apiVersion"), one.get("kind")) == OWNER),
+        claim=str(owner["name"])[:NAME_LIMIT] if owner else None,
+        claim_uid=str(owner["uid"])[:UID_CHARACTERS] if owner else None,
+        owners=frozenset(
+            str(one["uid"])[:UID_CHARACTERS]
+            for one in owners[:MOST_OWNERS]
+            if (one.get("apiVersion"), one.get("kind")) == OWNER
+        ),
         foreign=any(one.get("controller") and (one.get("apiVersion"), one.get("kind")) != OWNER for one in owners),
         suspended="Suspended" in true,
         noted=leftover_from(read_object(annotations.get(ANNOTATION_INCOMPLETE), RECORD_LIMIT)),

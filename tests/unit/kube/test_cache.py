@@ -9,7 +9,7 @@ from llm_operator.kube.keys import JobKey
 from llm_operator.manifests.common import LABEL_DEPLOYMENT, MANAGER
 from llm_operator.manifests.tools import LABEL_STAGE
 from llm_operator.pipeline.artifacts import ANNOTATION_RESULT, LABEL_ARTIFACT
-from llm_operator.pipeline.job_view import last_words
+from llm_operator.pipeline.job_view import job_from, last_words
 
 KEY = ("team", "demo")
 
@@ -152,6 +152,15 @@ def test_a_job_that_nobody_of_ours_owns_is_none_of_ours() -> None:
         assert cache.jobs_at("team", "attacker/weights") == []
     cache.update(done(20, "llm-fetch-1", "models/a/b"))
     assert [one.name for one in cache.jobs_at("team", "models/a/b")] == ["llm-fetch-1"]
+
+
+def test_owners_of_a_job_are_kept_up_to_a_length() -> None:
+    """The API server takes an owner's name and uid of any length, and any number of them."""
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "n" * 9_000, "uid": "u" * 9_000}
+    objects = [{"apiVersion": API_VERSION, "kind": KIND, "name": "a", "uid": f"{n}-" * 900} for n in range(500)]
+    view = job_from(job(1, ownerReferences=[claim, *objects]))
+    assert len(view.claim or "") + len(view.claim_uid or "") < 500
+    assert sum(map(len, view.owners)) < 5_000
 
 
 def test_a_job_of_an_object_counts_while_the_object_exists() -> None:

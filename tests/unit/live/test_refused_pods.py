@@ -63,6 +63,16 @@ def test_refused_pods_end_in_a_reason_the_message_and_a_remedy(reason: str) -> N
     assert message.endswith(remedy)
 
 
+def test_a_refusal_is_found_behind_what_others_write_into_the_status() -> None:
+    theirs = [{"type": f"Theirs{number}", "status": "True", "reason": "x" * 9_000} for number in range(200)]
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "r" * 9_000, "message": "m" * 9_000}
+    meta = {"name": "demo", "uid": "u", "resourceVersion": "1"}
+    seen = child_from({"kind": "Deployment", "metadata": meta, "status": {"conditions": [*theirs, refused]}})
+    assert list(seen.conditions) == ["ReplicaFailure"]
+    (kept,) = seen.conditions.values()
+    assert len(kept.reason) + len(kept.message) < 3_000
+
+
 def test_a_refusal_that_is_over_counts_no_more() -> None:
     assert ready(failing(REFUSED["QuotaExceeded"], status="False"))[0] == "Unknown"
 
