@@ -36,6 +36,10 @@ class CacheRules(Protocol):
         """Return the bytes of one token's latent in one layer on one of `tensor` ranks."""
         return int(head_bytes(group.key_dim, KVQuantization.NONE))
 
+    def compressed_bytes_per_token(self, request: PlanRequest) -> int:
+        """Return the bytes that one more token takes in all layers whose cache is compressed."""
+        return 0
+
     def state_bytes(self, layers: StateLayers, request: PlanRequest, tensor: int) -> int:
         """Return the bytes of one sequence's state in one layer that keeps a state; `state_size` counts them."""
         ...
@@ -102,4 +106,5 @@ def states_of_sequence(engine: CacheRules, request: PlanRequest, tensor: int) ->
 def bytes_per_token(engine: CacheRules, request: PlanRequest, tensor: int) -> int:
     """Return KV bytes of one token on one rank, all layers counted, before blocks, slabs and windows."""
     groups = request.shape.attention
-    return sum(layer_bytes_per_token(engine, group, request, tensor) * group.layers for group in groups)
+    whole = sum(layer_bytes_per_token(engine, group, request, tensor) * group.layers for group in groups)
+    return whole + (engine.compressed_bytes_per_token(request) if request.shape.compressed else 0)

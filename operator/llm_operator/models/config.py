@@ -180,6 +180,8 @@ def parse_config(values: Mapping[str, Json]) -> ModelShape:
         rotary_tables=decoder.rotary_tables,
         rotary_sections="mrope_section" in _rope(text),
         states=decoder.states,
+        compressed=decoder.compressed,
+        streams=decoder.streams,
         tower=decoder.tower,
         unplanned=decoder.unplanned,
         unserved=decoder.unserved,

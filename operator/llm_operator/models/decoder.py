@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llm_operator.models.layers import Core
-from llm_operator.models.shape import AttentionLayers, Experts, StateLayers, Tensor, Tower
+from llm_operator.models.shape import AttentionLayers, CompressedLayers, Experts, StateLayers, Tensor, Tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class Decoder:
     rotary_dim: int | None = None
     rotary_tables: int = 1
     states: tuple[StateLayers, ...] = ()
+    compressed: tuple[CompressedLayers, ...] = ()
+    streams: int = 1
     tower: Tower | None = None
     unplanned: str = ""
     unserved: int = 0

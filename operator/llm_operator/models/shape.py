@@ -113,6 +113,23 @@ class AttentionLayers:
 
 
 @dataclass(frozen=True, slots=True)
+class CompressedLayers:
+    """`layers` layers with one shared latent that keep a window of tokens whole, and every token compressed.
+
+    width: elements of a latent. window: tokens that are kept whole. rate: tokens that become one compressed latent; 0:
+    the layers keep the window alone. index: elements of the compressed keys of an indexer; 0: there is none. overlap:
+    groups of tokens to compress reach into the one before.
+    """
+
+    layers: int
+    width: int
+    window: int
+    rate: int = 0
+    index: int = 0
+    overlap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StateLayers:
     """`layers` layers that keep a state of fixed size for each sequence instead of keys and values of each token.
 
@@ -165,9 +182,10 @@ class ModelShape:
     architecture: first entry of `architectures`. dtype: torch_dtype of the unquantized tensors (bfloat16, float16,
     float32). context_length: max_position_embeddings, in tokens. rotary_dim: elements of a head that are rotated;
     rotary_tables: distinct cos/sin tables (2 where sliding layers use another base). rotary_sections: positions have
-    time, height and width (mrope_section). states: layers with a state per
-    sequence. tower: the encoder of images, None for a model of text. unplanned: why its cache cannot be computed
-    although its tensors are known; empty: it can. tower_by_files: what sees is counted by the size of the weight files
+    time, height and width (mrope_section). states: layers with a state per sequence. compressed: layers that keep a
+    window and all else compressed, in place of `attention`. streams: residual streams of the hidden size. tower:
+    the encoder of images, None for a model of text. unplanned: why its cache cannot be computed although its tensors
+    are known; empty: it can. tower_by_files: what sees is counted by the size of the weight files
     (see `completed`). unserved: most parameters of the files that no engine loads, such as
     what speaks, adapters. own_code: model_type of a config.json that names a configuration class of its repository
     (auto_map); empty: it names none.
@@ -193,6 +211,8 @@ class ModelShape:
     rotary_tables: int = 1
     rotary_sections: bool = False
     states: tuple[StateLayers, ...] = ()
+    compressed: tuple[CompressedLayers, ...] = ()
+    streams: int = 1
     tower: Tower | None = None
     unplanned: str = ""
     unserved: int = 0
@@ -207,14 +227,14 @@ class ModelShape:
     @property
     def is_latent(self) -> bool:
         """Whether any layer keeps a latent (MLA)."""
-        return any(group.kind is AttentionKind.LATENT for group in self.attention)
+        return bool(self.compressed) or any(group.kind is AttentionKind.LATENT for group in self.attention)
 
     @property
     def keeps_tokens(self) -> bool:
         """Whether any layer keeps something of each token; without one there is no KV cache to compute."""
-        return any(group.layers for group in self.attention)
+        return any(group.layers for group in self.attention) or bool(self.compressed)
 
     @property
     def has_window(self) -> bool:
         """Whether any layer has a sliding window."""
-        return any(group.kind is AttentionKind.SLIDING for group in self.attention)
+        return bool(self.compressed) or any(group.kind is AttentionKind.SLIDING for group in self.attention)

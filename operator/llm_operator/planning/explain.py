@@ -65,13 +65,17 @@ def _free(found: Estimate) -> Term:
 
 def _per_token(found: Estimate) -> Term:
     request = found.request
+    attention, compressed = request.shape.attention, request.shape.compressed
     inputs: dict[str, int | float | str] = {
         "layers": request.shape.layers,
-        "kvHeads": request.shape.attention[0].kv_heads,
-        "headDim": request.shape.attention[0].key_dim,
+        "kvHeads": attention[0].kv_heads if attention else 1,
+        "headDim": attention[0].key_dim if attention else compressed[0].width,
         "kvQuantization": request.kv_quantization.value,
         "tensor": found.tensor,
     }
+    if compressed:
+        formula = "bytes of a block of the groups that keep everything / its tokens"
+        return Term("kvBytesPerToken", found.per_token, "bytes", formula, inputs)
     formula = "sum over layers of KV heads on a rank * (bytes of K + bytes of V); a latent once"
     return Term("kvBytesPerToken", found.per_token, "bytes", formula, inputs)
 

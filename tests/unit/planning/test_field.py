@@ -37,6 +37,7 @@ FAR = {
     "P25": "WSL, where the display's memory and NVFP4 kernels take more",
     "P27": "16 sequences: fewer CUDA graphs than planned",
     "P31": "died in its warm-up; graphs of 1.76 GiB",
+    "V01": "16,384 tokens a step: compressed attention took 5 GiB more beside a cache of 5.44 GiB",
 }
 
 

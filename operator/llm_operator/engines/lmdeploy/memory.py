@@ -254,9 +254,10 @@ class PyTorchMemory(LMDeployMemory):
 
     def unknowns(self, request: PlanRequest) -> tuple[str, ...]:
         """Return why there are no numbers."""
-        return tuple(
-            f"{what}: no plan is made for it, and nothing is blocked" for what in formats.pytorch_unknowns(request)
-        )
+        found = list(formats.pytorch_unknowns(request))
+        if request.shape.compressed:
+            found.append(f"how LMDeploy lays out the compressed caches of {request.shape.architecture} is not known")
+        return tuple(f"{what}: no plan is made for it, and nothing is blocked" for what in found)
 
     def while_loading(self, request: PlanRequest) -> CheckpointQuantization | None:
         """Return FP8 where the command line requests it over 16-bit weights."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llm_operator.engines.vllm import formats
-from llm_operator.memory.capability import fp8_cache
+from llm_operator.engines.vllm import compressed, formats
+from llm_operator.memory.capability import below, card, fp8_cache
 from llm_operator.memory.formats import code_needed, needs_code
 from llm_operator.memory.types import KVQuantization, PlanRequest
 from llm_operator.memory.versions import release
@@ -37,6 +37,7 @@ VLLM_FIRST = {
     "BailingMoeV3ForCausalLM": (0, 33),
     "BailingMoeV3VLForConditionalGeneration": (0, 33),
     "Cohere2MoeForCausalLM": (0, 26),
+    "DeepseekV4ForConditionalGeneration": (0, 33),
     "ExaoneMoeForCausalLM": (0, 33),
     "Gemma4UnifiedForConditionalGeneration": (0, 26),
     "GraniteMoeSWAForCausalLM": (0, 33),
@@ -87,6 +88,8 @@ def unknowns(request: PlanRequest) -> tuple[str, ...]:
             f"vLLM {first[0]}.{first[1]} is the first release known to serve {request.shape.architecture}; whether"
             f" {request.version} does is not known"
         )
+    if request.shape.compressed and not request.hybrid_cache:
+        found.append("what vLLM keeps of compressed caches with --disable-hybrid-kv-cache-manager is not known")
     if request.shape.architecture.startswith("SDAR"):
         found.append(f"vLLM {request.version} has no class for {request.shape.architecture}, a diffusion model of text")
     elif request.shape.architecture in LMDEPLOY_ALONE:
@@ -99,6 +102,11 @@ def refusals(request: PlanRequest) -> Iterator[str]:
     kv = request.kv_quantization
     if kv in (KVQuantization.INT8, KVQuantization.INT4) and request.shape.is_latent:
         yield f"vLLM's {kv.value} KV cache is per head; {request.shape.architecture} keeps a latent: use FP8 or None"
+    if request.shape.compressed and below(request, 9, 0):
+        yield f"vLLM has no attention for {request.shape.architecture} on {card(request)}; it needs 9.0 or newer"
+    if not compressed.known_rates(request):
+        rates = compressed.RATES
+        yield f"vLLM compresses {rates} tokens of {request.shape.architecture} into one; config.json has other rates"
     yield from fp8_cache(request, (8, 0) if _flashinfer_serves(request) else (8, 9))
     if request.context_length is not None and request.context_length > request.shape.context_length:
         yield (

@@ -52,7 +52,8 @@ def draft_layer(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
     if request.draft is None or not request.draft.own_layer:
         return ()
     shape, how = request.shape, quantization_in_force(request)
-    attending = sum(group.layers for group in shape.attention if group.kind is not AttentionKind.INDEX)
+    whole = (group.layers for group in shape.attention if group.kind is not AttentionKind.INDEX)
+    attending = sum(whole) + sum(group.layers for group in shape.compressed)
     network = _EXPERTS if shape.experts is not None else _NETWORK
     sparse = shape.experts.layers if shape.experts is not None else shape.layers
     likely, most = 0.0, 0

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llm_operator.engines.vllm import capability, drafts, formats, overheads, pages, weights
+from llm_operator.engines.vllm import capability, compressed, drafts, formats, overheads, pages, weights
 from llm_operator.memory.budget import Budget, Estimate, Rank, block_inputs, share_of, share_term
 from llm_operator.memory.capability import below, card
 from llm_operator.memory.engine import EngineMemory
@@ -107,6 +107,10 @@ class VLLMMemory(EngineMemory):
         """Return the bytes of one token's latent in one layer, which each rank holds whole."""
         return pages.latent_bytes(group, request)
 
+    def compressed_bytes_per_token(self, request: PlanRequest) -> int:
+        """Return the bytes that one more token takes in all layers whose cache is compressed."""
+        return compressed.bytes_per_token(request)
+
     def state_bytes(self, layers: StateLayers, request: PlanRequest, tensor: int) -> int:
         """Return the bytes of one sequence's state in one layer (layers/mamba/mamba_utils.py).
 
@@ -122,11 +126,14 @@ class VLLMMemory(EngineMemory):
         """Return the blocks of the cache and the tokens that they hold for requests of the context."""
         found = pages.pages_of(self, request, tensor)
         blocks = max(budget, 0) // found.block_bytes
-        return Allocation(blocks, found.block_bytes, blocks * context // found.needed(context, batched_tokens))
+        return Allocation(
+            blocks, found.block_bytes, blocks * context // pages.needed(found, request, context, batched_tokens)
+        )
 
     def blocks_per_request(self, request: PlanRequest, tensor: int, context: int, batched_tokens: int) -> int:
         """Return the blocks that a request holds at its longest."""
-        return pages.pages_of(self, request, tensor).needed(context, batched_tokens)
+        found = pages.pages_of(self, request, tensor)
+        return pages.needed(found, request, context, batched_tokens)
 
     def most_sequences(self, request: PlanRequest, blocks: int) -> int | None:
         """Return the blocks for models with states, whose graphs need one for each sequence.
@@ -209,7 +216,7 @@ class VLLMMemory(EngineMemory):
         """Return how these bytes become tokens."""
         inputs: dict[str, int | float | str] = {
             **block_inputs(found),
-            "blockTokens": pages.BLOCK,
+            "blockTokens": compressed.BLOCK if found.request.shape.compressed else pages.BLOCK,
             "context": found.context,
         }
         formula = "blocks / blocks of one request of the context * context"

@@ -20,6 +20,7 @@ LARGEST_CARD = 160 * GIB
 NEWER_RUNNER = frozenset({"DeepseekV2ForCausalLM", "GraniteMoeForCausalLM", "Qwen2MoeForCausalLM"})
 """Mixtures of experts that run on the newer model runner (0.26.0, config/vllm.py)."""
 FEW_SEQUENCES = 16
+PADDED_HEADS = 64
 MEASURED = "measured, vLLM 0.26.0 on an H200"
 MEASURED_PAIR = "measured, vLLM 0.26.0 on two H200"
 REPORTED = "public starts of vLLM 0.8 to 0.27, docs/planner-accuracy.md"
@@ -65,7 +66,7 @@ def runtime(request: PlanRequest, tensor: int, batch: Batch) -> Runtime:
     images = _tower(request, tensor, batch)
     most = max(peak, sampler, images)
     after = (
-        Overhead("activations or sampler", most, most + 512 * MIB + images // 2, MEASURED),
+        Overhead("activations or sampler", most, most + 512 * MIB + images // 2 + _unsure(request, peak), MEASURED),
         _captured(request, tensor, batch),
     )
     return Runtime(before, after)
@@ -79,7 +80,7 @@ def profile(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
     images = _tower(request, tensor, batch)
     peak = max(_activation(request, tensor, batch, older=older, copied=copied), images)
     # Compiling from scratch, as in a fresh pod, raises the profiled peak by 60 to 78 MiB over a warm start.
-    most = max(_activation(request, tensor, batch, older=True) + 640 * MIB, images * 3 // 2)
+    most = max(_activation(request, tensor, batch, older=True) + 640 * MIB, images * 3 // 2) + _unsure(request, peak)
     parts = [
         Overhead("activation peak", peak, most, MEASURED),
         _libraries(tensor),
@@ -255,7 +256,28 @@ def _activation(request: PlanRequest, tensor: int, batch: Batch, *, older: bool,
     if shape.is_latent:
         value = sum(piece.rows for piece in shape.tensors if piece.role is Role.LATENT_KEY_VALUE)
         peaks.append(2 * 2 * 65_536 * value // tensor)
+    if shape.compressed:
+        peaks.append(batch.tokens * _compressed_width(request, tensor))
     if older:
         peaks.append(14 * batch.sequences * shape.vocabulary_size)
     quantized = holds_wide_zeros(request) and quantization_in_force(request) is not None
     return max(peaks) + (0 if quantized else 32 * MIB)
+
+
+def _compressed_width(request: PlanRequest, tensor: int) -> int:
+    """Return the bytes of one token in a layer with a compressed cache, while a full prefill runs.
+
+    Every residual stream before and after, and in 32 bit while they are mixed; queries and outputs of at least 64
+    heads, to which the kernels pad them (0.33.0, models/deepseek_v4/nvidia); what a token's experts read and write.
+    """
+    shape = request.shape
+    heads = max(-(-shape.heads // tensor), PADDED_HEADS)
+    streams = 8 * shape.streams * shape.hidden_size
+    attention = 4 * heads * max(group.width for group in shape.compressed)
+    experts = 0 if shape.experts is None else 4 * shape.experts.per_token * shape.hidden_size
+    return streams + attention + experts
+
+
+def _unsure(request: PlanRequest, peak: int) -> int:
+    """Return what compressed caches may take beyond the peak: their workspaces were read, and no start was measured."""
+    return peak if request.shape.compressed else 0

@@ -6,16 +6,20 @@ platforms/interface.py (_align_hybrid_block_size).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from llm_operator.engines.vllm import compressed
+from llm_operator.engines.vllm.packed import Group, Pages
 from llm_operator.memory.kv_cache import CacheRules, head_bytes, layer_bytes_per_token
 from llm_operator.memory.types import KVQuantization, PlanRequest
+from llm_operator.memory.versions import release
 from llm_operator.models import AttentionKind, AttentionLayers
 
 BLOCK = 16
 # 1.5 since 2026, 1.25 before: up to there unequal kinds of layers share groups of the larger size.
 SIMILAR_LAYERS = 1.5
 STATE_STEP_LATENT = 128
+TWO_STEPS_SINCE = (0, 26)
 _WHOLE = frozenset({AttentionKind.FULL, AttentionKind.LATENT})
 
 
@@ -65,36 +69,14 @@ def _kept(request: PlanRequest) -> tuple[AttentionLayers, ...]:
     return tuple(replace(group, kind=AttentionKind.FULL, window=None) for group in attention)
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Layers that share block tables in vLLM. number: groups that they fill; tokens: of one block; None: a state."""
+def needed(found: Pages, request: PlanRequest, context: int, batched_tokens: int) -> int:
+    """Return the blocks of one request of `context` tokens. batched_tokens: prefill tokens of one step.
 
-    number: int
-    tokens: int | None
-    window: int | None = None
-    states: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """vLLM's blocks. block_bytes: one block of one group, all its layers."""
-
-    block_bytes: int
-    groups: tuple[_Group, ...]
-
-    def needed(self, context: int, batched_tokens: int) -> int:
-        """Return the blocks of one request of `context` tokens."""
-        need = 0
-        for group in self.groups:
-            if group.tokens is None:
-                need += group.number * group.states
-            elif group.window is None:
-                need += group.number * -(-context // group.tokens)
-            else:
-                # Asynchronous scheduling keeps two steps of prefill in flight, and a window may start inside a block.
-                kept = min(group.window - 1 + 2 * batched_tokens, context)
-                need += group.number * (-(-kept // group.tokens) + 1)
-        return max(need, 1)
+    Asynchronous scheduling keeps two steps in flight since 0.26.0 (config/vllm.py, max_in_flight_tokens); 0.20.2 counts
+    one (v1/kv_cache_interface.py), and so do public starts of 0.22 and 0.25.
+    """
+    steps = 2 if release(request.version) >= TWO_STEPS_SINCE else 1
+    return found.needed(context, steps * batched_tokens)
 
 
 def pages_of(engine: CacheRules, request: PlanRequest, tensor: int) -> Pages:
@@ -103,15 +85,17 @@ def pages_of(engine: CacheRules, request: PlanRequest, tensor: int) -> Pages:
     Layers that keep every token share one group whatever their sizes (kv_cache_interface.py, UniformTypeKVCacheSpecs).
     Between kinds, pages are made equal by longer blocks of the smaller ones (unify_kv_cache_spec_page_size).
     """
+    if request.shape.compressed:
+        return compressed.pages(request)
     attention = _kept(request)
     sizes = [layer_bytes_per_token(engine, group, request, tensor) for group in attention]
     states = request.shape.states
     if not states and all(group.window is None for group in attention):
         total = sum(size * group.layers for size, group in zip(sizes, attention, strict=True))
-        return Pages(BLOCK * max(total, 1), (_Group(1, BLOCK),))
+        return Pages(BLOCK * max(total, 1), (Group(1, BLOCK),))
     if not attention:
         each = sum(engine.state_bytes(layers, request, tensor) * layers.layers for layers in states)
-        return Pages(max(each, 1), (_Group(1, None),))
+        return Pages(max(each, 1), (Group(1, None),))
     block = BLOCK
     if states:
         # The block grows until a page of attention holds a state; with latents in steps of 128 tokens.
@@ -122,10 +106,10 @@ def pages_of(engine: CacheRules, request: PlanRequest, tensor: int) -> Pages:
     counts = [group.layers for group in attention] + [layers.layers for layers in states]
     size = max(counts) if max(counts) < SIMILAR_LAYERS * min(counts) else min(counts)
     groups = [
-        _Group(-(-group.layers // size), block * max(sizes) // each, group.window)
+        Group(-(-group.layers // size), block * max(sizes) // each, group.window)
         for group, each in zip(attention, sizes, strict=True)
     ]
     # Prefix caching keeps the state before the last block beside the running one, a draft one for each proposed token.
     kept = (2 if request.prefix_caching else 1) + (request.draft.tokens if request.draft is not None else 0)
-    groups += [_Group(-(-layers.layers // size), None, states=kept) for layers in states]
+    groups += [Group(-(-layers.layers // size), None, states=kept) for layers in states]
     return Pages(page * size, tuple(groups))

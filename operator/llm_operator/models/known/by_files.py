@@ -79,6 +79,7 @@ BY_FILES: Mapping[str, tuple[str, Reader]] = MappingProxyType(
         "BailingMoeV3VLForConditionalGeneration": ("Bailing", _inside(newest.ling3, "text_config")),
         "BeeForConditionalGeneration": ("Bee", _nested("qwen3")),
         "DeepseekOCR2ForCausalLM": ("DeepSeekOCR", _seeing(_deepseek)),
+        "DeepseekV4ForConditionalGeneration": ("DeepSeek", _seeing(recent.deepseek_v4)),
         "DeepseekVLV2ForCausalLM": ("DeepSeekVL", _seeing(_deepseek)),
         "Eagle2_5_VLForConditionalGeneration": ("Eagle", _nested("qwen2")),
         "FunAudioChatForConditionalGeneration": ("FunAudio", _nested("qwen3")),

@@ -29,8 +29,18 @@ from llm_operator.models.layers import (
     vector,
     without,
 )
-from llm_operator.models.shape import AttentionKind, AttentionLayers, CheckpointQuantization, Role, Tensor
+from llm_operator.models.shape import (
+    AttentionKind,
+    AttentionLayers,
+    CheckpointQuantization,
+    CompressedLayers,
+    Role,
+    Tensor,
+    Tower,
+)
 
+UNREAD_TOWER = Tower(1152, 4608, 27, 16_384, 4096)
+"""An encoder that was not read: it works on as much as Qwen's."""
 MXFP4 = CheckpointQuantization("mxfp4", 4, 32, scale_bits=8)
 
 
@@ -232,7 +242,7 @@ def axk1(fields: Fields) -> Decoder:
 
 
 def deepseek_v4(fields: Fields) -> Decoder:
-    """DeepSeek V4: one shared key and value, compressed caches, four residual streams. Its KV cache is not planned.
+    """DeepSeek V4: one shared key and value, a window and compressed caches, four residual streams.
 
     transformers 5.20.2, models/deepseek_v4; published files keep experts in four bits (`expert_dtype`).
     """
@@ -281,8 +291,26 @@ def deepseek_v4(fields: Fields) -> Decoder:
         vector(mixed * streams * hidden + mixed + 3, 2 * layers),
         vector(streams * streams * hidden + streams + 1, 1),
     )
-    why = "its caches are compressed by layer in a way that this version does not compute"
-    return Decoder(core, tensors, (), experts, rotary_dim=fields.integer("qk_rope_head_dim", 64), unplanned=why)
+    window = fields.integer("sliding_window", 128)
+    kept = (
+        CompressedLayers(layers - len(sparse) - len(heavy), width, window),
+        *(
+            CompressedLayers(len(each), width, window, rate, index_width, overlap=True)
+            for rate, each in _by_rate(sparse).items()
+        ),
+        *(CompressedLayers(len(each), width, window, rate) for rate, each in _by_rate(heavy).items()),
+    )
+    compressed = tuple(group for group in kept if group.layers)
+    rotary = fields.integer("qk_rope_head_dim", 64)
+    # vLLM 0.33.0 takes the class with an encoder for such a file (transformers_utils/model_arch_config_convertor.py).
+    sees = fields.integer("vision_n_layers", 0, least=0) > 0
+    found = Decoder(core, tensors, (), experts, rotary_dim=rotary, compressed=compressed, streams=streams)
+    return replace(found, tower=UNREAD_TOWER, tower_by_files=True) if sees else found
+
+
+def _by_rate(rates: Mapping[int, int]) -> dict[int, list[int]]:
+    """Return the layers of each rate. rates: layer -> tokens that become one."""
+    return {rate: [layer for layer, each in rates.items() if each == rate] for rate in sorted(set(rates.values()))}
 
 
 def _compressor(hidden: int, rows: int, width: int, rates: Mapping[int, int]) -> Iterator[Tensor]:
