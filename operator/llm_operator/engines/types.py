@@ -18,11 +18,13 @@ class PlanFlags:
         enforce_eager: no CUDA graphs are captured.
         hybrid_cache: layers with a window keep their window only.
         deprecated_weights: formats that the engine is about to drop are still read.
+        expert_kernels: kernels of experts that the engine must take, as it names them; empty: it chooses.
     """
 
     enforce_eager: bool = False
     hybrid_cache: bool = True
     deprecated_weights: bool = False
+    expert_kernels: str = ""
 
 
 @dataclass(frozen=True, slots=True)

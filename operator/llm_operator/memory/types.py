@@ -103,7 +103,8 @@ class PlanRequest:
     spec.model.format. loaded_as: how the engine quantizes 16-bit weights while it loads them; None: it does not.
     trust_remote_code: whether the repository's own code may run; None: not known. deprecated_weights: the command line
     allows methods that the engine calls deprecated. adapters: room for LoRA adapters; None: none.
-    draft: what proposes tokens; None: nothing does.
+    draft: what proposes tokens; None: nothing does. expert_kernels: kernels of experts that the engine must take, as it
+    names them; empty: it chooses.
     """
 
     shape: ModelShape
@@ -131,6 +132,7 @@ class PlanRequest:
     deprecated_weights: bool = False
     adapters: Adapters | None = None
     draft: Draft | None = None
+    expert_kernels: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ def request_from_spec(spec: LLMDeploymentSpec, shape: ModelShape, gpu: GpuFacts)
         deprecated_weights=flags.deprecated_weights,
         adapters=engine.adapters(spec),
         draft=engine.draft(spec),
+        expert_kernels=flags.expert_kernels,
     )
 
 

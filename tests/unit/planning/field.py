@@ -40,6 +40,7 @@ def asked(row: dict[str, Any]) -> PlanRequest:
         enforce_eager=row["eager"],
         prefix_caching=row.get("prefix_caching", True),
         draft=Draft(row["draft"], own_layer=True, other_model=False) if row.get("draft") else None,
+        expert_kernels=row.get("expert_kernels", ""),
         deprecated_weights=True,  # the releases of the reports did not yet refuse them
     )
 

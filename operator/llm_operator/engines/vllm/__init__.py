@@ -99,6 +99,7 @@ class VLLM:
             enforce_eager=common.given(spec, "--enforce-eager"),
             hybrid_cache=not common.given(spec, "--disable-hybrid-kv-cache-manager"),
             deprecated_weights=common.given(spec, "--allow-deprecated-quantization"),
+            expert_kernels=command.expert_kernels_given(spec),
         )
 
     def share_of_total(self, spec: LLMDeploymentSpec) -> float | None:

@@ -103,6 +103,10 @@ RULES = Rules(
     shapes={"--lora-modules": (is_adapter, "adapter: NAME=PATH, or a JSON object with name and path")},
 )
 
+MARLIN_VARIABLE = "VLLM_MXFP4_USE_MARLIN"
+MARLIN_VARIABLE_UNTIL = release("0.26.0")
+_TRUE = frozenset({"1", "true", "True"})
+
 OWNED_VARIABLES: Mapping[str, str] = {
     "VLLM_API_KEY": "spec.engine.apiKey says it",
     "VLLM_USE_MODELSCOPE": "spec.model.modelScope says it",
@@ -158,6 +162,21 @@ def _check_kv_cache(spec: LLMDeploymentSpec, table: Capabilities) -> list[Proble
         "or a newer engine.version"
     )
     return [wrong_field("UnsupportedKVQuantization", "spec.kvCache.quantization", text)]
+
+
+def expert_kernels_given(spec: LLMDeploymentSpec) -> str:
+    """Return the kernels of experts that extraArgs or the environment set; empty: vLLM chooses.
+
+    0.20.2 to 0.33.0, fused_moe/oracle/mxfp4.py: `--moe-backend` decides; 0.26.0 no longer reads the variable.
+    """
+    named = (common.value_given(spec, "--moe-backend") or "auto").lower()
+    if named != "auto":
+        return named
+    version = spec.engine.version
+    if version is None or release(version) >= MARLIN_VARIABLE_UNTIL:
+        return ""
+    forced = any(variable.name == MARLIN_VARIABLE and variable.value in _TRUE for variable in spec.engine.env)
+    return "marlin" if forced else ""
 
 
 def utilization_given(spec: LLMDeploymentSpec) -> float | None:

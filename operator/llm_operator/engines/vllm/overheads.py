@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from llm_operator.engines.vllm.adapters import adapter_slots
 from llm_operator.engines.vllm.drafts import draft_layer
-from llm_operator.engines.vllm.weights import holds_wide_zeros
+from llm_operator.engines.vllm.weights import holds_wide_zeros, mxfp4_kernels
 from llm_operator.memory.overheads import Batch, Runtime, dense_width, nccl, over_pcie
 from llm_operator.memory.types import GIB, MIB, Overhead, PlanRequest
 from llm_operator.memory.versions import release
@@ -21,6 +21,7 @@ NEWER_RUNNER = frozenset({"DeepseekV2ForCausalLM", "GraniteMoeForCausalLM", "Qwe
 """Mixtures of experts that run on the newer model runner (0.26.0, config/vllm.py)."""
 FEW_SEQUENCES = 16
 PADDED_HEADS = 64
+MARLIN_PADDING_PERCENT = 9
 MEASURED = "measured, vLLM 0.26.0 on an H200"
 MEASURED_PAIR = "measured, vLLM 0.26.0 on two H200"
 REPORTED = "public starts of vLLM 0.8 to 0.27, docs/planner-accuracy.md"
@@ -174,9 +175,11 @@ def _kernels(request: PlanRequest, tensor: int) -> tuple[Overhead, ...]:
         piece.parameters for piece in request.shape.tensors if piece.role in (Role.EXPERT_GATE_UP, Role.EXPERT_DOWN)
     )
     held = experts * 17 // 32 // tensor
+    # Marlin's padding is in the weights already; what is left of the reports is what repacking takes.
+    padding = MARLIN_PADDING_PERCENT if mxfp4_kernels(request) == "marlin" else 0
     if release(request.version) >= (0, 26):
-        return (Overhead("MXFP4 layout", held // 100, held * 18 // 100, MEASURED),)
-    return (Overhead("MXFP4 layout", held * 14 // 100, held * 18 // 100, REPORTED),)
+        return (Overhead("MXFP4 layout", held // 100, held * (18 - padding) // 100, MEASURED),)
+    return (Overhead("MXFP4 layout", held * (14 - padding) // 100, held * (18 - padding) // 100, REPORTED),)
 
 
 def _compute_capability(request: PlanRequest, major: int) -> bool:

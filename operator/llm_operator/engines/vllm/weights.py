@@ -16,6 +16,14 @@ VOCABULARY_PADDING = 64
 MXFP4_PADDING_HOPPER = (64, 1)
 MXFP4_PADDING = (128, 256)
 MXFP4_PADDING_BLACKWELL_BEFORE_0_33 = (256, 256)
+MXFP4_PADDING_OF_KERNELS = {
+    "marlin": MXFP4_PADDING,
+    "triton": MXFP4_PADDING_HOPPER,
+    "triton_unfused": MXFP4_PADDING_HOPPER,
+    "flashinfer_cutlass": (128, 128),
+    "deep_gemm": (128, 128),
+}
+"""Of kernels that the user sets, on any card; what is not named here is padded as the card's kernels are."""
 # The CUDA caching allocator of torch 2.x: up to 1 MiB from segments of 2 MiB, below 10 MiB from segments of 20 MiB,
 # larger ones rounded up to 2 MiB (c10/cuda/CUDACachingAllocator.cpp). vLLM's "weights" count the segments.
 SMALL_TENSOR = MIB
@@ -46,11 +54,24 @@ def local_size(piece: Tensor, request: PlanRequest, tensor: int) -> tuple[int, i
     return even_share(piece, request, tensor)
 
 
+def mxfp4_kernels(request: PlanRequest) -> str:
+    """Return the kernels that the user sets; empty: vLLM takes those of the card.
+
+    Before 0.26.0 adapters need Marlin's (0.20.2, fused_moe/oracle/mxfp4.py, select_gpt_oss_mxfp4_moe_backend).
+    """
+    if not request.expert_kernels and request.adapters is not None and release(request.version) < (0, 26):
+        return "marlin"
+    return request.expert_kernels
+
+
 def mxfp4_size(role: Role, rows: int, columns: int, request: PlanRequest) -> tuple[int, int]:
     """Return the rows and columns of a matrix of experts as the kernels of the card hold it."""
     found = request.gpu.compute_capability
     inner, hidden = MXFP4_PADDING
-    if found is not None and found[0] == 9:
+    asked = MXFP4_PADDING_OF_KERNELS.get(mxfp4_kernels(request))
+    if asked is not None:
+        inner, hidden = asked
+    elif found is not None and found[0] == 9:
         inner, hidden = MXFP4_PADDING_HOPPER
     elif found is not None and found[0] == 10 and release(request.version) < (0, 33):
         inner, hidden = MXFP4_PADDING_BLACKWELL_BEFORE_0_33
