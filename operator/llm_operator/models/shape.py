@@ -184,11 +184,10 @@ class ModelShape:
     rotary_tables: distinct cos/sin tables (2 where sliding layers use another base). rotary_sections: positions have
     time, height and width (mrope_section). states: layers with a state per sequence. compressed: layers that keep a
     window whole and every token compressed, in place of `attention`. streams: residual streams of the hidden size.
-    tower: the encoder of images, None for a model of text. unplanned: why its cache cannot be computed although its tensors
-    are known; empty: it can. tower_by_files: what sees is counted by the size of the weight files
-    (see `completed`). unserved: most parameters of the files that no engine loads, such as
-    what speaks, adapters. own_code: model_type of a config.json that names a configuration class of its repository
-    (auto_map); empty: it names none.
+    tower: the encoder of images, None for a model of text. unplanned: why its cache cannot be computed although its
+    tensors are known; empty: it can. tower_by_files: what sees is counted by the size of the weight files (see
+    `completed`). unserved: most parameters of the files that no engine loads, such as what speaks, adapters. own_code:
+    model_type of a config.json that names a configuration class of its repository (auto_map); empty: it names none.
     """
 
     architecture: str
