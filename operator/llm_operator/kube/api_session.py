@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from pydantic_core import to_json
 from yarl import URL
 
 from llm_operator.kube.answers import (
@@ -31,6 +30,7 @@ from llm_operator.kube.answers import (
     read_json_object,
     told,
 )
+from llm_operator.kube.checked_answer import GONE, CheckedAnswer, Event, Events, only
 from llm_operator.kube.connection import Connection
 from llm_operator.kube.reading import UNREACHABLE, TooLongError
 from llm_operator.manifests.kinds import KINDS, WATCHED
@@ -47,13 +47,6 @@ RETRY_AFTER_LIMIT_SECONDS = 60.0
 BRIEF_SECONDS = 5.0
 """A watch that ends sooner counts as a failure: it would be opened again without a pause."""
 REMIND_SECONDS = 60.0
-GONE: JSON = {
-    "type": "ERROR",
-    "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "list again"},
-}
-"""The event that makes a watch begin with a list again."""
-Event = tuple[JSON, bytes]
-"""An event of a watch, and its line as it came; empty if it was made here."""
 
 
 @dataclass
@@ -106,32 +99,6 @@ class Stream:
             return False
         self.page = max(1, int(limit) // 8)
         return True
-
-
-class CheckedAnswer(aiohttp.ClientResponse):
-    """An answer whose JSON was read and checked before anything else receives it."""
-
-    checked: Any = None
-
-    async def json(self, **_: Any) -> Any:
-        """The checked value; of a refusal, what it says."""
-        return await super().json() if self.checked is None else self.checked
-
-
-class Events:
-    """The checked events of a watch. It replaces `ClientResponse.content`, of which kopf uses one method."""
-
-    def __init__(self, content: aiohttp.StreamReader, events: AsyncGenerator[Event]) -> None:
-        self._content = content
-        self.events = events
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._content, name)
-
-    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
-        """One event after the other, each with its end of line."""
-        async for event, line in self.events:
-            yield (line or to_json(event)) + b"\n"
 
 
 class ApiSession:
@@ -331,7 +298,7 @@ class ApiSession:
             expired = True
             answer.close()
         content = answer.content
-        lines = _once((GONE, b"")) if expired else self._events(stream, answer, content)
+        lines = only((GONE, b"")) if expired else self._events(stream, answer, content)
         answer.status = 200
         answer.content = Events(content, lines)  # type: ignore[assignment]
         if not expired:
@@ -413,10 +380,6 @@ class ApiSession:
 
 EXPIRED = "what it began with has expired"
 ENDED = "it ended"
-
-
-async def _once(event: Event) -> AsyncGenerator[Event]:
-    yield event
 
 
 def _backoff(failures: int) -> float:

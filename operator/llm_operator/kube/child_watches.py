@@ -14,7 +14,8 @@ import aiohttp
 
 from llm_operator.api import KIND
 from llm_operator.kube import tasks
-from llm_operator.kube.api_session import ApiSession, CheckedAnswer, Events
+from llm_operator.kube.api_session import ApiSession
+from llm_operator.kube.checked_answer import CheckedAnswer, Events
 from llm_operator.kube.handlers import take
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.reading import UNREACHABLE

@@ -6,20 +6,19 @@ An apply through the `kubernetes` package costs 0.8-1.2 ms of CPU, one through a
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
 from pydantic_core import to_json
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.foreign import UnreadableError, read_answer, read_object
 from llm_operator.kube.connection import Connection
 from llm_operator.kube.encoding import as_go, yaml_safe
-from llm_operator.kube.exchange import Exchange
-from llm_operator.kube.reading import UNREACHABLE, TooLongError, check_values, read_at_most
+from llm_operator.kube.exchange import Answer
+from llm_operator.kube.reading import UNREACHABLE, TooLongError, check_values
+from llm_operator.kube.transport import Transport
 from llm_operator.manifests.common import MANAGER
 from llm_operator.manifests.kinds import KINDS, METADATA, Verb
 from llm_operator.telemetry.metrics import Metrics
@@ -33,19 +32,13 @@ OBJECT_BYTES = 8 << 20
 """Of one object; etcd takes 1.5 MiB."""
 EVENTS_BYTES = 1 << 20
 """Of the events of one object; the kubelet's have 1 KiB each."""
-LOG_CONNECTIONS = 12
-"""Separate connections: a kubelet that does not answer must not hold up writes. Each kind of reader takes a few."""
-LOG_TIMEOUT_SECONDS = 5
 ERROR_BYTES = 1 << 20
 MESSAGE_CHARACTERS = 4096
 """Of an error's message: some quote the whole object."""
 MOST_CAUSES = 16
 """Of an error's causes, those that are looked at."""
-REQUEST_TIMEOUT_SECONDS = 30
 OF_EVERY_OBJECT = ("name", "namespace", "uid")
 """Texts in the metadata of every object of the kinds here."""
-AUTHORIZATION_SECONDS = 5.0
-"""For this long the same credentials are sent without a question."""
 
 
 REPLACED = "Replaced"
@@ -87,42 +80,19 @@ class ApiClient:
         connections: int = 32,
         fence: Callable[[], float] | None = None,
     ) -> None:
-        self._connection = connection
-        self._metrics = metrics
-        self._limit = connections
-        self._fence = fence
-        """Seconds that a write may take; raises where this process must not write."""
-        self._session: aiohttp.ClientSession | None = None
-        self._logs: aiohttp.ClientSession | None = None
-        self._exchange: Exchange | None = None
-        """None: a proxy is on the way, and the session does what it expects."""
+        self._transport = Transport(connection, metrics, connections, fence)
         self._server = connection.server
-        self._headers: dict[str, str] = {}
-        self._headers_until = 0.0
-        self._counters: dict[tuple[str, int], Any] = {}
 
     async def __aenter__(self) -> Self:
         """Open the pools."""
-        self._session, self._logs = self._pool(self._limit), self._pool(LOG_CONNECTIONS)
-        if self._connection.proxy is None:
-            self._exchange = Exchange(self._session, self._server)
+        await self._transport.open()
         return self
-
-    def _pool(self, limit: int) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._connection.ssl_context(), limit=limit),
-            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=self._connection.proxy,
-        )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the pools."""
-        for session in (self._session, self._logs):
-            if session is not None:
-                await session.close()
+        await self._transport.close()
 
     async def apply(self, body: JSON, *, force: bool, dry_run: bool = False) -> JSON:
         """Server-side apply of one object under the operator's field manager; the stored object comes back.
@@ -258,14 +228,9 @@ class ApiClient:
             parameters["tailLines"] = str(last_lines)
         if previous:
             parameters["previous"] = "true"
-        if self._logs is None:
-            raise RuntimeError("the client is not open: use it as `async with`")
-        url = f"{self._server}{_path('get', 'Pod', namespace, f'{pod}/log')}"
-        timeout = aiohttp.ClientTimeout(total=LOG_TIMEOUT_SECONDS)
-        headers = {"Accept": "application/json", **self._common_headers()}
+        path = _path("get", "Pod", namespace, f"{pod}/log")
         try:
-            async with self._logs.get(url, params=parameters, headers=headers, timeout=timeout) as response:
-                text = await self._body("GET", response, 2 * limit_bytes + ERROR_BYTES)
+            text = _accepted(await self._transport.read_log(path, parameters, 2 * limit_bytes + ERROR_BYTES))
         except TooLongError as error:
             raise ApiError(502, "Unreadable", f"the log of {pod}: {error}") from error
         return text.decode(errors="replace")
@@ -359,7 +324,10 @@ class ApiClient:
         # pydantic's parser and writer take half and a third of the time of the standard library's.
         try:
             most = limit_bytes or (PAGE_BYTES if page else OBJECT_BYTES)
-            text = await self._send(method, path, parameters, body, content, most, accept)
+            headers = {"Content-Type": content, "Accept": accept}
+            encode = as_go if content == "application/json" else yaml_safe
+            data = None if body is None else encode(to_json(body))
+            text = _accepted(await self._transport.send(method, path, parameters, headers, data, most))
             if page > 1:
                 check_values(text)
         except TooLongError as error:
@@ -374,80 +342,6 @@ class ApiClient:
             # The page of a proxy, or an answer that was cut: as transient as a proxy's own 502.
             raise ApiError(502, "Unreadable", f"{self._server} answered with something that is not a JSON object")
         return answer
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        parameters: dict[str, str],
-        body: Any,
-        content: str,
-        limit_bytes: int,
-        accept: str,
-    ) -> bytes:
-        if self._session is None:
-            raise RuntimeError("the client is not open: use it as `async with`")
-        headers = {"Content-Type": content, "Accept": accept}
-        encode = as_go if content == "application/json" else yaml_safe
-        data = None if body is None else encode(to_json(body))
-        seconds = self._fence() if self._fence is not None and method != "GET" else REQUEST_TIMEOUT_SECONDS
-        seconds = min(seconds, REQUEST_TIMEOUT_SECONDS)
-        if self._exchange is not None:
-            answer = await self._exchange.send(
-                method,
-                path,
-                parameters,
-                headers,
-                data,
-                common=self._common_headers(),
-                seconds=seconds,
-                limit=limit_bytes,
-            )
-            return self._accepted(method, answer.status, answer.headers, answer.text)
-        async with self._session.request(
-            method,
-            self._server + path,
-            params=parameters,
-            data=data,
-            headers={**headers, **self._common_headers()},
-            timeout=aiohttp.ClientTimeout(total=seconds),
-        ) as response:
-            return await self._body(method, response, limit_bytes)
-
-    async def _body(self, method: str, response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-        text = await read_at_most(response, limit_bytes)
-        return self._accepted(method, response.status, response.headers, text)
-
-    def _accepted(self, method: str, status: int, headers: Mapping[str, str], text: bytes) -> bytes:
-        """The text of an answer that is not a refusal.
-
-        Raises:
-            ApiError: it is one.
-        """
-        self._count(method, status)
-        if status == 401:
-            # The token may have been rotated: the next request looks for the new one.
-            self._headers_until = 0.0
-            self._connection.refused()
-        if status >= 400:
-            raise _error(status, text, headers.get("Retry-After"))
-        return text
-
-    def _common_headers(self) -> dict[str, str]:
-        now = time.monotonic()
-        if now >= self._headers_until:
-            authorization = self._connection.authorization()
-            self._headers = {}
-            if authorization:
-                self._headers["Authorization"] = authorization
-            self._headers_until = now + AUTHORIZATION_SECONDS
-        return self._headers
-
-    def _count(self, method: str, status: int) -> None:
-        key = (method, status)
-        if key not in self._counters:
-            self._counters[key] = self._metrics.requests.labels(code=str(status), method=method)
-        self._counters[key].inc()
 
 
 def _path(verb: Verb, kind: str, namespace: str | None, name: str = "") -> str:
@@ -466,6 +360,17 @@ def _path(verb: Verb, kind: str, namespace: str | None, name: str = "") -> str:
     row.needs(verb, name.partition("/")[2])
     path = row.path(namespace)
     return f"{path}/{name}" if name else path
+
+
+def _accepted(answer: Answer) -> bytes:
+    """The text of an answer that is not a refusal.
+
+    Raises:
+        ApiError: it is one.
+    """
+    if answer.status >= 400:
+        raise _error(answer.status, answer.text, answer.headers.get("Retry-After"))
+    return answer.text
 
 
 def _error(status: int, text: bytes, retry_after: str | None) -> ApiError:

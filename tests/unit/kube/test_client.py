@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 from llm_operator.kube import client as client_module
-from llm_operator.kube import reading
+from llm_operator.kube import reading, transport
 from llm_operator.kube.client import REPLACED, ApiClient, ApiError
 from llm_operator.kube.encoding import as_go, yaml_safe
 from llm_operator.telemetry.metrics import Metrics
@@ -94,7 +94,7 @@ async def test_credentials_are_asked_for_now_and_then(server: TestServer, monkey
     async with client_for(server) as client:
         told = [(await client.get("Service", "team", "demo"))["authorization"] for _ in range(3)]
         assert told == ["Bearer token-1"] * 3
-    monkeypatch.setattr(client_module, "AUTHORIZATION_SECONDS", 0.0)
+    monkeypatch.setattr(transport, "AUTHORIZATION_SECONDS", 0.0)
     async with client_for(server) as client:
         told = [(await client.get("Service", "team", "demo"))["authorization"] for _ in range(2)]
         assert told == ["Bearer token-1", "Bearer token-2"]

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from llm_operator.kube import progress
-from llm_operator.kube.client import LOG_CONNECTIONS, ApiError
+from llm_operator.kube.client import ApiError
 from llm_operator.kube.progress import ProgressReader
+from llm_operator.kube.transport import LOG_CONNECTIONS
 from llm_operator.reconcile.starting import FORBIDDEN
 from llm_operator.reconcile.wants import LogSource
 from tests.support.build import resource
