@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from devcluster.client import ApiError
 from llm_operator.api import KIND
 from llm_operator.pipeline.artifacts import (
-    ANNOTATION_INCOMPLETE,
+    ANNOTATION_LEFTOVER,
     ANNOTATION_REMOVE,
     ANNOTATION_RESULT,
     ANNOTATION_SOURCE,
@@ -62,7 +62,7 @@ WORDS = [
     '{"ok": true, "directory": "models/' + "d" * 600 + '"}',
     '{"ok": true, "directory": "models/a", "quality": {"a": "b"}}',
 ]  # fmt: skip
-ANNOTATED = (ANNOTATION_RESULT, ANNOTATION_SOURCE, ANNOTATION_INCOMPLETE, ANNOTATION_UNUSED_SINCE, ANNOTATION_REMOVE)
+ANNOTATED = (ANNOTATION_RESULT, ANNOTATION_SOURCE, ANNOTATION_LEFTOVER, ANNOTATION_UNUSED_SINCE, ANNOTATION_REMOVE)
 
 
 def drawn(count: int, number: int) -> list[JSON]:

@@ -36,7 +36,7 @@ class CachedModel:
         claim: the PersistentVolumeClaim.
         job: name of the Job.
         resource_version: the Job's, as it was read.
-        directory: directory on the claim, also of what is half-done; empty while it is not known.
+        directory: directory on the claim, also of partial output; empty while it is not known.
         source: what it was made from, from the Job's annotation.
         revision: commit of the hub; None: not known, or no hub.
         bytes: size of the files that are there; None: not known.

@@ -154,5 +154,5 @@ class Gatherer:
             claims = await self._claims.look_up(key[0], needed_claims(resource))
             if any(claim is not None and not claim.uid for claim in claims.values()):
                 observed = dataclasses.replace(observed, unseen=(*observed.unseen, NOT_READ))
-        incomplete = dict(self._leftovers.of(key, resource))
-        return dataclasses.replace(observed, jobs=jobs, claims=claims, incomplete=incomplete), look_again
+        leftovers = dict(self._leftovers.of(key, resource))
+        return dataclasses.replace(observed, jobs=jobs, claims=claims, leftovers=leftovers), look_again

@@ -70,7 +70,7 @@ class JobController:
         return False
 
     def _remember(self, key: JobKey, outcome: JobOutcome) -> None:
-        """What outlasts this look: times to look again, what is left half-done, and who may be asked again."""
+        """What outlasts this look: times to look again, partial output, and who may be asked again."""
         for seconds in (outcome.look_again_seconds, outcome.fate.look_again_seconds):
             if seconds is not None:
                 self._queues.add_after(key, seconds)

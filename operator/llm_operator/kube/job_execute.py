@@ -16,7 +16,7 @@ from llm_operator.kube.workqueue import Queues
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.pipeline.artifacts import (
     ANNOTATION_DAMAGED,
-    ANNOTATION_INCOMPLETE,
+    ANNOTATION_LEFTOVER,
     ANNOTATION_REMOVE,
     ANNOTATION_RESULT,
     ANNOTATION_UNUSED_SINCE,
@@ -91,7 +91,7 @@ class JobExecutor:
                 log.warning("Job %s is complete and left no result", job.name)
                 return {ANNOTATION_RESULT: lost_result(job)}
             case "Note" if leftover is not None:
-                return {ANNOTATION_INCOMPLETE: leftover.to_text()}
+                return {ANNOTATION_LEFTOVER: leftover.to_text()}
             case "End" | "MarkUnused":
                 return {ANNOTATION_UNUSED_SINCE: self._now()}
             case "MarkUsed":

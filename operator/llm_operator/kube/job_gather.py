@@ -102,7 +102,7 @@ class JobGatherer:
         return tuple(job.unused_since for job in jobs)
 
     def _finished_elsewhere(self, namespace: str, job: JobView) -> bool:
-        """Whether another Job has completed what this one left half-done: a branch, and its commit."""
+        """Whether another Job has completed the partial output of this one: a branch, and its commit."""
         leftover = job.leftover()
         return leftover is not None and any(
             other.phase == "Complete" and other.claim == job.claim
@@ -110,7 +110,7 @@ class JobGatherer:
         )
 
     def _unfinished(self, namespace: str, job: JobView) -> tuple[str, ...]:
-        """Other Jobs that left the same directory half-done."""
+        """Other Jobs with partial output in the same directory."""
         others = self._cache.jobs_at(namespace, job.directory())
         return tuple(other.name for other in others if other.leftover() is not None)
 

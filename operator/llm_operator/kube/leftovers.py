@@ -1,4 +1,4 @@
-"""What Jobs of the model tools left half-done, for the next ones of their names."""
+"""Partial output of Jobs of the model tools, for the next ones of their names."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ class Leftovers:
             self._known[key] = outcome.leftover
 
     def of(self, key: Key, resource: LLMDeployment) -> Mapping[str, str]:
-        """What is half-done of what an object requests, by the Job's name, as the annotation of the next ones."""
+        """Partial output of what an object requests, by the Job's name, as the annotation of the next ones."""
         names = [artifact.job_name for artifact in artifacts_of(resource)]
         return {name: text for name in names if (text := self._known.get(JobKey(key[0], name))) is not None}

@@ -154,7 +154,7 @@ class Fetch:
             with contextlib.suppress(_HeldError), layout.lock(earlier, held):
                 if begun.exists() and not written.exists():
                     transfer.take_over(begun, written)
-                layout.remove_beginnings(earlier)
+                layout.remove_partial_files(earlier)
                 if not earlier.exists():
                     layout.forget_lock(earlier)
 

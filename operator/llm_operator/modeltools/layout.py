@@ -178,7 +178,7 @@ def files_of(directory: Path) -> dict[str, Path]:
     return found
 
 
-def beginnings(directory: Path) -> list[Path]:
+def partial_files(directory: Path) -> list[Path]:
     """What is there of a directory that was never finished: the one that is written, and notes beside it."""
     return sorted(directory.parent.glob(f"{partial(directory).name}*"))
 
@@ -190,7 +190,7 @@ def leftover(root: Path, relative: str) -> dict[str, object]:
         ToolError: ModelPathMissing: it leads out of the root.
     """
     directory = below(root, relative)
-    found = beginnings(directory)
+    found = partial_files(directory)
     if not found:
         return {}
     return {"directory": str(directory.relative_to(root.resolve())), "bytes": sum(map(size_of, found))}
@@ -307,9 +307,9 @@ def remove(directory: Path) -> int:
     return _delete(_removed(directory))
 
 
-def remove_beginnings(directory: Path) -> int:
+def remove_partial_files(directory: Path) -> int:
     """Remove what is there of a directory that was never finished; the bytes freed. The lock is held."""
-    return _delete([*beginnings(directory), *_removed(directory)])
+    return _delete([*partial_files(directory), *_removed(directory)])
 
 
 def _removed(directory: Path) -> Iterable[Path]:

@@ -50,7 +50,7 @@ def _remove(root: Path, relative: str) -> Mapping[str, object]:
         with layout.lock(directory, lambda: progress.show("Waiting", detail=relative)):
             # The holder of the lock may have finished it: a complete directory is removed only by its own name.
             freed = layout.remove(directory) if given == directory else 0
-            freed += layout.remove_beginnings(directory)
+            freed += layout.remove_partial_files(directory)
             if not directory.exists():
                 layout.forget_lock(directory)
     except OSError as error:

@@ -54,7 +54,7 @@ class Job:
 
     @property
     def work(self) -> Path:
-        """The folder for notes and beginnings of files."""
+        """The folder for notes and partial files."""
         return self.folder / WORK
 
     @property
@@ -66,7 +66,7 @@ class Job:
         """Named by the content: another version of a file does not continue this one."""
         return paths.below(self.work, f"{file.identity}.incomplete", "WeightsCorrupt")
 
-    def beginnings(self, file: RemoteFile) -> tuple[Path, Path]:
+    def partial_files(self, file: RemoteFile) -> tuple[Path, Path]:
         """Where a file may be as long as it is not complete: ours, and modelscope_hub's."""
         return self.incomplete(file), paths.beside(file.within(self.folder), ".incomplete")
 
@@ -174,7 +174,7 @@ class Downloads:
         self.alive(1)
         known = self._journal.hashes()
         missing = sorted((file for file in self._job.files if file.name not in known), key=lambda file: -file.bytes)
-        with writeback.early([(file.within(self._job.folder), *self._job.beginnings(file)) for file in missing]):
+        with writeback.early([(file.within(self._job.folder), *self._job.partial_files(file)) for file in missing]):
             self._all(missing)
 
     def _all(self, missing: Sequence[RemoteFile]) -> None:
@@ -203,7 +203,7 @@ class Downloads:
                 return
             except content.CorruptError as found:
                 error = found
-                for path in (*self._job.beginnings(file), file.within(self.folder)):
+                for path in (*self._job.partial_files(file), file.within(self.folder)):
                     path.unlink(missing_ok=True)
         raise ToolError(
             "WeightsCorrupt",

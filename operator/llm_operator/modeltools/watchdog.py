@@ -63,7 +63,7 @@ class Meter:
         """The file that grew last."""
 
     def bytes(self) -> int:
-        """What is there now, of whole files and of beginnings."""
+        """What is there now, of whole and of partial files."""
         total = 0
         for file in self._job.files:
             size = self._size(file)
@@ -93,7 +93,7 @@ class Meter:
         )
 
     def _size(self, file: RemoteFile) -> int:
-        for path in (file.within(self._job.folder), *self._job.beginnings(file)):
+        for path in (file.within(self._job.folder), *self._job.partial_files(file)):
             with contextlib.suppress(FileNotFoundError):
                 return path.stat().st_size
         return 0

@@ -31,7 +31,7 @@ ANNOTATION_RESULT = "llm-operator.dev/result"
 ANNOTATION_SOURCE = "llm-operator.dev/source"
 """On a Job: what it was made from, for people and `kubectl llm cache`."""
 
-ANNOTATION_INCOMPLETE = "llm-operator.dev/incomplete"
+ANNOTATION_LEFTOVER = "llm-operator.dev/incomplete"
 """On a Job without a result: the partial output that its pods, or an earlier Job of its name, left on the claim."""
 
 ANNOTATION_MADE_FOR = "llm-operator.dev/made-for"

@@ -84,8 +84,8 @@ def is_believed(course: Course, artifact: Artifact, result: Result, asked: re.Pa
 
 
 def _made(course: Course, request: JobRequest) -> JSON:
-    incomplete = course.observed.incomplete.get(request.artifact.job_name, "")
-    return model_job(replace(request, incomplete=incomplete))
+    leftover = course.observed.leftovers.get(request.artifact.job_name, "")
+    return model_job(replace(request, leftover=leftover))
 
 
 def _renew(course: Course, job: JobView, request: Callable[[], JobRequest], doing: str) -> None:

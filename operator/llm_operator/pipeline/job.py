@@ -21,8 +21,8 @@ from llm_operator.manifests.pod import node_selector, tolerations
 from llm_operator.manifests.tools import CONTAINER, LABEL_STAGE, pod_security
 from llm_operator.manifests.trust import bundles_of, with_trust
 from llm_operator.pipeline.artifacts import (
-    ANNOTATION_INCOMPLETE,
     ANNOTATION_JOB_TEMPLATE,
+    ANNOTATION_LEFTOVER,
     ANNOTATION_MADE_FOR,
     ANNOTATION_SOURCE,
     LABEL_ARTIFACT,
@@ -46,8 +46,8 @@ def model_job(request: JobRequest) -> JSON:
         ANNOTATION_MADE_FOR: resource.metadata.name,
         ANNOTATION_JOB_TEMPLATE: template_digest(request),
     }
-    if request.incomplete:
-        annotations[ANNOTATION_INCOMPLETE] = request.incomplete
+    if request.leftover:
+        annotations[ANNOTATION_LEFTOVER] = request.leftover
     # The claim owns what fills it: many objects share the Job, and it ends with the volume.
     owner = claim_owner(request.claim) if request.claim and request.claim.uid else owner_reference(resource)
     job: JSON = {

@@ -25,8 +25,8 @@ class JobSnapshot:
         counterpart: the Job that removes what this one made, or whose work this one removes; None: there is none.
         claim: what becomes of the claim that it works on.
         in_use: a pod mounts what it made, or an object requests the same, or may do so, under another name.
-        finished_elsewhere: another Job has completed the directory that this one left half-done.
-        unfinished: other Jobs that left the same directory half-done.
+        finished_elsewhere: another Job has completed the directory with the partial output of this one.
+        unfinished: other Jobs with partial output in the same directory.
         unused_with: of all other Jobs that made or left the same, since when it is unused; None: it is not marked yet.
         verify: what decides when what it made is compared with its hashes.
         compared: of a Job that compares: the Jobs that made the directory.

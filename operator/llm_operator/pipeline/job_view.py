@@ -17,8 +17,8 @@ from llm_operator.manifests.common import compact_json
 from llm_operator.manifests.tools import LABEL_STAGE
 from llm_operator.pipeline.artifacts import (
     ANNOTATION_DAMAGED,
-    ANNOTATION_INCOMPLETE,
     ANNOTATION_JOB_TEMPLATE,
+    ANNOTATION_LEFTOVER,
     ANNOTATION_MADE_FOR,
     ANNOTATION_REMOVE,
     ANNOTATION_RESULT,
@@ -87,7 +87,7 @@ class JobView:
     """Something else than an LLMDeployment controls it, such as a CronJob, and so owns it, whatever its name is."""
     suspended: bool = False
     """Somebody holds it back, such as a queue for GPUs."""
-    noted: Leftover | None = None
+    recorded_leftover: Leftover | None = None
     """What its annotation says of earlier pods and Jobs."""
     placement: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Of its pod template: what decides on which nodes, and with which pull secrets, it can run."""
@@ -134,13 +134,13 @@ class JobView:
         return self.phase != "Complete" and self.unused_since is not None
 
     def leftover(self) -> Leftover | None:
-        """What it, or an earlier Job of its name, left half-done; None: nothing that is known of, or it is complete."""
+        """The partial output of it or of an earlier Job of its name; None: none is known, or it is complete."""
         result = self.result()
         if self.phase == "Complete" and (result is None or result.ok):
             return None
         if result is not None and not result.ok and result.directory:
             return Leftover(result.directory, result.bytes)
-        return self.noted
+        return self.recorded_leftover
 
     def directory(self) -> str:
         """Directory on the claim that it made, or began to make; empty while that is not known."""
@@ -228,7 +228,7 @@ def job_from(raw: Mapping[str, Any]) -> JobView:
         ),
         foreign=any(one.get("controller") and (one.get("apiVersion"), one.get("kind")) != OWNER for one in owners),
         suspended="Suspended" in true,
-        noted=leftover_from(read_object(annotations.get(ANNOTATION_INCOMPLETE), RECORD_LIMIT)),
+        recorded_leftover=leftover_from(read_object(annotations.get(ANNOTATION_LEFTOVER), RECORD_LIMIT)),
         verified_at=_time(annotations.get(ANNOTATION_VERIFIED)),
         damaged=str(annotations.get(ANNOTATION_DAMAGED, ""))[:TEXT_LIMIT],
         placement=_placement(pod),

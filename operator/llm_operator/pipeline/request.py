@@ -28,7 +28,7 @@ class JobRequest:
         memory_bytes: host memory that it will need; None: not known.
         source_in_cache: the original lies on `claim` itself.
         model: what a Job that fetches fetches; None: the model that the object serves.
-        incomplete: what an earlier Job of this name left half-done, as its annotation; empty if nothing is known.
+        leftover: partial output of an earlier Job of this name, as its annotation; empty if none is known.
     """
 
     resource: LLMDeployment
@@ -40,5 +40,5 @@ class JobRequest:
     output_directory: str = ""
     memory_bytes: int | None = None
     source_in_cache: bool = True
-    incomplete: str = ""
+    leftover: str = ""
     model: ModelSpec | None = None

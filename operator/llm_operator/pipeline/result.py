@@ -43,7 +43,7 @@ class Result:
         reason: CamelCase word for a condition, if it failed.
         message: what was wrong, what was expected, what to do.
         retry: the same may go better later.
-        directory: directory on the volume that was made or looked at; of a failure: the one that is half-done.
+        directory: directory on the volume that was made or looked at; of a failure: the one with partial output.
         bytes: size of its files, or of those that are there so far.
         revision: commit of the hub.
         weight_bytes: bytes of all tensors; None: not known.
@@ -70,7 +70,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """What lies half-done on a claim: the next Job goes on with it.
+    """Partial output on a claim: the next Job goes on with it.
 
     Attributes:
         directory: the directory that was to be made.

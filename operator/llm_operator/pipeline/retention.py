@@ -75,7 +75,7 @@ def fate_of(
         counterpart: the Job that removes what this one made, or whose work this one removes, if there is one.
         now: the time.
         retention_seconds: how long what no object needs is kept on the claim; 0: for ever.
-        finished_elsewhere: another Job has completed the directory that this one left half-done.
+        finished_elsewhere: another Job has completed the directory with the partial output of this one.
     """
     if job.stage == "remove":
         return _removal(job, counterpart, now)
@@ -156,7 +156,7 @@ def _active(job: JobView, wanted: bool) -> Fate:
     if job.abandoned:
         return Fate("Delete", "it was being ended; the next one goes on with what is there")
     leftover = job.leftover()
-    return Fate("Note") if leftover is not None and leftover != job.noted else Fate()
+    return Fate("Note") if leftover is not None and leftover != job.recorded_leftover else Fate()
 
 
 def _being_removed(removal: JobView) -> Fate:

@@ -23,6 +23,6 @@ class Surroundings(Protocol):
         ...
 
     @property
-    def incomplete(self) -> Mapping[str, str]:
+    def leftovers(self) -> Mapping[str, str]:
         """By name of a Job: the partial output of an earlier one, as the annotation of the next one."""
         ...

@@ -83,12 +83,12 @@ def verify_job(namespace: str, work: Verification, tools: ToolSettings, placemen
 def remove_job(
     namespace: str, claim: ClaimFacts, directory: str, tools: ToolSettings, placement: Mapping[str, Any]
 ) -> JSON:
-    """The Job that removes one model, or what was left half-done of one, from a claim.
+    """The Job that removes one model, or partial output, from a claim.
 
     Args:
         namespace: the claim's.
         claim: the claim.
-        directory: path on it; of what is half-done, the directory that is written before it is complete.
+        directory: path on it; of partial output, the directory that is written before it is complete.
         tools: the operator's settings.
         placement: node selector, tolerations, affinity and pull secrets of the Job that made it.
     """

@@ -24,8 +24,8 @@ class Observed:
     """By name, those that make what this object needs."""
     claims: Mapping[str, ClaimFacts | None] = field(default_factory=dict)
     """Claims that were looked up, by name; None for one that does not exist."""
-    incomplete: Mapping[str, str] = field(default_factory=dict)
-    """By name of a Job: what an earlier one left half-done, as the annotation of the next one."""
+    leftovers: Mapping[str, str] = field(default_factory=dict)
+    """By name of a Job: partial output of an earlier one, as the annotation of the next one."""
     revisions: Mapping[str, Revision] = field(default_factory=dict)
     """By name."""
     rollout_stands: bool = False

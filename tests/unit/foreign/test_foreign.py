@@ -27,7 +27,7 @@ from llm_operator.foreign import (
 from llm_operator.live.pods import pod_from
 from llm_operator.manifests.common import ANNOTATION_MODEL
 from llm_operator.pipeline.artifacts import (
-    ANNOTATION_INCOMPLETE,
+    ANNOTATION_LEFTOVER,
     ANNOTATION_RESULT,
     ANNOTATION_SOURCE,
     ANNOTATION_UNUSED_SINCE,
@@ -128,7 +128,7 @@ def test_any_annotations_of_a_job(result: str, source: str, incomplete: str, sin
     annotations = {
         ANNOTATION_RESULT: result,
         ANNOTATION_SOURCE: source,
-        ANNOTATION_INCOMPLETE: incomplete,
+        ANNOTATION_LEFTOVER: incomplete,
         ANNOTATION_UNUSED_SINCE: since,
     }
     check_job(job_from(job(**annotations)))

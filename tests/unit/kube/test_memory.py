@@ -16,8 +16,8 @@ from llm_operator.kube.cache import Cache
 from llm_operator.live.pods import pod_from
 from llm_operator.pipeline.artifacts import (
     ANNOTATION_DAMAGED,
-    ANNOTATION_INCOMPLETE,
     ANNOTATION_JOB_TEMPLATE,
+    ANNOTATION_LEFTOVER,
     ANNOTATION_MADE_FOR,
     ANNOTATION_RESULT,
     ANNOTATION_SOURCE,
@@ -75,7 +75,7 @@ TAKES: dict[str, Callable[[int], object]] = {
     "a short result of many values": lambda n: kept(job(n, {ANNOTATION_RESULT: nested(n, 8000)})),
     "a source of many values": lambda n: kept(job(n, {ANNOTATION_SOURCE: nested(n)})),
     "a short source of many values": lambda n: kept(job(n, {ANNOTATION_SOURCE: nested(n, 8000)})),
-    "a leftover of many values": lambda n: kept(job(n, {ANNOTATION_INCOMPLETE: nested(n)})),
+    "a leftover of many values": lambda n: kept(job(n, {ANNOTATION_LEFTOVER: nested(n)})),
     "other long annotations": lambda n: kept(
         job(
             n, dict.fromkeys((ANNOTATION_DAMAGED, ANNOTATION_JOB_TEMPLATE, ANNOTATION_MADE_FOR), f"{n}" + LONG[:20_000])

@@ -190,7 +190,7 @@ def test_the_next_job_knows_what_an_earlier_one_left() -> None:
     of = cached()
     name = stages(of)["fetch"].job_name
     text = '{"directory": "models/hf--org--model/abc", "bytes": 7}'
-    left = replace(seen(), incomplete={name: text, "llm-fetch-other": "{}"})
+    left = replace(seen(), leftovers={name: text, "llm-fetch-other": "{}"})
     annotations = decide(of, left, plan(of), TOOLS).applies[0].body["metadata"]["annotations"]
     assert annotations["llm-operator.dev/incomplete"] == text
     first = decide(of, seen(), plan(of), TOOLS).applies[0].body["metadata"]["annotations"]

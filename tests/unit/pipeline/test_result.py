@@ -80,6 +80,6 @@ def test_a_job_of_which_nothing_is_known_is_at_work() -> None:
     view = job_from(RAW)
     assert (view.phase, view.failure, view.finished_at) == ("Active", "", None)
     assert (view.deleting, view.suspended, view.to_be_removed) == (False, False, False)
-    assert (view.unused_since, view.claim, view.noted, view.told) == (None, None, None, None)
+    assert (view.unused_since, view.claim, view.recorded_leftover, view.told) == (None, None, None, None)
     unused = {**RAW["metadata"], "annotations": {"llm-operator.dev/unused-since": ""}}
     assert job_from({"metadata": unused}).unused_since is None

@@ -197,7 +197,7 @@ def test_a_removal_is_of_what_was_left_and_its_record_goes_after_it() -> None:
 def test_who_may_work_on_a_directory(other: JobView, may: bool) -> None:
     other = replace(other, about=other.about or {"repository": "org/model"})
     assert other.may_fill(DIRECTORY) == may
-    assert not replace(other, stage="quantize", phase="Active", noted=None, told=None).may_fill(DIRECTORY)
+    assert not replace(other, stage="quantize", phase="Active", recorded_leftover=None, told=None).may_fill(DIRECTORY)
     assert not other.may_fill(f"{DIRECTORY}--awq")
 
 

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +255,15 @@ def test_every_condition_is_as_it_was() -> None:
     assert len(statuses) > 700
     assert len({entry.reason for status in statuses.values() for entry in status.conditions}) > 50
     assert text == RECORD.read_text(), "meant? then LLM_OPERATOR_WRITE_GOLDEN=yes, and look at the difference"
+
+
+def test_no_snapshot_is_changed_by_what_is_decided_on_it() -> None:
+    """Children, Jobs and templates in it are the cache's own: what changes one changes what others decide on."""
+    for name, snapshot, executed in islice(_snapshots(), 0, None, 7):
+        before = repr(snapshot)
+        outcome = evaluate(snapshot, AT)
+        left = executed or Executed(outcome.decision)
+        status = status_after(snapshot, outcome, left, None, NOW)
+        assert repr(snapshot) == before, name
+        assert evaluate(snapshot, AT) == outcome, name
+        assert status_after(snapshot, outcome, left, None, NOW) == status, name
