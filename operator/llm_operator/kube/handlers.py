@@ -156,4 +156,5 @@ def take(kind: str, event: str | None, raw: dict[str, Any], intake: Intake, queu
     key = intake.remove(raw) if event == "DELETED" else intake.update(raw)
     if key is not None:
         # A deletion is news, no matter who requested it.
-        queues.add(key, None if event == "DELETED" else (kind, raw["metadata"]["resourceVersion"]))
+        because = None if event == "DELETED" else (kind, raw["metadata"]["resourceVersion"])
+        queues.add(key, because, news=event is not None)

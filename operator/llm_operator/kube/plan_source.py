@@ -129,7 +129,7 @@ class PlanSource:
 
     def _inventory_changed(self) -> None:
         for key in self._resources:
-            self._queue.add(key)
+            self._queue.add(key, news=False)
 
     async def _refresh(self) -> None:
         while True:

@@ -56,7 +56,7 @@ class Relist:
             return await self._relist_all(changed)
         finally:
             for key in changed:
-                self._queues.add(key)
+                self._queues.add(key, news=False)
 
     async def _relist_all(self, changed: set[AnyKey]) -> int:
         total, behind = 0, []

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from llm_operator.kube.keys import Key
-from llm_operator.kube.workqueue import BACKOFF_LIMIT_SECONDS, WorkQueue, backoff
+from llm_operator.kube.workqueue import BACKOFF_LIMIT_SECONDS, LATER_TURN, WorkQueue, backoff
 from llm_operator.telemetry.metrics import Metrics
 
 A, B = ("team", "a"), ("team", "b")
@@ -118,3 +118,28 @@ def test_a_key_that_waits_long_behind_others_is_no_fault() -> None:
         return worst
 
     assert asyncio.run(drain()) == 10.0
+
+
+async def test_news_goes_before_what_only_waits_for_its_turn(queue: WorkQueue[Key]) -> None:
+    queue.add(A, news=False)
+    queue.add(B)
+    assert len(queue) == 2
+    assert [await queue.get(), await queue.get()] == [B, A]
+    assert len(queue) == 0
+
+
+async def test_news_of_a_key_that_waits_brings_it_forward(queue: WorkQueue[Key]) -> None:
+    for key in (A, B):
+        queue.add(key, news=False)
+    queue.add(B)
+    queue.add(B, news=False)
+    assert [await queue.get(), await queue.get()] == [B, A]
+    assert queue.without_progress() == 0.0
+
+
+async def test_however_much_is_new_what_waits_has_its_turn(queue: WorkQueue[Key]) -> None:
+    queue.add(A, news=False)
+    for number in range(2 * LATER_TURN):
+        queue.add(("team", f"new-{number}"))
+    given = [await queue.get() for _ in range(LATER_TURN)]
+    assert given.index(A) == LATER_TURN - 1
