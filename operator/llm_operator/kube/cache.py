@@ -16,6 +16,7 @@ from llm_operator.kube.keys import AnyKey, JobKey, Key
 from llm_operator.kube.revision_index import RevisionIndex
 from llm_operator.live.children import Child, ChildKey, Role, child_from, workload_in
 from llm_operator.live.pods import Pod, controller_of, pod_from
+from llm_operator.live.texts import shrunk
 from llm_operator.manifests.chat_page import ROLE
 from llm_operator.manifests.common import LABEL_CHAT, LABEL_DEPLOYMENT, MANAGER
 from llm_operator.manifests.kinds import KINDS, Reduction
@@ -113,6 +114,8 @@ def child_key(key: Key, kind: str, name: str) -> ChildKey:
     return kind, _role(key, name)
 
 
+MANY = 1000
+"""Objects with children; the texts of what belongs to further ones are compressed."""
 MOST_DELETED = 4096
 """Deleted objects and children that are remembered: for longer than a list or an event can be late."""
 
@@ -246,9 +249,12 @@ class Cache:
         elif reduction == "object":
             self._set_object(key, _trimmed(raw, self._propagation))
         elif reduction == "revision":
-            self._revisions.update(key, raw)
+            self._revisions.update(key, raw, small=self._many)
         else:
-            child = self._children.setdefault(key, {})[child_key(key, kind, name)] = child_from(raw)
+            child = child_from(raw)
+            if self._many:
+                child = dataclasses.replace(child, text=shrunk(child.text))
+            self._children.setdefault(key, {})[child_key(key, kind, name)] = child
             if child.revision:
                 self._revisions.runs(key, child.revision)
         return key
@@ -305,7 +311,14 @@ class Cache:
     def learn(self, raw: Mapping[str, Any]) -> Revision | None:
         """Take in what a revision holds, of which the watch has the metadata alone; None: it belongs to no object."""
         key = self.key_of(raw)
-        return self._revisions.update(key, raw) if key is not None and not isinstance(key, JobKey) else None
+        if key is None or isinstance(key, JobKey):
+            return None
+        return self._revisions.update(key, raw, small=self._many)
+
+    @property
+    def _many(self) -> bool:
+        """Whether memory counts for more than time."""
+        return len(self._children) > MANY
 
     def _set_object(self, key: Key, body: JSON | None) -> None:
         before = self.objects.pop(key, None)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_operator.kube.keys import Key
+from llm_operator.live.texts import shrunk
 from llm_operator.reconcile.revisions import Revision, revision_from
 
 
@@ -30,10 +31,13 @@ class RevisionIndex:
         found = self._revisions.get(key, {}).get(name)
         return found.resource_version if found is not None and not found.gone else None
 
-    def update(self, key: Key, raw: Mapping[str, Any]) -> Revision:
-        """Take in a revision, whole or its metadata alone."""
+    def update(self, key: Key, raw: Mapping[str, Any], *, small: bool = False) -> Revision:
+        """Take in a revision, whole or its metadata alone; `small`: what it holds is compressed."""
         own = self._revisions.setdefault(key, {})
-        found = own[raw["metadata"]["name"]] = revision_from(raw, own.get(raw["metadata"]["name"]))
+        found = revision_from(raw, own.get(raw["metadata"]["name"]))
+        if small and found.text is not None:
+            found = dataclasses.replace(found, text=shrunk(found.text))
+        own[found.name] = found
         return found
 
     def runs(self, key: Key, name: str) -> None:

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from llm_operator.foreign import read_again
 from llm_operator.live.managed_fields import ForeignField, foreign_fields
+from llm_operator.live.texts import Text, whole
 from llm_operator.manifests.common import ANNOTATION_REVISION
 from llm_operator.manifests.kinds import WORKLOAD_KINDS
 
@@ -49,7 +50,7 @@ class Child:
     generation: int
     owner_uid: str | None
     deleting: bool
-    text: str
+    text: Text
     """JSON of labels, annotations, owner references and spec."""
     status: Mapping[str, int] = field(default_factory=dict)
     """Integers of the child's status: replicas, readyReplicas, updatedReplicas, ..."""
@@ -65,7 +66,7 @@ class Child:
 
     def body(self) -> JSON:
         """The child's metadata and spec."""
-        body: JSON = read_again(self.text)
+        body: JSON = read_again(whole(self.text))
         return body
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_operator.foreign import UnreadableError, read_again, read_json, read_object
+from llm_operator.live.texts import Text, whole
 from llm_operator.manifests.common import (
     ANNOTATION_ENGINE,
     ANNOTATION_PLAN,
@@ -47,7 +48,7 @@ class Revision:
     """It has the label by which it is watched."""
     gone: bool = False
     """Somebody deleted it; what it held is still known."""
-    text: str | None = None
+    text: Text | None = None
     """Its data as compact_json() writes it; None: it was not read."""
 
 
@@ -99,7 +100,7 @@ def content(revision: Revision | None) -> Kept | None:
     return _content_in(revision.text, revision.digest) if revision is not None and revision.text is not None else None
 
 
-def legacy(text: str) -> Kept | None:
+def legacy(text: Text) -> Kept | None:
     """What an operator before revisions kept in the annotations of a Deployment, given its text; None: nothing."""
     return _legacy_in(text)
 
@@ -126,8 +127,9 @@ def to_remove(
 
 
 @functools.lru_cache(maxsize=256)
-def _content_in(text: str, digest: str) -> Kept | None:
+def _content_in(kept: Text, digest: str) -> Kept | None:
     """Remembered, because one look at an object asks several times; the result is read, never changed."""
+    text = whole(kept)
     try:
         body = read_json(text, 2 * CONTENT_BYTES)
     except UnreadableError:
@@ -138,8 +140,8 @@ def _content_in(text: str, digest: str) -> Kept | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _legacy_in(text: str) -> Kept | None:
-    annotations = read_again(text)["metadata"]["annotations"]
+def _legacy_in(text: Text) -> Kept | None:
+    annotations = read_again(whole(text))["metadata"]["annotations"]
     try:
         template = read_template(annotations.get(ANNOTATION_TEMPLATE) or "")
     except (ValueError, TypeError, AttributeError):

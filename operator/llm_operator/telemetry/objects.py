@@ -228,7 +228,7 @@ class ObjectsText:
 
     def __init__(self, objects: Callable[[], Iterable[Served]]) -> None:
         self._objects = objects
-        self._known: dict[tuple[str, str], tuple[Served, list[str]]] = {}
+        self._known: dict[tuple[str, str], tuple[Served, list[bytes]]] = {}
         """By namespace and name: what was seen last, and its lines of each family."""
 
     def text(self) -> bytes:
@@ -241,14 +241,13 @@ class ObjectsText:
             known[key] = before if before is not None and _same(before[0], served) else (served, _lines(key, served))
         self._known = known
         every = [lines for _, lines in known.values()]
-        parts = [
-            "# HELP llmdeployment_objects LLMDeployments in the cluster.\n# TYPE llmdeployment_objects gauge\n",
-            f"llmdeployment_objects {_number(len(every))}\n",
-        ]
+        head = "# HELP llmdeployment_objects LLMDeployments in the cluster.\n# TYPE llmdeployment_objects gauge\n"
+        parts = [head.encode(), f"llmdeployment_objects {_number(len(every))}\n".encode()]
         for number, family in enumerate(FAMILIES):
-            parts.append(family.head)
+            parts.append(family.head.encode())
             parts.extend([lines[number] for lines in every])
-        return "".join(parts).encode()
+        # Joined as bytes: the text of 10,000 objects has 15 MB.
+        return b"".join(parts)
 
 
 def _same(before: Served, now: Served) -> bool:
@@ -256,7 +255,7 @@ def _same(before: Served, now: Served) -> bool:
     return before.body is now.body and before.workload is now.workload and before.pods == now.pods
 
 
-def _lines(key: tuple[str, str], served: Served) -> list[str]:
+def _lines(key: tuple[str, str], served: Served) -> list[bytes]:
     """The lines of one object, for each family."""
     conditions = [
         CONDITION.line([*key, entry["type"], entry["status"], _text(entry.get("reason"))], 1)
@@ -275,4 +274,4 @@ def _lines(key: tuple[str, str], served: Served) -> list[str]:
     for family, (_, _, value) in zip(FAMILIES[len(lines) :], GAUGES, strict=True):
         number = value(served)
         lines.append("" if number is None else family.line(key, number))
-    return lines
+    return [one.encode() for one in lines]

@@ -4,12 +4,17 @@ from typing import Any
 import pytest
 
 from llm_operator.api import API_VERSION, KIND
+from llm_operator.kube import cache as cache_module
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.keys import JobKey
 from llm_operator.manifests.common import LABEL_DEPLOYMENT, MANAGER
 from llm_operator.manifests.tools import LABEL_STAGE
 from llm_operator.pipeline.artifacts import ANNOTATION_RESULT, LABEL_ARTIFACT
 from llm_operator.pipeline.job_view import job_from, last_words
+from llm_operator.reconcile.decide import decide
+from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.running import kept_of
+from tests.support.build import plan, resource
 
 KEY = ("team", "demo")
 
@@ -264,3 +269,22 @@ def test_what_is_gone_does_not_come_back_by_the_history_of_a_watch() -> None:
     cache.deleted(KIND, KEY, "demo", "two")
     assert cache.update(thing(KIND, 8, uid="two")) is None
     assert cache.update(thing(KIND, 8, uid="two"), replace=True) == KEY, "etcd was restored"
+
+
+def test_of_many_objects_the_texts_are_kept_small_and_read_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = {apply.body["kind"]: apply.body for apply in decide(resource(), Observed(), plan(resource())).applies}
+    for number, body in enumerate(written.values()):
+        body["metadata"] |= {"uid": f"u-{number}", "resourceVersion": "1"}
+    few, many = Cache(), Cache()
+    for cache, most in ((few, 1000), (many, -1)):
+        monkeypatch.setattr(cache_module, "MANY", most)
+        cache.update(written["Deployment"])
+        cache.learn(written["ControllerRevision"])
+    key = (resource().metadata.namespace, "demo")
+    plain, small = few.observed(key), many.observed(key)
+    assert plain.workload is not None
+    assert small.workload is not None
+    assert small.workload.body() == plain.workload.body()
+    assert kept_of(small) == kept_of(plain)
+    assert kept_of(plain) is not None
+    assert len(small.workload.text) < len(plain.workload.text) / 4

@@ -128,7 +128,7 @@ def test_what_has_not_changed_is_rendered_once(monkeypatch: pytest.MonkeyPatch) 
     rendered: list[str] = []
     lines = objects._lines
 
-    def counted(key: tuple[str, str], served: Served) -> list[str]:
+    def counted(key: tuple[str, str], served: Served) -> list[bytes]:
         rendered.append(key[1])
         return lines(key, served)
 
