@@ -66,23 +66,21 @@ class _Context(ssl.SSLContext):
 class Connection:
     """One API server and the credentials for it. May be used by several threads."""
 
-    def __init__(self, read: Callable[[], Access], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, read: Callable[[], Access]) -> None:
         """Read the credentials.
 
         Args:
             read: gives them as they are now.
-            clock: seconds since the epoch.
 
         Raises:
             KubeconfigError: there are none.
         """
         self._read = read
-        self._clock = clock
         self._lock = threading.Lock()
         self._reading = False
         self._access, self._state = _checked(read()), ()
         self._state = _state(self._access)
-        self._looked = self._tried = clock()
+        self._looked = self._tried = time.monotonic()
         self._tls = _Context(self._current)
 
     @property
@@ -102,7 +100,7 @@ class Connection:
     def refused(self) -> None:
         """The API server does not know the credentials: they may have been rotated."""
         with self._lock:
-            if self._clock() - self._tried >= AGAIN_SECONDS or _state(self._access) != self._state:
+            if time.monotonic() - self._tried >= AGAIN_SECONDS or _state(self._access) != self._state:
                 self._begin()
 
     def ssl_context(self) -> ssl.SSLContext | bool:
@@ -111,18 +109,19 @@ class Connection:
 
     def _current(self) -> Access:
         with self._lock:
-            now = self._clock()
+            now = time.monotonic()
             if now - self._looked >= LOOK_SECONDS:
                 self._looked = now
                 expires = self._access.expires
-                due = expires is not None and now >= expires - BEFORE_EXPIRY_SECONDS
+                # The expiry is a time of day; all else here is not.
+                due = expires is not None and time.time() >= expires - BEFORE_EXPIRY_SECONDS
                 if _state(self._access) != self._state or (due and now - self._tried >= AGAIN_SECONDS):
                     self._begin()
             return self._access
 
     def _begin(self) -> None:
         if not self._reading:
-            self._reading, self._tried = True, self._clock()
+            self._reading, self._tried = True, time.monotonic()
             tasks.thread(self._read_again, "credentials")
 
     def _read_again(self) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
+from llm_operator.kube.clock import steady
 from llm_operator.kube.connection import Connection
 from llm_operator.kube.election import LEASE_SECONDS, Election, Step, holder
 from llm_operator.telemetry.metrics import Metrics
@@ -33,11 +33,6 @@ CONNECTIONS = 2
 
 class LostLeadershipError(Exception):
     """Another process may lead now; this one must not write."""
-
-
-def steady() -> float:
-    """Seconds by a clock that is never set; it goes on while the machine sleeps, as another process takes over then."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lease:

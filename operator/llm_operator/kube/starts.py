@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import time
 from collections.abc import Callable
 
 from llm_operator.kube import tasks
 from llm_operator.kube.client import UNREADABLE, ApiClient, ApiError
+from llm_operator.kube.clock import time_of_process
 from llm_operator.kube.keys import Key
 from llm_operator.live.pods import Pod
 from llm_operator.manifests.pod import CONTAINER
@@ -33,7 +33,9 @@ LOG_BYTES = 64 << 10
 class Starts:
     """One reader per object with an engine that loads: of the first such pod by name."""
 
-    def __init__(self, client: ApiClient, changed: Callable[[Key], None], now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, client: ApiClient, changed: Callable[[Key], None], now: Callable[[], float] = time_of_process
+    ) -> None:
         self._client = client
         self._changed = changed
         self._now = now

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from llm_operator.api.finding import Finding
 from llm_operator.engines import engine_of
 from llm_operator.engines.common import METRICS_PATH
 from llm_operator.kube import tasks
+from llm_operator.kube.clock import time_of_process
 from llm_operator.kube.engine_api import ask
 from llm_operator.kube.keys import Key
 from llm_operator.live.pods import Pod
@@ -74,7 +74,7 @@ class VitalSigns:
     def __init__(
         self,
         changed: Callable[[Key], None],
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = time_of_process,
         paces: Paces = DEFAULT_PACES,
     ) -> None:
         self._changed = changed

@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,18 @@ async def test_the_kubeconfigs_proxy_is_asked(tmp_path: Path, monkeypatch: pytes
     await close()
 
 
+async def test_a_token_is_read_again_after_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("one\n")
+    kubeconfig(tmp_path / "config", monkeypatch, {"tokenFile": "token"}, server="http://127.0.0.1:9")
+    connection, now = load(), time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+    token.write_text("second\n")
+    await until(connection, "Bearer second")
+
+
 async def test_a_rotated_tokens_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     token = tmp_path / "token"
     token.write_text("one\n")
@@ -220,7 +233,8 @@ async def test_credentials_that_end_are_renewed_before(monkeypatch: pytest.Monke
         return Access("http://a", "default", None, {"Authorization": f"Bearer {ends:.0f}"}, expires=ends)
 
     now = 0.0
-    connection = Connection(given, lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
+    connection = Connection(given)
     assert connection.authorization() == "Bearer 100"
     now = 100 - module.BEFORE_EXPIRY_SECONDS - 1
     assert connection.authorization() == "Bearer 100"
