@@ -50,12 +50,14 @@ class Effort:
         long: everything there is, for as long as it takes; else what fits into two minutes.
         minutes: how long faults are mixed into changes in a long run, and the most that any machine takes.
         scenarios: names of those in which kills are tried; empty: all.
+        kinds: names of the kinds of fault that are tried one by one; empty: all.
     """
 
     seed: int
     long: bool
     minutes: float
     scenarios: tuple[str, ...]
+    kinds: tuple[str, ...]
 
     def deadline(self) -> float:
         """When a machine that begins now ends, by the monotonic clock."""
@@ -70,6 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--minutes", type=float, default=30, help="of churn in a long run, and the most of all (default 30)"
     )
     group.addoption("--scenarios", default="", help="names of those in which a long run kills (default: all)")
+    group.addoption("--kinds", default="", help="names of the faults that a long run tries alone (default: all)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -95,9 +98,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def effort(pytestconfig: pytest.Config) -> Effort:
     """What the command line says."""
     option = pytestconfig.getoption
-    return Effort(
-        option("--seed"), option("--long"), option("--minutes"), tuple(filter(None, option("--scenarios").split(",")))
-    )
+    scenarios, kinds = (tuple(filter(None, option(name).split(","))) for name in ("--scenarios", "--kinds"))
+    return Effort(option("--seed"), option("--long"), option("--minutes"), scenarios, kinds)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.faults.proxy import (
     Answer,
@@ -12,6 +12,7 @@ from tests.faults.proxy import (
     Delay,
     Exchange,
     Fault,
+    Lines,
     Reset,
     Silence,
     Stale,
@@ -63,11 +64,20 @@ def _cut(last_line: bytes = b"", *, reset: bool = False) -> Callable[[Exchange, 
     return lambda exchange, draw: Cut(draw.uniform(0.2, 2), last_line, reset) if exchange.watch else None
 
 
+def _lines(changed: Callable[[list[bytes]], list[bytes]]) -> Callable[[Exchange, random.Random], Fault | None]:
+    # Never in another order: no server reorders the lines of one answer, and a proxy passes them on as they come.
+    return lambda exchange, draw: Lines(changed) if exchange.watch else None
+
+
+BOOKMARK = b'"type":"BOOKMARK"'
 EXPIRED = status_answer(410, "Expired", "The resourceVersion for the provided watch is too old.")
 
 FAULTS = [
     FaultKind("409-writes", _some(status_answer(409, "Conflict"), 0.5, _writes)),
     FaultKind("429", _some(status_answer(429, "TooManyRequests", **{"Retry-After": "1"}), 0.5)),
+    FaultKind("429-at-once", _some(status_answer(429, "TooManyRequests"), 0.7)),
+    FaultKind("413-page", _some(replace(PAGE, status=413), 0.5, _writes)),
+    FaultKind("422-page", _some(replace(PAGE, status=422), 0.5, _writes)),
     FaultKind("500", _some(status_answer(500, "InternalError"), 0.5)),
     FaultKind("503", _some(status_answer(503, "ServiceUnavailable"), 0.5)),
     FaultKind("504", _some(status_answer(504, "Timeout"), 0.5, _calls)),
@@ -90,6 +100,10 @@ FAULTS = [
     FaultKind("gone-watches", _some(EXPIRED, 0.5, _watches)),
     FaultKind("gone-lists", _some(EXPIRED, 0.5, _lists)),
     FaultKind("stale-lists", _some(Stale(), 0.7, _lists)),
+    FaultKind("events-twice", _lines(lambda lines: [line for line in lines for _ in range(2)])),
+    FaultKind(
+        "bookmarks-only", _lines(lambda lines: [line for line in lines if BOOKMARK in line]), heals_by_reset=True
+    ),
     FaultKind("silent-watches", _some(Silence(), 0.7, _watches), heals_by_reset=True),
 ]
 

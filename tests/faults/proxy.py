@@ -86,7 +86,18 @@ class Stale:
     """Answer a list with what an earlier one of the same path was answered with."""
 
 
-Fault = Before | After | Answer | Reset | Delay | Silence | Cut | Stale
+@dataclass(frozen=True)
+class Lines:
+    """Of a watch: pass on other lines than came.
+
+    Attributes:
+        changed: what is passed on of some lines that came together, without their ends.
+    """
+
+    changed: Callable[[list[bytes]], list[bytes]]
+
+
+Fault = Before | After | Answer | Reset | Delay | Silence | Cut | Stale | Lines
 
 
 def status_answer(code: int, reason: str, message: str = "a fault of the test", **headers: str) -> Answer:
@@ -319,9 +330,14 @@ class Proxy:
                 await answer.prepare(request)
                 try:
                     async with asyncio.timeout(fault.seconds if isinstance(fault, Cut) else None):
+                        rest = b""
                         async for piece in response.content.iter_any():
-                            if not isinstance(fault, Silence):
-                                await answer.write(piece)
+                            passed = b"" if isinstance(fault, Silence) else piece
+                            if isinstance(fault, Lines):
+                                *lines, rest = (rest + piece).split(b"\n")
+                                passed = b"".join(line + b"\n" for line in fault.changed(lines))
+                            if passed:
+                                await answer.write(passed)
                 except TimeoutError:
                     assert isinstance(fault, Cut)
                     if fault.last_line:

@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(7200)]
 JSON = dict[str, Any]
 NAMES = tuple(f"llm-{number}" for number in range(4))
 SHORT_ACTS = 7
+MOST_HELD = 5.0
+"""Requests a second in a namespace in which nothing can be done."""
 HELD = {"metadata": {"finalizers": ["example.com/held"]}}
 FREE = {"metadata": {"finalizers": None}}
 Vandal = Callable[[Case, str, random.Random], None]
@@ -257,6 +259,39 @@ def test_a_namespace_goes_and_comes_back(
             fill(case, specs)
             wrong = case.settle(expected, reduced=comparable, seconds=120) or case.quiet(within=30) or case.complaints()
             result.failures += [text for text in (wrong,) if text]
+
+
+@pytest.mark.long
+def test_a_namespace_that_finalizers_hold_and_that_comes_back(
+    world: World, measured: Callable[[str, str], AbstractContextManager[Result]]
+) -> None:
+    with measured("a namespace held in Terminating, and made again", "namespaces") as result:
+        result.count = 1
+        specs = {name: valid(random.Random(number)) for number, name in enumerate(NAMES)}
+        expected = twin_state(world, specs)
+        held = [(KIND, NAMES[0]), ("Deployment", NAMES[1]), ("Service", NAMES[2])]
+        with Case(world, "held") as case:
+            fill(case, specs)
+            case.settle(expected, reduced=comparable, seconds=120)
+            there = [(kind, name) for kind, name in held if case.space.get(kind, name) is not None]
+            for kind, name in there:
+                case.space.patch(name, HELD, kind)
+            path = f"/api/v1/namespaces/{case.space.name}"
+            world.plane.request("DELETE", path)
+            eventually(lambda: case.space.names(KIND) == {NAMES[0]}, why="the others go", seconds=90)
+            time.sleep(5)
+            before = sum(case.proxy.requests.values())
+            time.sleep(10)
+            rate = (sum(case.proxy.requests.values()) - before) / 10
+            for kind, name in there:
+                case.space.patch(name, FREE, kind)
+            eventually(lambda: world.plane.find(path) is None, why="the namespace goes", seconds=90)
+            Space(world.plane, case.space.name)
+            fill(case, specs)
+            wrong = case.settle(expected, reduced=comparable, seconds=120) or case.quiet(within=30) or case.complaints()
+            result.note = f"{len(there)} objects held; {rate:.1f} requests/s meanwhile"
+            result.failures += [text for text in (wrong,) if text]
+            assert rate < MOST_HELD
 
 
 def fill(case: Case, specs: dict[str, JSON]) -> None:

@@ -42,7 +42,7 @@ USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MERGE = "application/merge-patch+json"
 TOOLS = ("--model-tools-image", "tools:1", "--quantize-image", "lmdeploy:1", "--web-image", "web:1")
-SETTLE_SECONDS = 90.0
+SETTLE_SECONDS = 180.0
 LOOK_SECONDS = 0.4
 EVENT_SECONDS = 5.0
 """After a status, until the event that tells of it is written."""
