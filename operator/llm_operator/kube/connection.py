@@ -113,7 +113,7 @@ class Connection:
             if now - self._looked >= LOOK_SECONDS:
                 self._looked = now
                 expires = self._access.expires
-                # The expiry is a time of day; all else here is not.
+                # The expiry is a time of day; the other times here are not.
                 due = expires is not None and time.time() >= expires - BEFORE_EXPIRY_SECONDS
                 if _state(self._access) != self._state or (due and now - self._tried >= AGAIN_SECONDS):
                     self._begin()

@@ -14,14 +14,14 @@ from llm_operator.reconcile.workload import counts_of, workload_of
 
 
 def page_findings(resource: LLMDeployment, observed: Observed, blocked: Problem | None) -> tuple[Finding, ...]:
-    """The condition WebUIReady; none for an object without a page.
+    """The condition WebUIReady; none for an object without a page, once nothing of an earlier page is left.
 
     Args:
         resource: the object.
         observed: what is seen of it.
-        blocked: a write of the page that the API server refused.
+        blocked: a write of the page, or its deletion, that the API server refused.
     """
-    if resource.spec.web_ui is None:
+    if resource.spec.web_ui is None and blocked is None:
         return ()
     return (_finding(resource, observed, blocked),)
 

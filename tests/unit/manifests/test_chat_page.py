@@ -175,6 +175,13 @@ def test_what_keeps_the_page_from_serving_is_said_and_holds_nothing_up() -> None
     assert conditions["Ready"].status == "True"
 
 
+def test_an_earlier_page_whose_deletion_is_refused_is_said_to_be_there() -> None:
+    refused = Problem("WriteRefused", "the deletion of Deployment 'qwen-chat' was refused: forbidden", "Warning")
+    status = status_of(situation(resource(), Observed(), page_blocked=refused), NOW)
+    (page,) = [entry for entry in status.conditions if entry.type == "WebUIReady"]
+    assert (page.status, page.reason, page.message) == ("False", "WriteRefused", refused.text)
+
+
 def test_an_object_without_a_page_has_no_word_of_it() -> None:
     of = resource()
     status = status_of(situation(of, applied(of)), NOW)
