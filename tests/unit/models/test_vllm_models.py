@@ -43,3 +43,22 @@ def test_parameters_and_caches_are_those_of_vllm(architecture: str) -> None:
 
 def test_each_of_these_decoders_was_built_by_vllm() -> None:
     assert set(NEWEST) <= set(MODELS)
+
+
+HUNYUAN: dict[str, Any] = {
+    "hidden_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "intermediate_size": 512,
+    "vocab_size": 1024,
+    "max_position_embeddings": 4096,
+}
+
+
+@pytest.mark.parametrize("text", [HUNYUAN, {"text_config": HUNYUAN}], ids=["flat", "nested"])
+def test_hunyuans_decoder_is_that_of_transformers(text: dict[str, Any]) -> None:
+    """transformers 5.20.2 counts 2,033,792 beside its encoder on the meta device."""
+    shape = parse_config({"architectures": ["HunYuanVLForConditionalGeneration"], "vision_config": {}, **text})
+    assert (shape.parameters, shape.tower_by_files) == (2_033_792, True)

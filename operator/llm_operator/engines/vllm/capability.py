@@ -52,6 +52,7 @@ VLLM_FIRST = {
     "MiMoV2OmniForCausalLM": (0, 26),
     "MiniCPMV4_6ForConditionalGeneration": (0, 26),
     "MiniCPMV4_7ForConditionalGeneration": (0, 33),
+    "MiniCPMOcrForConditionalGeneration": (0, 33),
     "MiniMaxM3SparseForCausalLM": (0, 26),
     "MiniMaxM3SparseForConditionalGeneration": (0, 26),
     "MossTranscribeDiarizeForConditionalGeneration": (0, 26),

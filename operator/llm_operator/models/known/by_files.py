@@ -73,6 +73,17 @@ def _pangu(fields: Fields) -> Decoder:
     return decoder(ROWS["PanguEmbeddedForCausalLM"][1])(Fields(with_synonyms(text), fields.architecture))
 
 
+def _hunyuan(fields: Fields) -> Decoder:
+    """HunYuan VL and OCR: dense HunYuan's layers, tied unless the file says otherwise; older files have no text_config.
+
+    transformers 5.20.2, models/hunyuan_vl, with which vLLM serves it.
+    """
+    text = fields.optional_object("text_config") or dict(fields.values)
+    tied = fields.boolean("tie_word_embeddings", True)
+    values = with_synonyms({**text, "tie_word_embeddings": tied})
+    return decoder(ROWS["HunYuanDenseV1ForCausalLM"][1])(Fields(values, fields.architecture))
+
+
 BY_FILES: Mapping[str, tuple[str, Reader]] = MappingProxyType(
     {
         "AudioFlamingo3ForConditionalGeneration": ("AudioFlamingo", _nested("qwen2")),
@@ -90,6 +101,7 @@ BY_FILES: Mapping[str, tuple[str, Reader]] = MappingProxyType(
         "GraniteSpeechForConditionalGeneration": ("Granite", _nested("granite")),
         "GraniteSpeechPlusForConditionalGeneration": ("Granite", _nested("granite")),
         "HCXVisionV2ForCausalLM": ("HyperCLOVAX", _nested("hyperclovax")),
+        "HunYuanVLForConditionalGeneration": ("HunYuan", _seeing(_hunyuan)),
         "InternS1ProForConditionalGeneration": ("InternS1", _inside(TEXTS["qwen3_moe"], "text_config")),
         "InternS1_1_ForConditionalGeneration": ("InternS1", _inside(TEXTS["qwen3_moe"], "text_config")),
         "InternS2PreviewForConditionalGeneration": ("InternS2", _inside(TEXTS["qwen3_5_moe_text"], "text_config")),
@@ -103,6 +115,7 @@ BY_FILES: Mapping[str, tuple[str, Reader]] = MappingProxyType(
         "MiMoV2OmniForCausalLM": ("MiMo", _seeing(special.mimo_v2)),
         "MiniCPMV4_6ForConditionalGeneration": ("MiniCPMV", _nested("qwen3_5_text")),
         "MiniCPMV4_7ForConditionalGeneration": ("MiniCPMV", _nested("qwen3_5_text")),
+        "MiniCPMOcrForConditionalGeneration": ("MiniCPMV", _nested("qwen3_5_text")),
         "MiniMaxM3SparseForConditionalGeneration": ("MiniMax", _inside(newest.minimax_m3, "text_config")),
         "MossTranscribeDiarizeForConditionalGeneration": ("Moss", _nested("qwen3")),
         "NVLM_D": ("InternVL", _nested("qwen2")),
