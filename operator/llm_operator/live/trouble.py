@@ -22,6 +22,11 @@ _IMAGE_REMEDIES = {
 }
 """What to do, by the reason that the kubelet gives for an image that it does not have (kubelet 1.30 to 1.36)."""
 
+_BETWEEN = re.compile(r'^Back-off pulling image "[^"]*": (?:[A-Z]\w+: )?(?=\S)')
+"""Before the words of the last attempt, while the kubelet waits for the next one (kubelet 1.36)."""
+_PORT = re.compile(r"(\d|\]):\d+->")
+"""Of this end of a connection; each attempt has another one."""
+
 _NO_FAULT = frozenset({"", "ContainerCreating", "PodInitializing", "CrashLoopBackOff"})
 """Reasons of a container that waits for its turn; of a crash loop the last end says why."""
 
@@ -76,8 +81,13 @@ def _image(of: Waiting) -> Problem | None:
     if any(_is_about(of.pod.waiting_message, reference) for reference in of.pod.image_volumes):
         # The kubelet reports it at the container that mounts the volume.
         image, field = "the image of a volume, such as the model's,", "spec.model.image.reference"
-    text = f"{image} cannot be pulled: {of.pod.waiting_message}"
+    text = f"{image} cannot be pulled: {_steady(of.pod.waiting_message)}"
     return Problem("ImagePullFailed", text, "Warning", remedy.format(field=field))
+
+
+def _steady(message: str) -> str:
+    """Why an image cannot be pulled, in the same words at each attempt and between two: a status is written once."""
+    return _PORT.sub(r"\1->", _BETWEEN.sub("", message))
 
 
 def _is_about(message: str, reference: str) -> bool:

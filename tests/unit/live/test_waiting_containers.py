@@ -108,6 +108,21 @@ def test_an_image_that_a_volume_holds_is_not_the_engines(reason: str, message: s
     assert engine.text.startswith("the engine's image cannot be pulled")
 
 
+def test_each_attempt_at_an_image_is_told_in_the_same_words() -> None:
+    """As a kubelet of 1.36 alternates between them; each change of a message is a write of the status."""
+    attempt = (
+        'failed to pull and unpack image "a:1": failed to resolve image: failed to do request: Head "https://r/v2": '
+        "dial tcp: lookup r on 10.0.0.53:53: read udp 10.231.0.2:{}->10.0.0.53:53: i/o timeout"
+    )
+    between = 'Back-off pulling image "a:1": ErrImagePull: ' + attempt
+    told = [said(waits("ErrImagePull", attempt.format(34018))), said(waits("ErrImagePull", attempt.format(50534)))]
+    told += [said(waits("ImagePullBackOff", between.format(port))) for port in (34018, 50534)]
+    assert len({one.text for one in told if one is not None}) == 1
+    bare = said(waits("ImagePullBackOff", 'Back-off pulling image "a:1"'))
+    assert bare is not None
+    assert 'Back-off pulling image "a:1"' in bare.text
+
+
 @pytest.mark.parametrize(
     "message",
     [
