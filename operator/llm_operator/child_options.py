@@ -15,7 +15,7 @@ from llm_operator.api.network import NetworkSpec
 from llm_operator.api.overlay_owned import PREFIX
 from llm_operator.api.propagation import Propagation
 from llm_operator.engines.registry import QUANTIZER
-from llm_operator.foreign import read_json
+from llm_operator.foreign import natural_number, read_json
 from llm_operator.image_names import reference
 from llm_operator.manifests.tools import PROXY_VARIABLES
 from llm_operator.settings import USER, NetworkSettings, ToolSettings
@@ -247,9 +247,10 @@ def _home(own: str, served: Sequence[str]) -> str:
 def _user(text: str) -> int | None:
     if not text:
         return None
-    if not text.isascii() or not text.isdigit() or not 0 < int(text[:10]) < 2**31 or len(text) > 10:
+    number = natural_number(text, 10)
+    if number is None or not 0 < number < 2**31:
         raise argparse.ArgumentTypeError(f"expected a user id from 1 to 2147483647, or nothing, got {text[:40]!r}")
-    return int(text)
+    return number
 
 
 def _not_negative(text: str) -> int:

@@ -117,6 +117,14 @@ def shallow(text: bytes, depth: int = DEPTH) -> bytes:
     return b"".join([*kept, text[end:]]) if level <= depth else b""
 
 
+def natural_number(text: str, digits: int = 15) -> int | None:
+    """A whole number from 0, written in ASCII digits; None for any other text, or one of more digits.
+
+    str.isdigit() is true for characters that int() refuses, such as a raised 2, and int() refuses 4,301 digits.
+    """
+    return int(text) if 0 < len(text) <= digits and text.isascii() and text.isdigit() else None
+
+
 def values_in(value: object, most: int) -> int:
     """How many values there are, with those within lists and objects, counted up to `most`; a long text is several.
 

@@ -213,7 +213,8 @@ async def paced(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece | N
     waiting: asyncio.Future[Piece] | None = None
     try:
         while True:
-            waiting = waiting or asyncio.ensure_future(anext(pieces))
+            # Awaited here, and cancelled in the end.
+            waiting = waiting or asyncio.ensure_future(anext(pieces))  # noqa: TID251
             done, _ = await asyncio.wait({waiting}, timeout=PAUSE_SECONDS)
             if not done:
                 yield None

@@ -18,6 +18,7 @@ from llm_operator.cli.serving import Serving, add_way
 from llm_operator.cli.table import add_output, aligned, print_document
 from llm_operator.cli.threads import Worker
 from llm_operator.cli.where import add_where, connected
+from llm_operator.foreign import natural_number
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 130
@@ -85,7 +86,7 @@ def add_to(commands: Any) -> None:
 
 def _number(least: int, most: int) -> Callable[[str], int]:
     def parsed(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+        number = known if (known := natural_number(text, 9)) is not None else -1
         if not least <= number <= most:
             raise argparse.ArgumentTypeError(f"{text[:20]!r}: expected a whole number from {least:,} to {most:,}")
         return number

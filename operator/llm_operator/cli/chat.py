@@ -14,6 +14,7 @@ from llm_operator.cli.errors import BadInputError, legible, one_line
 from llm_operator.cli.serving import Piece, Serving, add_way
 from llm_operator.cli.thoughts import Thoughts
 from llm_operator.cli.where import add_where, connected
+from llm_operator.foreign import natural_number
 
 JSON = dict[str, Any]
 
@@ -41,9 +42,10 @@ def add_to(commands: Any) -> None:
 
 
 def _tokens(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+    number = natural_number(text, 9)
+    if not number:
         raise argparse.ArgumentTypeError(f"{text[:20]!r}: expected a whole number from 1")
-    return int(text)
+    return number
 
 
 def _temperature(text: str) -> float:

@@ -12,6 +12,7 @@ from llm_operator.cli.errors import BadInputError
 from llm_operator.cli.serving import Serving
 from llm_operator.engines.metric_names import metric_names
 from llm_operator.engines.registry import ENGINES
+from llm_operator.foreign import natural_number
 
 JSON = dict[str, Any]
 
@@ -131,7 +132,7 @@ def most_sequences(body: JSON) -> int | None:
         name, _, value = str(word).partition("=")
         if name == option:
             text = value or str(arguments[index + 1]) if value or index + 1 < len(arguments) else ""
-            return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
+            return natural_number(text, 8)
     most = body["spec"].get("maxConcurrentSequences")
     return most if isinstance(most, int) else None
 

@@ -11,7 +11,7 @@ from typing import Any
 from llm_operator.api.resource import LLMDeployment
 from llm_operator.cli.errors import BadInputError
 from llm_operator.facts import Known
-from llm_operator.foreign import UnreadableError, read_file
+from llm_operator.foreign import UnreadableError, natural_number, read_file
 from llm_operator.kube.hub import CONFIG, INDEX, SINGLE
 from llm_operator.kube.hub_files import CONFIG_BYTES, INDEX_BYTES, fetch_facts
 from llm_operator.models import (
@@ -53,7 +53,7 @@ def whole(text: str) -> int:
         argparse.ArgumentTypeError: it is none, or one that no field can hold.
     """
     digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS):
+    if natural_number(digits, MOST_DIGITS) is None:
         shown = repr(text[:20]) + (f"..., {len(text):,} characters" if len(text) > 20 else "")
         raise argparse.ArgumentTypeError(f"{shown}: expected a whole number of at most {MOST_DIGITS} digits")
     return int(text)

@@ -15,6 +15,7 @@ from llm_operator.cli.pods import CONTAINER, POD_LABEL
 from llm_operator.cli.screen import harmless
 from llm_operator.cli.threads import Worker
 from llm_operator.cli.where import add_where, connected
+from llm_operator.foreign import natural_number
 
 LOG_BYTES = 16 << 20
 LINE_BYTES = 1 << 20
@@ -38,7 +39,7 @@ def add_to(commands: Any) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+    number = known if (known := natural_number(text, 9)) is not None else -1
     if not 0 <= number <= MOST_LINES:
         raise argparse.ArgumentTypeError(f"{text[:20]!r}: expected a whole number up to {MOST_LINES:,}")
     return number

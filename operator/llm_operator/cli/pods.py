@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from llm_operator.foreign import natural_number
+
 JSON = dict[str, Any]
 
 POD_LABEL = "llm-operator.dev/deployment"
@@ -30,8 +32,7 @@ def engine_status(pod: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def whole(value: object) -> int:
     """A quantity of GPUs; 0 for anything else."""
-    text = str(value)
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+    return natural_number(str(value), 8) or 0
 
 
 def gpus_of(pod: Mapping[str, Any], resource: str = "nvidia.com/gpu") -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_operator.engines.table import Capabilities, Option
-from llm_operator.foreign import read_json
+from llm_operator.foreign import natural_number, read_json
 from llm_operator.problems import Problem, wrong_field
 
 FIELD = "spec.engine.extraArgs"
@@ -72,8 +72,9 @@ def whole_number(text: str) -> int | None:
     """
     if _NUMBER.fullmatch(text) is None or len(text) > LONGEST_NUMBER:
         return None
-    if text.isdigit():
-        return int(text)
+    plain = natural_number(text, LONGEST_NUMBER)
+    if plain is not None:
+        return plain
     number, suffix = text[:-1], text[-1]
     power = "kmgt".index(suffix.lower()) + 1
     return int(float(number) * 1000**power) if suffix.islower() else int(number) * 1024**power

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
+from llm_operator.foreign import natural_number
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -21,5 +23,4 @@ returns the tokens that the cache of one replica holds, None if nothing says."""
 
 def number(fields: Mapping[str, object], name: str) -> int | None:
     """Return a count of at most 15 digits; None if the field has none."""
-    text = str(fields.get(name, ""))
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
+    return natural_number(str(fields.get(name, "")))

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 
 from llm_operator.api import GROUP, KIND
-from llm_operator.foreign import UnreadableError, read_answer
+from llm_operator.foreign import UnreadableError, natural_number, read_answer
 from llm_operator.kube.reading import TooLongError, check_values, read_at_most
 from llm_operator.manifests.kinds import KINDS
 
@@ -17,6 +17,10 @@ JSON = dict[str, Any]
 PAGE_BYTES = 64 << 20
 LINE_BYTES = 8 << 20
 """One event; etcd takes objects of 1.5 MiB."""
+
+
+RETRY_AFTER_LIMIT_SECONDS = 60.0
+"""A proxy in between may write anything into that header; the API server names a few seconds."""
 
 
 class BadAnswerError(Exception):
@@ -75,11 +79,16 @@ async def read_json_object(answer: aiohttp.ClientResponse, *, several: bool = Fa
     except UnreadableError:
         body = None
     if answer.status >= 300:
-        wait = answer.headers.get("Retry-After", "")
-        raise BadAnswerError(f"{answer.status} {told(body)}", float(wait) if wait.isdigit() else 0.0)
+        raise BadAnswerError(f"{answer.status} {told(body)}", retry_after(answer.headers) or 0.0)
     if not isinstance(body, dict):
         raise BadAnswerError(f"{answer.content_type} that is not a JSON object")
     return body
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an answer asks to wait, at most RETRY_AFTER_LIMIT_SECONDS; None if it does not say."""
+    seconds = natural_number(headers.get("Retry-After", ""))
+    return None if seconds is None else min(float(seconds), RETRY_AFTER_LIMIT_SECONDS)
 
 
 def told(body: object) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from llm_operator.foreign import natural_number
 from llm_operator.kube.answers import (
     BadAnswerError,
     check_discovery,
@@ -43,7 +44,6 @@ ATTEMPT_SECONDS = 30.0
 """For one answer; of a watch, until it begins."""
 BACKOFF_SECONDS = 0.2
 BACKOFF_LIMIT_SECONDS = 3.0
-RETRY_AFTER_LIMIT_SECONDS = 60.0
 BRIEF_SECONDS = 5.0
 """A watch that ends sooner counts as a failure: it would be opened again without a pause."""
 REMIND_SECONDS = 60.0
@@ -94,10 +94,10 @@ class Stream:
 
     def shrinks(self, url: URL) -> bool:
         """Whether a page that was too long can be requested with fewer objects; the next request does."""
-        limit = url.query.get("limit", "")
-        if not limit.isdigit() or int(limit) <= 1:
+        limit = natural_number(url.query.get("limit", ""))
+        if limit is None or limit <= 1:
             return False
-        self.page = max(1, int(limit) // 8)
+        self.page = max(1, limit // 8)
         return True
 
 
@@ -223,7 +223,7 @@ class ApiSession:
         """Note what went wrong, and wait as long as the API server requests."""
         self._failed(stream, str(error) or f"no answer within {ATTEMPT_SECONDS:.0f} s")
         if isinstance(error, BadAnswerError) and error.retry_after:
-            await asyncio.sleep(min(error.retry_after, RETRY_AFTER_LIMIT_SECONDS))
+            await asyncio.sleep(error.retry_after)
 
     async def _sent(
         self, stream: Stream, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType

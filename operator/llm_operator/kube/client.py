@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.foreign import UnreadableError, read_answer, read_object
+from llm_operator.kube.answers import retry_after
 from llm_operator.kube.connection import Connection
 from llm_operator.kube.encoding import as_go, yaml_safe
 from llm_operator.kube.exchange import Answer
@@ -370,16 +371,15 @@ def _accepted(answer: Answer) -> bytes:
         ApiError: it is one.
     """
     if answer.status >= 400:
-        raise _error(answer.status, answer.text, answer.headers.get("Retry-After"))
+        raise _error(answer.status, answer.text, retry_after(answer.headers))
     return answer.text
 
 
-def _error(status: int, text: bytes, retry_after: str | None) -> ApiError:
+def _error(status: int, text: bytes, wait: float | None) -> ApiError:
     answer = read_object(text, ERROR_BYTES)
     reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))[:MESSAGE_CHARACTERS]
     if not answer:
         message = text[:500].decode(errors="replace")
-    wait = float(retry_after) if retry_after and retry_after.isdigit() else None
     details = answer.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
     known = causes[:MOST_CAUSES] if isinstance(causes, list) else []

@@ -9,11 +9,15 @@ import logging
 from collections.abc import Mapping, Set
 from typing import Any
 
+from llm_operator.foreign import natural_number
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.keys import AnyKey
 from llm_operator.telemetry.metrics import Metrics
 
 log = logging.getLogger("llm_operator.intake")
+
+VERSION_DIGITS = 20
+"""Of a resourceVersion: etcd counts in 64 bits."""
 
 
 class Intake:
@@ -42,14 +46,15 @@ class Intake:
 
         What is newer than the list's version came after it.
         """
+        last = natural_number(version, VERSION_DIGITS)
         gone = [
             (key, name)
             for key, name, seen in self._cache.entries(kind)
             if (namespace is None or key[0] == namespace)
             and (key[0], name) not in listed
-            and seen.isdigit()
-            and version.isdigit()
-            and int(seen) <= int(version)
+            and (known := natural_number(seen, VERSION_DIGITS)) is not None
+            and last is not None
+            and known <= last
         ]
         for key, name in gone:
             self._cache.forget(kind, key, name)

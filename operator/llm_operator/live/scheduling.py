@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_operator.foreign import natural_number
 from llm_operator.live.claims import ClaimFacts
 from llm_operator.live.heard import WAITS_FOR_POD, Word
 from llm_operator.live.pods import Pod
@@ -59,8 +60,9 @@ def asked_by(pod: Mapping[str, Any] | None, nodes: str = "", claims: tuple[Claim
     for container in spec.get("containers") or ():
         limits = (container.get("resources") or {}).get("limits") or {}
         for name, amount in limits.items():
-            if "/" in name and str(amount).isdigit():
-                amounts[name] = amounts.get(name, 0) + int(amount)
+            number = natural_number(str(amount)) if "/" in name else None
+            if number is not None:
+                amounts[name] = amounts.get(name, 0) + number
     return Asked(dict(spec.get("nodeSelector") or {}), amounts, claims, nodes)
 
 

@@ -11,6 +11,7 @@ from llm_operator.api.spec import LLMDeploymentSpec
 from llm_operator.api.web import WebUI
 from llm_operator.engines.interface import Engine
 from llm_operator.engines.registry import ENGINES
+from llm_operator.foreign import natural_number
 from llm_operator.manifests.common import (
     JSON,
     LABEL_CHAT,
@@ -190,5 +191,5 @@ def _context(arguments: Sequence[str], row: Engine | None) -> str | None:
         flag, assigned, value = word.partition("=")
         if row is not None and flag == row.context_option:
             text = value if assigned else next(iter(arguments[position + 1 : position + 2]), "")
-            return text if text.isdigit() and int(text) > 0 else None
+            return text if natural_number(text) else None
     return None

@@ -38,6 +38,7 @@ from llm_operator.modeltools.hub_private import (
 from llm_operator.modeltools.layout import SourceKind
 from llm_operator.modeltools.redirects import check_redirect
 from llm_operator.modeltools.report import Reason, ToolError
+from llm_operator.modeltools.text import natural_number
 
 Answer = TypeVar("Answer")
 
@@ -157,8 +158,8 @@ def _refuse_when_limited(response: httpx2.Response) -> None:
     if response.status_code != 429:
         return
     limits = parse_ratelimit_headers(response.headers)
-    after = response.headers.get("Retry-After", "")
-    seconds = float(after) if after.isdigit() else None
+    after = natural_number(response.headers.get("Retry-After", ""))
+    seconds = float(after) if after is not None else None
     if seconds is None and limits is not None and limits.remaining == 0:
         seconds = float(limits.reset_in_seconds)
     told = f"{seconds:.0f} s" if seconds is not None else "an unknown time"

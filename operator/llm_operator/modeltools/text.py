@@ -24,6 +24,11 @@ def read_json(text: str | bytes, limit: int = MOST_BYTES) -> Any:
         raise ValueError("JSON that is nested too deeply") from None
 
 
+def natural_number(text: str, digits: int = 15) -> int | None:
+    """A whole number from 0, written in ASCII digits; None for any other text, or one of more digits."""
+    return int(text) if 0 < len(text) <= digits and text.isascii() and text.isdigit() else None
+
+
 def read_file(path: Path, limit: int = MOST_BYTES) -> bytes:
     """The content of a file that another program wrote.
 

@@ -12,6 +12,7 @@ from functools import cache
 from importlib import resources
 
 from llm_operator.api import quantity
+from llm_operator.foreign import natural_number
 from llm_operator.memory.types import MIB, GpuFacts, PlanInputError, gib
 
 DEFAULT_RESOURCE = "nvidia.com/gpu"
@@ -96,7 +97,7 @@ def _completed(name: str) -> str:
     simple = _simplified(re.sub(r"(?i)\b(rtx|gtx)(?=[0-9a])", r"\1 ", name))
     entries = _catalogue()
     words = set(simple.split("-"))
-    if simple in entries or not any(any(letter.isdigit() for letter in word) for word in words):
+    if simple in entries or not any(re.search(r"[0-9]", word) for word in words):
         return simple if simple in entries else name
     found = {entry.gpu.product: set(key.split("-")) for key, entry in entries.items() if words <= set(key.split("-"))}
     # 3090 is the one without Ti: its name says no more than every other one.
@@ -141,7 +142,7 @@ def gpus_from_node(
     prefix = resource if mig else DEFAULT_RESOURCE
     product = labels.get(f"{prefix}.product", "")
     label = labels.get(f"{prefix}.memory", "")
-    memory = int(label) if label.isascii() and label.isdigit() and len(label) < 12 else 0
+    memory = natural_number(label, 11) or 0
     entry = _catalogue().get(_simplified(product))
     if memory <= 0:
         if entry is None:
@@ -199,24 +200,25 @@ def _with_count(text: str) -> tuple[str, int]:
     name, colon, number = text.strip().rpartition(":")
     if not colon:
         return number, 1
-    if not (number.isascii() and number.isdigit()):
+    count = natural_number(number, 6)
+    if re.fullmatch(r"[0-9]+", number) is None:
         what = (
             f"GPU count {number[:20]!r} in {text[:60]!r} is not" if number else f"{text[:60]!r} ends with a colon, not"
         )
         raise PlanInputError(f"{what} a whole number from 1 to {MOST_GPUS:,}; expected, for example, NVIDIA-L4:2")
-    if len(number) > 6:
+    if count is None:
         raise PlanInputError(f"GPU count {number[:20]}... has {len(number):,} digits; expected 1 to {MOST_GPUS:,}")
-    return name, checked_count(int(number))
+    return name, checked_count(count)
 
 
 def _count(labels: Mapping[str, str], allocatable: Mapping[str, str], resource: str) -> int:
     """Return physical GPUs that can be had: allocatable, or the label's where GPUs are shared in time."""
     value = allocatable.get(resource, "0")
-    count = int(value) if value.isascii() and value.isdigit() and len(value) < 6 else 0
-    physical = labels.get(f"{DEFAULT_RESOURCE}.count", "")
+    count = natural_number(value, 5) or 0
+    physical = natural_number(labels.get(f"{DEFAULT_RESOURCE}.count", ""))
     replicas = labels.get(f"{DEFAULT_RESOURCE}.replicas", "1")
-    if replicas not in ("", "1") and physical.isascii() and physical.isdigit():
-        return min(count, int(physical))
+    if replicas not in ("", "1") and physical is not None:
+        return min(count, physical)
     return count
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llm_operator.foreign import natural_number
 from llm_operator.live.children import Child
 from llm_operator.manifests.common import JSON
 from llm_operator.reconcile.observed import Observed
@@ -49,7 +50,7 @@ def stands(child: Child, replica_set: Mapping[str, Any]) -> bool:
     desired = str((meta.get("annotations") or {}).get(ANNOTATION_DESIRED, ""))
     replicas = _replicas(child)
     # The controller ignores an annotation that is not a number.
-    return spec.get("replicas") == replicas and desired.isdecimal() and desired != str(replicas)
+    return spec.get("replicas") == replicas and natural_number(desired) is not None and desired != str(replicas)
 
 
 def set_going(body: JSON, observed: Observed) -> JSON:

@@ -292,7 +292,7 @@ def texts(usual: str, dice: random.Random) -> str:
     before, after = usual[:place], usual[place:]
     mark = dice.choice("[{(\\\"'%/.,:=\n\t 0")
     odd = dice.choice(["\x00", "\ud800", "\u202e", "\uffff", "\x1b[31m", "\U0001f600"])
-    huge = ["-1", "9" * 400, "1e99", "0", "", "18446744073709551616"]
+    huge = ["-1", "9" * 400, "9" * 4_301, "\u00b2", "\u0663", "1e99", "0", "", "18446744073709551616"]
     changes: tuple[Callable[[], str], ...] = (
         lambda: before + usual[other:],
         lambda: before + mark * count + after,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from llm_operator.engines.lmdeploy.capacity import pytorch_tokens, turbomind_tokens
+from llm_operator.engines.registry import ENGINES
 from llm_operator.engines.vllm.capacity import vllm_tokens, vllm_tokens_in_log
 from llm_operator.foreign import (
     LABELS,
     LINE,
     SMALL,
     UnreadableError,
+    natural_number,
     read_answer,
     read_json,
     read_object,
@@ -25,7 +28,13 @@ from llm_operator.foreign import (
     shallow,
 )
 from llm_operator.live.pods import pod_from
+from llm_operator.live.scheduling import asked_by
+from llm_operator.manifests.chat_page import _context
 from llm_operator.manifests.common import ANNOTATION_MODEL
+from llm_operator.models.fields import Fields
+from llm_operator.models.known.gemma import _global
+from llm_operator.models.layers import Core
+from llm_operator.modeltools import text as tools_text
 from llm_operator.pipeline.artifacts import (
     ANNOTATION_LEFTOVER,
     ANNOTATION_RESULT,
@@ -217,3 +226,32 @@ def test_a_megabyte_of_brackets_costs_little() -> None:
     for text in (b"[" * (1 << 20), b"[" * 500_000 + b"]" * 500_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000):
         with contextlib.suppress(UnreadableError):
             read_answer(text)
+
+
+@pytest.mark.parametrize("read", [natural_number, tools_text.natural_number])
+def test_a_whole_number_is_ascii_digits_and_not_too_many(read: Callable[[str, int], int | None]) -> None:
+    for said, number in (("0", 0), ("007", 7), ("9" * 15, 10**15 - 1)):
+        assert read(said, 15) == number
+    for said in ("", "-1", "+1", " 1", "1_0", "1e3", "\u00b2", "\u0663", "9" * 16, "9" * 5_000):
+        assert read(said, 15) is None
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_whole_number_or_none(said: str) -> None:
+    found = natural_number(said)
+    assert found is None or int(said) == found
+
+
+@pytest.mark.parametrize("odd", ["\u00b2", "9" * 5_000])
+def test_a_configuration_with_odd_digits_is_read(odd: str) -> None:
+    fields = Fields({"per_layer_config": {odd: {"head_dim": 3}, "1": {"head_dim": 5}}}, "A")
+    core = Core(2, 8, 8, 8, 2, 1, 4, tied=False, context=8)
+    assert _global(fields, core, (1,), same=False) == (5, 1)
+
+
+@pytest.mark.parametrize("odd", ["\u00b2", "9" * 5_000])
+def test_a_forged_template_with_odd_digits_is_read(odd: str) -> None:
+    limits = {"containers": [{"resources": {"limits": {"nvidia.com/gpu": odd, "example.com/other": 1}}}]}
+    assert asked_by(limits).amounts == {"example.com/other": 1}
+    row = next(iter(ENGINES.values()))
+    assert _context([f"{row.context_option}={odd}"], row) is None

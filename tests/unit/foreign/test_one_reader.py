@@ -11,9 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 OPERATOR = ROOT / "operator" / "llm_operator"
+PAGE = ROOT / "images" / "web" / "chat_page"
 
 PARSERS = ("model_validate_json", "validate_json", "model_validate_strings", "parse_raw", "raw_decode")
 """Parse without a bound, whatever they are methods of."""
+DIGITS = ("isdigit", "isdecimal", "isnumeric")
+"""True for characters and lengths that int() and float() refuse: foreign.natural_number is right."""
 READERS = ("read_bytes", "read_text", "read", "readlines", "readline", "readall", "json", "text")
 """Read without a bound if they are called without a number."""
 KNOWN = {
@@ -44,6 +47,9 @@ KNOWN = {
     # Bounded by the stream's limit (hub_readers.py), or by what aiohttp was given.
     "self._answers.readline()",
     "super().json()",
+    # In natural_number, behind its length and isascii().
+    "text.isdigit()",
+    "length.isdigit()",  # of at most 15 bytes, not characters: ASCII digits
     "protocol.read()",  # the head of one answer, whose lines and fields aiohttp bounds; the body is read to a limit
 }
 
@@ -56,23 +62,31 @@ def calls(source: str) -> list[str]:
             continue
         name = node.func.attr
         sized = any(not (isinstance(one, ast.Constant) and isinstance(one.value, str)) for one in node.args)
-        if name in PARSERS or (name in READERS and not sized):
+        if name in PARSERS or name in DIGITS or (name in READERS and not sized):
             found.append(ast.unparse(node))
     return found
 
 
 def test_nothing_is_read_or_parsed_without_a_bound() -> None:
     unknown = [
-        f"{file.relative_to(OPERATOR)}: {call}"
-        for file in sorted(OPERATOR.rglob("*.py"))
+        f"{file.relative_to(ROOT)}: {call}"
+        for file in sorted([*OPERATOR.rglob("*.py"), *PAGE.rglob("*.py")])
         for call in calls(file.read_text())
         if call not in KNOWN
     ]
+    digits = [file.name for file in OPERATOR.rglob("*.py") if "text.isdigit()" in calls(file.read_text())]
+    assert sorted(digits) == ["foreign.py", "text.py"]
     assert not unknown, "read files and answers with a limit (foreign.py, kube/reading.py, modeltools/text.py)"
 
 
 def test_the_search_finds_what_it_looks_for() -> None:
-    for line in ("A.model_validate_json(text)", "T.validate_json(text, strict=True)", "file.read()", "p.read_bytes()"):
+    for line in (
+        "number.isdecimal()",
+        "A.model_validate_json(text)",
+        "T.validate_json(text, strict=True)",
+        "file.read()",
+        "p.read_bytes()",
+    ):
         assert calls(line) == [line]
     for line in ("file.read(limit)", "file.read(64 << 10)", "stream.readline(LINE_BYTES)", "validate(text)"):
         assert calls(line) == []
@@ -93,9 +107,10 @@ def test_the_search_finds_what_it_looks_for() -> None:
         "from ast import literal_eval\nliteral_eval(text)",
     ],
 )
-def test_the_lint_refuses_a_bare_parser(line: str) -> None:
+@pytest.mark.parametrize("folder", [OPERATOR / "kube", PAGE])
+def test_the_lint_refuses_a_bare_parser(folder: Path, line: str) -> None:
     command = [sys.executable, "-m", "ruff", "check", "--select=TID251", "--output-format=concise", "-"]
-    command[4:4] = ["--stdin-filename", str(OPERATOR / "kube" / "new.py")]
+    command[4:4] = ["--stdin-filename", str(folder / "new.py")]
     done = subprocess.run(command, input=line, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1, done.stderr
     assert "TID251" in done.stdout

@@ -316,7 +316,7 @@ async def test_retry_after_is_heeded_within_bounds(monkeypatch: pytest.MonkeyPat
         await pause(0)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    bad = [json_answer({}, 429, **{"Retry-After": value}) for value in ("7", "100000", "soon")]
+    bad = [json_answer({}, 429, **{"Retry-After": value}) for value in ("7", "100000", "9" * 5_000, "soon", "\u00b2")]
     async with Session(*bad, json_answer(listed())) as session:
         await session.get(PODS)
-    assert [seconds for seconds in pauses if seconds >= 1] == [7.0, api_session.RETRY_AFTER_LIMIT_SECONDS]
+    assert [seconds for seconds in pauses if seconds >= 1] == [7.0, answers.RETRY_AFTER_LIMIT_SECONDS]

@@ -107,6 +107,23 @@ async def test_a_refusal_carries_the_server_s_words(server: TestServer) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("7", 7.0), ("999999999", 60.0), ("9" * 5_000, None), ("\u00b2", None), ("-1", None), ("Wed, 21 Oct", None)],
+)
+async def test_a_proxy_s_retry_after_is_read_as_input(value: str, seconds: float | None) -> None:
+    async def refuse(_request: web.Request) -> web.Response:
+        return web.json_response({}, status=503, headers={"Retry-After": value})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", refuse)
+    started = TestServer(app)
+    async with started, client_for(started) as client:
+        with pytest.raises(ApiError) as refused:
+            await client.get("Service", "team", "demo")
+    assert refused.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(
     ("details", "causes"),
     [
         ({"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]}, {"NamespaceTerminating"}),

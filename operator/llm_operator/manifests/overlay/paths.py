@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from llm_operator.foreign import natural_number
 from llm_operator.manifests.common import JSON
 from llm_operator.manifests.overlay.table import ROOT, Field, types
 
@@ -53,12 +54,12 @@ def _translated(path: str, overlay: JSON, template: JSON) -> str | None:
             field = types().get(kind, {}).get(name, Field("any"))
             theirs, whole, kind = theirs[name], (whole or {}).get(name), field.kind
             result += f".{name}"
-        elif field.shape == "list" and place.isdigit():
-            position = _position(int(place), field, theirs, whole)
+        elif field.shape == "list" and (number := natural_number(place)) is not None:
+            position = _position(number, field, theirs, whole)
             if position is None:
                 # The operator's own entry: the overlay's cannot be identified.
                 return None
-            theirs, whole = theirs[position], whole[int(place)]
+            theirs, whole = theirs[position], whole[number]
             result += f"[{position}]"
         else:
             result += step[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from llm_operator.foreign import natural_number
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.fields import Fields
 from llm_operator.models.known.general import PER_TOKEN, Traits, core_of
@@ -171,7 +172,7 @@ def _global(fields: Fields, core: Core, full: Places, *, same: bool) -> tuple[in
     """Return head size and KV heads of the full layers, by their own fields or by per_layer_config."""
     overrides = fields.optional_object("per_layer_config")
     first = next(
-        (value for key, value in overrides.items() if key.isdigit() and int(key) in full and isinstance(value, dict)),
+        (value for key, value in overrides.items() if natural_number(key) in full and isinstance(value, dict)),
         {},
     )
     own = Fields(first, fields.architecture)

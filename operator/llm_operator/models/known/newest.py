@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from llm_operator.foreign import natural_number
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields
@@ -283,7 +284,7 @@ def step3(fields: Fields) -> Decoder:
     layers, hidden, width = core.layers, core.hidden, core.head_dim
     query = fields.integer("share_q_dim", 0, least=0) or width
     written = fields.string("moe_layers_enum", "").split(",")
-    listed = [int(part) for part in written if part.strip().isdecimal()]
+    listed = [layer for part in written if (layer := natural_number(part.strip())) is not None]
     sparse = tuple(sorted({layer for layer in listed if layer < layers})) if listed else tuple(range(1, layers))
     count, taken = first_integer(fields, "moe_num_experts", *COUNT), first_integer(fields, "moe_top_k", *PER_TOKEN)
     experts = checked_experts(count, taken, fields.integer("moe_intermediate_size"), len(sparse))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from llm_operator.foreign import natural_number
 from llm_operator.models.decoder import Decoder
 from llm_operator.models.errors import InvalidModelConfigError
 from llm_operator.models.fields import Fields, Json
@@ -117,10 +118,10 @@ def _step_sparse(fields: Fields, layers: int) -> Places:
     listed = fields.string("moe_layers_enum", "")
     if not listed:
         return tuple(range(1, layers))
-    numbers = [part.strip() for part in listed.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in numbers):
+    numbers = [natural_number(part.strip()) for part in listed.split(",")]
+    if None in numbers:
         raise InvalidModelConfigError(f"config.json: moe_layers_enum is {listed[:60]!r}; expected numbers and commas")
-    return tuple(sorted({int(part) for part in numbers if int(part) < layers}))
+    return tuple(sorted({number for number in numbers if number is not None and number < layers}))
 
 
 def laguna(fields: Fields) -> Decoder:
