@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -355,6 +356,33 @@ def test_what_a_model_writes_is_not_run_and_loads_nothing(server: Server, fake_e
     assert page.locator("#conversation script, #conversation [onclick]").count() == 0
 
 
+def test_a_page_of_another_site_can_neither_ask_nor_read(server: Server) -> None:
+    host = server.url.split("/")[2]
+    own = f"http://{host}"
+    for headers, taken in (
+        ({"Origin": "https://evil.example", "Host": "chat.example.com"}, False),
+        ({"Origin": "null", "Host": "chat.example.com"}, False),
+        ({"Origin": "http://[", "Host": "chat.example.com"}, False),
+        ({"Origin": own, "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": own, "Sec-Fetch-Site": "same-site"}, False),
+        ({"Origin": "https://evil.example", "X-Forwarded-Host": "chat.example.com"}, False),
+        ({"Origin": own}, True),
+        ({"Origin": own, "Sec-Fetch-Site": "same-origin", "Host": "inner"}, True),
+        ({"Origin": "https://chat.example.com", "Host": "inner", "X-Forwarded-Host": "chat.example.com"}, True),
+        ({}, True),
+    ):
+        status = _status(f"{server.url}gradio_api/queue/join", b"{}", headers | {"Content-Type": "application/json"})
+        assert (status != 403) is taken, headers
+    for method in ("GET", "OPTIONS"):
+        said = {"Origin": "https://evil.example", "Host": "chat.example.com", "Access-Control-Request-Method": "POST"}
+        assert [name for name in _head(server, method, "/config", said) if name.startswith("access-control")] == []
+
+
+def test_a_body_without_a_length_is_refused(server: Server) -> None:
+    assert _status(f"{server.url}gradio_api/queue/join", iter([b"{}"]), {}) == 411
+    assert _status(f"{server.url}gradio_api/queue/join", b"", {"Content-Length": "99999999999"}) == 413
+
+
 def test_a_password_keeps_others_out(serve: Serve, fake_engine: FakeOpenAI, tab: Tab) -> None:
     locked = serve("--api", fake_engine.url, "--user-name", "team", environment={"CHAT_PAGE_PASSWORD": "opensesame\n"})
     page = tab(locked.url)
@@ -371,6 +399,12 @@ def test_a_password_keeps_others_out(serve: Serve, fake_engine: FakeOpenAI, tab:
         expect(page.locator("#question")).to_have_count(int(there))
     ask(page, "Hello")
     expect(answers(page)).to_contain_text("You said: Hello")
+    form = b"username=team&password=%d"
+    guesses = [_status(f"{locked.url}login", form % number, {}) for number in range(12)]
+    assert guesses == [400] * 9 + [429] * 3, "one attempt of ten was the wrong one above"
+    assert _status(f"{locked.url}login/", b"username=team&password=opensesame", {}) == 429
+    ask(page, "Still there?")
+    expect(answers(page).last).to_contain_text("You said: Still there?")
 
 
 def test_below_a_path_of_a_proxy(serve: Serve, fake_engine: FakeOpenAI, tab: Tab) -> None:
@@ -389,6 +423,8 @@ def test_below_a_path_of_a_proxy(serve: Serve, fake_engine: FakeOpenAI, tab: Tab
         rest.set()
         expect(answers(page)).to_contain_text("the end")
         settled(page)
+        cookies = [cookie for cookie in page.context.cookies() if cookie["name"].startswith("access-token")]
+        assert {(one["path"], one["sameSite"], one["httpOnly"]) for one in cookies} == {("/chat", "Lax", True)}
     finally:
         rest.set()
         proxy.close()
@@ -432,10 +468,20 @@ def test_nothing_was_loaded_from_elsewhere(server: Server, fake_engine: FakeOpen
     assert server.connections() & engine
 
 
-def _status(url: str, body: bytes | None = None) -> int:
+def _status(url: str, body: bytes | Iterator[bytes] | None = None, headers: dict[str, str] | None = None) -> int:
+    given = {"content-type": "application/json"} if body and headers is None else headers or {}
     try:
-        headers = {"content-type": "application/json"} if body else {}
-        with urlopen(Request(url, data=body, headers=headers), timeout=10) as answer:
+        with urlopen(Request(url, data=body, headers=given), timeout=10) as answer:
             return int(answer.status)
     except HTTPError as error:
         return error.code
+
+
+def _head(server: Server, method: str, path: str, headers: dict[str, str]) -> list[str]:
+    """Names of an answer's headers."""
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.request(method, path, headers=headers)
+        return [name.lower() for name, _ in connection.getresponse().getheaders()]
+    finally:
+        connection.close()
