@@ -25,7 +25,8 @@ ANNOTATIONS_BYTES = 256 << 10
 """Of all annotations of an object (apimachinery, TotalAnnotationSizeLimitB)."""
 MARGIN_BYTES = 2 << 10
 """For annotations of others, such as the revision that the Deployment controller writes."""
-_SUFFIX = re.compile(r"-([1-9][0-9]{0,8})-([0-9a-f]{10})")
+_SUFFIX = re.compile(r"-([1-9][0-9]{0,8})-([0-9a-f]{20}|[0-9a-f]{10})")
+"""Number and digest; the digests of the first operators with revisions had ten digits."""
 
 
 def content_of(template: JSON, plan: Mapping[str, Any] | None) -> JSON:
@@ -40,13 +41,21 @@ def content_of(template: JSON, plan: Mapping[str, Any] | None) -> JSON:
 
 
 def digest_of(content: object) -> str:
-    """Digest of a revision's data; ten hexadecimal digits."""
+    """Digest of a revision's data; twenty hexadecimal digits.
+
+    Ten could be met by trying: who may create ControllerRevisions, and nothing else, would have the operator run pods.
+    """
     return text_digest(compact_json(content))
 
 
 def text_digest(text: str) -> str:
     """The same of its text as compact_json() writes it."""
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:10]
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:20]
+
+
+def has_digest(text: str, digest: str) -> bool:
+    """Whether a revision's text has the digest that its name holds, which is shorter in older names."""
+    return text_digest(text)[: len(digest)] == digest
 
 
 def text_of(data: object, digest: str) -> str:
@@ -61,13 +70,13 @@ def text_of(data: object, digest: str) -> str:
     """
     with contextlib.suppress(ValueError):
         text = to_json(data).decode()
-        if text_digest(text) == digest:
+        if has_digest(text, digest):
             return text
     return compact_json(data)
 
 
 def revision_name(owner: str, number: int, digest: str) -> str:
-    """The name of a revision: with an object's name of 52 characters, at most 73."""
+    """The name of a revision: with an object's name of 52 characters, at most 83."""
     return f"{owner}-{number}-{digest}"
 
 
@@ -77,7 +86,7 @@ def number_and_digest(owner: str, name: str) -> tuple[int, str] | None:
     return (int(found[1]), found[2]) if found is not None else None
 
 
-def revision(resource: LLMDeployment, number: int, content: JSON, text: str = "") -> JSON:
+def revision(resource: LLMDeployment, number: int, content: JSON, text: str = "", digest: str = "") -> JSON:
     """The ControllerRevision that holds a rendering.
 
     Args:
@@ -85,9 +94,10 @@ def revision(resource: LLMDeployment, number: int, content: JSON, text: str = ""
         number: of the revision.
         content: its data.
         text: the same as compact_json() writes it; empty: it is not written yet.
+        digest: of its data, as an older name has it; empty: it is computed.
     """
     meta, text = metadata(resource), text or compact_json(content)
-    name = revision_name(resource.metadata.name, number, text_digest(text))
+    name = revision_name(resource.metadata.name, number, digest or text_digest(text))
     return {
         "apiVersion": "apps/v1",
         "kind": REVISION,

@@ -190,7 +190,7 @@ def _revisions(
     if sound and (there is None or there.text is None or content(there) is not None):
         applies: tuple[Apply, ...] = ()
     else:
-        applies = (Apply(revision(resource, number, content_of(template, plan), text), seen=False),)
+        applies = (Apply(revision(resource, number, content_of(template, plan), text, digest), seen=False),)
     in_use = {name, *([named] if named is not None else [])}
     # The one that is replaced counts as old, and stays for as long as the Deployment names it.
     most = max(0, resource.spec.revision_history_limit - len(in_use - {name}))

@@ -25,7 +25,7 @@ from llm_operator.manifests.common import (
 )
 from llm_operator.manifests.kept_template import read_template
 from llm_operator.manifests.pod import CONTAINER
-from llm_operator.manifests.revision import CONTENT_BYTES, number_and_digest, text_digest, text_of
+from llm_operator.manifests.revision import CONTENT_BYTES, has_digest, number_and_digest, text_of
 
 JSON = dict[str, Any]
 
@@ -134,7 +134,7 @@ def _content_in(kept: Text, digest: str) -> Kept | None:
         body = read_json(text, 2 * CONTENT_BYTES)
     except UnreadableError:
         return None
-    if not isinstance(body, dict) or text_digest(text) != digest:
+    if not isinstance(body, dict) or not has_digest(text, digest):
         return None
     return _kept(body.get("template"), body.get("plan"))
 

@@ -12,9 +12,9 @@ def running_name(observed: Observed) -> str | None:
     The Deployment names it. Where somebody took that away, it is the newest.
     """
     child = observed.workload
-    if child is None or child.revision:
-        return child.revision if child is not None else None
-    return None if legacy(child.text) is not None else newest_name(observed, child.owner_uid)
+    if child is None:
+        return None
+    return child.revision or newest_name(observed, child.owner_uid)
 
 
 def newest_name(observed: Observed, owner_uid: str | None) -> str | None:
@@ -36,6 +36,6 @@ def kept_of(observed: Observed) -> Kept | None:
     child = observed.workload
     if child is None:
         return None
-    if child.revision:
-        return content(running(observed))
-    return legacy(child.text) or content(running(observed))
+    # Who may edit Deployments may write any template into the annotation of operators before revisions: that one
+    # counts only as long as there is no revision.
+    return legacy(child.text) if running_name(observed) is None else content(running(observed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_operator.manifests.common import compact_json
+from llm_operator.live.texts import whole
+from llm_operator.manifests.common import ANNOTATION_TEMPLATE, compact_json, container_of
+from llm_operator.manifests.pod import CONTAINER
 from llm_operator.manifests.revision import (
     REVISION,
     content_of,
@@ -21,6 +24,7 @@ from llm_operator.manifests.revision import (
 from llm_operator.reconcile.decide import decide
 from llm_operator.reconcile.decision import Decision
 from llm_operator.reconcile.observed import Observed
+from llm_operator.reconcile.rendered import applied_template
 from llm_operator.reconcile.revisions import MOST_REMOVED, Revision, owner_of
 from tests.support.build import (
     UID,
@@ -150,9 +154,10 @@ def test_what_a_revision_holds_otherwise_than_its_name_says_is_rendered_anew(tex
 
 def test_names() -> None:
     long = "a" * 52
-    name = revision_name(long, 999_999_999, "0123456789")
-    assert len(name) == 73
-    assert number_and_digest(long, name) == (999_999_999, "0123456789")
+    name = revision_name(long, 999_999_999, "0123456789" * 2)
+    assert len(name) == 83
+    assert number_and_digest(long, name) == (999_999_999, "0123456789" * 2)
+    assert number_and_digest("demo", "demo-1-0123456789") == (1, "0123456789"), "of the first operators with revisions"
     for other in (
         "demo-1",
         "demo-01-0123456789",
@@ -192,3 +197,33 @@ def test_the_data_is_in_order_as_the_api_server_writes_it_again() -> None:
 
     assert ordered(seen["data"])
     assert seen["metadata"]["ownerReferences"][0]["uid"] == UID
+
+
+def test_an_annotation_of_before_revisions_counts_for_nothing_beside_one() -> None:
+    """Who may edit Deployments may write it; they must not have the operator run another template for ever."""
+    of = resource()
+    seen = applied(of)
+    forged = copy.deepcopy(applied_template(of, seen))
+    assert forged is not None
+    container_of(forged, CONTAINER)["image"] = "registry.example.com/theirs"
+    older = made_by_an_older_operator(seen, **{ANNOTATION_TEMPLATE: compact_json(forged)})
+    assert applied_template(of, older) == forged, "of an operator before revisions it is what runs"
+    edited = replace(older, revisions=seen.revisions)
+    assert applied_template(of, edited) == applied_template(of, seen)
+    (write,) = decide(of, edited, plan(of)).applies
+    assert (write.body["kind"], write.body["spec"]["template"]) == ("Deployment", applied_template(of, seen))
+
+
+def test_a_name_of_ten_digits_stays_also_when_it_is_made_again() -> None:
+    """The first operators with revisions wrote them; what runs must not change for that."""
+    of = resource()
+    seen = applied(of)
+    ((name, one),) = seen.revisions.items()
+    short = name[:-10]
+    child = replace(seen.children["Deployment", "engine"], revision=short)
+    child = replace(child, text=whole(child.text).replace(name, short))
+    old = replace(one, name=short, digest=one.digest[:10])
+    upgraded = replace(seen, children={**seen.children, ("Deployment", "engine"): child}, revisions={short: old})
+    assert decide(of, upgraded, plan(of)).applies == ()
+    (write,) = decide(of, replace(upgraded, revisions={short: replace(old, gone=True)}), plan(of)).applies
+    assert (write.body["kind"], write.body["metadata"]["name"]) == (REVISION, short)
