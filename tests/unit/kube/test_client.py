@@ -211,7 +211,7 @@ async def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(monkeypatch:
     async with TestServer(app) as server, api_of(server) as api:
         names = [item["metadata"]["name"] async for item in api.list("Pod", None)]
     assert names == [f"n-{n}" for n in range(20)]
-    assert limits[:3] == [500, 62, 7]
+    assert limits[:3] == [100, 12, 1]
 
 
 async def test_a_page_of_too_many_values_is_asked_for_in_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ async def test_a_page_of_too_many_values_is_asked_for_in_smaller_ones(monkeypatc
     app.router.add_route("*", "/{path:.*}", page)
     async with TestServer(app) as server, api_of(server) as api:
         assert len([item async for item in api.list("Pod", None)]) == 3
-    assert limits == [500, 62, 7, 1, 1, 1]
+    assert limits == [100, 12, 1, 1, 1]
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
