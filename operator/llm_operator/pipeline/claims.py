@@ -113,7 +113,7 @@ def missing_claim(resource: LLMDeployment, observed: Surroundings) -> JSON | Pro
 
 
 def not_labelled(request: JobRequest) -> Problem | None:
-    """Why a Job may not write to its claim: no one who may change the claim has said so."""
+    """Why a Job may not write to its claim: no one who may change the claim has said so, or that cannot be read."""
     claim = request.claim
     if request.artifact.stage == "inspect" or claim is None or claim.cache:
         return None
@@ -122,7 +122,7 @@ def not_labelled(request: JobRequest) -> Problem | None:
             f"the operator may not read PersistentVolumeClaim {claim.name!r}, and so cannot see whether it may write "
             "to it: grant it get on persistentvolumeclaims"
         )
-        return Problem("ClaimNotLabelled", text, "Error")
+        return Problem("ReadRefused", text, "Warning")
     text = (
         f"PersistentVolumeClaim {claim.name!r} was not made by this operator, which so writes nothing to it: "
         f"kubectl label pvc {claim.name} {LABEL_CACHE}=true"

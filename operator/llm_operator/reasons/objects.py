@@ -134,6 +134,7 @@ OBJECT: tuple[Reason, ...] = (
         "Object",
         "the operator lacks a right to read what belongs to the object; nothing is changed, and what runs goes on",
         "read in the message which right is missing, and grant it as the chart's roles do: `helm upgrade`",
+        conditions=("Ready", "ModelCached", "WeightsQuantized"),
         severity="Warning",
     ),
     Reason(

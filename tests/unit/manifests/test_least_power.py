@@ -180,6 +180,7 @@ def test_a_claim_of_somebody_else_is_written_to_once_its_label_says_so() -> None
     assert "kubectl label pvc models llm-operator.dev/cache=true" in trouble.message
     assert kinds(CLAIMS["labelled"]) == (["Job"], None)
     unread = kinds(ClaimFacts("models", "", single_node=False))
+    assert unread[1].reason == "ReadRefused"
     assert unread[0] == []
     assert "grant it get on persistentvolumeclaims" in unread[1].message
 
