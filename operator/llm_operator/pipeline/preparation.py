@@ -14,7 +14,7 @@ from llm_operator.problems import Problem
 
 State = Literal["Done", "Running", "Blocked"]
 
-CLAIM_TROUBLES = ("ClaimMissing", "ClaimTerminating", "ClaimNotLabelled", "ClaimDiffers", "NameConflict")
+CLAIM_TROUBLES = ("ClaimMissing", "ClaimTerminating", "ClaimNotLabelled", "ClaimDiffers", "NameConflict", "ReadRefused")
 """What is wrong with a claim; nothing says when that changes."""
 
 

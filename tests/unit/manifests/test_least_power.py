@@ -16,6 +16,7 @@ from llm_operator.live.claims import ClaimFacts
 from llm_operator.manifests.pod import pod_spec
 from llm_operator.pipeline.graph import artifacts_of
 from llm_operator.pipeline.job import model_job
+from llm_operator.pipeline.preparation import CLAIM_TROUBLES
 from llm_operator.pipeline.request import JobRequest
 from llm_operator.pipeline.volume_job import remove_job
 from llm_operator.reconcile.decide import decide
@@ -181,6 +182,7 @@ def test_a_claim_of_somebody_else_is_written_to_once_its_label_says_so() -> None
     assert kinds(CLAIMS["labelled"]) == (["Job"], None)
     unread = kinds(ClaimFacts("models", "", single_node=False))
     assert unread[1].reason == "ReadRefused"
+    assert unread[1].reason in CLAIM_TROUBLES, "nothing says when the right is given back: it is looked at again"
     assert unread[0] == []
     assert "grant it get on persistentvolumeclaims" in unread[1].message
 
