@@ -47,6 +47,10 @@ REPLACED = "Replaced"
 """Reason of a write that names the uid of an object in whose place there is another one by now."""
 
 
+NOT_IN_SCHEMA = "field not declared in schema"
+"""In the answer to an apply with a field that the API server does not have (kube-apiserver 1.30)."""
+
+
 class ApiError(Exception):
     """The API server refused a request."""
 
@@ -387,4 +391,7 @@ def _error(status: int, text: bytes, wait: float | None) -> ApiError:
     if status == 422 and any(one.get("field") == "metadata.uid" for one in found):
         # A patch has no precondition: the API server takes the uid in it for a change of a field that never changes.
         status, reason = 409, REPLACED
+    if status == 500 and NOT_IN_SCHEMA in message:
+        # An apply with a field that this version does not have: it is refused, and would be each time.
+        status, reason = 422, "Invalid"
     return ApiError(status, reason, message, wait, frozenset(str(one.get("reason"))[:64] for one in found))

@@ -11,7 +11,7 @@ from llm_operator.api.resource import LLMDeployment
 from llm_operator.kube import ownership
 from llm_operator.kube.cache import Cache, child_key
 from llm_operator.kube.claims import Claims
-from llm_operator.kube.client import ApiClient, ApiError
+from llm_operator.kube.client import NOT_IN_SCHEMA, ApiClient, ApiError
 from llm_operator.kube.contest import Contest
 from llm_operator.kube.job_making import JobMaker
 from llm_operator.kube.keys import Key
@@ -211,7 +211,12 @@ class Executor:
     async def _keeps_image_volumes(self, apply: Apply) -> bool:
         """Whether the API server keeps the image volumes of a pod template: an older one drops them without a word."""
         trial = await ownership.rehearsal(self._client, apply.body)
-        return trial is None or image_volumes(apply.body) == image_volumes(await trial())
+        try:
+            return trial is None or image_volumes(apply.body) == image_volumes(await trial())
+        except ApiError as error:
+            if NOT_IN_SCHEMA in error.message and ".image:" in error.message:
+                return False
+            raise
 
 
 async def _deleted(kind: str, name: str, deletion: Awaitable[None]) -> Problem | None:

@@ -289,3 +289,13 @@ async def test_a_write_to_a_successor_is_a_conflict() -> None:
         with pytest.raises(ApiError) as refused:
             await client.annotate("Job", "team", "demo", "1", {"a": "b"})
     assert (refused.value.status, refused.value.reason) == (409, REPLACED)
+
+
+def test_a_field_that_an_older_api_server_does_not_have_is_refused_and_not_its_failure() -> None:
+    """As kube-apiserver 1.30.14 answers an apply of an image volume: to try that again does not help."""
+    said = (
+        "failed to create typed patch object (a/b; apps/v1, Kind=Deployment): .spec.image: field not declared in schema"
+    )
+    text = json.dumps({"kind": "Status", "message": said, "code": 500}).encode()
+    assert client_module._error(500, text, None).status == 422
+    assert client_module._error(500, b'{"message": "etcdserver: no leader"}', None).status == 500
