@@ -63,7 +63,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "the engine's code for images, video or sound failed",
             "add --language-model-only to engine.extraArgs where text is enough, or use another engine.version",
             anywhere=True,
-            words=r"[Mm]ulti-?[Mm]odal|multimodal|prompt (?:updates|replacements)|[Ee]ncoder cache miss|Failed to apply \w+Processor|\bmm_\w+|pixel_values|(?:[Ii]mage|[Vv]ideo|[Aa]udio)s? (?:tokens?|features?|items?|inputs?|embed\w*)",
+            words=r"[Mm]ulti-?[Mm]odal|multimodal|prompt (?:updates|replacements)|[Ee]ncoder cache miss|Failed to apply \w+Processor|\bmm_\w+|pixel_values|\b[Ii]mage file\b|(?:[Ii]mage|[Vv]ideo|[Aa]udio)s? (?:tokens?|features?|items?|inputs?|embed\w*)",
         ),
         "GraphCaptureFailed": Kind(
             "the engine failed while it captured CUDA graphs",
@@ -79,7 +79,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "TokenizerMismatch": Kind(
             "the engine cannot use the model's tokenizer or processor",
             starting=True,
-            words=r"[Tt]okenizer\b|[Pp]rocessor\w* for argument|[Cc]hat template",
+            words=r"[Tt]okenizer\b|[Pp]rocessor\w* for argument|type of HuggingFace processor|[Cc]hat template",
         ),
         "FormatMismatch": Kind(
             "the engine's code for the format of these weights failed",

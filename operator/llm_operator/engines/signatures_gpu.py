@@ -128,7 +128,7 @@ DEVICES: tuple[Signature, ...] = (
         r"current PyTorch installation|cudaErrorNoKernelImageForDevice|unsupported (?:gpu|GPU) architecture"
         r"|nvcc fatal +: Unsupported gpu architecture|CUDA capability sm_\d+ is not compatible|invalid device function"
         r"|No (?:compatible|supported) (?:GPU |CUDA )?architecture|only supports? (?:Ampere|Hopper|Blackwell|sm_?\d+).{0,20}"
-        r"|No compiled \w+ for|no valid kernel for|(?:not|n't) support.{0,40}\b(?:sm|SM)_?\d{2,3}a?\b|\bsm_?\d{2,3}a?\b (?:is|are) not supported"
+        r"|No compiled \w+(?: for|: no \w+ kernel)|requires GPUs with (?:sm_?|SM_?|compute capability )\d|no valid kernel for|(?:not|n't) support.{0,40}\b(?:sm|SM)_?\d{2,3}a?\b|\bsm_?\d{2,3}a?\b (?:is|are) not supported"
         r"|_C is not available, likely was not compiled|Could not run '_\w{0,20}C\w{0,20}::\w{1,80}' with arguments from the 'CUDA'|supported arch was not in the list of target arches"
         r"|No valid attention backend found.*\bcompute capability not supported",
         "GPUNotSupported",
@@ -199,7 +199,7 @@ DEVICES: tuple[Signature, ...] = (
         "use another engine.version, or a GPU that has as much in gpu.resourceName",
     ),
     sign(
-        r"^RuntimeError: Error Internal$|misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert"
+        r"^RuntimeError: Error Internal$|misaligned address|unspecified launch failure|an illegal instruction was encountered|device-side assert|\bthread: \[\d+,\d+,\d+\] Assertion "
         r"|CUBLAS_STATUS_(?!ALLOC)\w+|cublas\w* failed|CUDNN_STATUS_(?!ALLOC)\w+|cudaError[A-Z]\w+"
         r"|unable to find an engine to execute|No valid config for kernel|invalid configuration argument|too many resources requested for launch"
         r"|(?:CUDA|CUDART|Cuda|HIP)(?: [Rr]untime| [Dd]river)? [Ee]rror:? (?:\(\S+:\d+\): )?[A-Za-z]|torch_call_dispatcher"

@@ -67,7 +67,7 @@ IMAGE: tuple[Signature, ...] = (
     sign(
         r"(?i)DLL load failed|error while loading shared libraries: (\S+?):|(?<![^\s'\"(:])([^\s:]{1,200}\.so[.\d]{0,20}): cannot open shared object file"
         r"|undefined symbol: (\S+)|version `(\S+)' not found|libcuda\.so\S* (?:not found|cannot)|cannot allocate memory in "
-        r"static TLS|^NameError: name '(nccl\w+)' is not defined|failed to load the NCCL library|libcudart is not loaded|libcudart\.so\S*.{0,20}not found|Failed to load .{0,40}\.so",
+        r"static TLS|^NameError: name '(nccl\w+)' is not defined|^AttributeError: 'NoneType' object has no attribute '(c(?:de)?(?:quantize|gemm|get|igemm|gemv)_\w+)'|failed to load the NCCL library|libcudart is not loaded|libcudart\.so\S*.{0,20}not found|Failed to load .{0,40}\.so",
         "LibraryMissing",
         "a shared library is missing in the image or of another version: {0}",
         "use the engine project's own image in engine.image; libcuda.so.1 comes from the NVIDIA container toolkit: check "
@@ -127,7 +127,14 @@ IMAGE: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"^TypeError: (?!BackendCompilerFailed)\S+\(\) got (?:an unexpected keyword|multiple values for) argument '(\w+)'|^TypeError: (?!BackendCompilerFailed)\S+\(\) missing \d+ required "
+        r"^TypeError: (?:\w+\.)*\w*(?<![a-z])lora_\w+\(\) missing \d+ required",
+        "AdapterRefused",
+        "the engine's code for LoRA adapters failed",
+        "correct or remove the adapters in engine.extraArgs, or use another engine.version",
+        rank=SYMPTOM,
+    ),
+    sign(
+        r"^TypeError: (?!BackendCompilerFailed)\S+\(\) got (?:an unexpected keyword|multiple values for) argument '(\w+)'|^TypeError: (?!BackendCompilerFailed)\S+\(\) missing \d+ required (?!positional argument: '(?:message|inner_exception|line_errors|request|response)'$)"
         r"positional argument|^AttributeError: module '([\w.]+)' has no attribute|^RuntimeError: operator \S+ does not exist"
         r"|^AttributeError: '_OpNamespace'|^RuntimeError: \S+\(\) (?:expected at most \d+ argument\(s\) but received|is missing value for argument"
         r"|Unknown keyword argument|incompatible function arguments)",

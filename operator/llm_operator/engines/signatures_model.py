@@ -150,7 +150,7 @@ MODEL: tuple[Signature, ...] = (
         r"Can not found rewrite for architectures: (\[[^\]]*\])"
         r"|model type `([^`]+)` but Transformers does not recognize|Model architectures (\[[^\]]*\]) are not supported"
         r"|KeyError: '(\w+For(?:CausalLM|ConditionalGeneration))'|(?:architecture|model|arch) '?([\w./\-]+)'? is not supported (?:by|yet|for now)"
-        r"|turbomind does not support (\S+)\. |has no vLLM implementation|does not (?:recognize|support) this architecture|Unsupported model architecture:? (\S+)"
+        r"|turbomind does not support (\S+)\. |has no vLLM implementation|Unknown gguf model_type: (\S+)|[Ff]ailed to map GGUF parameters|does not (?:recognize|support) this architecture|Unsupported model architecture:? (\S+)"
         r"|^ValueError: Architecture '?(\w+)'? (?:is )?not supported|^AssertionError: '?([\w./-]+)'? is not supported\. The supported models|unsupported model (?:arch|type)\S* (\S+)|Unrecognized configuration class|AttributeError: Model \S+ does not suppo",
         "UnsupportedArchitecture",
         "the engine does not know the model's architecture {0}",

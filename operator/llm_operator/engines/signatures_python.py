@@ -21,7 +21,7 @@ SYSTEM: tuple[Signature, ...] = (
         _STORAGE,
     ),
     sign(
-        r"^!{2,9} ?Segfault encountered|^Fatal Python error: (?:Segmentation fault|Illegal instruction|Bus error)|^Segmentation fault\b|^SIGSEGV\b|Caught signal 11\b",
+        r"^!{2,9} ?Segfault encountered|^Fatal Python error: (?:Segmentation fault|Illegal instruction|Bus error)|^Segmentation fault\b|^SIGSEGV\b|\*\*\* SIG(?:SEGV|FPE|ILL) received|Caught signal 11\b",
         "EngineCrashed",
         "the engine crashed in machine code",
         "use another engine.version or engine.image",

@@ -201,6 +201,7 @@ CASES = [
     (LMDEPLOY, "2024-07-17 12:15:49,952 - lmdeploy - ERROR - Engine loop failed with error: map::at", "EngineCodeFailed"),
     (VLLM, "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", "EngineDied"),
     (LMDEPLOY, "zmq_rpc.RPCServerDeadError: PyTorch ZMQ engine process is not alive.", "EngineProcessDied"),
+    (LMDEPLOY, "[TM][FATAL] kernels/apply_token_bitmask_inplace_cuda.cu(212): Check failed: logits_shape.first ==bitmask_shape.first", "StructuredOutputFailed"),
 ]  # fmt: skip
 HARMLESS = [
     "(APIServer pid=1) INFO 05-07 12:00:00 [utils.py:233] non-default args: {'trust_remote_code': True, 'model': 'x'}",

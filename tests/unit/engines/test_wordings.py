@@ -126,6 +126,21 @@ CASES = [
     (LMDEPLOY, '[TM][FATAL] core/allocator.cc(55): Check failed: (st) == cudaSuccess (2 vs. 0) out of memory', 'GPUOutOfMemory'),
     (LMDEPLOY, "KeyError: 'model.layers.0.self_attn.q_proj.weight'", 'WeightsMismatch'),
     (LMDEPLOY, 'RuntimeError: [TM][ERROR] CUDA runtime error: invalid device ordinal /lmdeploy/x.cc:1', 'NotEnoughGPUs'),
+    (VLLM, "AttributeError: 'NoneType' object has no attribute 'cdequantize_blockwise_bf16_nf4'", 'LibraryMissing'),
+    (VLLM, "AttributeError: 'NoneType' object has no attribute 'cgemm_4bit_inference_naive_fp16'", 'LibraryMissing'),
+    (VLLM, 'NotImplementedError: No compiled get_cutlass_pplx_moe_mm_data: no cutlass_scaled_mm kernel for CUDA device capability: 121.', 'GPUNotSupported'),
+    (VLLM, 'RuntimeError: FlashInfer requires GPUs with sm75 or higher', 'GPUNotSupported'),
+    (VLLM, 'RuntimeError: Unknown gguf model_type: gemma3', 'UnsupportedArchitecture'),
+    (VLLM, "RuntimeError: Failed to map GGUF parameters (356): ['blk.0.ssm_a']", 'UnsupportedArchitecture'),
+    (VLLM, '/pytorch/aten/src/ATen/native/cuda/Indexing.cu:1515: indexSelectSmallIndex: block: [16,0,0], thread: [64,0,0] Assertion `srcIndex < srcSelectDimSize` failed.', 'KernelFailed'),
+    (VLLM, '(RayWorkerWrapper pid=17) *** SIGILL received at time=1742477392 on cpu 30 ***', 'EngineCrashed'),
+    (VLLM, "TypeError: Invalid type of HuggingFace processor. Expected type: <class 'x.Glm4vProcessor'>, but found type: <class 'x.PreTrainedTokenizerFast'>", 'TokenizerMismatch'),
+    (VLLM, "TypeError: ValidationError.__new__() missing 1 required positional argument: 'line_errors'", 'EngineCodeFailed'),
+    (LMDEPLOY, "TypeError: add_lora_slices() missing 2 required positional arguments: 'a' and 'b'", 'AdapterRefused'),
+    (LMDEPLOY, 'PIL.UnidentifiedImageError: cannot identify image file <_io.BytesIO object at 0x7f0e>', 'MultimodalFailed'),
+    (LMDEPLOY, "2025-01-02 05:56:11,900 - lmdeploy - ERROR - request.py:21 - Engine loop failed with error: 'QTensor' object is not subscriptable", 'EngineCodeFailed'),
+    (LMDEPLOY, '2024-03-18 11:40:27,608 - lmdeploy - ERROR - Engine loop failed with error: Rank[0] failed.', 'EngineDied'),
+    (LMDEPLOY, '[TM][FATAL][0914.14:00:37.807188][apply_token_bitmask_inplace_cuda.cu:212] Check failed: logits_shape.first == bitmask_shape.first (1 vs. 2)', 'StructuredOutputFailed'),
 ]  # fmt: skip
 
 

@@ -139,6 +139,13 @@ SIGNATURES: tuple[Signature, ...] = (
         FORMAT,
     ),
     sign(
+        _place(r"(?:kernels/)?\w*token_bitmask|guided|grammar"),
+        "StructuredOutputFailed",
+        "TurboMind's code for structured output failed",
+        ANOTHER,
+        rank=SYMPTOM,
+    ),
+    sign(
         _place(r"kernels/|attention|decoding|gemm|moe_utils|norm|rope|linear_attn|recurrent")
         + r"|No (?:attention|decoding) kernel found|No feasible kernel found|[Uu]nsupported moe config|zero active CTAs"
         r"|^\[[\w.]{1,60}:\d+\] (?:[Uu]nsupported (?:(?:data )?types?|byte stride)|Invalid combination):",
@@ -177,6 +184,14 @@ SIGNATURES: tuple[Signature, ...] = (
         "EngineCodeFailed",
         "an internal check of TurboMind failed: {0}",
         f"set engine.backend to PyTorch, or {ANOTHER}",
+        rank=CODE,
+    ),
+    sign(
+        # The words of an error whose traceback follows; that of a rank says only that another one has them.
+        r"Engine loop failed with error: (?!Rank\[)(\S.{0,120})",
+        "EngineCodeFailed",
+        "the engine's own code failed: {0}",
+        ANOTHER,
         rank=CODE,
     ),
     sign(
