@@ -356,6 +356,54 @@ def test_what_a_model_writes_is_not_run_and_loads_nothing(server: Server, fake_e
     assert page.locator("#conversation script, #conversation [onclick]").count() == 0
 
 
+TAKEN = "document.title='taken'"
+OTHER = "https://other.example"
+ATTACKS = (
+    f"[a](javascript:{TAKEN}) [b](JaVaScRiPt&#58;{TAKEN}) [c](data:text/html,x) [d](vbscript:x) <javascript:{TAKEN}>",
+    f'<svg onload="{TAKEN}"><a xlink:href="javascript:{TAKEN}">x</a></svg>',
+    f'<iframe srcdoc="<script>parent.{TAKEN}</script>"></iframe><object data=x></object><embed src=x>',
+    f'<img src=x onerror="{TAKEN}"><video><source onerror="{TAKEN}"></video>',
+    f"<meta http-equiv=refresh content='0;url={OTHER}/m'><link rel=prefetch href={OTHER}/l><base href={OTHER}/>",
+    f'<form action={OTHER}/f><input name=password autofocus onfocus="{TAKEN}"></form>',
+    f"<style>@import '{OTHER}/s.css'; #question{{background:url({OTHER}/b)}}</style>",
+    f"<a href={OTHER}/ style='position:fixed!important;inset:0;z-index:99999;width:9999px;height:9999px'>over all</a>",
+    f"$$\\href{{javascript:{TAKEN}}}{{x}}$$ $$\\includegraphics{{{OTHER}/k.png}}$$",
+    r"$$\htmlStyle{position:fixed}{y}$$",
+    f'<math><mtext></mtext><mglyph><style><!--</style><img src=x onerror="{TAKEN}">--></mglyph></math>',
+    f'```mermaid\ngraph TD; A-->B; click A "javascript:{TAKEN}"\n```',
+    "```html\n<script>1</script>\n```",
+)
+HARMFUL = """() => [...document.querySelectorAll('#conversation *')].filter(e =>
+    ['SCRIPT', 'IFRAME', 'OBJECT', 'EMBED', 'META', 'LINK', 'BASE'].includes(e.tagName)
+    || (e.tagName === 'STYLE' && !e.textContent.startsWith('#mermaid-'))
+    || [...e.attributes].some(a => a.name.startsWith('on') || /^\\s*(javascript|vbscript|data:text)/i.test(a.value))
+    ).map(e => e.outerHTML.slice(0, 200))"""
+BEYOND = """() => {
+    const box = document.querySelector('#question').getBoundingClientRect();
+    const places = [[2, 2], [innerWidth - 3, 3], [box.x + box.width / 2, box.y + box.height / 2], [3, innerHeight - 3]];
+    return places.map(place => document.elementFromPoint(...place)).filter(e => e && e.closest('.message'))
+        .map(e => e.outerHTML.slice(0, 200));
+}"""
+
+
+def test_no_markup_of_a_model_acts_or_leaves_its_bubble(server: Server, fake_engine: FakeOpenAI, tab: Tab) -> None:
+    text = "\n\n".join(ATTACKS)
+    fake_engine.script = says({"reasoning": text}, {"content": text}, *words("the end"), "stop")
+    page = tab(server.url)
+    arrived: list[str] = []
+    page.on("response", lambda response: arrived.append(response.url))
+    ask(page, text)
+    expect(answers(page).last).to_contain_text("the end")
+    settled(page)
+    assert page.evaluate(HARMFUL) == []
+    assert page.evaluate(BEYOND) == []
+    page.evaluate("document.querySelectorAll('#conversation form').forEach(form => form.submit())")
+    page.wait_for_timeout(200)
+    assert [url for url in arrived if "other.example" in url] == []
+    assert page.url == server.url
+    assert page.title() != "taken"
+
+
 def test_a_page_of_another_site_can_neither_ask_nor_read(server: Server) -> None:
     host = server.url.split("/")[2]
     own = f"http://{host}"
