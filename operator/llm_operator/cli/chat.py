@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -115,6 +116,8 @@ class Chat:
         self._options = {"max_tokens": chosen.max_tokens, "temperature": chosen.temperature}
         self.system: str | None = chosen.system
         self.messages: list[JSON] = []
+        self.saved: set[Path] = set()
+        """Files that this conversation made, which it may write again."""
 
     def ask(self, question: str) -> None:
         """Print the answer as it comes, then its speed.
@@ -301,12 +304,19 @@ def _command(chat: Chat, text: str) -> bool:
 
 
 def _save(chat: Chat, name: str) -> None:
+    """Write the conversation to a new file that only its user can read, or to one that it saved before."""
     if not name:
         raise BadInputError(["/save needs the name of a file"])
     system = [{"role": "system", "content": chat.system}] if chat.system else []
     try:
+        path = Path(name).expanduser().absolute()
         text = json.dumps([*system, *chat.messages], indent=2, ensure_ascii=False) + "\n"
-        Path(name).expanduser().write_text(text, encoding="utf-8")
+        new = os.O_TRUNC if path in chat.saved else os.O_CREAT | os.O_EXCL
+        with open(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | new, 0o600), "w", encoding="utf-8") as file:
+            chat.saved.add(path)
+            file.write(text)
+    except FileExistsError:
+        raise BadInputError([f"{name} is there already: give another name, or remove it first"]) from None
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~ of an unknown user
         raise BadInputError([f"{name}: cannot be written: {getattr(error, 'strerror', None) or error}"]) from None
     print(f"Saved to {name}.")

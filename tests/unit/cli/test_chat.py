@@ -387,6 +387,15 @@ def test_a_conversation_on_a_terminal(space: FakeCluster, tmp_path: Path) -> Non
     terminal.say(f"/save {tmp_path / 'talk.json'}\n")
     terminal.until("Saved to")
     terminal.until("> ")
+    (tmp_path / "kept").write_text("of somebody else")
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    for name in ("kept", "link"):
+        terminal.say(f"/save {tmp_path / name}\n")
+        terminal.until("is there already: give another name")
+        terminal.until("> ")
+    terminal.say(f"/save {tmp_path / 'talk.json'}\n")
+    terminal.until("Saved to")
+    terminal.until("> ")
     terminal.say("broken\n")
     terminal.until("qwen stopped with an error: out of memory")
     terminal.until("> ")
@@ -424,6 +433,7 @@ def test_a_conversation_on_a_terminal(space: FakeCluster, tmp_path: Path) -> Non
     terminal.until("> ")
     terminal.say("\x04")
     assert terminal.ended() == 0
+    assert (tmp_path / "talk.json").stat().st_mode & 0o777 == 0o600
     saved = json.loads((tmp_path / "talk.json").read_text())
     assert [entry["role"] for entry in saved] == ["system", "user", "assistant", "user", "assistant"]
     assert saved[1]["content"] == "one \ntwo"
