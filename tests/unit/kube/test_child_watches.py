@@ -74,6 +74,7 @@ class World:
         self.server = server
         self.taken: list[tuple[str, str, str]] = []
         self.queued: list[tuple[str, object]] = []
+        self.news: list[bool] = []
         connection: Any = Connection()
         self.session = ApiSession(connection, [None], Metrics())
 
@@ -85,8 +86,9 @@ class World:
         self.taken.append(("remove", raw["kind"], raw["metadata"]["name"]))
         return str(raw["metadata"]["name"])
 
-    def add(self, key: str, because: object) -> None:
+    def add(self, key: str, because: object, *, news: bool = True) -> None:
         self.queued.append((key, because))
+        self.news.append(news)
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Watch until something is so."""
@@ -143,6 +145,7 @@ async def test_a_list_is_taken_in_page_by_page_and_then_the_events() -> None:
         (how, "Service", name) for how, name in [*[("update", one) for one in "aba"], ("remove", "b")]
     ]
     assert world.queued == [("a", ("Service", "3")), ("b", ("Service", "4")), ("a", ("Service", "8")), ("b", None)]
+    assert world.news == [False, False, True, True], "what a list holds waits behind what a watch reports"
 
 
 async def test_a_watch_goes_on_where_it_ended() -> None:
