@@ -19,7 +19,6 @@ from devcluster.control_plane import ControlPlane
 from llm_operator.kube import lease
 from llm_operator.kube.connection import load
 from llm_operator.kube.lease import Leadership, leadership
-from llm_operator.telemetry.metrics import Metrics
 from tests.cluster.helpers import Space
 from tests.lying_proxy import LyingProxy
 from tests.operator_process import OperatorUnderTest
@@ -139,7 +138,7 @@ def edited(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Leadership:
     monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     plane.request("POST", LEASES, {"metadata": {"name": "edited", "annotations": {"by": "hand"}}})
-    return leadership(load(), Metrics(), "edited", "default", "me")
+    return leadership(load(), "edited", "default", "me")
 
 
 async def test_a_leader_renews_a_lease_that_somebody_edits(plane: ControlPlane, edited: Leadership) -> None:

@@ -247,6 +247,8 @@ def _time_of_day() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def leadership(connection: Connection, metrics: Metrics, name: str, namespace: str, identity: str) -> Leadership:
+def leadership(connection: Connection, name: str, namespace: str, identity: str) -> Leadership:
     """Prepare an election over the Lease `namespace/name` as candidate `identity`."""
-    return Leadership(identity, name, namespace, functools.partial(ApiClient, connection, metrics, CONNECTIONS))
+    # Not the process's metrics: with a renewal every two seconds, nobody could see that an operator writes nothing.
+    client = functools.partial(ApiClient, connection, Metrics(), CONNECTIONS)
+    return Leadership(identity, name, namespace, client)

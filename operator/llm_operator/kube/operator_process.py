@@ -140,13 +140,8 @@ class OperatorProcess:
         try:
             if self._options.leader_elect:
                 identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
-                election = leadership(
-                    self._connection,
-                    self._metrics,
-                    self._options.lease_name,
-                    self._options.lease_namespace,
-                    identity,
-                )
+                name, namespace = self._options.lease_name, self._options.lease_namespace
+                election = leadership(self._connection, name, namespace, identity)
                 if not await self._unless_stopped(election.acquire()):
                     return
                 self._leading = True

@@ -140,7 +140,7 @@ async def test_the_lease_goes_the_same_way(tmp_path: Path, monkeypatch: pytest.M
     trusted = {"certificate-authority": str(tmp_path / "one" / "ca.crt")}
     kubeconfig(tmp_path / "config", monkeypatch, {"token": "t"}, **place, **trusted)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    election = leadership(load(), Metrics(), "llm-operator", "default", "me")
+    election = leadership(load(), "llm-operator", "default", "me")
     await asyncio.wait_for(election.acquire(), 30)
     await election.release()
     assert {given for _, given in server.asked} == {"Bearer t"}

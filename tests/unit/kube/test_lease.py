@@ -114,7 +114,7 @@ def server(short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 async def leader(server: FakeLeases) -> AsyncIterator[Leadership]:
-    election = leadership(load(), Metrics(), "llm-operator", "default", "me")
+    election = leadership(load(), "llm-operator", "default", "me")
     await asyncio.wait_for(election.acquire(), 10)
     yield election
     await election.release()
@@ -167,7 +167,7 @@ async def test_a_release_ends_although_nothing_answers(server: FakeLeases, leade
 
 
 async def test_a_second_candidate_waits_until_the_first_one_is_over(server: FakeLeases, leader: Leadership) -> None:
-    second = leadership(load(), Metrics(), "llm-operator", "default", "you")
+    second = leadership(load(), "llm-operator", "default", "you")
     waiting = asyncio.create_task(second.acquire())
     await asyncio.sleep(0.5)
     assert not waiting.done()
