@@ -86,5 +86,9 @@ class CacheSpec(ApiModel):
         description="Access mode of that claim: ReadWriteMany for replicas on several nodes. Default: ReadWriteOnce.",
     )
     retention_policy: RetentionPolicy | None = Field(
-        default=None, description="What happens to that claim when this object is deleted. Default: Delete."
+        default=None,
+        description=(
+            "What happens to that claim when this object is deleted. Default: Delete. A claim that was made with Retain "
+            "stays, even if `cache` is removed and added again with Delete: delete it yourself."
+        ),
     )
