@@ -249,6 +249,6 @@ def _time_of_day() -> str:
 
 def leadership(connection: Connection, name: str, namespace: str, identity: str) -> Leadership:
     """Prepare an election over the Lease `namespace/name` as candidate `identity`."""
-    # Not the process's metrics: with a renewal every two seconds, nobody could see that an operator writes nothing.
+    # Not the process's metrics: a renewal every two seconds would hide that an operator writes nothing.
     client = functools.partial(ApiClient, connection, Metrics(), CONNECTIONS)
     return Leadership(identity, name, namespace, client)
