@@ -88,7 +88,7 @@ class CacheSpec(ApiModel):
     retention_policy: RetentionPolicy | None = Field(
         default=None,
         description=(
-            "What happens to that claim when this object is deleted. Default: Delete. A claim that was made with Retain "
-            "stays, even if `cache` is removed and added again with Delete: delete it yourself."
+            "What happens to that claim when this object is deleted. Default: Delete. A claim that was made with "
+            "Retain stays, even if `cache` is removed and added again with Delete: delete it yourself."
         ),
     )
