@@ -17,7 +17,12 @@ MOST_CHARACTERS = 8 << 10
 """Of a log's end: as much is read of a container's log, and a termination message holds half of it."""
 MOST_OF_A_LINE = 1000
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
+# Colors, what cannot be printed, and the time that a wrapper of the engine puts before each line.
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]"
+    r"|^\[?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)\]? (?!- )",
+    re.MULTILINE,
+)
 # Of Ray's processes, and of engines that name theirs alike; and of torch's ranks. A process that passes on what its own
 # processes say has its name before theirs.
 _PROCESS = re.compile(

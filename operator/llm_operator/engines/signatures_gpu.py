@@ -46,7 +46,7 @@ DEVICES: tuple[Signature, ...] = (
         r"|Cannot provide a placement group|placement group bundle index \d+ is invalid|You don't have enough GPUs"
         r"|The number of required \w+ exceeds the total number of available|\b[Dd]evice[_ ](?:id|ordinal) \d+ is out of range"
         r"|(?:provides \d+ devices, but|[Nn]ot enough (?:resources to allocate|total available nodes|bundle indices)).{0,80}"
-        r"|does not have required resource: GPU",
+        r"|does not have required resource: GPU|Ray does not allocate any GPUs on the driver node",
         "NotEnoughGPUs",
         "the container has fewer GPUs than the engine needs",
         COUNT,

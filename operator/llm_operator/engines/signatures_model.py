@@ -148,13 +148,21 @@ MODEL: tuple[Signature, ...] = (
     ),
     sign(
         r"Can not found rewrite for architectures: (\[[^\]]*\])"
-        r"|model type `([^`]+)` but Transformers does not recognize|Model architectures (\[[^\]]*\]) are not supported"
+        r"|model type `([^`]+)` but Transformers does not recognize"
         r"|KeyError: '(\w+For(?:CausalLM|ConditionalGeneration))'|(?:architecture|model|arch) '?([\w./\-]+)'? is not supported (?:by|yet|for now)"
         r"|turbomind does not support (\S+)\. |has no vLLM implementation|Unknown gguf model_type: (\S+)|[Ff]ailed to map GGUF parameters|does not (?:recognize|support) this architecture|Unsupported model architecture:? (\S+)"
         r"|^ValueError: Architecture '?(\w+)'? (?:is )?not supported|^AssertionError: '?([\w./-]+)'? is not supported\. The supported models|unsupported model (?:arch|type)\S* (\S+)|Unrecognized configuration class|AttributeError: Model \S+ does not suppo",
         "UnsupportedArchitecture",
         "the engine does not know the model's architecture {0}",
         "use a newer engine.version or the other engine",
+    ),
+    sign(
+        # vLLM says it too where the architecture's module cannot be imported; the error of that import is logged before.
+        r"Model architectures (\[[^\]]*\]) are not supported",
+        "UnsupportedArchitecture",
+        "the engine does not know the model's architecture {0}",
+        "use a newer engine.version or the other engine",
+        rank=SYMPTOM,
     ),
     sign(
         r"Model architectures (\[[^\]]*\]) failed to be inspected",

@@ -141,6 +141,10 @@ CASES = [
     (LMDEPLOY, "2025-01-02 05:56:11,900 - lmdeploy - ERROR - request.py:21 - Engine loop failed with error: 'QTensor' object is not subscriptable", 'EngineCodeFailed'),
     (LMDEPLOY, '2024-03-18 11:40:27,608 - lmdeploy - ERROR - Engine loop failed with error: Rank[0] failed.', 'EngineDied'),
     (LMDEPLOY, '[TM][FATAL][0914.14:00:37.807188][apply_token_bitmask_inplace_cuda.cu:212] Check failed: logits_shape.first == bitmask_shape.first (1 vs. 2)', 'StructuredOutputFailed'),
+    (VLLM, 'ERROR 02-09 02:31:11 engine.py:389] Ray does not allocate any GPUs on the driver node. Consider adjusting the Ray placement group or running the driver on a GPU node.', 'NotEnoughGPUs'),
+    (VLLM, '[2026-02-24T20:21:58Z] (EngineCore_DP0 pid=6940) ValueError: Free memory on device cuda:0 (19.77/22.05 GiB) on startup is less than desired GPU memory utilization (0.9, 19.84 GiB)', 'GPUMemoryTaken'),
+    (VLLM, '2026-02-24T20:21:58.123456789Z INFO 02-24 20:21:58 [core.py:1] RuntimeError: CUDA error: an illegal memory access', 'EngineFailed'),
+    (VLLM, 'RuntimeError: CUDA error: an illegal memory access', 'IllegalMemoryAccess'),
 ]  # fmt: skip
 
 

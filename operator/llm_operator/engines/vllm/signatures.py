@@ -136,7 +136,7 @@ SIGNATURES: tuple[Signature, ...] = (
         rank=SYMPTOM,
     ),
     sign(
-        r"an illegal memory access was encountered|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS|Warp Illegal Address",
+        r"an illegal memory access was encountered|CUDA (?:runtime )?error: an illegal memory access\b|cudaErrorIllegalAddress|CUDA_ERROR_ILLEGAL_ADDRESS|Warp Illegal Address",
         "IllegalMemoryAccess",
         "a kernel of the engine read or wrote outside its memory",
         "wait for its restart; if it happens again, use another engine.version, or add --enforce-eager to engine.extraArgs",
