@@ -158,6 +158,33 @@ def test_stop_before_the_first_token_leaves_nothing_waiting(server: Server, fake
     expect(page.locator("#conversation")).not_to_contain_text("Waiting")
 
 
+def test_the_keyboard_alone_asks_stops_and_asks_again(server: Server, fake_engine: FakeOpenAI, tab: Tab) -> None:
+    """Every button has a name that a screen reader says, and the focus reaches it."""
+    pause = threading.Event()
+    endless: list[Step] = [{"content": "word "}, lambda: pause.wait(0.05)]
+    fake_engine.script = lambda _request: endless * 5000
+    page = tab(server.url)
+    expect(page.get_by_role("textbox", name="Question")).to_be_focused()
+    page.keyboard.type("Speak")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(answers(page)).to_contain_text("word word")
+    page.get_by_role("textbox", name="Question").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    settled(page)
+    assert fake_engine.left.wait(30), "the engine goes on for nobody"
+    for button in page.get_by_role("button").all():
+        expect(button).to_have_accessible_name(re.compile(r"\w"))
+    fake_engine.script = says(*words("well again"), "stop")
+    page.get_by_role("textbox", name="Question").focus()
+    page.keyboard.type("And now?")
+    page.keyboard.press("Enter")
+    expect(answers(page).last).to_contain_text("well again")
+
+
 def test_the_last_answer_is_made_anew(server: Server, fake_engine: FakeOpenAI, tab: Tab) -> None:
     count = iter(range(1, 10))
     fake_engine.script = lambda _request: [*words(f"answer number {next(count)}"), "stop"]

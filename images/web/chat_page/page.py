@@ -24,6 +24,8 @@ PAUSE_SECONDS = 0.25
 LOOK_AGAIN_SECONDS = 5.0
 LONGEST_ANSWER = 1_000_000
 QUESTION_CHARACTERS = 2_000_000
+SEND, STOP = "Send", "Stop"
+"""Words on the buttons: gradio's pictures have no name that a screen reader could say."""
 MATHS = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "\\[", "right": "\\]", "display": True},
@@ -82,7 +84,7 @@ class Page:
                 max_lines=8,
                 max_length=QUESTION_CHARACTERS,
                 placeholder="Enter sends, Shift+Enter begins a new line",
-                submit_btn=True,
+                submit_btn=SEND,
                 stop_btn=False,
             )
             with gr.Accordion("Settings", open=False, elem_id="settings"):
@@ -178,7 +180,7 @@ def ask(question: str | None, history: list[Message]) -> tuple[list[Message], An
     if not question or not question.strip():
         return history, gr.update()
     asked = [*history, {"role": "user", "content": question}]
-    return asked, gr.update(value="", submit_btn=False, stop_btn=True)
+    return asked, gr.update(value="", submit_btn=False, stop_btn=STOP)
 
 
 def ask_again(history: list[Message]) -> tuple[list[Message], Any]:
@@ -186,7 +188,7 @@ def ask_again(history: list[Message]) -> tuple[list[Message], Any]:
     kept = list(history)
     while kept and kept[-1]["role"] != "user":
         kept.pop()
-    return kept, gr.update(submit_btn=False, stop_btn=True)
+    return kept, gr.update(submit_btn=False, stop_btn=STOP)
 
 
 def take_back(history: list[Message]) -> tuple[list[Message], Any]:
@@ -205,7 +207,7 @@ def settle(history: list[Message]) -> tuple[list[Message], Any]:
             kept.append(message)
         elif conversation.text_of(message.get("content")).strip():
             kept.append({**message, "metadata": {"title": "Thoughts", "status": "done"}})
-    return kept, gr.update(submit_btn=True, stop_btn=False)
+    return kept, gr.update(submit_btn=SEND, stop_btn=False)
 
 
 async def paced(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece | None, None]:
