@@ -354,6 +354,34 @@ def test_a_telephone_needs_no_scrolling_sideways(server: Server, fake_engine: Fa
         assert box["x"] + box["width"] <= 360
 
 
+FIRST_LETTER_FROM_THE_LEFT = """e => {
+    const text = document.createTreeWalker(e, NodeFilter.SHOW_TEXT).nextNode(), range = document.createRange();
+    range.setStart(text, 0);
+    range.setEnd(text, 1);
+    const letter = range.getBoundingClientRect(), box = e.getBoundingClientRect();
+    return (letter.x + letter.width / 2 - box.x) / box.width;
+}"""
+
+
+def test_each_paragraph_runs_in_the_direction_of_its_script(server: Server, fake_engine: FakeOpenAI, tab: Tab) -> None:
+    """In the answer, in the question and in the box where it is typed; code stays from left to right."""
+    arabic = "\u0645\u0631\u062d\u0628\u0627 123."
+    markdown = f"{arabic}\n\n- {arabic}\n\nplain words {arabic}\n\n```\n{arabic}\n```\n\n{'wide ' * 60}"
+    fake_engine.script = says({"content": markdown}, "stop")
+    page = tab(server.url)
+    box = page.locator("#question textarea")
+    expect(box).to_have_css("unicode-bidi", "plaintext")
+    ask(page, arabic)
+    settled(page)
+    prose = answers(page).locator(".prose").first
+    assert prose.locator("p").first.evaluate(FIRST_LETTER_FROM_THE_LEFT) > 0.9
+    assert prose.locator("li").first.evaluate(FIRST_LETTER_FROM_THE_LEFT) > 0.9
+    assert prose.locator("p", has_text="plain words").evaluate(FIRST_LETTER_FROM_THE_LEFT) < 0.1
+    assert prose.locator("pre").evaluate("e => getComputedStyle(e).direction") == "ltr"
+    asked = page.locator("#conversation .user.message .prose p")
+    assert asked.evaluate(FIRST_LETTER_FROM_THE_LEFT) > 0.5
+
+
 def test_thirty_thousand_tokens_are_pasted(server: Server, fake_engine: FakeOpenAI, tab: Tab) -> None:
     text = " ".join(f"word{number % 997}" for number in range(30_000))
     page = tab(server.url)
