@@ -26,6 +26,8 @@ import pytest
 
 from llm_operator.api import API_VERSION, KIND
 from llm_operator.api.resource import InvalidResource, LLMDeployment
+from llm_operator.cli.errors import BadInputError
+from llm_operator.cli.serving import pieces
 from llm_operator.engines.failures import diagnose
 from llm_operator.engines.guard import sitecustomize
 from llm_operator.engines.lmdeploy.capacity import pytorch_tokens, turbomind_tokens
@@ -35,6 +37,7 @@ from llm_operator.foreign import UnreadableError, read_answer, read_object, samp
 from llm_operator.kube import answers
 from llm_operator.kube.cache import Cache
 from llm_operator.kube.claims import claim_from
+from llm_operator.kube.election import Election, holder
 from llm_operator.kube.hub_answer import ANSWERS
 from llm_operator.kube.intake import Intake
 from llm_operator.kube.inventory import _add
@@ -50,7 +53,8 @@ from llm_operator.modeltools.hub import RemoteFile
 from llm_operator.modeltools.report import ToolError
 from llm_operator.pipeline.artifacts import ANNOTATION_RESULT, ANNOTATION_SOURCE
 from llm_operator.pipeline.result import Result, parse_result
-from llm_operator.planning import GpuFacts
+from llm_operator.planning import GpuFacts, PlanInputError
+from llm_operator.planning.learning import read_calibration
 from llm_operator.reconcile.health import sample_of
 from llm_operator.reconcile.inspected_facts import known_facts
 from llm_operator.reconcile.invalid import invalid_status
@@ -242,6 +246,30 @@ def heard(items: list[Any]) -> object:
     return waiting_trouble(waiting, "the image", "spec.engine.image")
 
 
+LEASE = {"holderIdentity": "a", "leaseDurationSeconds": 15, "acquireTime": "2026-01-01T00:00:00.000000Z"}
+LEARNED = [
+    {"engine": "vLLM", "backend": "", "version": "0.26", "architecture": "Qwen2ForCausalLM", "quantization": ""}
+    | {"product": "H200", "tensor": 1, "weight_bytes": 15 << 30, "extras": [1 << 20, -5]}
+]
+PIECE = {
+    "choices": [
+        {
+            "delta": {"content": "a", "reasoning": "b", "tool_calls": [{"function": {"name": "f"}}]},
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 2},
+}
+
+
+def elected(spec: Any) -> object:
+    if not isinstance(spec.get("holderIdentity", ""), str):
+        return None  # find() calls this no Lease
+    election = Election("me")
+    steps = [election.look(spec, now, leading=leading) for now in (0.0, 1.0) for leading in (False, True)]
+    return steps, holder(spec), election.written(spec, "now"), election.released(spec, "now")
+
+
 @dataclass(frozen=True)
 class Border:
     """Where foreign text enters: its name in docs/security.md, what reads it, what is usual, what it may raise."""
@@ -281,6 +309,10 @@ BORDERS = (
            (ToolError,)),
     Border("a path in a marker, an index or an option", lambda text: paths.below(Path("/nonexistent"), text),
            "models/hf--org--model/" + "a" * 40, (ToolError,)),
+    Border("a piece of an engine's answer, in `kubectl llm`", lambda data: list(pieces(data, "a")), PIECE,
+           (BadInputError,), written),
+    Border("records of earlier starts", read_calibration, LEARNED, (PlanInputError,), written),
+    Border("the Lease", elected, LEASE, odd=False),
     Border("the path of a request to an engine", lambda text: sitecustomize.allowed(text, "GET"), "/v1/models"),
 )  # fmt: skip
 
