@@ -363,6 +363,17 @@ FIRST_LETTER_FROM_THE_LEFT = """e => {
 }"""
 
 
+def begins(paragraph: Locator, side: str) -> None:
+    """Wait until a paragraph begins at a side: it has no width while the page draws it anew."""
+    eventually(
+        lambda: (
+            (place := paragraph.evaluate(FIRST_LETTER_FROM_THE_LEFT)) is not None
+            and (place > 0.5 if side == "right" else place < 0.5)
+        ),
+        why=lambda: f"{paragraph} begins at {paragraph.evaluate(FIRST_LETTER_FROM_THE_LEFT)} of its width",
+    )
+
+
 def test_each_paragraph_runs_in_the_direction_of_its_script(server: Server, fake_engine: FakeOpenAI, tab: Tab) -> None:
     """In the answer, in the question and in the box where it is typed; code stays from left to right."""
     arabic = "\u0645\u0631\u062d\u0628\u0627 123."
@@ -374,12 +385,11 @@ def test_each_paragraph_runs_in_the_direction_of_its_script(server: Server, fake
     ask(page, arabic)
     settled(page)
     prose = answers(page).locator(".prose").first
-    assert prose.locator("p").first.evaluate(FIRST_LETTER_FROM_THE_LEFT) > 0.9
-    assert prose.locator("li").first.evaluate(FIRST_LETTER_FROM_THE_LEFT) > 0.9
-    assert prose.locator("p", has_text="plain words").evaluate(FIRST_LETTER_FROM_THE_LEFT) < 0.1
+    begins(prose.locator("p").first, "right")
+    begins(prose.locator("li").first, "right")
+    begins(prose.locator("p", has_text="plain words"), "left")
     assert prose.locator("pre").evaluate("e => getComputedStyle(e).direction") == "ltr"
-    asked = page.locator("#conversation .user.message .prose p")
-    assert asked.evaluate(FIRST_LETTER_FROM_THE_LEFT) > 0.5
+    begins(page.locator("#conversation .user.message .prose p"), "right")
 
 
 def test_thirty_thousand_tokens_are_pasted(server: Server, fake_engine: FakeOpenAI, tab: Tab) -> None:
