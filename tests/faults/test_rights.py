@@ -46,7 +46,7 @@ class Loss:
         verb: that is refused.
         act: needs it.
         undo: makes the object what it was before, once the right is back.
-        name: of the object of ours that tells of it.
+        name: of our object whose status reports it.
     """
 
     kind: str
@@ -92,7 +92,7 @@ def lose(kind: str) -> Act:
 
 
 def cached(case: Case) -> None:
-    """One more object, with a cache of its own."""
+    """One more object, with a separate cache."""
     model = {"huggingFace": {"repository": "org/model"}}
     create("cached", model=model, cache={"size": "1Gi"})(case)
 

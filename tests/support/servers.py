@@ -1,4 +1,4 @@
-"""HTTP servers of tests, each in a thread of its own on loopback."""
+"""HTTP servers of tests, each in a separate thread, on loopback."""
 
 from __future__ import annotations
 
