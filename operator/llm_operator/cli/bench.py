@@ -86,8 +86,8 @@ def add_to(commands: Any) -> None:
 
 def _number(least: int, most: int) -> Callable[[str], int]:
     def parsed(text: str) -> int:
-        number = known if (known := natural_number(text, 9)) is not None else -1
-        if not least <= number <= most:
+        number = natural_number(text, 9)
+        if number is None or not least <= number <= most:
             raise argparse.ArgumentTypeError(f"{text[:20]!r}: expected a whole number from {least:,} to {most:,}")
         return number
 

@@ -39,8 +39,8 @@ def add_to(commands: Any) -> None:
 
 
 def _count(text: str) -> int:
-    number = known if (known := natural_number(text, 9)) is not None else -1
-    if not 0 <= number <= MOST_LINES:
+    number = natural_number(text, 9)
+    if number is None or number > MOST_LINES:
         raise argparse.ArgumentTypeError(f"{text[:20]!r}: expected a whole number up to {MOST_LINES:,}")
     return number
 
